@@ -1,0 +1,23 @@
+"""Mask R-CNN for medical images, in Keras 3, and the data and metrics that it needs. Research use only.
+
+Names are imported when they are first used, so that reading data or metrics does not load TensorFlow.
+"""
+
+from importlib import import_module
+
+_HOMES = {
+    "Detections": "mrcnn.detections",
+    "InputError": "mrcnn.errors",
+    "MaskRCNN": "mrcnn.model",
+    "ModelConfig": "mrcnn.config",
+    "Sample": "mrcnn.data",
+    "make_batch": "mrcnn.data",
+    "read_dataset": "mrcnn.data",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mrcnn' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

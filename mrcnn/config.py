@@ -1,0 +1,110 @@
+"""Everything that decides the model's architecture, shapes and training targets."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+STRIDES = (4, 8, 16, 32, 64)
+"""Pixels of the input per cell of P2 … P6 (Lin et al. 2017, Feature Pyramid Networks, section 4)."""
+
+
+class ModelConfig(BaseModel):
+    """Configuration of a `MaskRCNN`. Sizes are in pixels of the square network input unless said otherwise.
+
+    The defaults of the numbers are those of Mask R-CNN (He et al. 2017, section 3.1) and its FPN paper, except where
+    the comment gives another reason.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    class_names: tuple[str, ...] = Field(min_length=1)
+    image_size: int = Field(512, ge=64, le=4096)
+    channels: int = Field(3, ge=1, le=16)
+    # `image`: zero mean, unit variance per image, which forgives another scanner's gain; `imagenet`: what
+    # keras.applications' weights were trained with.
+    normalisation: Literal["image", "imagenet"] = "image"
+
+    backbone: Literal["small", "resnet50", "resnet101"] = "resnet50"
+    # `group` trains from scratch at two images a batch (Wu & He 2018); `frozen_batch` is for pretrained weights.
+    norm: Literal["group", "batch", "frozen_batch"] = "group"
+    fpn_channels: int = Field(256, ge=16)
+    head_width: int = Field(1024, ge=16)
+    mask_channels: int = Field(256, ge=16)
+    mask_convolutions: int = Field(4, ge=1)
+
+    anchor_sizes: tuple[tuple[float, ...], ...] = ((32,), (64,), (128,), (256,), (512,))
+    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+
+    max_instances: int = Field(64, ge=1)
+    rpn_positive_iou: float = Field(0.7, gt=0, le=1)
+    rpn_negative_iou: float = Field(0.3, gt=0, le=1)
+    rpn_samples: int = Field(256, ge=2)
+    proposals_per_level: int = Field(1000, ge=1)
+    proposals: int = Field(1000, ge=1)
+    proposal_nms_iou: float = Field(0.7, gt=0, le=1)
+
+    roi_positive_iou: float = Field(0.5, gt=0, le=1)
+    roi_samples: int = Field(128, ge=4)
+    roi_canonical_size: float = Field(224.0, gt=0)
+    pool_size: int = Field(7, ge=1)
+    mask_pool_size: int = Field(14, ge=1)
+
+    class_agnostic: bool = False
+    class_weights: tuple[float, ...] | None = None
+    focal_gamma: float = Field(0.0, ge=0)
+
+    max_detections: int = Field(100, ge=1)
+    score_threshold: float = Field(0.05, ge=0, le=1)
+    nms_iou: float = Field(0.5, gt=0, le=1)
+
+    @property
+    def mask_size(self) -> int:
+        """Side of a predicted mask in its box: the mask head doubles its pooled input."""
+        return 2 * self.mask_pool_size
+
+    @property
+    def target_mask_size(self) -> int:
+        """Side of a true mask within its own box in a batch; twice the predicted side, so that cropping keeps detail."""
+        return 2 * self.mask_size
+
+    @property
+    def roi_positives(self) -> int:
+        """Slots among `roi_samples` that can hold positives: a quarter (Girshick 2015, Fast R-CNN, section 2.3)."""
+        return self.roi_samples // 4
+
+    @property
+    def anchors_per_cell(self) -> int:
+        return len(self.anchor_sizes[0]) * len(self.anchor_ratios)
+
+    @property
+    def grid_sizes(self) -> tuple[int, ...]:
+        """Cells along a side of P2 … P6."""
+        return tuple(math.ceil(self.image_size / stride) for stride in STRIDES)
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelConfig:
+        if self.image_size % 32:
+            raise ValueError(f"image_size={self.image_size}: expected a multiple of 32, the stride of the last stage")
+        if len(set(self.class_names)) != len(self.class_names):
+            raise ValueError(f"class_names={list(self.class_names)}: expected each name once")
+        if len(self.anchor_sizes) != len(STRIDES) or len({len(sizes) for sizes in self.anchor_sizes}) != 1:
+            raise ValueError(
+                f"anchor_sizes={self.anchor_sizes}: expected {len(STRIDES)} levels with as many sizes each"
+            )
+        if min(min(sizes, default=0) for sizes in self.anchor_sizes) <= 0 or min(self.anchor_ratios, default=0) <= 0:
+            raise ValueError("anchor_sizes, anchor_ratios: expected at least one of each, all above 0")
+        if self.rpn_negative_iou > self.rpn_positive_iou:
+            raise ValueError(
+                f"rpn_negative_iou={self.rpn_negative_iou}: expected at most rpn_positive_iou={self.rpn_positive_iou}"
+            )
+        if self.class_weights is not None and len(self.class_weights) != len(self.class_names) + 1:
+            raise ValueError(
+                f"class_weights has {len(self.class_weights)} values: expected {len(self.class_names) + 1}, "
+                "background first"
+            )
+        if self.normalisation == "imagenet" and self.channels != 3:
+            raise ValueError(f"channels={self.channels}: expected 3 with normalisation=imagenet")
+        return self

@@ -1,0 +1,44 @@
+"""The unit of data that every reader yields and everything after it consumes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+Spacing = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One annotated image.
+
+    Attributes:
+        image: (H, W, C) uint8, or float32 where the source holds more than 8 bits (its own units are kept).
+        masks: (N, H, W) bool, one mask an instance; N may be 0.
+        class_ids: (N,) int32, 1-based position in the data set's class names; 0 is background and never stands here.
+        patient_id: whom the image shows; a patient is never in two splits.
+        source: where the image came from: a file name, with the slice appended for volumes.
+        spacing_mm: (row, column) size of a pixel in millimetres, or None where it is unknown.
+        label: class of the whole image, or None.
+    """
+
+    image: np.ndarray
+    masks: np.ndarray
+    class_ids: np.ndarray
+    patient_id: str
+    source: str
+    spacing_mm: Spacing | None = None
+    label: str | None = None
+
+    def __post_init__(self) -> None:
+        height, width = self.image.shape[:2]
+        if self.image.ndim != 3:
+            raise ValueError(f"{self.source}: image has shape {self.image.shape}, expected (H, W, C)")
+        if self.masks.shape != (len(self.class_ids), height, width) or self.masks.dtype != bool:
+            raise ValueError(
+                f"{self.source}: masks are {self.masks.dtype} {self.masks.shape}, "
+                f"expected bool {(len(self.class_ids), height, width)}"
+            )
+        if len(self.class_ids) and self.class_ids.min() < 1:
+            raise ValueError(f"{self.source}: class id {self.class_ids.min()}, expected 1 or more")

@@ -1,0 +1,42 @@
+"""What the model finds in one image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Instances found in one image, best score first, in the pixels of the original image.
+
+    Attributes:
+        boxes: (N, 4) float32, (x1, y1, x2, y2), x2 and y2 exclusive.
+        scores: (N,) float32 in [0, 1].
+        class_ids: (N,) int32, 1-based.
+        masks: (N, H, W) bool.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    class_ids: np.ndarray
+    masks: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def above(self, confidence: float) -> Detections:
+        """Those with a score of at least `confidence`."""
+        keep = self.scores >= confidence
+        return Detections(self.boxes[keep], self.scores[keep], self.class_ids[keep], self.masks[keep])
+
+    @classmethod
+    def none(cls, height: int, width: int) -> Detections:
+        """No instance in an image of `height` × `width` pixels."""
+        return cls(
+            np.zeros((0, 4), np.float32),
+            np.zeros(0, np.float32),
+            np.zeros(0, np.int32),
+            np.zeros((0, height, width), bool),
+        )
