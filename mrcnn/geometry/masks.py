@@ -1,0 +1,70 @@
+"""Masks between boxes of different size: training targets on the device, pasting into the image on the host."""
+
+from __future__ import annotations
+
+import numpy as np
+from keras import ops
+
+
+def _interpolation(low, high, box_low, box_high, points: int, cells: int):
+    """Bilinear weights (…, points, cells) that sample a mask of `cells` cells laid over [box_low, box_high] at the
+    centres of `points` bins of [low, high]; nothing outside the mask's box."""
+    steps = (np.arange(points, dtype=np.float32) + 0.5) / points
+    position = ops.expand_dims(low, -1) + ops.expand_dims(high - low, -1) * steps
+    side = ops.maximum(box_high - box_low, 1e-3)
+    position = (position - ops.expand_dims(box_low, -1)) / ops.expand_dims(side, -1) * cells - 0.5
+    inside = ops.logical_and(position >= -0.5, position <= cells - 0.5)
+    position = ops.expand_dims(ops.clip(position, 0.0, cells - 1.0), -1)
+    weight = ops.maximum(1.0 - ops.abs(position - np.arange(cells, dtype=np.float32)), 0.0)
+    return ops.where(ops.expand_dims(inside, -1), weight, 0.0)
+
+
+def crop_masks(masks, boxes, regions, size: int):
+    """Mask targets: the part of each mask that lies in a region, at the mask head's resolution.
+
+    Args:
+        masks: (B, K, T, T) in 0 … 1, each laid over its own box.
+        boxes: (B, K, 4) those boxes; regions: (B, K, 4) where to look.
+        size: m, side of the result.
+
+    Returns:
+        (B, K, m, m) float32, 0 or 1.
+    """
+    cells = masks.shape[-1]
+    rows = _interpolation(regions[..., 1], regions[..., 3], boxes[..., 1], boxes[..., 3], size, cells)
+    columns = _interpolation(regions[..., 0], regions[..., 2], boxes[..., 0], boxes[..., 2], size, cells)
+    cropped = ops.matmul(ops.matmul(rows, masks), ops.swapaxes(columns, -1, -2))
+    return ops.cast(cropped >= 0.5, "float32")
+
+
+def _host_interpolation(low: float, high: float, start: int, stop: int, cells: int) -> np.ndarray:
+    """Bilinear weights (stop − start, cells) at the centres of pixels start … stop of a mask laid over [low, high]."""
+    position = (np.arange(start, stop) + 0.5 - low) / max(high - low, 1e-3) * cells - 0.5
+    position = np.clip(position, 0, cells - 1)[:, None]
+    return np.maximum(1 - np.abs(position - np.arange(cells)), 0).astype(np.float32)
+
+
+def paste_mask(mask: np.ndarray, box: np.ndarray, height: int, width: int, threshold: float = 0.5) -> np.ndarray:
+    """The (height, width) bool mask that a mask (m, m) of probabilities laid over `box` (4,) makes in the image.
+
+    A pixel belongs to the mask when its centre lies in the box and the interpolated probability is at least
+    `threshold`. A box thinner than a pixel keeps the pixel under its centre line, so that no instance vanishes.
+    """
+    x1, y1, x2, y2 = (float(v) for v in box)
+    left, right = _pixels(x1, x2, width)
+    top, bottom = _pixels(y1, y2, height)
+    pasted = np.zeros((height, width), bool)
+    rows = _host_interpolation(y1, y2, top, bottom, len(mask))
+    columns = _host_interpolation(x1, x2, left, right, len(mask))
+    pasted[top:bottom, left:right] = rows @ mask.astype(np.float32) @ columns.T >= threshold
+    return pasted
+
+
+def _pixels(low: float, high: float, limit: int) -> tuple[int, int]:
+    """First and one past the last pixel whose centre lies in [low, high], at least one within the image."""
+    first, last = int(np.ceil(low - 0.5)), int(np.floor(high - 0.5)) + 1
+    if last <= first:
+        first = int(np.floor((low + high) / 2))
+        last = first + 1
+    first = min(max(first, 0), limit - 1)
+    return first, min(max(last, first + 1), limit)

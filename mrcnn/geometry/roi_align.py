@@ -1,0 +1,107 @@
+"""RoIAlign over a feature pyramid, as gathers and one product, on any backend.
+
+Source: He et al. 2017 (Mask R-CNN), section 3; level assignment: Lin et al. 2017 (FPN), section 4.2, equation 1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from keras import ops
+
+CANONICAL_LEVEL = 4
+FIRST_LEVEL = 2
+
+
+def assign_levels(boxes, levels: int, canonical_size: float):
+    """Index (…) int32 into the pyramid, 0 being P2, for boxes (…, 4): k = ⌊4 + log2(√(wh) / canonical_size)⌋."""
+    width = ops.maximum(boxes[..., 2] - boxes[..., 0], 0.0)
+    height = ops.maximum(boxes[..., 3] - boxes[..., 1], 0.0)
+    size = ops.sqrt(ops.maximum(width * height, 1e-6))
+    # The small addend keeps a box of exactly the canonical size on its own level whatever the rounding.
+    level = ops.floor(CANONICAL_LEVEL + ops.log2(size / canonical_size) + 1e-6) - FIRST_LEVEL
+    return ops.cast(ops.clip(level, 0, levels - 1), "int32")
+
+
+def _axis_samples(low, high, stride, cells, output_size: int, sampling: int):
+    """Two neighbouring cells and their weights for each sample along one axis.
+
+    Args:
+        low, high, stride, cells: (B, R) float32: extent of the region in pixels, of its level's cells, and their count.
+
+    Returns:
+        index (B, R, output_size · sampling, 2) float32 and weight of the same shape. Samples up to one cell outside
+        the map take the border's value; those further out weigh nothing.
+    """
+    count = output_size * sampling
+    steps = (np.arange(count, dtype=np.float32) + 0.5) / count
+    # Cell i covers pixels [i·stride, (i+1)·stride): its centre is at (i + ½)·stride, hence the half.
+    position = (ops.expand_dims(low, -1) + ops.expand_dims(high - low, -1) * steps) / ops.expand_dims(stride, -1) - 0.5
+    last = ops.expand_dims(cells, -1) - 1.0
+    inside = ops.logical_and(position > -1.0, position < last + 1.0)
+    position = ops.clip(position, 0.0, last)
+    first = ops.minimum(ops.floor(position), ops.maximum(last - 1.0, 0.0))
+    fraction = position - first
+    weight = ops.stack([1.0 - fraction, fraction], axis=-1)
+    index = ops.stack([first, ops.minimum(first + 1.0, last)], axis=-1)
+    return index, ops.where(ops.expand_dims(inside, -1), weight, 0.0)
+
+
+def roi_align(features, boxes, strides, output_size: int, *, canonical_size: float = 224.0, sampling: int = 2):
+    """Pool each region from the pyramid level that suits its size.
+
+    Args:
+        features: list of (B, H_l, W_l, C), finest first.
+        boxes: (B, R, 4) in input pixels.
+        strides: pixels per cell of each level.
+        output_size: P, bins along a side.
+        canonical_size: side of the region that belongs to P4.
+        sampling: samples along a side of a bin; their mean is the bin's value.
+
+    Returns:
+        (B, R, P, P, C) in the features' dtype.
+    """
+    channels = features[0].shape[-1]
+    regions, size = boxes.shape[1], output_size
+    heights = np.array([feature.shape[1] for feature in features], np.int32)
+    widths = np.array([feature.shape[2] for feature in features], np.int32)
+    offsets = np.concatenate([[0], np.cumsum(heights * widths)[:-1]]).astype(np.int32)
+    table = ops.concatenate(
+        [ops.reshape(f, (-1, int(h * w), channels)) for f, h, w in zip(features, heights, widths, strict=True)], axis=1
+    )
+
+    level = assign_levels(boxes, len(features), canonical_size)
+
+    def of_level(values):
+        return ops.take(ops.convert_to_tensor(values), level, axis=0)
+
+    stride = of_level(np.asarray(strides, np.float32))
+    y, y_weight = _axis_samples(
+        boxes[..., 1], boxes[..., 3], stride, of_level(heights.astype(np.float32)), size, sampling
+    )
+    x, x_weight = _axis_samples(
+        boxes[..., 0], boxes[..., 2], stride, of_level(widths.astype(np.float32)), size, sampling
+    )
+
+    # Taps of a bin: `sampling` samples of two neighbours along each axis.
+    taps = 2 * sampling
+    shape = (-1, regions, size, taps)
+    y, y_weight = ops.reshape(ops.cast(y, "int32"), shape), ops.reshape(y_weight, shape)
+    x, x_weight = ops.reshape(ops.cast(x, "int32"), shape), ops.reshape(x_weight, shape)
+    row = y * of_level(widths)[:, :, None, None] + of_level(offsets)[:, :, None, None]
+    index = row[:, :, :, None, :, None] + x[:, :, None, :, None, :]
+    weight = y_weight[:, :, :, None, :, None] * x_weight[:, :, None, :, None, :] / float(sampling * sampling)
+
+    index = ops.reshape(index, (-1, regions * size * size * taps * taps))
+    weight = ops.cast(ops.reshape(weight, (-1, regions * size * size, taps * taps)), table.dtype)
+    cells = _gather_rows(table, index)
+    cells = ops.reshape(cells, (-1, regions * size * size, taps * taps, channels))
+    pooled = ops.einsum("bnt,bntc->bnc", weight, cells)
+    return ops.reshape(pooled, (-1, regions, size, size, channels))
+
+
+def _gather_rows(table, index):
+    """Rows `index` (B, N) of `table` (B, T, C) as (B, N, C), by one flat gather."""
+    batch = ops.shape(table)[0]
+    rows, channels = table.shape[1], table.shape[2]
+    flat = index + ops.expand_dims(ops.arange(batch, dtype="int32") * rows, -1)
+    return ops.take(ops.reshape(table, (-1, channels)), flat, axis=0)

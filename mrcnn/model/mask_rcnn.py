@@ -1,0 +1,262 @@
+"""Mask R-CNN (He et al. 2017) with a feature pyramid, as a Keras model of fixed shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+from mrcnn.config import STRIDES, ModelConfig
+from mrcnn.data.batches import prepare_image
+from mrcnn.detections import Detections
+from mrcnn.geometry import boxes as box_ops
+from mrcnn.geometry.anchors import anchor_grid
+from mrcnn.geometry.masks import paste_mask
+from mrcnn.geometry.matching import take_rows
+from mrcnn.geometry.nms import non_maximum_suppression
+from mrcnn.geometry.roi_align import roi_align
+from mrcnn.model import losses
+from mrcnn.model.backbone import build_backbone
+from mrcnn.model.heads import BOX_SCALE, build_box_head, build_mask_head
+from mrcnn.model.proposals import build_proposal_head, flatten_levels, propose
+from mrcnn.model.pyramid import build_pyramid
+from mrcnn.model.targets import anchor_targets, region_targets
+
+CANDIDATES_PER_DETECTION = 5
+"""Class-wise candidates that enter the last suppression, for each detection that may leave it."""
+
+
+@keras.saving.register_keras_serializable("mrcnn")
+class MaskRCNN(keras.Model):
+    """Detects, classifies and outlines instances.
+
+    As a layer it takes a batch, the dict that `make_batch` makes. With only `image` (B, S, S, C) in it, it returns
+    `boxes` (B, D, 4) in network pixels, `scores` (B, D), `class_ids` (B, D; 0 marks an empty slot) and `masks`
+    (B, D, m, m), probabilities laid over each box. With the instances in it, it returns the five losses, so that
+    `fit`, `evaluate` and `train_on_batch` need nothing but batches.
+
+    Args:
+        config: architecture and shapes.
+        seed: decides the initial weights' and the training samples' random numbers together with
+            `keras.utils.set_random_seed`.
+
+    Example:
+        >>> model = MaskRCNN(ModelConfig(class_names=("iso", "hypo"), image_size=256, backbone="small"))
+        >>> model.compile(optimizer="sgd")
+        >>> model.train_on_batch(make_batch(samples, model.config))
+        >>> detections = model.detect([image])
+    """
+
+    def __init__(self, config: ModelConfig, *, seed: int = 0, dtype=None, name: str = "mask_rcnn"):
+        # No automatic cast: boxes must stay float32 under mixed precision. The layers below cast for themselves.
+        super().__init__(name=name, dtype=dtype, autocast=False)
+        self.config = config
+        self.seed = seed
+        outside = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(self.dtype_policy)
+        try:
+            self.backbone = build_backbone(config)
+            self.pyramid = build_pyramid(config, [output.shape for output in self.backbone.outputs])
+            self.proposal_head = build_proposal_head(config)
+            self.box_head = build_box_head(config)
+            self.mask_head = build_mask_head(config)
+        finally:
+            keras.config.set_dtype_policy(outside)
+        self.anchors = anchor_grid(config)
+        self.random = keras.random.SeedGenerator(seed)
+        self.loss_means = [keras.metrics.Mean(name=loss) for loss in losses.LOSSES]
+        self.built = True
+
+    # -- network -------------------------------------------------------------------------------------------------------
+
+    def call(self, batch, training=False):
+        levels = self.pyramid(self.backbone(batch["image"], training=training), training=training)
+        logits, deltas = flatten_levels([self.proposal_head(level) for level in levels], self.config)
+        proposals, valid = propose(logits, deltas, ops.convert_to_tensor(self.anchors), self.config)
+        # P6 only proposes: its regions are pooled from P5 (Lin et al. 2017, section 4.1).
+        if "boxes" in batch:
+            return self._training_losses(levels[:4], logits, deltas, proposals, valid, batch, training)
+        return self._detect(levels[:4], proposals, valid)
+
+    def _pool(self, levels, boxes, size: int):
+        """(B, R, 4) regions as a flat batch (B · R, P, P, C)."""
+        config = self.config
+        pooled = roi_align(levels, boxes, STRIDES[:4], size, canonical_size=config.roi_canonical_size)
+        return ops.reshape(pooled, (-1, size, size, config.fpn_channels))
+
+    def _per_class(self, values, class_ids, *, per_region: tuple[int, ...]):
+        """Of values (B · R, classes or 1, …) those of each region's class (B, R; 1-based), as (B, R, …)."""
+        regions = class_ids.shape[1]
+        if self.config.class_agnostic:
+            return ops.reshape(values, (-1, regions, *per_region))
+        index = ops.reshape(ops.maximum(class_ids - 1, 0), (-1, 1, *(1 for _ in per_region)))
+        return ops.reshape(ops.take_along_axis(values, index, axis=1), (-1, regions, *per_region))
+
+    def _training_losses(self, levels, logits, deltas, proposals, proposal_valid, batch, training):
+        config = self.config
+        size = ops.shape(logits)[0]
+        anchors = ops.convert_to_tensor(self.anchors)
+        noise = keras.random.uniform((size, logits.shape[1]), seed=self.random)
+        sampled = anchor_targets(anchors, batch["boxes"], batch["valid"], noise, config)
+        noise = keras.random.uniform((size, proposals.shape[1] + config.max_instances), seed=self.random)
+        target = region_targets(proposals, proposal_valid, batch, noise, config)
+        regions, slots = target.boxes.shape[1], config.roi_positives
+
+        class_logits, box_deltas = self.box_head(self._pool(levels, target.boxes, config.pool_size), training=training)
+        class_logits = ops.reshape(class_logits, (-1, regions, len(config.class_names) + 1))
+        box_deltas = ops.reshape(box_deltas, (-1, regions, box_deltas.shape[-1]))[:, :slots]
+        positive_classes = target.class_ids[:, :slots]
+        box_deltas = self._per_class(
+            ops.reshape(box_deltas, (-1, box_deltas.shape[-1] // 4, 4)), positive_classes, per_region=(4,)
+        )
+        # Only slots that can hold a positive reach the mask head.
+        mask_logits = self.mask_head(
+            self._pool(levels, target.boxes[:, :slots], config.mask_pool_size), training=training
+        )
+        mask_logits = self._per_class(
+            ops.transpose(mask_logits, (0, 3, 1, 2)), positive_classes, per_region=(config.mask_size, config.mask_size)
+        )
+        return {
+            "rpn_class": losses.objectness(take_rows(logits, sampled.index), sampled.positive, sampled.used),
+            "rpn_box": losses.box_regression(
+                take_rows(deltas, sampled.index), sampled.deltas, sampled.positive, sampled.used, beta=1 / 9
+            ),
+            "head_class": losses.classification(
+                class_logits, target.class_ids, target.used, config.class_weights, config.focal_gamma
+            ),
+            "head_box": losses.box_regression(box_deltas, target.deltas, target.positive, target.used, beta=1.0),
+            "head_mask": losses.mask_cross_entropy(mask_logits, target.masks, target.positive),
+        }
+
+    def _detect(self, levels, proposals, proposal_valid):
+        config = self.config
+        regions, classes = proposals.shape[1], len(config.class_names)
+        class_logits, deltas = self.box_head(self._pool(levels, proposals, config.pool_size))
+        scores = ops.reshape(ops.softmax(class_logits, axis=-1), (-1, regions, classes + 1))[..., 1:]
+        deltas = ops.reshape(deltas, (-1, regions, deltas.shape[-1] // 4, 4))
+        boxes = box_ops.clip(box_ops.decode(deltas, ops.expand_dims(proposals, 2), BOX_SCALE), config.image_size)
+        boxes = ops.broadcast_to(boxes, (ops.shape(boxes)[0], regions, classes, 4))
+        scores = ops.where(ops.expand_dims(proposal_valid, -1), scores, 0.0)
+        boxes, scores, class_ids = self._best_per_class(boxes, scores)
+
+        # Masks are computed for what is kept, not for what was proposed.
+        mask_logits = self.mask_head(self._pool(levels, boxes, config.mask_pool_size))
+        masks = self._per_class(
+            ops.transpose(ops.sigmoid(mask_logits), (0, 3, 1, 2)),
+            class_ids,
+            per_region=(config.mask_size, config.mask_size),
+        )
+        return {"boxes": boxes, "scores": scores, "class_ids": class_ids, "masks": masks}
+
+    def _best_per_class(self, boxes, scores):
+        """Suppress within each class and keep the `max_detections` best: (B, R, K, 4), (B, R, K) → (B, D, …)."""
+        config = self.config
+        total = scores.shape[1] * scores.shape[2]
+        flat_scores = ops.reshape(scores, (-1, total))
+        count = min(total, CANDIDATES_PER_DETECTION * config.max_detections)
+        top, index = ops.top_k(flat_scores, count)
+        boxes = take_rows(ops.reshape(boxes, (-1, total, 4)), index)
+        class_ids = ops.cast(index % scores.shape[2], "int32") + 1
+        # Classes are moved apart so far that boxes of two classes never overlap.
+        apart = ops.expand_dims(ops.cast(class_ids, "float32"), -1) * (2.0 * config.image_size)
+        kept = non_maximum_suppression(boxes + apart, top >= config.score_threshold, config.nms_iou)
+        top, index = ops.top_k(ops.where(kept, top, -1.0), min(config.max_detections, count))
+        found = top >= 0
+        return (
+            ops.where(ops.expand_dims(found, -1), take_rows(boxes, index), 0.0),
+            ops.where(found, top, 0.0),
+            ops.where(found, take_rows(class_ids, index), 0),
+        )
+
+    # -- the trainer's view --------------------------------------------------------------------------------------------
+
+    def compile(self, optimizer="sgd", *, jit_compile="auto", **kwargs):
+        """As `keras.Model.compile`; the losses are the model's own.
+
+        `jit_compile="auto"` means XLA on JAX, where it is the only way to run, and none on TensorFlow, whose own CPU
+        kernels are faster than what XLA makes of the convolutions.
+        """
+        if jit_compile == "auto":
+            jit_compile = keras.backend.backend() == "jax"
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Sum of the five losses, whose running means are the metrics."""
+        del x, y, sample_weight, training
+        for mean in self.loss_means:
+            mean.update_state(y_pred[mean.name])
+        return sum(y_pred[name] for name in losses.LOSSES) + sum(self.losses)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        return self.get_metrics_result()
+
+    def get_config(self):
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "seed": self.seed,
+            "name": self.name,
+            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        return cls(
+            ModelConfig.model_validate(config.pop("config")),
+            **{**config, "dtype": keras.saving.deserialize_keras_object(config["dtype"])},
+        )
+
+    # -- images of any size --------------------------------------------------------------------------------------------
+
+    def detect(
+        self,
+        images: Sequence[np.ndarray],
+        *,
+        batch_size: int = 4,
+        on_batch: Callable[[int], None] | None = None,
+    ) -> list[Detections]:
+        """Find the instances in images of any size.
+
+        Args:
+            images: arrays (H, W, C) or (H, W); uint8, uint16 or float32.
+            batch_size: images computed at once. The last batch is filled up, so that one trace serves all.
+            on_batch: called with the number of images done after each batch.
+
+        Returns:
+            For each image what was found with a score of at least `config.score_threshold`, in its own pixels.
+        """
+        if self.compiled is False:
+            self.compile()
+        found = []
+        for start in range(0, len(images), batch_size):
+            prepared = [prepare_image(image, self.config) for image in images[start : start + batch_size]]
+            batch = np.zeros((batch_size, *prepared[0][0].shape), np.float32)
+            for slot, (pixels, _) in enumerate(prepared):
+                batch[slot] = pixels
+            outputs = self.predict_on_batch({"image": batch})
+            found += [
+                to_detections({name: values[slot] for name, values in outputs.items()}, letterbox)
+                for slot, (_, letterbox) in enumerate(prepared)
+            ]
+            if on_batch is not None:
+                on_batch(len(found))
+        return found
+
+
+def to_detections(outputs: dict[str, np.ndarray], letterbox) -> Detections:
+    """One image's network outputs, (D, …) each, in the pixels of the image that `letterbox` came from."""
+    keep = np.asarray(outputs["class_ids"]) > 0
+    boxes = letterbox.to_original(np.asarray(outputs["boxes"])[keep]).astype(np.float32)
+    limits = np.array([letterbox.width, letterbox.height] * 2, np.float32)
+    boxes = np.clip(boxes, 0, limits)
+    masks = np.zeros((len(boxes), letterbox.height, letterbox.width), bool)
+    for slot, (mask, box) in enumerate(zip(np.asarray(outputs["masks"])[keep], boxes, strict=True)):
+        masks[slot] = paste_mask(mask, box, letterbox.height, letterbox.width)
+    return Detections(
+        boxes=boxes,
+        scores=np.asarray(outputs["scores"])[keep].astype(np.float32),
+        class_ids=np.asarray(outputs["class_ids"])[keep].astype(np.int32),
+        masks=masks,
+    )
