@@ -1,0 +1,151 @@
+"""A set of annotated images that are opened only when asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from mrcnn.data.images import read_image
+from mrcnn.data.sample import Sample, Spacing
+from mrcnn.errors import InputError
+
+
+def decode_masks(runs: Sequence[bytes], height: int, width: int) -> np.ndarray:
+    """(N, height, width) bool masks of N COCO run-length strings."""
+    if not runs:
+        return np.zeros((0, height, width), bool)
+    # pycocotools decodes by columns into (H, W, N) with N slowest in memory, so this transpose copies nothing.
+    stacked = coco_mask.decode([{"size": [height, width], "counts": counts} for counts in runs])
+    return stacked.transpose(2, 0, 1).view(bool)
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """What is known of an annotated image without opening it.
+
+    Attributes:
+        file_name: as the annotations name it; the `source` of its sample.
+        path: where the file is.
+        height: pixels.
+        width: pixels.
+        patient_id: whom the image shows.
+        class_ids: (N,) int32, 1-based.
+        boxes: (N, 4) float32, (x1, y1, x2, y2) pixels, tight around the mask, x2 and y2 exclusive.
+        areas: (N,) int64, pixels of each mask.
+        label: class of the whole image, or None.
+        spacing_mm: (row, column) size of a pixel, or None.
+    """
+
+    file_name: str
+    path: Path
+    height: int
+    width: int
+    patient_id: str
+    class_ids: np.ndarray
+    boxes: np.ndarray
+    areas: np.ndarray
+    label: str | None = None
+    spacing_mm: Spacing | None = None
+
+
+class Dataset:
+    """Annotated images in a fixed order; `dataset[i]` opens the i-th as a `Sample`.
+
+    Args:
+        class_names: the classes; class id c is `class_names[c - 1]`.
+        records: one an image.
+        runs: for each record the N COCO run-length strings of its masks, in the order of its `class_ids`.
+        warnings: what a person should know of the data, one line each.
+    """
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        records: Sequence[Record],
+        runs: Sequence[Sequence[bytes]],
+        warnings: Iterable[str] = (),
+    ) -> None:
+        self.class_names = tuple(class_names)
+        self.records = tuple(records)
+        self.warnings = tuple(warnings)
+        self._runs = tuple(tuple(counts) for counts in runs)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> Sample:
+        """Opens an image. Raises `InputError` where the file cannot be read or has another size than annotated."""
+        record = self.records[index]
+        image = read_image(record.path)
+        if image.shape[:2] != (record.height, record.width):
+            raise InputError(
+                f"{record.path}: image is {image.shape[1]}×{image.shape[0]} pixels; "
+                f"the annotations expect {record.width}×{record.height}"
+            )
+        return Sample(
+            image=image,
+            masks=self.masks(index),
+            class_ids=record.class_ids,
+            patient_id=record.patient_id,
+            source=record.file_name,
+            spacing_mm=record.spacing_mm,
+            label=record.label,
+        )
+
+    def masks(self, index: int) -> np.ndarray:
+        """(N, H, W) bool masks of an image, without opening the image."""
+        record = self.records[index]
+        return decode_masks(self._runs[index], record.height, record.width)
+
+    def subset(self, indices: Iterable[int]) -> Dataset:
+        """The images at `indices`, in that order, with the same classes and warnings."""
+        chosen = [int(index) for index in indices]
+        return Dataset(
+            self.class_names,
+            [self.records[index] for index in chosen],
+            [self._runs[index] for index in chosen],
+            self.warnings,
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) over the image files' bytes and all annotations; the order of either does not matter.
+
+        File names do not count, so a copy under other names has the same digest. Reads every file once.
+        """
+        whole = hashlib.sha256(json.dumps(self.class_names).encode())
+        for digest in sorted(self._record_digest(index) for index in range(len(self))):
+            whole.update(digest)
+        return whole.hexdigest()
+
+    def _record_digest(self, index: int) -> bytes:
+        record = self.records[index]
+        try:
+            with record.path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise InputError(f"{record.path}: cannot be read ({error.strerror})") from error
+        instances = sorted(
+            (int(class_id), counts.decode("ascii"))
+            for class_id, counts in zip(record.class_ids, self._runs[index], strict=True)
+        )
+        facts = [
+            content,
+            record.height,
+            record.width,
+            record.patient_id,
+            record.label,
+            record.spacing_mm,
+            instances,
+        ]
+        return hashlib.sha256(json.dumps(facts).encode()).digest()

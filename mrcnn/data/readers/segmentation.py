@@ -1,0 +1,118 @@
+"""COCO segmentations (polygons or run lengths) as checked run-length strings, with their boxes and areas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+_MEASURED_AT_ONCE = 255  # pycocotools 2.0.11 fails to return more areas than this in one call under NumPy 2
+
+
+def encode(segmentation: Any, height: int, width: int) -> bytes:
+    """The run-length string (pycocotools' compressed form) of a COCO segmentation on a height × width grid.
+
+    Args:
+        segmentation: list of polygons [x1, y1, x2, y2, …] in pixels whose union is the instance, or a dict with `size`
+            [height, width] and `counts`, compressed (str) or not (list of int).
+
+    Raises:
+        ValueError: says what is wrong with it, in words that follow "segmentation".
+    """
+    if isinstance(segmentation, dict):
+        return _encode_runs(segmentation, height, width)
+    if isinstance(segmentation, list) and segmentation:
+        return _encode_polygons(segmentation, height, width)
+    raise ValueError("is missing or empty; expected polygons or run lengths")
+
+
+def measure(runs: list[bytes], sizes: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Tight boxes (N, 4) float32 (x1, y1, x2, y2), x2 and y2 exclusive, and pixel areas (N,) int64.
+
+    Args:
+        runs: N run-length strings.
+        sizes: (height, width) of the image of each.
+    """
+    masks = [{"size": size, "counts": counts} for counts, size in zip(runs, sizes, strict=True)]
+    boxes, areas = np.zeros((len(masks), 4), np.float32), np.zeros(len(masks), np.int64)
+    for start in range(0, len(masks), _MEASURED_AT_ONCE):
+        part = masks[start : start + _MEASURED_AT_ONCE]
+        boxes[start : start + len(part)] = coco_mask.toBbox(part)
+        areas[start : start + len(part)] = coco_mask.area(part)
+    boxes[:, 2:] += boxes[:, :2]
+    return boxes, areas
+
+
+def _encode_polygons(polygons: list, height: int, width: int) -> bytes:
+    # Coordinates this far outside are no drawing on this image, and rasterising them would take memory without bound.
+    limit = 2 * max(height, width)
+    for polygon in polygons:
+        if not isinstance(polygon, list) or len(polygon) % 2:
+            raise ValueError("has a polygon that is not a list of x, y pairs")
+        if len(polygon) < 6:
+            raise ValueError(f"has a polygon with {len(polygon) // 2} points; expected at least 3")
+        try:
+            coordinates = np.array(polygon, np.float64)
+        except (TypeError, ValueError):
+            coordinates = np.zeros(0)
+        if coordinates.shape != (len(polygon),) or not np.isfinite(coordinates).all():
+            raise ValueError("has a polygon with a coordinate that is not a finite number")
+        if np.abs(coordinates).max() > limit:
+            raise ValueError(
+                f"has a polygon with the coordinate {coordinates[np.abs(coordinates).argmax()]:g}, "
+                f"far outside its image of {width}×{height} pixels"
+            )
+    parts = coco_mask.frPyObjects(polygons, height, width)
+    return (parts[0] if len(parts) == 1 else coco_mask.merge(parts))["counts"]
+
+
+def _encode_runs(segmentation: dict, height: int, width: int) -> bytes:
+    size, counts = segmentation.get("size"), segmentation.get("counts")
+    if size != [height, width]:
+        raise ValueError(f"has size {size}; expected [{height}, {width}] as its image")
+    if isinstance(counts, str):
+        compressed = counts.encode("utf-8")
+        lengths = _run_lengths(compressed)
+    elif isinstance(counts, list) and all(type(count) is int for count in counts):
+        compressed, lengths = None, np.array(counts, np.int64)
+    else:
+        raise ValueError("has no counts; expected a string or a list of whole numbers")
+    if lengths.min(initial=0) < 0 or lengths.sum() != height * width:
+        raise ValueError(
+            f"has run lengths for {lengths[lengths > 0].sum()} pixels; expected {height * width} ({height}×{width})"
+        )
+    if (lengths[1:] == 0).any():
+        # An empty run within or at the end is legal but would widen the box that pycocotools derives from the runs.
+        return _canonical(lengths, height, width)
+    if compressed is None:
+        return coco_mask.frPyObjects(segmentation, height, width)["counts"]
+    return compressed
+
+
+def _canonical(lengths: np.ndarray, height: int, width: int) -> bytes:
+    inside = np.arange(len(lengths)) % 2
+    mask = np.repeat(inside, lengths).astype(np.uint8).reshape((height, width), order="F")
+    return coco_mask.encode(mask)["counts"]
+
+
+def _run_lengths(compressed: bytes) -> np.ndarray:
+    """(R,) run lengths, background first, of a compressed string; pycocotools decodes but never checks their sum.
+
+    The format (maskApi.c of COCO's API, rleToString): five bits a character from 48 on, lowest first, bit 5 = more
+    follow, bit 4 of the last = sign; from the fourth number on the difference to the number two before.
+    """
+    codes = np.frombuffer(compressed, np.uint8).astype(np.int64) - 48
+    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
+        raise ValueError("has counts that are not a compressed run-length string")
+    ends = np.flatnonzero(codes & 32 == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    digits = ends - starts + 1
+    if digits.max() > 12:
+        raise ValueError("has counts that are not a compressed run-length string")
+    place = 5 * (np.arange(len(codes)) - np.repeat(starts, digits))
+    lengths = np.add.reduceat((codes & 31) << place, starts)
+    lengths -= (codes[ends] >> 4 & 1) << 5 * digits
+    lengths[1::2] = np.cumsum(lengths[1::2])
+    lengths[2::2] = np.cumsum(lengths[2::2])
+    return lengths
