@@ -1,0 +1,144 @@
+"""What a task's YAML file may say. Each field's description is what `mrcnn train --help` prints."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from experiments.model_options import ModelOptions
+from mrcnn.data.augment import Augmentation
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Layers = Literal["heads", "5+", "4+", "3+", "all"]
+Metric = Literal[
+    "mask_ap", "mask_ap10", "mask_ap50", "mask_ap75", "box_ap", "box_ap10", "box_ap50", "box_ap75",
+    "dice", "iou", "hd95", "precision", "recall", "f1", "froc", "detection_rate",
+]  # fmt: skip
+LOWER_IS_BETTER = ("hd95",)
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataOptions(Section):
+    """Where the images come from and who sees which."""
+
+    dataset: str | None = Field(
+        None,
+        description="folder with annotations.json and images, or the JSON file; null: phantoms, made on the first run",
+    )
+    reader: Literal["coco"] = Field("coco", description="form of the annotations")
+    patient_pattern: str | None = Field(
+        None,
+        description="regular expression on the file name whose first group (or whole match) is the patient, "
+        "for files that name no patient_id",
+    )
+    split: tuple[Share, Share, Share] = Field(
+        (0.8, 0.1, 0.1),
+        description="shares of the patients that train, validate and test; a test share of 0 reports on validation",
+    )
+    phantoms: Literal["thyroid"] = Field("thyroid", description="kind of synthetic images made without a dataset")
+    phantom_images: int = Field(240, ge=10, description="how many of them")
+    phantom_seed: int = Field(0, ge=0, description="random seed of the images themselves")
+
+    @model_validator(mode="after")
+    def _check(self) -> DataOptions:
+        if abs(sum(self.split) - 1) > 1e-6 or not (self.split[0] and self.split[1]):
+            raise ValueError(
+                f"split={list(self.split)}: expected three shares that sum to 1, of which only the last may be 0"
+            )
+        return self
+
+
+class Stage(Section):
+    """A part of the training in which the same layers learn."""
+
+    layers: Layers = Field("all", description="what learns; 4+ is the heads and the backbone from its 4th stage up")
+    epochs: int | None = Field(None, ge=1, description="its length; null: until train.epochs")
+    learning_rate: float | None = Field(None, gt=0, description="null: train.learning_rate")
+
+
+class TrainOptions(Section):
+    """How the model learns."""
+
+    epochs: int = Field(10, ge=1, description="epochs over all stages")
+    steps_per_epoch: int | None = Field(None, ge=1, description="null: once through the training images")
+    batch_size: int = Field(2, ge=1, description="images per step")
+    stages: tuple[Stage, ...] = Field(
+        (Stage(),),
+        min_length=1,
+        description="run one after another until train.epochs; each {layers: heads | 5+ | 4+ | 3+ | all, epochs: n, "
+        "learning_rate: x}, of which epochs and learning_rate may be left out",
+    )
+    weights: Literal["none", "imagenet"] = Field(
+        "none", description="none trains from scratch; imagenet is downloaded by Keras, for resnet50 and resnet101"
+    )
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="SGD with momentum, or AdamW")
+    learning_rate: float = Field(0.01, gt=0, description="after the warm-up")
+    schedule: Literal["constant", "cosine", "step"] = Field(
+        "cosine", description="course of the learning rate within a stage; step: /10 after 2/3 and 8/9 of it"
+    )
+    warmup_steps: int = Field(50, ge=0, description="steps over which each stage's learning rate rises")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
+    weight_decay: float = Field(1e-4, ge=0, description="decoupled; never on biases and normalisation")
+    clip_norm: float | None = Field(5.0, gt=0, description="largest global norm of the gradients; null: no limit")
+    precision: Literal["float32", "mixed_bfloat16"] = Field("float32", description="of the network's arithmetic")
+    patience: int = Field(0, ge=0, description="validations without a better evaluate.metric before stopping; 0: never")
+    validate_every: int = Field(1, ge=1, description="epochs between validations; the last epoch is always validated")
+    workers: int = Field(1, ge=0, description="processes that make batches ahead; 0: a thread")
+
+
+class EvaluateOptions(Section):
+    """How the model is judged."""
+
+    metric: Metric = Field("mask_ap50", description="decides the best checkpoint and who is champion")
+    confidence: Literal["auto"] | Share = Field(
+        "auto", description="working threshold; auto: the one with the highest Dice on the validation split"
+    )
+    resamples: int = Field(1000, ge=0, description="bootstrap resamples of patients for 95 % intervals; 0: none")
+    batch_size: int = Field(4, ge=1, description="images per prediction step")
+    overlays: int = Field(4, ge=0, description="images kept of each of the best, median and worst cases")
+
+
+class TaskConfig(Section):
+    """A task, resolved: everything that a run needs to be repeated."""
+
+    task: str = Field(min_length=1, description="name of the task and of its MLflow experiment")
+    modality: Literal["ultrasound", "mri", "xray", "ct"] = Field(
+        description="the model is registered as mrcnn-<modality>"
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="of the split, the initial weights, the order and the augmentation")
+    data: DataOptions = DataOptions()
+    model: ModelOptions = ModelOptions()
+    train: TrainOptions = TrainOptions()
+    augment: Augmentation = Augmentation()
+    evaluate: EvaluateOptions = EvaluateOptions()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_sections(cls, given: Any) -> Any:
+        """A section with nothing under its name means its defaults."""
+        if not isinstance(given, dict):
+            return given
+        return {key: {} if value is None and key not in ("task", "modality", "seed") else value
+                for key, value in given.items()}  # fmt: skip
+
+    @model_validator(mode="after")
+    def _check(self) -> TaskConfig:
+        pretrained = self.train.weights == "imagenet"
+        if pretrained and self.model.backbone == "small":
+            raise ValueError("train.weights=imagenet: expected none with model.backbone=small, which has none")
+        if pretrained and self.model.norm == "group":
+            raise ValueError("model.norm=group: expected frozen_batch or batch with train.weights=imagenet")
+        try:
+            # The data will name the classes and channels; everything else must fit together before they are read.
+            self.model.model_copy(update={"class_weights": None}).to_model_config(("any",), channels=3)
+        except ValidationError as error:
+            raise ValueError(f"model.{error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+        return self
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.evaluate.metric not in LOWER_IS_BETTER

@@ -1,0 +1,73 @@
+"""The `model` section of a task: the fields of `mrcnn.ModelConfig`, some of which can be left to the data."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from mrcnn.config import ModelConfig
+
+FROM_DATA = ("channels", "normalisation", "norm", "anchor_sizes", "anchor_ratios", "max_instances")
+"""Fields that may say `auto`: `experiments.plan` fills them from the training split and the weights."""
+
+DESCRIPTIONS = {
+    "image_size": "side of the square network input in pixels, a multiple of 32; images are scaled and padded to it",
+    "channels": "channels of the network input; auto: 1 for grey images without ImageNet weights, else 3",
+    "normalisation": "image: zero mean and unit variance per image; imagenet: as ImageNet weights expect; auto: by weights",
+    "backbone": "small is made for training from scratch on little data",
+    "norm": "normalisation layers; auto: frozen_batch with ImageNet weights, group from scratch",
+    "fpn_channels": "channels of every pyramid level",
+    "head_width": "units of the two dense layers of the box head",
+    "mask_channels": "channels of the mask head",
+    "mask_convolutions": "3×3 convolutions of the mask head before it doubles its size",
+    "anchor_sizes": "anchor sides in input pixels, a list for each of the five levels; auto: fitted to the training boxes",
+    "anchor_ratios": "height / width of the anchors; auto: fitted to the training boxes",
+    "max_instances": "slots for true instances per image; auto: the most that a training image holds",
+    "rpn_positive_iou": "an anchor with at least this IoU with an instance is positive",
+    "rpn_negative_iou": "an anchor below this IoU with every instance is negative",
+    "rpn_samples": "anchors per image in the region proposal loss",
+    "proposals_per_level": "best anchors of each level that enter non-maximum suppression",
+    "proposals": "proposals per image after non-maximum suppression",
+    "proposal_nms_iou": "IoU above which the lower-scored proposal is dropped",
+    "roi_positive_iou": "a region with at least this IoU with an instance trains as its class",
+    "roi_samples": "regions per image in the head losses; a quarter of them may be positive",
+    "roi_canonical_size": "side of the region in input pixels that is pooled from level P4",
+    "pool_size": "side of the pooled grid of the box head",
+    "mask_pool_size": "side of the pooled grid of the mask head; masks have twice this side",
+    "class_agnostic": "one box and one mask for all classes instead of one each",
+    "class_weights": "weights of background and of each class in the class loss, or null",
+    "focal_gamma": "exponent of the focal loss of the class head; 0 is cross-entropy",
+    "max_detections": "most detections per image",
+    "score_threshold": "detections below this score are never reported; keep it low, average precision needs them",
+    "nms_iou": "IoU above which the lower-scored detection of the same class is dropped",
+}
+
+
+def _options() -> dict[str, Any]:
+    """Fields for `ModelOptions`, with the types, limits and defaults that `ModelConfig` states."""
+    fields = {}
+    for name, description in DESCRIPTIONS.items():
+        stated = ModelConfig.model_fields[name]
+        kind = Annotated[stated.annotation, *stated.metadata] if stated.metadata else stated.annotation
+        default = stated.default
+        if name in FROM_DATA:
+            kind, default = Literal["auto"] | kind, "auto"
+        fields[name] = (kind, Field(default, description=description))
+    return fields
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def to_model_config(self, class_names: tuple[str, ...], **planned: Any) -> ModelConfig:
+        """The model's configuration, with `planned` in place of every field that says `auto`.
+
+        Raises:
+            pydantic.ValidationError: values that do not fit together.
+        """
+        given = {name: value for name, value in self.model_dump().items() if value != "auto"}
+        return ModelConfig(class_names=class_names, **{**planned, **given})
+
+
+ModelOptions = create_model("ModelOptions", __base__=_Section, __module__=__name__, **_options())

@@ -1,0 +1,74 @@
+"""What the training split says about the model: classes, channels, slots for instances, anchors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import ValidationError
+
+from experiments.config import TaskConfig
+from mrcnn.config import ModelConfig
+from mrcnn.data import Dataset
+from mrcnn.errors import InputError
+from mrcnn.geometry.anchor_fit import AnchorFit, fit_anchors
+
+IMAGES_FOR_CHANNELS = 16
+"""Training images opened to tell grey from colour; spread over the split."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A model for a dataset.
+
+    Attributes:
+        model: its configuration.
+        anchor_fit: how well fitted anchors cover the training boxes; None where they were given or there was too
+            little to fit to, and the paper's are used.
+    """
+
+    model: ModelConfig
+    anchor_fit: AnchorFit | None
+
+
+def make_plan(config: TaskConfig, training: Dataset) -> Plan:
+    """Fill in what the task's model section leaves to the data.
+
+    Raises:
+        InputError: the section and the data do not fit, such as class weights for other classes.
+    """
+    options, pretrained = config.model, config.train.weights == "imagenet"
+    channels = options.channels if options.channels != "auto" else 3 if pretrained else channels_of(training)
+    planned = {
+        "channels": channels,
+        "norm": "frozen_batch" if pretrained else "group",
+        "normalisation": "imagenet" if pretrained and channels == 3 else "image",
+        "max_instances": max((len(record.class_ids) for record in training.records), default=0) or 1,
+    }
+    fit = None
+    if options.anchor_sizes == "auto" or options.anchor_ratios == "auto":
+        fit = fit_anchors(network_boxes(training, options.image_size))
+    if fit is not None:
+        planned |= {"anchor_sizes": fit.sizes, "anchor_ratios": fit.ratios}
+    try:
+        model = options.to_model_config(training.class_names, **planned)
+    except ValidationError as error:
+        raise InputError(f"model.{error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+    used = fit is not None and options.anchor_sizes == options.anchor_ratios == "auto"
+    return Plan(model, fit if used else None)
+
+
+def network_boxes(dataset: Dataset, image_size: int) -> np.ndarray:
+    """All boxes (N, 4) of a dataset in pixels of the network input."""
+    scaled = [record.boxes * (image_size / max(record.height, record.width)) for record in dataset.records]
+    return np.concatenate(scaled or [np.zeros((0, 4), np.float32)])
+
+
+def channels_of(dataset: Dataset) -> int:
+    """1 where the images are grey, also when stored as RGB; else 3, or more where the files hold more."""
+    most = 1
+    for index in np.unique(np.linspace(0, len(dataset) - 1, min(IMAGES_FOR_CHANNELS, len(dataset)), dtype=int)):
+        image = dataset[index].image
+        if image.shape[2] > 1 and not (image == image[..., :1]).all():
+            most = max(most, image.shape[2])
+    return most
