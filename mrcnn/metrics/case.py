@@ -1,0 +1,84 @@
+"""What the evaluation keeps of one image: run lengths and small numbers, no arrays of its size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mrcnn.data.sample import Sample, Spacing
+from mrcnn.detections import Detections
+from mrcnn.errors import InputError
+from mrcnn.metrics.matching import match
+from mrcnn.metrics.rle import Rle, encode, ious
+
+
+@dataclass(frozen=True)
+class Case:
+    """Truth and detections of one image.
+
+    Attributes:
+        truth_classes: (N,) int32, 1-based; truth: the N masks.
+        classes: (D,) int32, best score first, as are scores (D,) float32, boxes (D, 4) float64 in COCO's order
+            (x, y, width, height), and predicted, the D masks.
+        matched: (D,) int64, position of the instance that each detection found, or -1.
+    """
+
+    source: str
+    patient_id: str
+    height: int
+    width: int
+    spacing_mm: Spacing | None
+    truth_classes: np.ndarray
+    truth: tuple[Rle, ...]
+    classes: np.ndarray
+    scores: np.ndarray
+    boxes: np.ndarray
+    predicted: tuple[Rle, ...]
+    matched: np.ndarray
+
+    def shown(self, confidence: float) -> int:
+        """Detections with a score of at least `confidence`: the first so many, compared as `Detections.above` does."""
+        return int((self.scores >= confidence).sum())
+
+
+def make_case(sample: Sample, detections: Detections, class_count: int) -> Case:
+    """Keep what is needed.
+
+    Raises:
+        InputError: detections of another image size, or a class id that the class names do not have.
+    """
+    height, width = sample.image.shape[:2]
+    if detections.masks.shape != (len(detections), height, width):
+        raise InputError(
+            f"{sample.source}: detections' masks have shape {detections.masks.shape}, "
+            f"expected {(len(detections), height, width)}, the size of the image"
+        )
+    for what, ids in (("annotations", sample.class_ids), ("detections", detections.class_ids)):
+        if len(ids) and not 1 <= ids.min() <= ids.max() <= class_count:
+            raise InputError(
+                f"{sample.source}: class ids {ids.min()} to {ids.max()} in {what}, expected 1 to {class_count}"
+            )
+    order = np.argsort(-detections.scores, kind="stable")
+    truth, predicted = encode(sample.masks), encode(detections.masks[order].astype(bool, copy=False))
+    classes = detections.class_ids[order]
+    corners = detections.boxes[order].astype(np.float64).reshape(-1, 4)
+    return Case(
+        source=sample.source,
+        patient_id=sample.patient_id,
+        height=height,
+        width=width,
+        spacing_mm=sample.spacing_mm,
+        truth_classes=sample.class_ids,
+        truth=tuple(truth),
+        classes=classes,
+        scores=detections.scores[order],
+        boxes=np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1),
+        predicted=tuple(predicted),
+        matched=match(ious(predicted, truth), sample.class_ids, classes),
+    )
+
+
+def masks_of(rles: tuple[Rle, ...], class_ids: np.ndarray, class_id: int) -> list[Rle]:
+    """Those of one class."""
+    return [rle for rle, each in zip(rles, class_ids, strict=True) if each == class_id]

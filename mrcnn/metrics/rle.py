@@ -1,0 +1,69 @@
+"""Run lengths of masks in COCO's form, so that an evaluation of many images stays small in memory.
+
+A `Rle` is pycocotools' `{"size": [height, width], "counts": bytes}`, runs in column-major order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+Rle = dict[str, Any]
+
+
+def encode(masks: np.ndarray) -> list[Rle]:
+    """Run lengths of `masks` (N, H, W) bool.
+
+    The same bytes as `pycocotools.mask.encode`, from the columns that each mask covers only: instances are small in
+    their image, and transposing whole images to column-major order would take most of the evaluation's time.
+    """
+    _, height, width = masks.shape
+    covered = masks.any(axis=1)
+    return [_encode_columns(mask, columns, height, width) for mask, columns in zip(masks, covered, strict=True)]
+
+
+def _encode_columns(mask: np.ndarray, covered: np.ndarray, height: int, width: int) -> Rle:
+    columns = np.flatnonzero(covered)
+    if not len(columns):
+        counts = np.array([height * width])
+    else:
+        first, last = columns[0], columns[-1] + 1
+        # A background pixel on either side makes every run start and end at a change.
+        pixels = np.zeros((last - first) * height + 2, bool)
+        pixels[1:-1].reshape(last - first, height)[:] = mask[:, first:last].T
+        changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + first * height
+        counts = np.diff(changes, prepend=0, append=height * width)
+        if counts[-1] == 0:
+            counts = counts[:-1]
+    return coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
+
+
+def areas(rles: Sequence[Rle]) -> np.ndarray:
+    """Pixels of each mask: (N,) int64."""
+    return np.asarray(coco_mask.area(list(rles)), np.int64).reshape(-1)
+
+
+def coco_boxes(rles: Sequence[Rle]) -> np.ndarray:
+    """Tight boxes (N, 4) float64 in COCO's order (x, y, width, height); zeros for an empty mask."""
+    return np.asarray(coco_mask.toBbox(list(rles)), np.float64).reshape(-1, 4)
+
+
+def ious(first: Sequence[Rle], second: Sequence[Rle]) -> np.ndarray:
+    """IoU of every mask of `first` (N) with every one of `second` (M): (N, M) float64."""
+    if not len(first) or not len(second):
+        return np.zeros((len(first), len(second)))
+    return np.asarray(coco_mask.iou(list(first), list(second), [0] * len(second)))
+
+
+def decode_cropped(rle: Rle) -> tuple[np.ndarray, tuple[int, int]]:
+    """The mask within its tight box, (h, w) bool, and the (row, column) of its first pixel in the image."""
+    x, y, width, height = coco_boxes([rle])[0].astype(int)
+    return coco_mask.decode(rle)[y : y + height, x : x + width].astype(bool), (int(y), int(x))
+
+
+def as_json(rle: Rle) -> Rle:
+    """The same with text in place of bytes, as COCO's files hold it."""
+    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
