@@ -1,0 +1,44 @@
+"""Where a run can be looked at, in words that hold no password."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from urllib.parse import urlsplit, urlunsplit
+
+PORT = 5000
+
+
+def hide_credentials(text: str) -> str:
+    """`text` with user, password or token in any address in it replaced by `***`.
+
+    Files and SQLite have none, and their paths may hold an @. Passwords often hold characters that should have been
+    escaped, so everything up to the last @ of an address goes.
+    """
+    text = re.sub(r"(?<![\w+.-])(?!sqlite|file)([a-zA-Z][\w+.-]*://)[^\s\"'<>]*@", r"\1***@", text)
+    return re.sub(r"([?&](?:\w*password|passwd|pwd|token)=)[^&\s\"'<>]*", r"\1***", text, flags=re.IGNORECASE)
+
+
+def run_url(tracking_uri: str, experiment_id: str, run_id: str) -> str:
+    """The run's page: on the tracking server, or where `mlflow ui` of `how_to_open` shows it."""
+    address = urlsplit(tracking_uri)
+    if address.scheme in ("http", "https"):
+        host = address.netloc.rpartition("@")[2]
+        server = urlunsplit((address.scheme, host, address.path.rstrip("/"), "", ""))
+    else:
+        server = f"http://127.0.0.1:{PORT}"
+    return f"{server}/#/experiments/{experiment_id}/runs/{run_id}"
+
+
+def how_to_open(tracking_uri: str, experiment_id: str, run_id: str) -> str:
+    """The command that shows this store in a browser; for a tracking server the run's address.
+
+    A database address with a password in it is named by its variable, so that the line can be printed and still works.
+    """
+    if urlsplit(tracking_uri).scheme in ("http", "https"):
+        return run_url(tracking_uri, experiment_id, run_id)
+    if hide_credentials(tracking_uri) == tracking_uri:
+        store = shlex.quote(tracking_uri)
+    else:
+        store = '"$MLFLOW_TRACKING_URI"'
+    return f"mlflow ui --backend-store-uri {store} --port {PORT}"
