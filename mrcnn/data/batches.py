@@ -1,0 +1,122 @@
+"""Images and samples as arrays of the fixed shapes that the network takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mrcnn.config import ModelConfig
+from mrcnn.data import pixels
+from mrcnn.data.mask_crops import crop_mask, tight_boxes
+from mrcnn.data.sample import Sample
+from mrcnn.errors import InputError
+
+Batch = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """How an image was fitted into the network's square: scaled, at the top-left corner, the rest padded.
+
+    Attributes:
+        scale: network pixels per image pixel, the same for both sides.
+        height: of the original image.
+        width: of the original image.
+    """
+
+    scale: float
+    height: int
+    width: int
+
+    def to_network(self, boxes: np.ndarray) -> np.ndarray:
+        """Boxes (N, 4) in image pixels → network pixels, float32."""
+        return np.asarray(boxes, np.float32) * np.float32(self.scale)
+
+    def to_original(self, boxes: np.ndarray) -> np.ndarray:
+        """Boxes (N, 4) in network pixels → image pixels, float32."""
+        return np.asarray(boxes, np.float32) / np.float32(self.scale)
+
+
+def prepare_image(image: np.ndarray, config: ModelConfig) -> tuple[np.ndarray, Letterbox]:
+    """The network's input of one image.
+
+    Args:
+        image: (H, W, C) or (H, W), any number type.
+
+    Returns:
+        (S, S, C) float32 with S = config.image_size and C = config.channels: the image with its aspect kept,
+        normalised over its own area, then padded with 0; and the `Letterbox` that maps boxes there and back.
+
+    Raises:
+        InputError: channels that do not fit the model, no pixels, or pixels that are not finite.
+    """
+    image = np.asarray(image)
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or 0 in image.shape:
+        raise InputError(f"image has shape {image.shape}; expected (height, width, channels)")
+    if image.dtype != np.uint8:
+        image = image.astype(np.float32)
+        if not np.isfinite(image).all():
+            raise InputError("image has pixels that are NaN or infinite; expected finite numbers")
+    if config.normalisation == "imagenet":
+        image = pixels.to_byte_range(image)
+    image = pixels.match_channels(image, config.channels)
+
+    size, (height, width) = config.image_size, image.shape[:2]
+    letterbox = Letterbox(size / max(height, width), height, width)
+    # The tiny addition keeps a side that fits exactly from losing a pixel to rounding.
+    inner = [max(1, int(side * letterbox.scale + 1e-6)) for side in (height, width)]
+    image = pixels.resize(image, *inner, letterbox.scale)
+    normalise = pixels.caffe_style if config.normalisation == "imagenet" else pixels.standardise
+    prepared = np.zeros((size, size, config.channels), np.float32)
+    prepared[: inner[0], : inner[1]] = normalise(image)
+    return prepared, letterbox
+
+
+def make_batch(samples: Sequence[Sample], config: ModelConfig) -> Batch:
+    """What the network trains on, from B samples.
+
+    With S = config.image_size, M = config.max_instances and T = config.target_mask_size:
+
+    - `image` (B, S, S, C) float32, see `prepare_image`;
+    - `boxes` (B, M, 4) float32, tight around the masks, in network pixels;
+    - `class_ids` (B, M) int32, 0 where there is no instance; `valid` (B, M) bool, True where there is one;
+    - `masks` (B, M, T, T) uint8, 0 … 255, each mask within its own box.
+
+    Where a sample holds more than M instances, the largest M stay; masks without a pixel are left out.
+
+    Raises:
+        InputError: as `prepare_image`, with the sample's source named.
+    """
+    count, slots, side = len(samples), config.max_instances, config.target_mask_size
+    batch = {
+        "image": np.empty((count, config.image_size, config.image_size, config.channels), np.float32),
+        "boxes": np.zeros((count, slots, 4), np.float32),
+        "class_ids": np.zeros((count, slots), np.int32),
+        "valid": np.zeros((count, slots), bool),
+        "masks": np.zeros((count, slots, side, side), np.uint8),
+    }
+    for row, sample in enumerate(samples):
+        try:
+            batch["image"][row], letterbox = prepare_image(sample.image, config)
+        except InputError as error:
+            raise InputError(f"{sample.source}: {error}") from error
+        boxes = tight_boxes(sample.masks)
+        kept = _largest(sample.masks, np.flatnonzero(boxes[:, 2] > 0), slots)
+        batch["boxes"][row, : len(kept)] = letterbox.to_network(boxes[kept])
+        batch["class_ids"][row, : len(kept)] = sample.class_ids[kept]
+        batch["valid"][row, : len(kept)] = True
+        for slot, index in enumerate(kept):
+            batch["masks"][row, slot] = crop_mask(sample.masks[index], boxes[index], side)
+    return batch
+
+
+def _largest(masks: np.ndarray, indices: np.ndarray, limit: int) -> np.ndarray:
+    """Those of `indices` with the most pixels, `limit` at most, in their order."""
+    if len(indices) <= limit:
+        return indices
+    areas = np.array([np.count_nonzero(masks[index]) for index in indices])
+    return np.sort(indices[np.argsort(-areas, kind="stable")[:limit]])
