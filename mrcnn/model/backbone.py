@@ -8,7 +8,7 @@ from keras import layers
 from mrcnn.config import ModelConfig
 from mrcnn.model.normalisation import normalisation
 
-_RESNETS = {
+RESNETS = {
     "resnet50": (
         keras.applications.ResNet50,
         ("conv2_block3_out", "conv3_block4_out", "conv4_block6_out", "conv5_block3_out"),
@@ -31,7 +31,7 @@ def build_backbone(config: ModelConfig) -> keras.Model:
 
 def _resnet(config: ModelConfig) -> keras.Model:
     """ResNet (He et al. 2016) of keras.applications, its batch norm replaced where the configuration says so."""
-    make, outputs = _RESNETS[config.backbone]
+    make, outputs = RESNETS[config.backbone]
     shape = (config.image_size, config.image_size, config.channels)
     whole = make(include_top=False, weights=None, input_shape=shape)
     trunk = keras.Model(whole.input, [whole.get_layer(name).output for name in outputs], name="backbone")

@@ -182,6 +182,13 @@ class MaskRCNN(keras.Model):
             jit_compile = keras.backend.backend() == "jax"
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
 
+    def get_compile_config(self):
+        return {"optimizer": keras.saving.serialize_keras_object(self.optimizer)} if self.compiled else None
+
+    def compile_from_config(self, config):
+        self.compile(optimizer=keras.saving.deserialize_keras_object(config["optimizer"]))
+        self.optimizer.build(self.trainable_variables)
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Sum of the five losses, whose running means are the metrics."""
         del x, y, sample_weight, training
@@ -191,6 +198,13 @@ class MaskRCNN(keras.Model):
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         return self.get_metrics_result()
+
+    def predict(self, x, **kwargs):
+        """As `keras.Model.predict`, on the images alone where the batches carry instances too."""
+        return super().predict(_images_only(x), **kwargs)
+
+    def predict_on_batch(self, x):
+        return super().predict_on_batch(_images_only(x))
 
     def get_config(self):
         return {
@@ -243,6 +257,14 @@ class MaskRCNN(keras.Model):
             if on_batch is not None:
                 on_batch(len(found))
         return found
+
+
+def _images_only(x):
+    if isinstance(x, dict):
+        return {"image": x["image"]}
+    if isinstance(x, np.ndarray):
+        return {"image": x}
+    return (({"image": (batch[0] if isinstance(batch, tuple) else batch)["image"]},) for batch in x)
 
 
 def to_detections(outputs: dict[str, np.ndarray], letterbox) -> Detections:
