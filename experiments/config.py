@@ -55,7 +55,7 @@ class DataOptions(Section):
 class Stage(Section):
     """A part of the training in which the same layers learn."""
 
-    layers: Layers = Field("all", description="what learns; 4+ is the heads and the backbone from its 4th stage up")
+    layers: Layers = Field("all", description="what learns; without pretrained weights always all")
     epochs: int | None = Field(None, ge=1, description="its length; null: until train.epochs")
     learning_rate: float | None = Field(None, gt=0, description="null: train.learning_rate")
 
@@ -68,9 +68,8 @@ class TrainOptions(Section):
     batch_size: int = Field(2, ge=1, description="images per step")
     stages: tuple[Stage, ...] = Field(
         (Stage(),),
-        min_length=1,
         description="run one after another until train.epochs; each {layers: heads | 5+ | 4+ | 3+ | all, epochs: n, "
-        "learning_rate: x}, of which epochs and learning_rate may be left out",
+        "learning_rate: x}, of which epochs and learning_rate may be left out; without pretrained weights all learns",
     )
     weights: Literal["none", "imagenet"] = Field(
         "none", description="none trains from scratch; imagenet is downloaded by Keras, for resnet50 and resnet101"
@@ -88,6 +87,12 @@ class TrainOptions(Section):
     patience: int = Field(0, ge=0, description="validations without a better evaluate.metric before stopping; 0: never")
     validate_every: int = Field(1, ge=1, description="epochs between validations; the last epoch is always validated")
     workers: int = Field(1, ge=0, description="processes that make batches ahead; 0: a thread")
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainOptions:
+        if not self.stages:
+            raise ValueError("stages=[]: expected at least one stage")
+        return self
 
 
 class EvaluateOptions(Section):

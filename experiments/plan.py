@@ -30,6 +30,27 @@ class Plan:
     model: ModelConfig
     anchor_fit: AnchorFit | None
 
+    def fill_in(self, config: TaskConfig) -> TaskConfig:
+        """`config` with nothing left to the data."""
+        options = {name: getattr(self.model, name) for name in type(config.model).model_fields}
+        return config.model_copy(update={"model": config.model.model_copy(update=options)})
+
+    def measures(self) -> dict[str, float]:
+        """How well fitted anchors cover the training boxes; empty where they were given."""
+        fit = self.anchor_fit
+        return {"anchors/mean_best_iou": fit.mean_best_iou, "anchors/recall": fit.recall} if fit else {}
+
+    def describe(self) -> str:
+        """The model in a line or two, for the terminal."""
+        model, fit = self.model, self.anchor_fit
+        sizes = " ".join("/".join(f"{size:g}" for size in level) for level in model.anchor_sizes)
+        ratios = " ".join(f"{ratio:g}" for ratio in model.anchor_ratios)
+        quality = f" (mean best IoU {fit.mean_best_iou:.2f}, {fit.recall:.0%} at 0.5 or more)" if fit else ""
+        return (
+            f"Model: {model.backbone}, {model.image_size}×{model.image_size}×{model.channels}, norm {model.norm}, "
+            f"up to {model.max_instances} instances\nAnchors: {sizes} px, height/width {ratios}{quality}"
+        )
+
 
 def make_plan(config: TaskConfig, training: Dataset) -> Plan:
     """Fill in what the task's model section leaves to the data.

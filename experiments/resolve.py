@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,7 @@ def check(content: Mapping[str, Any], file: str, given: Collection[str] = ()) ->
             problems.setdefault(place, []).append(expected)
     lines = []
     for place, expected in problems.items():
-        source = f"--{place}" if place.partition("=")[0] in given else f"{file}: {place}"
+        source = f"--{place}" if re.split(r"[=\[]", place)[0] in given else f"{file}: {place}"
         lines.append(f"{source}: {' or '.join(expected)}")
     raise InputError("; ".join(lines))
 

@@ -1,0 +1,103 @@
+"""What happens as the model trains: progress, validation, records, checkpoints, early and emergency stops."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+
+import keras
+
+from experiments.config import TaskConfig
+from experiments.evaluate import evaluate, predictions
+from experiments.screen import TrainingScreen
+from mrcnn.data import Dataset
+from mrcnn.draw import side_by_side
+from trackers.checkpoints import Checkpoints
+from trackers.run import Run
+from trackers.tensorboard import EventWriter
+
+PREVIEW_IMAGES = 3
+
+
+class Diverged(RuntimeError):
+    """The loss is no longer a number."""
+
+
+class EpochEnd(keras.callbacks.Callback):
+    """Shows each step; after each epoch validates, records and keeps the model.
+
+    Attributes:
+        epochs_done: over all stages.
+        stopped_early: whether `train.patience` ended the training.
+    """
+
+    def __init__(
+        self,
+        config: TaskConfig,
+        validation: Dataset,
+        *,
+        screen: TrainingScreen,
+        run: Run,
+        events: EventWriter,
+        checkpoints: Checkpoints,
+    ) -> None:
+        super().__init__()
+        self._config, self._validation = config, validation
+        self._screen, self._run, self._events, self._checkpoints = screen, run, events, checkpoints
+        self.epochs_done = 0
+        self.stopped_early = False
+        self._started = 0.0
+        self._last_better = 0
+        self._validations = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._started = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
+        if not math.isfinite(logs["loss"]):
+            raise Diverged(
+                f"epoch {self.epochs_done + 1}, step {batch + 1}: the loss is {logs['loss']}; "
+                "try a lower train.learning_rate or train.clip_norm"
+            )
+        self._screen.step(self.epochs_done + 1, batch + 1, logs)
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        self.epochs_done += 1
+        number, options = self.epochs_done, self._config.train
+        learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        record = {f"train/{name}": float(value) for name, value in logs.items()} | {"train/learning_rate": learning_rate}
+        text = ""
+        if number % options.validate_every == 0 or number == options.epochs:
+            self._screen.validating(number)
+            measured = self._validate(number)
+            record |= {f"val/{name}": value for name, value in measured.items()}
+            self._checkpoints.save(self.model, number, record)
+            text = self._progress(number, measured)
+        record["train/epoch_seconds"] = seconds = time.monotonic() - self._started
+        self._run.metrics(record, step=number)
+        self._events.scalars(record, number)
+        self._screen.epoch(number, logs, text, seconds)
+
+    def _validate(self, number: int) -> dict[str, float]:
+        options = self._config.evaluate
+        evaluator = evaluate(self.model, self._validation, batch_size=options.batch_size)
+        confidence = evaluator.best_confidence() if options.confidence == "auto" else options.confidence
+        preview = self._validation.subset(range(min(PREVIEW_IMAGES, len(self._validation))))
+        for slot, (sample, found) in enumerate(predictions(self.model, preview, batch_size=options.batch_size)):
+            picture = side_by_side(sample, found.above(confidence), preview.class_names)
+            self._events.image(f"val/{slot}", picture, number)
+        return {**evaluator.summary(confidence), "confidence": confidence}
+
+    def _progress(self, number: int, measured: Mapping[str, float]) -> str:
+        """What to print of a validation; asks the training to stop after too many without a better one."""
+        self._validations += 1
+        shown = {"mask_ap": "AP", "mask_ap50": "AP50", "dice": "Dice"}
+        text = "val " + " ".join(f"{word} {measured[name]:.3f}" for name, word in shown.items() if name in measured)
+        if self._checkpoints.best_epoch == number:
+            self._last_better = self._validations
+            return f"{text} (best)"
+        patience = self._config.train.patience
+        if patience and self._validations - self._last_better >= patience:
+            self.stopped_early = self.model.stop_training = True
+        return text

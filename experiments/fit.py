@@ -1,0 +1,72 @@
+"""Training in stages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from experiments.config import Stage, TrainOptions
+from experiments.epoch_end import EpochEnd
+from experiments.screen import TrainingScreen
+from mrcnn.data import Loader
+from mrcnn.model import MaskRCNN
+from mrcnn.model.optimizers import make_optimizer
+from mrcnn.model.schedules import WarmUp
+from mrcnn.model.stages import set_trainable
+from mrcnn.model.stream import stream
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stage with its place in the training: epochs `start` … `end` - 1, counted from 0."""
+
+    layers: str
+    learning_rate: float
+    start: int
+    end: int
+
+
+def spans(options: TrainOptions) -> Iterator[Span]:
+    """The stages laid one after another; the last one, and one without a length, go on until `train.epochs`.
+
+    Without pretrained weights all layers learn in each of them: there is nothing worth freezing.
+    """
+    start = 0
+    for number, stage in enumerate(options.stages, 1):
+        open_ended = stage.epochs is None or number == len(options.stages)
+        end = options.epochs if open_ended else min(start + stage.epochs, options.epochs)
+        if start < end:
+            layers = "all" if options.weights == "none" else stage.layers
+            yield Span(layers, stage.learning_rate or options.learning_rate, start, end)
+        start = end
+
+
+def fit(model: MaskRCNN, loader: Loader, options: TrainOptions, steps: int, epoch_end: EpochEnd,
+        screen: TrainingScreen) -> None:  # fmt: skip
+    """Train `model` through its stages, `steps` steps an epoch; it is compiled anew for each stage."""
+    for span in spans(options):
+        if options.stages != (Stage(),):
+            screen.say(f"Training {span.layers}: epochs {span.start + 1} to {span.end} at {span.learning_rate:g}")
+        set_trainable(model, span.layers)
+        schedule = WarmUp(
+            span.learning_rate, (span.end - span.start) * steps, options.warmup_steps, options.schedule
+        )
+        model.compile(
+            optimizer=make_optimizer(
+                options.optimizer,
+                schedule,
+                momentum=options.momentum,
+                weight_decay=options.weight_decay,
+                clip_norm=options.clip_norm,
+            )
+        )
+        model.fit(
+            stream(loader, first_epoch=span.start),
+            steps_per_epoch=steps,
+            initial_epoch=span.start,
+            epochs=span.end,
+            callbacks=[epoch_end],
+            verbose=0,
+        )
+        if epoch_end.stopped_early:
+            break

@@ -1,0 +1,200 @@
+"""The main job from top to bottom: data, model, training, evaluation, registry. `train` is the order of it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+from rich.console import Console
+
+from experiments.artifacts import log_evaluation, log_overlays, split_lists
+from experiments.config import TaskConfig
+from experiments.datasets import dataset_name, open_dataset
+from experiments.epoch_end import EpochEnd
+from experiments.evaluate import evaluate
+from experiments.fit import fit
+from experiments.plan import Plan, make_plan
+from experiments.resolve import Resolved, parameters, resolved_yaml
+from experiments.screen import TrainingScreen
+from experiments.tables import data_table, results_table
+from mrcnn.data import Dataset, Loader, fingerprint, split_by_patient
+from mrcnn.errors import InputError
+from mrcnn.model import MaskRCNN, load
+from mrcnn.model.weights import load_imagenet
+from trackers.checkpoints import Checkpoints
+from trackers.packaged import log_packaged_model
+from trackers.registry import register
+from trackers.run import Run, tracked_run
+from trackers.tensorboard import EventWriter
+
+
+def train(resolved: Resolved) -> None:
+    """Train, evaluate, track and register a model for a checked task.
+
+    Raises:
+        InputError: the data, or their fit to the configuration, is bad.
+        Diverged: the loss is no longer a number.
+    """
+    config, backend = resolved.config, keras.backend.backend()
+    tags = {"profile": resolved.profile} if resolved.profile else {}
+    console = Console(highlight=False)
+    keras.utils.set_random_seed(config.seed)
+    with (
+        tracked_run(task=config.task, modality=config.modality, seed=config.seed, backend=backend, tags=tags) as run,
+        tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder,
+    ):
+        console.print(f"{config.task} on {backend}, run {run.id}")
+        data = read_data(config, run, console)
+        model, config = make_model(config, data, run, console)
+        best = learn(model, config, data, run, console, Path(folder))
+        result = judge(best, config, data, run, console)
+        publish(best, result, config, data, run, console, Path(folder))
+    console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Data:
+    """The splits that are not empty, by name, and which of them the results are reported on."""
+
+    name: str
+    splits: Mapping[str, Dataset]
+
+    @property
+    def reported(self) -> str:
+        return "test" if "test" in self.splits else "val"
+
+
+def read_data(config: TaskConfig, run: Run, console: Console) -> Data:
+    """Read, split by patient, show and record the data."""
+    whole, name = open_dataset(config.data), dataset_name(config.data)
+    train_share, val_share, test_share = config.data.split
+    indices = split_by_patient(whole, train=train_share, val=val_share, test=test_share, seed=config.seed)
+    found = fingerprint(whole, indices)
+    console.print(data_table(name, found))
+    for warning in found.warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False)
+    data = Data(name, {split: whole.subset(chosen) for split, chosen in indices.items() if len(chosen)})
+    for split, part in data.splits.items():
+        if not any(len(record.class_ids) for record in part.records):
+            raise InputError(
+                f"{name}: no instance in the {len(part)} images of the {split} split; expected at least one, "
+                "which another seed or data.split may give"
+            )
+        run.dataset(name, part.digest, found.as_dict(), split, source=config.data.dataset)
+    run.json(found.as_dict(), "fingerprint.json")
+    run.json(split_lists(whole, indices), "splits.json")
+    return data
+
+
+def make_model(config: TaskConfig, data: Data, run: Run, console: Console) -> tuple[MaskRCNN, TaskConfig]:
+    """Plan the model from the training split and build it; the task's configuration comes back with nothing left open."""
+    plan = make_plan(config, data.splits["train"])
+    config = plan.fill_in(config)
+    run.params(parameters(config))
+    run.metrics(plan.measures())
+    run.text(resolved_yaml(config), "config.yaml")
+    model = MaskRCNN(plan.model, seed=config.seed, dtype=config.train.precision)
+    if config.train.weights == "imagenet":
+        load_imagenet(model)
+    console.print(f"{plan.describe()}, {model.count_params() / 1e6:.1f} M weights")
+    return model, config
+
+
+def learn(
+    model: MaskRCNN, config: TaskConfig, data: Data, run: Run, console: Console, folder: Path
+) -> MaskRCNN:
+    """Train `model`; returns that of the best epoch. Checkpoints and events are kept also when it is cut short."""
+    loader = Loader(
+        data.splits["train"],
+        model.config,
+        config.train.batch_size,
+        augmentation=config.augment,
+        shuffle=True,
+        seed=config.seed,
+        workers=config.train.workers,
+    )
+    steps = config.train.steps_per_epoch or len(loader)
+    checkpoints = Checkpoints(
+        folder / "checkpoints", metric=f"val/{config.evaluate.metric}", higher_is_better=config.higher_is_better
+    )
+    events = EventWriter(folder / "tensorboard")
+    with ExitStack() as at_last, TrainingScreen(console, epochs=config.train.epochs, steps_per_epoch=steps) as screen:
+        at_last.callback(run.artifact, folder / "checkpoints")
+        at_last.callback(run.artifact, folder / "tensorboard")
+        at_last.callback(events.close)
+        epoch_end = EpochEnd(config, data.splits["val"], screen=screen, run=run, events=events, checkpoints=checkpoints)
+        fit(model, loader, config.train, steps, epoch_end, screen)
+    run.metrics({"best_epoch": checkpoints.best_epoch, "epochs": epoch_end.epochs_done})
+    return load(checkpoints.best_path)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Scores of a model at its working threshold."""
+
+    confidence: float
+    scores: Mapping[str, float]
+
+
+def judge(model: MaskRCNN, config: TaskConfig, data: Data, run: Run, console: Console) -> Result:
+    """Choose the threshold on the validation split, then look at the test split once; record and show."""
+    options, split = config.evaluate, data.reported
+    confidence = options.confidence
+    evaluator = evaluate(model, data.splits["val"], batch_size=options.batch_size)
+    if confidence == "auto":
+        confidence = evaluator.best_confidence()
+    if split == "test":
+        evaluator = evaluate(model, data.splits["test"], batch_size=options.batch_size)
+    scores = evaluator.summary(confidence)
+    intervals = evaluator.intervals(confidence, resamples=options.resamples, seed=config.seed)
+    run.metrics({f"{split}/{name}": value for name, value in (scores | intervals).items()}, config.train.epochs)
+    run.metrics({"confidence": confidence})
+    log_evaluation(run, evaluator, confidence, split)
+    log_overlays(
+        run,
+        model,
+        data.splits[split],
+        evaluator.per_case(confidence),
+        confidence,
+        count=options.overlays,
+        batch_size=options.batch_size,
+    )
+    console.print(results_table(_title(data, confidence), scores, intervals, model.config.class_names))
+    return Result(confidence, scores)
+
+
+def _title(data: Data, confidence: float) -> str:
+    part = data.splits[data.reported]
+    what = "Test split" if data.reported == "test" else "Validation split (there is no test split)"
+    patients = len({record.patient_id for record in part.records})
+    return f"{what}: {len(part)} images of {patients} patients, at confidence {confidence:g}"
+
+
+def publish(model: MaskRCNN, result: Result, config: TaskConfig, data: Data, run: Run, console: Console, folder: Path):
+    """Package the model with all that it needs and enter it in the registry."""
+    metric, part = config.evaluate.metric, data.splits[data.reported]
+    if metric not in result.scores:
+        raise RuntimeError(f"{data.reported}/{metric} is undefined: nothing was found at confidence {result.confidence}")
+    model.save(folder / "model.keras")
+    uri = log_packaged_model(
+        run,
+        folder / "model.keras",
+        confidence=result.confidence,
+        config=config.model_dump(mode="json"),
+        sample_image=part[0].image,
+    )
+    entered = register(
+        uri,
+        name=f"mrcnn-{config.modality}",
+        metric=metric,
+        value=result.scores[metric],
+        digest=part.digest,
+        task=config.task,
+        run_id=run.id,
+        higher_is_better=config.higher_is_better,
+    )
+    console.print(f"Registered {entered.name} version {entered.version} as {entered.alias}")

@@ -1,0 +1,46 @@
+"""Tables for the terminal: what was found in the data, and the results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from rich.table import Table
+
+ROWS = {
+    "mask_ap50": "mask AP50",
+    "mask_ap75": "mask AP75",
+    "mask_ap10": "mask AP10",
+    "mask_ap": "mask AP",
+    "box_ap50": "box AP50",
+    "box_ap": "box AP",
+    "dice": "Dice",
+    "iou": "IoU",
+    "hd95": "HD95 (px)",
+    "hd95_mm": "HD95 (mm)",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "froc": "FROC",
+    "detection_rate": "detection rate",
+}
+PER_CLASS = ("mask_ap50", "dice", "hd95")
+
+
+def results_table(title: str, scores: Mapping[str, float], intervals: Mapping[str, float], class_names) -> Table:
+    """The main scores, with their 95 % intervals where there are any."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    table.add_column("95 % interval", justify="right")
+    for name, label in _rows(class_names):
+        if name in scores:
+            interval = f"{intervals[f'{name}_lo']:.3f} – {intervals[f'{name}_hi']:.3f}" if f"{name}_lo" in intervals else ""
+            table.add_row(label, f"{scores[name]:.3f}", interval)
+    return table
+
+
+def _rows(class_names) -> Iterator[tuple[str, str]]:
+    for name, label in ROWS.items():
+        yield name, label
+        if name in PER_CLASS and len(class_names) > 1:
+            yield from ((f"{name}/{each}", f"  {each}") for each in class_names)

@@ -1,0 +1,69 @@
+"""The command `python -m experiments.train --task thyroid`, which is also `mrcnn train`: checks first, then the job."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from experiments.datasets import dataset_path
+from experiments.help_text import help_text
+from experiments.quiet import hush
+from experiments.resolve import Resolved, resolve
+from mrcnn.errors import InputError
+
+HELP = ("--help", "-h")
+BAD_INPUT, FAILED, INTERRUPTED, TERMINATED = 2, 1, 130, 143
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status. What nobody foresaw is raised, for its traceback."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        resolved = resolve([word for word in arguments if word not in HELP])
+        if any(word in HELP for word in arguments):
+            print(help_text(resolved), end="")
+            return 0
+        resolved = with_absolute_dataset(resolved)
+        return _run(resolved)
+    except InputError as error:
+        print(f"mrcnn: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("mrcnn: stopped", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run(resolved: Resolved) -> int:
+    hush()
+    # Imported here, so that a typing error is told before TensorFlow and MLflow have loaded.
+    from experiments.epoch_end import Diverged
+    from experiments.job import train
+    from trackers.stop import Terminated
+
+    try:
+        train(resolved)
+    except Diverged as error:
+        print(f"mrcnn: {error}", file=sys.stderr)
+        return FAILED
+    except Terminated:
+        print("mrcnn: terminated", file=sys.stderr)
+        return TERMINATED
+    return 0
+
+
+def with_absolute_dataset(resolved: Resolved) -> Resolved:
+    """The dataset as an absolute path, so that the record of the run can be used from anywhere.
+
+    Raises:
+        InputError: it does not exist.
+    """
+    data = resolved.config.data
+    if data.dataset is None:
+        return resolved
+    found = data.model_copy(update={"dataset": str(dataset_path(data.dataset))})
+    return replace(resolved, config=resolved.config.model_copy(update={"data": found}))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+import pytest
+import yaml
+
+from experiments.resolve import TASKS, options, parameters, resolve, resolved_yaml, task_names
+from mrcnn.errors import InputError
+
+
+def error_of(*arguments: str) -> str:
+    with pytest.raises(InputError) as raised:
+        resolve(arguments)
+    message = str(raised.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.fixture
+def task(tmp_path):
+    """Writes a task file; returns its path."""
+
+    def write(text: str) -> str:
+        path = tmp_path / "lesion.yaml"
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def test_options_go_over_the_profile_and_that_over_the_file(task):
+    file = task(
+        "task: lesion\nmodality: mri\ntrain: {epochs: 4, batch_size: 3, patience: 2}\n"
+        "profiles: {quick: {train: {epochs: 2, batch_size: 1}}}"
+    )
+    train = resolve(["--task", file, "--profile", "quick", "--epochs", "1"]).config.train
+    assert (train.epochs, train.batch_size, train.patience) == (1, 1, 2)
+
+
+def test_dotted_and_last_names_are_the_same():
+    assert resolve(["--train.epochs", "3"]).config == resolve(["--epochs", "3"]).config
+    assert "--epochs: train.epochs was already given as 3" in error_of("--train.epochs", "3", "--epochs", "4")
+
+
+def test_a_value_in_scientific_notation_is_a_number():
+    assert resolve(["--learning_rate", "1e-3"]).config.train.learning_rate == 0.001
+
+
+def test_a_path_is_text_whatever_yaml_makes_of_it():
+    assert resolve(["--dataset", "0012"]).config.data.dataset == "0012"
+    assert resolve(["--dataset", "null"]).config.data.dataset is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--epochs", "-3"], ["--train.epochs=-3", "greater than or equal to 1"]),
+        (["--epochs", "many"], ["--train.epochs='many'", "integer"]),
+        (["--optimizer", "adam"], ["--train.optimizer='adam'", "'sgd' or 'adamw'"]),
+        (["--confidence", "2"], ["--evaluate.confidence=2", "'auto'", "less than or equal to 1"]),
+        (["--epoch", "3"], ["--epoch", "did you mean train.epochs?"]),
+        (["--image_size", "100"], ["model.image_size", "100", "multiple of 32"]),
+        (["--split", "[0.8, 0.3, 0.1]"], ["data.split", "[0.8, 0.3, 0.1]", "sum to 1"]),
+        (["--stages", "[{layer: heads}]"], ["--train.stages[0].layer", "did you mean layers?"]),
+        (["--stages", "[{layers: top}]"], ["--train.stages[0].layers='top'", "'heads'"]),
+        (["--weights", "imagenet"], ["train.weights", "imagenet", "model.backbone=small"]),
+        (["--task", "liver"], ["--task liver", "thyroid"]),
+        (["--profile", "second"], ["--profile second", "first_system"]),
+        (["--split", "[0.8,"], ["--split [0.8,", "YAML"]),
+    ],
+)
+def test_errors_name_the_option_the_value_and_what_is_allowed(arguments, parts):
+    message = error_of(*arguments)
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("task: x\nmodality: sonar\n", ["modality='sonar'", "'ultrasound'"]),
+        ("task: x\n", ["modality: missing"]),
+        ("task: x\nmodality: ct\ntrian: {}\n", ["trian={}", "did you mean train?"]),
+        ("task: x\nmodality: ct\ntrain: {epochs: 0, batches: 2}\n", ["train.epochs=0", "train.batches=2", "batch_size?"]),
+        ("task: x\nmodality: ct\ntrain: 5\n", ["train=5", "dictionary"]),
+        ("- a\n", ["mapping"]),
+        ("task: [\n", ["YAML"]),
+        ("task: x\nmodality: ct\nprofiles: [quick]\n", ["profiles"]),
+    ],
+)
+def test_errors_in_a_file_name_the_file(task, text, parts):
+    file = task(text)
+    message = error_of("--task", file)
+    for part in [file, *parts]:
+        assert part in message
+
+
+def test_every_task_file_and_profile_resolves():
+    assert "thyroid" in task_names()
+    for path in TASKS.glob("*.yaml"):
+        for profile in [None, *(yaml.safe_load(path.read_text(encoding="utf-8")).get("profiles") or {})]:
+            chosen = resolve(["--task", path.stem, *(["--profile", profile] if profile else [])])
+            assert chosen.config.task == path.stem
+
+
+def test_the_first_systems_settings():
+    config = resolve(["--profile", "first_system"]).config
+    assert (config.model.backbone, config.model.image_size) == ("resnet101", 512)
+    assert (config.train.learning_rate, config.train.steps_per_epoch, config.train.epochs) == (0.001, 250, 10)
+    assert config.train.stages[0].layers == "heads"
+    assert (config.train.optimizer, config.train.momentum, config.train.weights) == ("sgd", 0.9, "imagenet")
+    assert config.evaluate.confidence == 0.9
+    assert config.data.split == (0.9, 0.1, 0)
+    assert resolve(["--profile", "first_system", "--train.weights", "none"]).config.model.norm == "auto"
+
+
+def test_the_resolved_file_gives_the_same_task_again(tmp_path):
+    config = resolve(["--profile", "first_system", "--seed", "7"]).config
+    path = tmp_path / "config.yaml"
+    path.write_text(resolved_yaml(config), encoding="utf-8")
+    assert resolve(["--task", str(path)]).config == config
+
+
+def test_every_option_is_explained_and_recorded():
+    recorded = parameters(resolve([]).config)
+    for key, field in options():
+        assert field.description, key
+        assert key in recorded

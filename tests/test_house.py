@@ -1,0 +1,79 @@
+"""Rules of the house that no single room can hold alone."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("mrcnn", "trackers", "experiments", "sweeps")
+MAY_IMPORT = {
+    "mrcnn": {"mrcnn"},
+    "trackers": {"trackers", "mrcnn"},
+    "experiments": {"experiments", "trackers", "mrcnn"},
+    "sweeps": {"sweeps", "experiments", "trackers"},
+}
+MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+LIGHT = ("mrcnn.data", "mrcnn.metrics", "mrcnn.phantoms", "mrcnn.draw")
+HEAVY = ("keras", "tensorflow", "jax", "torch")
+VAGUE = {"utils", "helpers", "common", "base", "manager"}
+
+
+def imported(path: Path) -> set[str]:
+    """Full names of the modules that a file imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            names.add(node.module)
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_rooms_import_only_what_stands_below_them(path):
+    room = path.relative_to(ROOT).parts[0]
+    ours = {name.split(".")[0] for name in imported(path)} & {*ROOMS, "tests", "benchmarks"}
+    assert ours <= MAY_IMPORT[room]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_names_say_an_idea_and_files_stay_short(path):
+    assert not VAGUE & {path.stem, path.parent.name}
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 310
+
+
+def test_worker_processes_start_without_a_deep_learning_framework():
+    code = f"import sys, {', '.join(LIGHT)}; print(*[name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_conda_and_pip_install_the_same():
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    python, pip = yaml.safe_load((ROOT / "conda.yaml").read_text(encoding="utf-8"))["dependencies"]
+    assert python == "python=3.11"
+    assert pip == {"pip": wanted}
+    assert any(each.startswith("mlflow") for each in wanted)
+
+
+def test_the_project_runs_the_command_with_the_task_alone():
+    project = yaml.safe_load((ROOT / "mlproject").read_text(encoding="utf-8"))
+    assert project["conda_env"] == "conda.yaml"
+    assert list(project["entry_points"]["main"]["parameters"]) == ["task"]
+
+
+def test_no_file_names_a_machine():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    machine = re.compile(r"(?<![\w.])/(?:work|home|root|Users|mnt)/\w|[\w.-]+\.(?:internal|corp|local)\b(?!host)")
+    for name in filter(None, listed):
+        path = ROOT / name
+        if path.is_file() and path.suffix in {".py", ".md", ".yaml", ".toml", ".json", ""}:
+            found = machine.search(path.read_text(encoding="utf-8"))
+            assert not found, f"{name}: {found.group()}"
