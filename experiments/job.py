@@ -184,6 +184,7 @@ def publish(model: MaskRCNN, result: Result, config: TaskConfig, data: Data, run
         run,
         folder / "model.keras",
         confidence=result.confidence,
+        class_names=model.config.class_names,
         config=config.model_dump(mode="json"),
         sample_image=part[0].image,
     )
