@@ -69,7 +69,7 @@ def make_case(sample: Sample, detections: Detections, class_count: int) -> Case:
         height=height,
         width=width,
         spacing_mm=sample.spacing_mm,
-        truth_classes=sample.class_ids,
+        truth_classes=sample.class_ids.copy(),
         truth=tuple(truth),
         classes=classes,
         scores=detections.scores[order],

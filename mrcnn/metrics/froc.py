@@ -1,10 +1,11 @@
 """Free-response ROC: sensitivity against false positives an image.
 
-The rates and their mean are those of LUNA16 (Setio et al. 2017, section 2.4). A detection is a hit as
-`matching.match` says (mask IoU of 0.5, same class); classes are pooled, and images without instances count in the
-false positives. Between two thresholds nothing is interpolated: the sensitivity at a rate is the highest that a
-threshold reaches with at most that many false positives an image. The model's own score threshold ends the curve: rates
-beyond its end get the sensitivity there.
+The rates and their mean are the competition performance metric of Niemeijer et al. 2011 ("On combining computer-aided
+detection systems"), which LUNA16 (Setio et al. 2017) uses too. A detection is a hit as `matching.match` says (mask IoU
+of at least 0.5, same class); classes are pooled, and images without instances count in the false positives. Between two
+thresholds nothing is interpolated: the sensitivity at a rate is the highest that a threshold reaches with at most that
+many false positives an image. The model's own score threshold ends the curve: rates beyond its end get the sensitivity
+there.
 """
 
 from __future__ import annotations

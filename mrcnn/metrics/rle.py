@@ -43,7 +43,9 @@ def _encode_columns(mask: np.ndarray, covered: np.ndarray, height: int, width: i
 
 def areas(rles: Sequence[Rle]) -> np.ndarray:
     """Pixels of each mask: (N,) int64."""
-    return np.asarray(coco_mask.area(list(rles)), np.int64).reshape(-1)
+    # pycocotools 2.0.11 with NumPy 2 refuses more than 255 masks in one call of `area`.
+    groups = [list(rles[start : start + 255]) for start in range(0, len(rles), 255)]
+    return np.concatenate([np.zeros(0, np.int64), *(coco_mask.area(group) for group in groups)]).astype(np.int64)
 
 
 def coco_boxes(rles: Sequence[Rle]) -> np.ndarray:
