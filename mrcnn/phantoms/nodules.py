@@ -1,0 +1,159 @@
+"""Thyroid nodules: their number, size and shape, where they fit, and how they look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mrcnn.phantoms.neck import FLUID_DB, Neck
+from mrcnn.phantoms.outline import Outline, waves
+from mrcnn.phantoms.speckle import smooth_noise
+from mrcnn.phantoms.tissue import Tissue
+
+CLASS_NAMES = ("iso", "hypo")
+ISO, HYPO = 1, 2
+
+_NUMBER_SHARES = (0.12, 0.5, 0.26, 0.12)  # of images with 0, 1, 2, 3 nodules
+_LARGEST = {1: 0.45, 2: 0.3, 3: 0.22}  # long diameter as a share of the image's width, by number
+_SMALLEST = 0.065
+_GAP_MM = 0.8
+
+
+@dataclass(frozen=True)
+class Nodule:
+    """One nodule of a slice: `class_id`, `margin` and its outline, whose centre is chosen later."""
+
+    class_id: int
+    margin: str
+    outline: Outline
+
+    @property
+    def long_mm(self) -> float:
+        return 2 * max(self.outline.half_width, self.outline.half_height)
+
+
+def draw_nodules(rng: np.random.Generator, height_mm: float, width_mm: float, share: float = 1.0) -> list[Nodule]:
+    """Between none and three nodules, largest first, none longer than `share` of what is usual."""
+    number = int(rng.choice(4, p=_NUMBER_SHARES))
+    nodules = []
+    for _ in range(number):
+        largest = min(share * _LARGEST[number] * width_mm, 0.55 * height_mm)
+        smallest = min(_SMALLEST * width_mm, largest)
+        nodules.append(_draw_nodule(rng, smallest + (largest - smallest) * float(rng.beta(1.2, 1.6))))
+    return sorted(nodules, key=lambda nodule: -nodule.long_mm)
+
+
+def _draw_nodule(rng: np.random.Generator, long_mm: float) -> Nodule:
+    class_id = ISO if rng.random() < 0.5 else HYPO
+    # Suspicious forms (taller than wide, irregular, lobulated) are commoner among hypoechoic nodules (ACR TI-RADS).
+    margin = str(
+        rng.choice(("smooth", "lobulated", "irregular"), p=(0.65, 0.3, 0.05) if class_id == ISO else (0.4, 0.3, 0.3))
+    )
+    shape = {"smooth": (2, 3, 0.05), "lobulated": (3, 6, 0.14), "irregular": (2, 9, 0.26)}[margin]
+    tall = rng.random() < (0.12 if class_id == ISO else 0.35)
+    ratio = rng.uniform(0.62, 0.98)
+    across, along = (ratio, 1.0) if tall else (1.0, ratio)
+    outline = Outline(
+        0, 0, across * long_mm / 2, along * long_mm / 2, tilt=rng.uniform(-0.35, 0.35), waves=waves(rng, *shape)
+    )
+    return Nodule(class_id, margin, outline)
+
+
+def place(
+    rng: np.random.Generator, nodules: list[Nodule], tissue: Tissue, neck: Neck, thyroid: np.ndarray, lobes: list[int]
+) -> tuple[list[Nodule], np.ndarray]:
+    """Nodules at places where they fit, and their masks (N, H, W) bool.
+
+    A nodule lies mostly in the thyroid, clear of trachea, arteries and other nodules, and wholly in the picture. One
+    that does not fit is tried smaller, and left out if even the smallest does not.
+
+    Args:
+        thyroid: (H, W) signed distance to the thyroid.
+        lobes: for each nodule the index of its lobe in `neck.lobes`.
+    """
+    height, width = tissue.extent
+    blocked = np.zeros(tissue.shape, bool)
+    for organ in neck.organs():
+        blocked |= organ.distance(tissue.x, tissue.z) < 0.4
+    placed, masks = [], []
+    for nodule, index in zip(nodules, lobes, strict=True):
+        lobe, outline = neck.lobes[index], nodule.outline
+        for attempt in range(60):
+            if attempt % 12 == 11:
+                outline = replace(outline, half_width=0.85 * outline.half_width, half_height=0.85 * outline.half_height)
+                if 2 * max(outline.half_width, outline.half_height) < 0.055 * width:
+                    break
+            spread = 0.15 + 0.7 * attempt / 60
+            outline = replace(
+                outline,
+                x=lobe.x + lobe.half_width * rng.uniform(-spread, spread),
+                z=lobe.z + lobe.half_height * rng.uniform(-spread, spread),
+            )
+            if abs(outline.x) + outline.reach > width / 2 - 0.5 or outline.z + outline.reach > height - 0.5:
+                continue
+            distance = outline.distance(tissue.x, tissue.z)
+            mask = distance < 0
+            if (thyroid[mask] < 0).mean() < 0.85 or blocked[mask].any():
+                continue
+            placed.append(replace(nodule, outline=outline))
+            masks.append(mask)
+            blocked |= distance < _GAP_MM
+            break
+    return placed, np.stack(masks) if masks else np.zeros((0, *tissue.shape), bool)
+
+
+def paint_nodule(rng: np.random.Generator, tissue: Tissue, nodule: Nodule) -> None:
+    """Hypoechoic: clearly darker than the thyroid. Isoechoic: about as bright or brighter, in a thin dark halo."""
+    mm = 1 / tissue.spacing
+    distance = nodule.outline.distance(tissue.x, tissue.z)
+    coarse = smooth_noise(rng, tissue.shape, 0.9 * mm, 1.1 * mm)
+    if nodule.class_id == HYPO:
+        level = rng.uniform(-14.5, -9.5) + rng.uniform(0.4, 1.4) * coarse
+        edge = {"smooth": 0.15, "lobulated": 0.2, "irregular": 0.35}[nodule.margin]
+        tissue.fill(distance, level, attenuation=rng.uniform(-0.05, 0.3), edge_mm=edge)
+        if nodule.margin == "smooth":
+            tissue.add_interface(distance, rng.uniform(0.3, 1.2), thickness_mm=0.12)
+    else:
+        level = rng.uniform(-1.0, 3.5) + rng.uniform(0.6, 1.6) * coarse
+        halo = float(np.clip(0.055 * nodule.long_mm, 0.45, 1.0)) * rng.uniform(0.85, 1.25)
+        tissue.fill(distance, rng.uniform(-17, -11), attenuation=0.25, edge_mm=0.15)
+        tissue.fill(distance + halo, level, attenuation=rng.uniform(0.0, 0.2), edge_mm=0.2)
+    if nodule.long_mm > 6 and rng.random() < 0.22:
+        _paint_cyst(rng, tissue, nodule)
+    if rng.random() < (0.1 if nodule.class_id == ISO else 0.35):
+        _paint_calcifications(rng, tissue, nodule)
+
+
+def _paint_cyst(rng: np.random.Generator, tissue: Tissue, nodule: Nodule) -> None:
+    """A fluid part, off the centre, that stays well inside."""
+    whole = nodule.outline
+    size = rng.uniform(0.22, 0.45)
+    direction, offset = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.3)
+    cyst = Outline(
+        whole.x + offset * whole.half_width * float(np.cos(direction)),
+        whole.z + offset * whole.half_height * float(np.sin(direction)),
+        size * whole.half_width,
+        size * whole.half_height,
+        tilt=rng.uniform(-0.6, 0.6),
+        waves=waves(rng, 2, 5, 0.25),
+    )
+    distance = cyst.distance(tissue.x, tissue.z)
+    tissue.fill(distance, FLUID_DB + 6, attenuation=-0.7, edge_mm=0.15)
+    tissue.add_interface(distance, 1.2, thickness_mm=0.12)
+
+
+def _paint_calcifications(rng: np.random.Generator, tissue: Tissue, nodule: Nodule) -> None:
+    """Bright points; seldom one coarse piece with a shadow behind."""
+    whole = nodule.outline
+    coarse = nodule.long_mm > 8 and rng.random() < 0.25
+    for _ in range(1 if coarse else rng.integers(3, 9)):
+        direction, offset = rng.uniform(0, 2 * np.pi), 0.6 * np.sqrt(rng.random())
+        piece = Outline(
+            whole.x + offset * whole.half_width * float(np.cos(direction)),
+            whole.z + offset * whole.half_height * float(np.sin(direction)),
+            *(rng.uniform(0.5, 0.9, 2) if coarse else rng.uniform(0.1, 0.2, 2)),
+            waves=waves(rng, 2, 5, 0.3),
+        )
+        distance = piece.distance(tissue.x, tissue.z)
+        tissue.fill(distance, 9.0, attenuation=12.0 if coarse else 2.0, edge_mm=0.1)
