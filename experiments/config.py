@@ -114,7 +114,7 @@ class TaskConfig(Section):
     modality: Literal["ultrasound", "mri", "xray", "ct"] = Field(
         description="the model is registered as mrcnn-<modality>"
     )
-    seed: int = Field(0, ge=0, lt=2**32, description="of the split, the initial weights, the order and the augmentation")
+    seed: int = Field(0, ge=0, lt=2**32, description="of the split, the initial weights, the order, the augmentation")
     data: DataOptions = DataOptions()
     model: ModelOptions = ModelOptions()
     train: TrainOptions = TrainOptions()

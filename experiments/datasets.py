@@ -27,7 +27,9 @@ def open_dataset(options: DataOptions) -> Dataset:
     try:
         written = write_dataset(options.phantoms, folder, images=options.phantom_images, seed=options.phantom_seed)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror}); set MRCNN_CACHE to another folder") from error
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror}); set MRCNN_CACHE to another folder"
+        ) from error
     return read_dataset(written)
 
 

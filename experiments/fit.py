@@ -48,9 +48,7 @@ def fit(model: MaskRCNN, loader: Loader, options: TrainOptions, steps: int, epoc
         if options.stages != (Stage(),):
             screen.say(f"Training {span.layers}: epochs {span.start + 1} to {span.end} at {span.learning_rate:g}")
         set_trainable(model, span.layers)
-        schedule = WarmUp(
-            span.learning_rate, (span.end - span.start) * steps, options.warmup_steps, options.schedule
-        )
+        schedule = WarmUp(span.learning_rate, (span.end - span.start) * steps, options.warmup_steps, options.schedule)
         model.compile(
             optimizer=make_optimizer(
                 options.optimizer,

@@ -72,5 +72,3 @@ def _entry(key: str, kind: str, description: str | None, value: Any) -> list[str
 
 def _with_profile(resolved: Resolved) -> str:
     return f" with profile {resolved.profile}." if resolved.profile else "."
-
-

@@ -17,7 +17,7 @@ from experiments.datasets import dataset_name, open_dataset
 from experiments.epoch_end import EpochEnd
 from experiments.evaluate import evaluate
 from experiments.fit import fit
-from experiments.plan import Plan, make_plan
+from experiments.plan import make_plan
 from experiments.resolve import Resolved, parameters, resolved_yaml
 from experiments.screen import TrainingScreen
 from experiments.tables import data_table, results_table
@@ -91,7 +91,7 @@ def read_data(config: TaskConfig, run: Run, console: Console) -> Data:
 
 
 def make_model(config: TaskConfig, data: Data, run: Run, console: Console) -> tuple[MaskRCNN, TaskConfig]:
-    """Plan the model from the training split and build it; the task's configuration comes back with nothing left open."""
+    """Plan the model from the training split and build it; the configuration comes back with nothing left open."""
     plan = make_plan(config, data.splits["train"])
     config = plan.fill_in(config)
     run.params(parameters(config))
@@ -104,9 +104,7 @@ def make_model(config: TaskConfig, data: Data, run: Run, console: Console) -> tu
     return model, config
 
 
-def learn(
-    model: MaskRCNN, config: TaskConfig, data: Data, run: Run, console: Console, folder: Path
-) -> MaskRCNN:
+def learn(model: MaskRCNN, config: TaskConfig, data: Data, run: Run, console: Console, folder: Path) -> MaskRCNN:
     """Train `model`; returns that of the best epoch. Checkpoints and events are kept also when it is cut short."""
     loader = Loader(
         data.splits["train"],
@@ -178,7 +176,9 @@ def publish(model: MaskRCNN, result: Result, config: TaskConfig, data: Data, run
     """Package the model with all that it needs and enter it in the registry."""
     metric, part = config.evaluate.metric, data.splits[data.reported]
     if metric not in result.scores:
-        raise RuntimeError(f"{data.reported}/{metric} is undefined: nothing was found at confidence {result.confidence}")
+        raise RuntimeError(
+            f"{data.reported}/{metric} is undefined: nothing was found at confidence {result.confidence}"
+        )
     model.save(folder / "model.keras")
     uri = log_packaged_model(
         run,

@@ -1,4 +1,4 @@
-"""Settings from the command line: `--train.epochs 3`, or `--epochs 3` where the last name is the only one of its kind."""
+"""Settings from the command line: `--train.epochs 3`, or `--epochs 3` where only one option ends in that."""
 
 from __future__ import annotations
 

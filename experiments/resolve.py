@@ -43,7 +43,7 @@ def task_names() -> list[str]:
 
 
 def task_file(task: str) -> Path:
-    """The file of a task: `thyroid` is one of ours; a path ending in .yaml, such as a run's config.yaml, stands for itself.
+    """The file of a task: `thyroid` is one of ours; a path that ends in .yaml, such as a run's config.yaml, is itself.
 
     Raises:
         InputError: there is none.
@@ -73,7 +73,7 @@ def read_task(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def resolve(arguments: Sequence[str]) -> Resolved:
-    """The task that `--task thyroid --profile first_system --epochs 3` means: the file, then the profile, then the rest.
+    """The task that `--task thyroid --profile first_system --epochs 3` means: file, then profile, then options.
 
     Raises:
         InputError: one line that names the file or option, the value and what is allowed.

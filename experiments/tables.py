@@ -34,8 +34,8 @@ def results_table(title: str, scores: Mapping[str, float], intervals: Mapping[st
     table.add_column("95 % interval", justify="right")
     for name, label in _rows(class_names):
         if name in scores:
-            interval = f"{intervals[f'{name}_lo']:.3f} – {intervals[f'{name}_hi']:.3f}" if f"{name}_lo" in intervals else ""
-            table.add_row(label, f"{scores[name]:.3f}", interval)
+            ends = [f"{intervals[name + end]:.3f}" for end in ("_lo", "_hi") if name + end in intervals]
+            table.add_row(label, f"{scores[name]:.3f}", " – ".join(ends))
     return table
 
 

@@ -70,7 +70,9 @@ def test_the_project_runs_the_command_with_the_task_alone():
 
 
 def test_no_file_names_a_machine():
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(
+        "\n"
+    )
     machine = re.compile(r"(?<![\w.])/(?:work|home|root|Users)/\w")
     for name in listed:
         path = ROOT / name

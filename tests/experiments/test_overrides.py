@@ -8,8 +8,11 @@ from mrcnn.errors import InputError
 
 names = st.text("abcdefgh_", min_size=1, max_size=4)
 leaves = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=3), st.lists(st.integers(), max_size=2))
-trees = st.recursive(st.dictionaries(names, leaves, min_size=1, max_size=3),
-                     lambda inner: st.dictionaries(names, st.one_of(leaves, inner), min_size=1, max_size=3), max_leaves=8)
+trees = st.recursive(
+    st.dictionaries(names, leaves, min_size=1, max_size=3),
+    lambda inner: st.dictionaries(names, st.one_of(leaves, inner), min_size=1, max_size=3),
+    max_leaves=8,
+)
 
 
 @given(trees)

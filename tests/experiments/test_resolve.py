@@ -78,7 +78,10 @@ def test_errors_name_the_option_the_value_and_what_is_allowed(arguments, parts):
         ("task: x\nmodality: sonar\n", ["modality='sonar'", "'ultrasound'"]),
         ("task: x\n", ["modality: missing"]),
         ("task: x\nmodality: ct\ntrian: {}\n", ["trian={}", "did you mean train?"]),
-        ("task: x\nmodality: ct\ntrain: {epochs: 0, batches: 2}\n", ["train.epochs=0", "train.batches=2", "batch_size?"]),
+        (
+            "task: x\nmodality: ct\ntrain: {epochs: 0, batches: 2}\n",
+            ["train.epochs=0", "train.batches=2", "batch_size?"],
+        ),
         ("task: x\nmodality: ct\ntrain: 5\n", ["train=5", "dictionary"]),
         ("- a\n", ["mapping"]),
         ("task: [\n", ["YAML"]),

@@ -1,0 +1,22 @@
+"""What all tests share: quiet libraries, few threads, and one tiny set of phantoms."""
+
+import os
+
+# Before any test imports them: TensorFlow reads these once.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "2")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import pytest
+
+PHANTOM_IMAGES = 20
+
+
+@pytest.fixture(scope="session")
+def phantom_folder(tmp_path_factory):
+    """A folder with 20 thyroid phantoms, as a person's data set: images and annotations.json."""
+    from mrcnn.phantoms import write_dataset
+
+    return write_dataset("thyroid", tmp_path_factory.mktemp("phantoms") / "nodules", images=PHANTOM_IMAGES, seed=3)

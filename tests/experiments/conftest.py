@@ -1,0 +1,30 @@
+import pytest
+
+TINY = {
+    "image_size": 64,
+    "fpn_channels": 16,
+    "head_width": 32,
+    "mask_channels": 16,
+    "mask_convolutions": 1,
+    "rpn_samples": 32,
+    "proposals_per_level": 20,
+    "proposals": 30,
+    "roi_samples": 16,
+    "max_detections": 10,
+    "score_threshold": 0.01,
+    "epochs": 1,
+    "batch_size": 2,
+    "workers": 0,
+    "resamples": 20,
+    "overlays": 1,
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_arguments():
+    """Makes the words of a command that trains for seconds, with the given options besides."""
+
+    def make(**options):
+        return [word for key, value in {**TINY, **options}.items() for word in (f"--{key}", str(value))]
+
+    return make
