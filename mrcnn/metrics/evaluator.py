@@ -63,7 +63,7 @@ class Evaluator:
         the same with `box_`; `dice`, `iou`, `hd95`, `hd95_mm`, each also as `…/<class>`; `precision`, `recall`, `f1`,
         `detection_rate`; `froc`, the mean of `froc_0.125` … `froc_8`. Counts: `images`, `images_without_instances`,
         `patients`, `instances`, `detections`, `true_positives`, `false_positives`, `misses`; `dice_images/<class>` and
-        `hd95_images/<class>`, images in those means; `hd95_mm_images`, of which class or classes does not matter;
+        `hd95_images/<class>`, images in those means; `hd95_mm_images`, those with a value in mm of any class;
         `hd95_skipped`, (image, class) pairs where truth or prediction, not both, is empty.
         """
         measured = self._measure(confidence)
