@@ -45,7 +45,10 @@ def _resnet(config: ModelConfig) -> keras.Model:
             return layers.BatchNormalization.from_config({**layer.get_config(), "trainable": False})
         return layer.__class__.from_config(layer.get_config())
 
-    return keras.models.clone_model(trunk, clone_function=convert)
+    # The calls carry arguments that only batch norm knows.
+    return keras.models.clone_model(
+        trunk, clone_function=convert, call_function=lambda layer, *inputs, **_: layer(*inputs)
+    )
 
 
 def _small(config: ModelConfig) -> keras.Model:

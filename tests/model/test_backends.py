@@ -52,7 +52,8 @@ def test_same_outputs(tiny, blob_batch, tmp_path):
 
 
 def test_the_model_tests_pass_on_jax():
-    done = on_jax(
-        "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/geometry", "tests/model", capture_output=True, text=True
-    )
+    # What only adds compile time there, and no other code, is left to the first backend.
+    chosen = "not overfits and not configurations_train and not resnet101 and not save_and_load"
+    arguments = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/geometry", "tests/model", "-k", chosen)
+    done = on_jax(*arguments, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
