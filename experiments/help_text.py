@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
+import yaml
 from pydantic.fields import FieldInfo
 
 from experiments.resolve import Resolved, options, parameters, task_names
@@ -21,7 +23,8 @@ usage: mrcnn train [--task NAME] [--profile NAME] [--KEY VALUE ...]
        python -m experiments.train ...                  the same
        mlflow run . -P task=NAME -P KEY=VALUE ...       the same, in an environment of its own
 
-KEY is a dotted name below, or its last part where no other option ends in it; VALUE is YAML: 3, null, [0.9, 0.1, 0].
+KEY is a dotted name below, or its last part where no other option ends in it.
+VALUE is YAML: 3, null, [0.9, 0.1, 0].
 """
 
 
@@ -65,7 +68,8 @@ def _kind(annotation: Any, metadata: Any = ()) -> str:
 
 
 def _entry(key: str, kind: str, description: str | None, value: Any) -> list[str]:
-    head = f"  --{key} {'null' if value is None else value}"
+    shown = yaml.safe_dump(value, default_flow_style=True, width=math.inf).removesuffix("...\n").strip()
+    head = f"  --{key} {shown}"
     text = textwrap.wrap(f"{description or ''} [{kind}]".strip(), WIDTH - len(INDENT))
     return [head, *(INDENT + line for line in text)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -174,11 +175,7 @@ def _title(data: Data, confidence: float) -> str:
 
 def publish(model: MaskRCNN, result: Result, config: TaskConfig, data: Data, run: Run, console: Console, folder: Path):
     """Package the model with all that it needs and enter it in the registry."""
-    metric, part = config.evaluate.metric, data.splits[data.reported]
-    if metric not in result.scores:
-        raise RuntimeError(
-            f"{data.reported}/{metric} is undefined: nothing was found at confidence {result.confidence}"
-        )
+    part = data.splits[data.reported]
     model.save(folder / "model.keras")
     uri = log_packaged_model(
         run,
@@ -191,11 +188,13 @@ def publish(model: MaskRCNN, result: Result, config: TaskConfig, data: Data, run
     entered = register(
         uri,
         name=f"mrcnn-{config.modality}",
-        metric=metric,
-        value=result.scores[metric],
+        metric=config.evaluate.metric,
+        # Without any detection a distance is undefined, and such a model never wins.
+        value=result.scores.get(config.evaluate.metric, math.nan),
         digest=part.digest,
         task=config.task,
         run_id=run.id,
         higher_is_better=config.higher_is_better,
     )
-    console.print(f"Registered {entered.name} version {entered.version} as {entered.alias}")
+    aliases = f"{entered.alias} and champion-{config.task}" if entered.task_champion else entered.alias
+    console.print(f"Registered {entered.name} version {entered.version} as {aliases}: {entered.reason}", soft_wrap=True)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from experiments.datasets import dataset_path
 from experiments.help_text import help_text
-from experiments.quiet import hush
+from experiments.quiet import hush, silent_start
 from experiments.resolve import Resolved, resolve
 from mrcnn.errors import InputError
 
@@ -37,9 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(resolved: Resolved) -> int:
     hush()
     # Imported here, so that a typing error is told before TensorFlow and MLflow have loaded.
-    from experiments.epoch_end import Diverged
-    from experiments.job import train
-    from trackers.stop import Terminated
+    with silent_start():
+        from experiments.epoch_end import Diverged
+        from experiments.job import train
+        from trackers.stop import Terminated
 
     try:
         train(resolved)

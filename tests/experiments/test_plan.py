@@ -1,0 +1,93 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.config import TaskConfig
+from experiments.plan import channels_of, make_plan, network_boxes
+from mrcnn.data import read_dataset
+from mrcnn.errors import InputError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Writes a data set of images with squares at the given (x, y, side); returns it as read."""
+
+    def write(images: list[np.ndarray], squares: list[list[tuple[int, int, int]]]):
+        described, annotations = [], []
+        for number, (image, shapes) in enumerate(zip(images, squares, strict=True)):
+            Image.fromarray(image).save(tmp_path / f"{number}.png")
+            height, width = image.shape[:2]
+            described.append({"id": number, "file_name": f"{number}.png", "height": height, "width": width})
+            for x, y, side in shapes:
+                polygon = [x, y, x + side, y, x + side, y + side, x, y + side]
+                annotations.append({
+                    "id": len(annotations), "image_id": number, "category_id": 1, "segmentation": [polygon],
+                    "bbox": [x, y, side, side], "area": side * side, "iscrowd": 0,
+                })  # fmt: skip
+        content = {"images": described, "annotations": annotations, "categories": [{"id": 1, "name": "nodule"}]}
+        (tmp_path / "annotations.json").write_text(json.dumps(content))
+        return read_dataset(tmp_path)
+
+    return write
+
+
+def task(**sections) -> TaskConfig:
+    return TaskConfig.model_validate({"task": "x", "modality": "ct", **sections})
+
+
+GREY = np.full((50, 100), 7, np.uint8)
+COLOUR = np.zeros((50, 100, 3), np.uint8) + np.array([1, 2, 3], np.uint8)
+
+
+def test_boxes_are_scaled_as_the_image_is(folder):
+    data = folder([GREY], [[(10, 20, 25)]])
+    assert network_boxes(data, 200).tolist() == [[20, 40, 70, 90]]
+
+
+def test_grey_images_need_one_channel_also_when_stored_as_colour(folder):
+    assert channels_of(folder([GREY, np.dstack([GREY] * 3)], [[], []])) == 1
+    assert channels_of(folder([GREY, COLOUR], [[], []])) == 3
+
+
+def test_slots_hold_the_fullest_image(folder):
+    data = folder([GREY, GREY], [[(0, 0, 9), (20, 0, 9), (40, 0, 9)], []])
+    assert make_plan(task(), data).model.max_instances == 3
+    assert make_plan(task(), folder([GREY], [[]])).model.max_instances == 1
+
+
+def test_anchors_fit_the_boxes_and_cover_them(folder):
+    data = folder([GREY] * 6, [[(5, 5, side)] for side in (10, 12, 15, 20, 30, 40)])
+    plan = make_plan(task(model={"image_size": 128, "backbone": "small"}), data)
+    assert plan.measures()["anchors/recall"] > 0.8
+    assert plan.model.anchor_ratios == pytest.approx((1, 1, 1), abs=0.2)
+
+
+def test_given_values_stay(folder):
+    data = folder([GREY], [[(0, 0, 20)]])
+    model = {"channels": 3, "max_instances": 9, "anchor_sizes": [[8], [16], [32], [64], [128]], "anchor_ratios": [1]}
+    plan = make_plan(task(model=model), data)
+    assert (plan.model.channels, plan.model.max_instances, plan.model.anchor_ratios) == (3, 9, (1,))
+    assert plan.measures() == {}
+
+
+def test_pretrained_weights_bring_their_norm_channels_and_scaling(folder):
+    model = make_plan(task(train={"weights": "imagenet"}), folder([GREY], [[]])).model
+    assert (model.channels, model.norm, model.normalisation) == (3, "frozen_batch", "imagenet")
+    model = make_plan(task(), folder([GREY], [[]])).model
+    assert (model.channels, model.norm, model.normalisation) == (1, "group", "image")
+
+
+def test_the_filled_in_task_leaves_nothing_open_and_plans_the_same(folder):
+    data = folder([GREY] * 2, [[(0, 0, 20)], [(0, 0, 30)]])
+    plan = make_plan(task(), data)
+    filled = plan.fill_in(task())
+    assert "auto" not in filled.model.model_dump().values()
+    again = TaskConfig.model_validate(filled.model_dump(mode="json"))
+    assert make_plan(again, data).model == plan.model
+
+
+def test_class_weights_for_other_classes_are_an_input_error(folder):
+    with pytest.raises(InputError, match=r"model\.class_weights has 3 values: expected 2"):
+        make_plan(task(model={"class_weights": [1, 1, 1]}), folder([GREY], [[]]))
