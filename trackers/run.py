@@ -53,6 +53,8 @@ def tracked_run(
     """
     # MLflow prints the run's address at its end together with the password in it; `Run.how_to_open` has the clean one.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    # Its progress bars would break into the training's own.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     described = {"task": task, "modality": modality, "seed": str(seed), "backend": backend, **(tags or {})}
     with StopSignals() as stop:
         run = _start(task, run_name, described)

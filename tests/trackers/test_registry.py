@@ -1,0 +1,120 @@
+import math
+
+import mlflow
+import pytest
+
+from trackers.registry import register
+from trackers.run import tracked_run
+
+CODE = """
+import mlflow
+class Nothing(mlflow.pyfunc.PythonModel):
+    def predict(self, model_input: list[int]):
+        return model_input
+mlflow.models.set_model(Nothing())
+"""
+NAME = "mrcnn-ultrasound"
+
+
+@pytest.fixture
+def enter(store, tmp_path):
+    """Registers one and the same model with the scores that a test gives."""
+    (tmp_path / "nothing.py").write_text(CODE)
+    with tracked_run(task="thyroid", modality="ultrasound", seed=0, backend="tensorflow") as run:
+        model = mlflow.pyfunc.log_model(
+            name="model", python_model=str(tmp_path / "nothing.py"), pip_requirements=["mlflow"]
+        )
+
+    def enter(value, *, digest="d1", task="thyroid", metric="mask_ap50", higher_is_better=True):
+        return register(
+            model.model_uri,
+            name=NAME,
+            metric=metric,
+            value=value,
+            digest=digest,
+            task=task,
+            run_id=run.id,
+            higher_is_better=higher_is_better,
+        )
+
+    enter.run_id = run.id
+    return enter
+
+
+def aliases(store):
+    return {alias: str(version) for alias, version in store.get_registered_model(NAME).aliases.items()}
+
+
+def test_the_first_is_champion_and_says_where_it_comes_from(store, enter):
+    entered = enter(0.5)
+    assert (entered.name, entered.version, entered.alias, entered.previous) == (NAME, "1", "champion", None)
+    assert entered.task_champion
+    assert entered.reason == "there was no champion"
+    assert aliases(store) == {"champion": "1", "champion-thyroid": "1"}
+    version = store.get_model_version(NAME, "1")
+    assert version.run_id == enter.run_id
+    told = {"metric": "mask_ap50", "value": "0.5", "digest": "d1", "task": "thyroid", "run": enter.run_id}
+    assert told.items() <= version.tags.items()
+
+
+def test_only_a_strictly_better_one_takes_over(store, enter):
+    enter(0.5)
+    same, worse, better = enter(0.5), enter(0.4), enter(0.6)
+    assert [entered.alias for entered in (same, worse, better)] == ["challenger", "challenger", "champion"]
+    assert [entered.previous for entered in (same, worse, better)] == ["1", "1", "1"]
+    assert worse.reason == "mask_ap50 0.4 is not better than 0.5 of version 1"
+    assert better.reason == "mask_ap50 0.6 is better than 0.5 of version 1"
+    assert aliases(store) == {"champion": "4", "champion-thyroid": "4", "challenger": "3"}
+
+
+def test_lower_wins_where_lower_is_better(store, enter):
+    enter(5.0, metric="hd95", higher_is_better=False)
+    assert enter(6.0, metric="hd95", higher_is_better=False).alias == "challenger"
+    assert enter(4.0, metric="hd95", higher_is_better=False).alias == "champion"
+
+
+def test_other_test_data_or_another_metric_is_no_contest(store, enter):
+    enter(0.5, digest="a" * 64)
+    data, metric = enter(0.9, digest="b" * 64), enter(0.9, digest="a" * 64, metric="dice")
+    assert (data.alias, metric.alias) == ("challenger", "challenger")
+    assert data.reason == "not comparable: tested on data bbbbbbbbbbbb, the champion, version 1, on aaaaaaaaaaaa"
+    assert metric.reason == "not comparable: judged by dice, the champion, version 1, by mask_ap50"
+    assert aliases(store) == {"champion": "1", "champion-thyroid": "1", "challenger": "3"}
+
+
+def test_each_task_of_a_modality_has_a_champion(store, enter):
+    enter(0.5, digest="d1", task="thyroid")
+    other = enter(0.3, digest="d2", task="breast lesions")
+    assert (other.alias, other.task_champion) == ("challenger", True)
+    worse, better = (
+        enter(0.2, digest="d2", task="breast lesions"),
+        enter(0.4, digest="d2", task="breast lesions"),
+    )
+    assert (worse.task_champion, better.task_champion) == (False, True)
+    assert aliases(store) == {
+        "champion": "1",
+        "champion-thyroid": "1",
+        "challenger": "4",
+        "champion-breast-lesions": "4",
+    }
+
+
+def test_what_is_not_a_number_never_wins(store, enter):
+    entered = enter(math.nan)
+    assert (entered.alias, entered.task_champion, entered.reason) == ("challenger", False, "mask_ap50 is not a number")
+    assert enter(0.1).alias == "champion"
+
+
+def test_a_champion_that_somebody_made_by_hand_stays(store, enter):
+    enter(0.5)
+    store.delete_model_version_tag(NAME, "1", "digest")
+    entered = enter(0.9)
+    assert entered.alias == "challenger"
+    assert entered.reason == "version 1, the champion, has no tags metric, value and digest to compare with"
+
+
+def test_nothing_is_printed(store, enter, capfd):
+    enter(0.5)
+    enter(0.6)
+    out, err = capfd.readouterr()
+    assert (out, "model" in err) == ("", False)

@@ -1,0 +1,108 @@
+import json
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from mrcnn.detections import Detections
+from mrcnn.errors import InputError
+from trackers.served import ServedMaskRCNN, as_dict, as_images
+
+GREY = np.arange(12, dtype=np.uint8).reshape(3, 4)
+DEEP = np.arange(60, dtype=np.uint16).reshape(4, 5, 3) * 1000
+
+
+class Network:
+    """Finds one instance in each image: its upper left quarter, with a score of 0.5."""
+
+    def detect(self, images):
+        found = []
+        for image in images:
+            height, width = image.shape[:2]
+            mask = np.zeros((1, height, width), bool)
+            mask[:, : height // 2, : width // 2] = True
+            box = np.array([[0, 0, width // 2, height // 2]], np.float32)
+            found.append(Detections(box, np.array([0.5], np.float32), np.array([2], np.int32), mask))
+        return found
+
+
+@pytest.fixture
+def served():
+    model = ServedMaskRCNN()
+    model.network = Network()
+    model.settings = {"class_names": ["iso", "hypo"], "confidence": 0.4}
+    return model
+
+
+@pytest.mark.parametrize(
+    ("given", "shapes"),
+    [
+        (GREY, [(3, 4)]),
+        (DEEP, [(4, 5, 3)]),
+        ([GREY, DEEP], [(3, 4), (4, 5, 3)]),
+        ((DEEP.astype(np.float32),), [(4, 5, 3)]),
+        (np.stack([DEEP, DEEP]), [(4, 5, 3), (4, 5, 3)]),
+        ([], []),
+    ],
+)
+def test_images_pass_as_they_are(given, shapes):
+    images = as_images(given)
+    assert [image.shape for image in images] == shapes
+    for image, source in zip(images, [given] if given is GREY or given is DEEP else given, strict=True):
+        np.testing.assert_array_equal(image, source)
+        assert image.dtype == source.dtype
+
+
+def test_an_array_of_arrays_is_a_list():
+    ragged = np.empty(2, object)
+    ragged[:] = [GREY, DEEP]
+    assert [image.shape for image in as_images(ragged)] == [(3, 4), (4, 5, 3)]
+
+
+@pytest.mark.parametrize("image", [GREY, DEEP, DEEP / 7])
+def test_nested_lists_are_the_image_that_they_came_from(image):
+    (back,) = as_images(json.loads(json.dumps([image.tolist()])))
+    np.testing.assert_array_equal(back, image)
+    assert (back.dtype == np.uint8) == (image is GREY)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ([GREY, np.zeros(3)], r"image 2: float64 array of shape \(3,\), expected numbers as \(H, W\) or \(H, W, C\)"),
+        ([np.zeros((0, 4))], r"image 1: .* shape \(0, 4\)"),
+        ([[[1, 2], [3]]], "image 1: rows of different lengths"),
+        ([[["a"]]], "image 1: <U1 array"),
+        ("image.png", "str: expected an image as an array"),
+        ({"image": GREY}, "dict: expected an image as an array"),
+        (np.array(3), r"image 1: .* shape \(\)"),
+    ],
+)
+def test_what_is_no_image_is_named(given, told):
+    with pytest.raises(InputError, match=told):
+        as_images(given)
+
+
+def test_the_answer_is_plain_data_that_holds_the_masks(served):
+    (answer,) = json.loads(json.dumps(served.predict(None, DEEP)))
+    assert (answer["width"], answer["height"]) == (5, 4)
+    assert (answer["findings"], answer["notice"]) == ({}, "Research use only")
+    (instance,) = answer["instances"]
+    assert (instance["class"], instance["score"], instance["bbox"]) == ("hypo", 0.5, [0, 0, 2, 2])
+    expected = np.zeros((4, 5), np.uint8)
+    expected[:2, :2] = 1
+    assert instance["segmentation"]["size"] == [4, 5]
+    np.testing.assert_array_equal(coco_mask.decode(instance["segmentation"]), expected)
+
+
+def test_nothing_found_and_no_images_are_answers(served):
+    assert as_dict(Detections.none(3, 4), 3, 4, ("iso",))["instances"] == []
+    assert served.predict(None, []) == []
+
+
+def test_the_confidence_can_be_overridden(served):
+    assert len(served.predict(None, GREY)[0]["instances"]) == 1
+    assert len(served.predict(None, GREY, {"confidence": 0.5})[0]["instances"]) == 1
+    assert len(served.predict(None, GREY, {"confidence": 0.6})[0]["instances"]) == 0
+    with pytest.raises(InputError, match=r"confidence=1\.5: expected a number from 0 to 1"):
+        served.predict(None, GREY, {"confidence": 1.5})

@@ -1,0 +1,89 @@
+"""A trained model as one thing that anybody can load: network, working point, code and requirements."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow
+import numpy as np
+
+import mrcnn
+from trackers import served
+from trackers.plain import json_text
+from trackers.run import Run
+
+REQUIREMENTS = ("mlflow", "tensorflow", "keras", "numpy", "pydantic", "pycocotools", "pillow", "tifffile")
+"""What `trackers.served` and those modules of `mrcnn` that it uses import. TensorFlow is there for a model that was
+trained on JAX too: a `.keras` file is the same for both, and Keras takes TensorFlow where nobody chose."""
+EXAMPLE_SIDE = 24
+"""Pixels of the input example's longer side: it is stored as JSON, a number a line."""
+
+
+def log_packaged_model(
+    run: Run,
+    model_path: Path | str,
+    *,
+    confidence: float,
+    class_names: tuple[str, ...],
+    config: Mapping[str, object],
+    sample_image: np.ndarray,
+    name: str = "model",
+) -> str:
+    """Logs the `.keras` file at `model_path` to `run` as an MLflow model and returns its address, `models:/…`.
+
+    `mlflow.pyfunc.load_model(address).predict(image)` then works wherever the requirements are installed; see
+    `trackers.served.Served.predict`.
+
+    Args:
+        run: the run, which must be the active one.
+        model_path: what `MaskRCNN.save` wrote.
+        confidence: the working point: the least score of an instance.
+        class_names: of class ids 1, 2, ….
+        config: the resolved configuration, kept for whoever asks where the model came from.
+        sample_image: (H, W, C); the input example is made from it.
+        name: under which the run shows the model.
+    """
+    active = mlflow.active_run()
+    if active is None or active.info.run_id != run.id:
+        raise RuntimeError(f"run {run.id} is not the active one: MLflow would log the model to another")
+    example, params = [_example(sample_image)], {"confidence": confidence}
+    with tempfile.TemporaryDirectory() as folder, _without_advice_on_type_hints():
+        settings = Path(folder, "settings.json")
+        settings.write_text(
+            json_text({"class_names": class_names, "confidence": confidence, "config": config}), encoding="utf-8"
+        )
+        logged = mlflow.pyfunc.log_model(
+            name=name,
+            python_model=str(Path(served.__file__)),
+            artifacts={"model": str(model_path), "settings": str(settings)},
+            code_paths=[str(Path(mrcnn.__file__).parent)],
+            pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
+            input_example=(example, params),
+        )
+    # MLflow tries the example too, but only warns when it fails.
+    mlflow.pyfunc.load_model(logged.model_uri).predict(example, params)
+    return logged.model_uri
+
+
+@contextmanager
+def _without_advice_on_type_hints() -> Iterator[None]:
+    """Keeps back MLflow's advice to have the input checked by it; `trackers.served.Served` says why it is not.
+
+    A filter would not do, for MLflow sets its own around the warning.
+    """
+    with warnings.catch_warnings(record=True) as said:
+        yield
+    for warning in said:
+        if "type hint" not in str(warning.message):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+def _example(image: np.ndarray) -> list:
+    """`image` with so many rows and columns left out that it is small, as nested lists."""
+    step = -(-max(image.shape[:2]) // EXAMPLE_SIDE)
+    return image[::step, ::step].tolist()

@@ -1,0 +1,127 @@
+"""Which version of a registered model is the champion, and why."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import re
+from dataclasses import dataclass
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A model that was entered in the registry.
+
+    Attributes:
+        name: of the registered model.
+        version: of this entry, counted from 1.
+        alias: `champion` or `challenger`.
+        previous: version that was champion before, None if there was none.
+        reason: why it has that alias, in one line.
+        task_champion: whether `champion-<task>` moved to it too.
+    """
+
+    name: str
+    version: str
+    alias: str
+    previous: str | None
+    reason: str
+    task_champion: bool
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a version reached, as its tags `metric`, `value` and `digest` hold it."""
+
+    metric: str
+    value: float
+    digest: str
+
+
+def register(
+    model_uri: str,
+    *,
+    name: str,
+    metric: str,
+    value: float,
+    digest: str,
+    task: str,
+    run_id: str,
+    higher_is_better: bool = True,
+) -> Registered:
+    """Enters the model at `model_uri` as a new version of `name` and moves the aliases that it has earned.
+
+    `champion` moves to it if there is none, or if it is strictly better than the champion by the same metric on the
+    same test data; otherwise it becomes `challenger`. `champion-<task>` follows the same rule among its own holders, so
+    that tasks of one modality, whose test data differ, have a champion each.
+
+    Args:
+        model_uri: from `trackers.packaged.log_packaged_model`.
+        name: of the registered model, `mrcnn-<modality>`; made if it is not there.
+        metric: by which versions are compared.
+        value: reached on the test data. One that is not a number never wins.
+        digest: of the test data.
+        task: what it was trained for.
+        run_id: the run that made it.
+        higher_is_better: False for a distance or a loss.
+    """
+    client = MlflowClient()
+    aliases = _aliases(client, name)
+    score = Score(metric, value, digest)
+    task_alias = f"{CHAMPION}-" + re.sub(r"[^\w-]", "-", task)
+    wins, reason = _wins(client, name, aliases.get(CHAMPION), score, higher_is_better)
+    wins_task, task_reason = _wins(client, name, aliases.get(task_alias), score, higher_is_better)
+
+    tags = {"metric": metric, "value": repr(float(value)), "digest": digest, "task": task, "run": run_id}
+    tags |= {"reason": reason, "task_reason": task_reason}
+    # MLflow tells on stderr what it does; what goes wrong is raised.
+    with contextlib.redirect_stderr(io.StringIO()):
+        version = str(mlflow.register_model(model_uri, name, tags=tags).version)
+    alias = CHAMPION if wins else CHALLENGER
+    client.set_registered_model_alias(name, alias, version)
+    if wins_task:
+        client.set_registered_model_alias(name, task_alias, version)
+    return Registered(name, version, alias, aliases.get(CHAMPION), reason, wins_task)
+
+
+def _aliases(client: MlflowClient, name: str) -> dict[str, str]:
+    """Version by alias; none for a model that is not registered yet."""
+    try:
+        aliases = client.get_registered_model(name).aliases
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return {}
+    return {alias: str(version) for alias, version in aliases.items()}
+
+
+def _wins(
+    client: MlflowClient, name: str, holder: str | None, score: Score, higher_is_better: bool
+) -> tuple[bool, str]:
+    """Whether `score` takes the alias from the version `holder`, and why."""
+    if math.isnan(score.value):
+        return False, f"{score.metric} is not a number"
+    if holder is None:
+        return True, "there was no champion"
+    tags = client.get_model_version(name, holder).tags
+    try:
+        held = Score(tags["metric"], float(tags["value"]), tags["digest"])
+    except (KeyError, ValueError):
+        return False, f"version {holder}, the champion, has no tags metric, value and digest to compare with"
+    if held.digest != score.digest:
+        return False, (
+            f"not comparable: tested on data {score.digest[:12]}, the champion, version {holder}, on {held.digest[:12]}"
+        )
+    if held.metric != score.metric:
+        return False, f"not comparable: judged by {score.metric}, the champion, version {holder}, by {held.metric}"
+    better = score.value > held.value if higher_is_better else score.value < held.value
+    words = "better than" if better else "not better than"
+    return better, f"{score.metric} {score.value:.4g} is {words} {held.value:.4g} of version {holder}"

@@ -1,0 +1,117 @@
+"""The packaged model's face: images in, instances out. This file travels with the model, as does the package `mrcnn`.
+
+MLflow runs it as "models from code" where the model is loaded, so it imports nothing else of this project.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+from mlflow.pyfunc import PythonModel, PythonModelContext
+from pycocotools import mask as coco_mask
+
+from mrcnn.detections import Detections
+from mrcnn.errors import InputError
+
+NOTICE = "Research use only"
+
+
+def as_images(model_input: object) -> list[np.ndarray]:
+    """What `predict` was given as a list of arrays (H, W) or (H, W, C).
+
+    One array is one image, or N of them where it has four dimensions. A list is always a list of images, each an array
+    or, as JSON brings it, nested lists of numbers; whole numbers from 0 to 255 are then 8-bit pixels.
+
+    Raises:
+        InputError: names the image, its shape and what was expected.
+    """
+    if isinstance(model_input, np.ndarray) and model_input.dtype != object and model_input.ndim != 4:
+        model_input = [model_input]
+    if not isinstance(model_input, list | tuple | np.ndarray):
+        raise InputError(f"{type(model_input).__name__}: expected an image as an array, or a list of images")
+    return [_as_image(item, number) for number, item in enumerate(model_input, start=1)]
+
+
+def _as_image(item: object, number: int) -> np.ndarray:
+    try:
+        image = np.asarray(item)
+    except ValueError as error:
+        raise InputError(f"image {number}: rows of different lengths, expected (H, W) or (H, W, C)") from error
+    if image.ndim not in (2, 3) or 0 in image.shape or image.dtype.kind not in "buif":
+        raise InputError(
+            f"image {number}: {image.dtype} array of shape {image.shape}, expected numbers as (H, W) or (H, W, C)"
+        )
+    if not isinstance(item, np.ndarray) and image.dtype.kind == "i" and image.min() >= 0 and image.max() <= 255:
+        return image.astype(np.uint8)
+    return image
+
+
+def as_dict(found: Detections, height: int, width: int, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """Detections of an image of `height` × `width` pixels as plain data: boxes (x, y, w, h) and COCO run lengths."""
+    instances = []
+    for box, score, class_id, mask in zip(found.boxes, found.scores, found.class_ids, found.masks, strict=True):
+        left, top, right, bottom = (float(value) for value in box)
+        lengths = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+        instances.append(
+            {
+                "class": class_names[class_id - 1],
+                "score": float(score),
+                "bbox": [left, top, right - left, bottom - top],
+                "segmentation": {"size": [height, width], "counts": lengths["counts"].decode("ascii")},
+            }
+        )
+    return {"width": width, "height": height, "instances": instances, "findings": {}, "notice": NOTICE}
+
+
+class Served:
+    """`predict` with type hints, from which MLflow makes the signature.
+
+    It stands in a class of its own because MLflow wraps a `predict` that is written in a `PythonModel`'s body with a
+    check that refuses an array where the hint says list. Inherited, it is called with the input as it was given.
+    """
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Reads the network, in Keras's safe mode, and the working point."""
+        from mrcnn.model import load
+
+        self.network = load(context.artifacts["model"])
+        self.settings = json.loads(Path(context.artifacts["settings"]).read_text(encoding="utf-8"))
+
+    def predict(
+        self, context: PythonModelContext, model_input: list[Any], params: dict[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
+        """Finds the instances in each image.
+
+        Args:
+            context: not used; MLflow's form.
+            model_input: an array (H, W) or (H, W, C), or a list of them, of any sizes; uint8, uint16 or float.
+            params: `confidence`: the least score of an instance, in place of the model's working point.
+
+        Returns:
+            A dict an image: `width`, `height`, `instances` (each with `class`, `score`, `bbox` [x, y, w, h] and
+            `segmentation` as COCO run lengths), `findings`, `notice`. It can be written as JSON as it is.
+
+        Raises:
+            InputError: no image, or a confidence outside 0 … 1.
+        """
+        confidence = float((params or {}).get("confidence", self.settings["confidence"]))
+        if not 0 <= confidence <= 1:
+            raise InputError(f"confidence={confidence}: expected a number from 0 to 1")
+        images = as_images(model_input)
+        found = self.network.detect(images)
+        names = tuple(self.settings["class_names"])
+        return [
+            as_dict(detections.above(confidence), *image.shape[:2], names)
+            for image, detections in zip(images, found, strict=True)
+        ]
+
+
+class ServedMaskRCNN(Served, PythonModel):
+    """A trained Mask R-CNN as MLflow loads it."""
+
+
+mlflow.models.set_model(ServedMaskRCNN())
