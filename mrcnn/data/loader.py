@@ -1,0 +1,99 @@
+"""Batches of a data set, epoch by epoch, made ahead of who trains on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from mrcnn.config import ModelConfig
+from mrcnn.data.ahead import Ahead
+from mrcnn.data.augment import Augmentation
+from mrcnn.data.batches import Batch
+from mrcnn.data.crew import Crew
+from mrcnn.data.dataset import Dataset
+from mrcnn.data.recipe import Recipe
+
+_READY = 2
+_CACHE_BYTES = 1 << 30
+
+
+class Loader:
+    """Makes the batches of `make_batch` from a data set.
+
+    What a batch holds depends on (data set, config, augmentation, seed, epoch) alone, not on `workers`.
+
+    Args:
+        augmentation: of every image, anew each epoch; None for none.
+        shuffle: another order each epoch. The last batch is then filled up with the first images of the order, so that
+            all have the same shape.
+        seed: of order and augmentation.
+        workers: processes that make batches; 0 makes them in a thread of this process.
+        drop_last: leave out the last batch of an epoch if it is not full.
+
+    Example:
+        >>> loader = Loader(dataset, config, batch_size=2, shuffle=True, workers=1)
+        >>> for batch in loader.epoch(0):
+        ...     model.train_on_batch(batch)
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        config: ModelConfig,
+        batch_size: int,
+        *,
+        augmentation: Augmentation | None = None,
+        shuffle: bool = False,
+        seed: int = 0,
+        workers: int = 0,
+        drop_last: bool = False,
+    ) -> None:
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.workers = workers
+        self.drop_last = drop_last
+        self._recipe = Recipe(dataset, config, augmentation, seed, _CACHE_BYTES // max(workers, 1))
+        self._resting: Crew | None = None
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        count = len(self.dataset) / self.batch_size
+        return math.floor(count) if self.drop_last else math.ceil(count)
+
+    def order(self, epoch: int) -> list[list[int]]:
+        """The positions of the images in each batch of an epoch."""
+        indices = np.arange(len(self.dataset))
+        if self.shuffle:
+            indices = np.random.default_rng((self.seed, epoch)).permutation(indices)
+            indices = np.resize(indices, len(self) * self.batch_size)
+        starts = range(0, len(self) * self.batch_size, self.batch_size)
+        return [indices[start : start + self.batch_size].tolist() for start in starts]
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """The batches of an epoch.
+
+        Worker processes wait for the next epoch after the last batch; they end with the iterator when that is closed
+        before, and with the loader.
+
+        Raises:
+            InputError: an image cannot be read or does not fit the model; names the file.
+        """
+        tasks = [(epoch, indices) for indices in self.order(epoch)]
+        crew = self._call_crew() if self.workers else None
+        batches = Ahead(crew.batches(tasks) if crew else (self._recipe.make(*task) for task in tasks), _READY)
+        try:
+            yield from batches
+            if crew and self._resting is None:
+                self._resting, crew = crew, None
+        finally:
+            if crew:
+                crew.close()
+            batches.close()
+
+    def _call_crew(self) -> Crew:
+        crew, self._resting = self._resting, None
+        return crew or Crew(self._recipe, self.workers)

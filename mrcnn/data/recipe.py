@@ -1,0 +1,52 @@
+"""How a batch comes from the positions of its images: what a loader's thread and its worker processes both do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mrcnn.config import ModelConfig
+from mrcnn.data.augment import Augmentation, augment
+from mrcnn.data.batches import Batch, make_batch
+from mrcnn.data.cache import SampleCache
+from mrcnn.data.dataset import Dataset
+from mrcnn.data.sample import Sample
+from mrcnn.data.shrink import shrink
+from mrcnn.errors import InputError
+
+
+class Recipe:
+    """Makes batches; equal recipes make equal batches, in whichever process and order.
+
+    Args:
+        augmentation: None leaves the images as they are. Otherwise images larger than the network's input are reduced
+            to it first, so that the augmentation costs no more than need be.
+        seed: of the augmentation, which depends on it, the epoch and the image's position in the data set only.
+        cache_bytes: memory for opened images.
+    """
+
+    def __init__(
+        self, dataset: Dataset, config: ModelConfig, augmentation: Augmentation | None, seed: int, cache_bytes: int
+    ) -> None:
+        self.dataset = dataset
+        self.config = config
+        self.augmentation = augmentation
+        self.seed = seed
+        self._cache = SampleCache(cache_bytes)
+
+    def make(self, epoch: int, indices: Sequence[int]) -> Batch:
+        """The batch of the images at `indices`. An error names the image at fault."""
+        return make_batch([self._sample(epoch, index) for index in indices], self.config)
+
+    def _sample(self, epoch: int, index: int) -> Sample:
+        try:
+            sample = self._cache.get(index, self._open)
+            return augment(sample, self.augmentation, (self.seed, epoch, index)) if self.augmentation else sample
+        except InputError:
+            raise
+        except Exception as error:
+            name = self.dataset.records[index].file_name
+            raise RuntimeError(f"{name}: {type(error).__name__}: {error}") from error
+
+    def _open(self, index: int) -> Sample:
+        sample = self.dataset[index]
+        return shrink(sample, self.config.image_size) if self.augmentation else sample

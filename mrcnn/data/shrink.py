@@ -1,0 +1,51 @@
+"""Samples reduced to the size at which the network sees them, before anything costly is done to them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import ceil, floor
+
+import numpy as np
+from PIL import Image
+
+from mrcnn.data.mask_crops import tight_boxes
+from mrcnn.data.pixels import resize
+from mrcnn.data.sample import Sample
+
+
+def shrink(sample: Sample, longest: int) -> Sample:
+    """The sample with its longer side reduced to `longest` pixels; a smaller one comes back as it is.
+
+    A pixel of the result belongs to an instance that covers at least half of it; an instance too small for that keeps
+    the pixels of which it covers most, so that none vanishes.
+    """
+    height, width = sample.image.shape[:2]
+    if max(height, width) <= longest:
+        return sample
+    scale = longest / max(height, width)
+    rows, columns = (max(1, int(side * scale + 1e-6)) for side in (height, width))
+    masks = np.zeros((len(sample.masks), rows, columns), bool)
+    for small, mask, box in zip(masks, sample.masks, tight_boxes(sample.masks), strict=True):
+        if box[2] > 0:
+            _shrink_mask(mask, box, scale, small)
+    spacing = sample.spacing_mm and (sample.spacing_mm[0] / scale, sample.spacing_mm[1] / scale)
+    return replace(sample, image=resize(sample.image, rows, columns, scale), masks=masks, spacing_mm=spacing)
+
+
+def _shrink_mask(mask: np.ndarray, box: np.ndarray, scale: float, small: np.ndarray) -> None:
+    """Writes the (H, W) mask into `small`, resampling only the part that its tight box touches."""
+    (x1, x2), (left, right) = _span(box[0], box[2], scale, small.shape[1], mask.shape[1])
+    (y1, y2), (top, bottom) = _span(box[1], box[3], scale, small.shape[0], mask.shape[0])
+    x0, y0 = floor(left), floor(top)
+    crop = Image.fromarray(mask[y0 : ceil(bottom), x0 : ceil(right)].astype(np.uint8) * np.uint8(255))
+    source = (left - x0, top - y0, right - x0, bottom - y0)
+    covered = np.asarray(crop.resize((x2 - x1, y2 - y1), Image.Resampling.BOX, source))
+    small[y1:y2, x1:x2] = covered >= min(128, max(covered.max(), 1))
+
+
+def _span(low: int, high: int, scale: float, limit: int, pixels: int) -> tuple[tuple[int, int], tuple[float, float]]:
+    """The pixels of the result that [low, high) touches, and what they cover in the source."""
+    first = min(floor(low * scale), limit - 1)
+    last = max(first + 1, min(ceil(high * scale), limit))
+    # The last pixels of the source may lie beyond the result's edge; they count to its last pixel.
+    return (first, last), (first / scale, pixels if last == limit else last / scale)

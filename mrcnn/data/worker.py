@@ -1,0 +1,41 @@
+"""A worker process of a loader: `python -m mrcnn.data.worker`, spoken to over its standard input and output.
+
+A program of its own rather than `multiprocessing`, whose children import the main module again, and with it the
+deep-learning framework. It ends when its standard input does, so none outlives its parent, however that ended.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import traceback
+from typing import BinaryIO
+
+from mrcnn.data.messages import send
+
+
+def serve(tasks: BinaryIO, results: BinaryIO) -> None:
+    """Reads a recipe, then tasks (epoch, indices) until there are no more, and answers each."""
+    recipe = pickle.load(tasks)
+    while True:
+        task = pickle.load(tasks)
+        try:
+            answer = recipe.make(*task)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the parent raises it
+            error.add_note(f"In a worker process of the loader:\n{traceback.format_exc()}")
+            answer = error
+        send(results, answer)
+
+
+def main() -> None:
+    with os.fdopen(os.dup(1), "wb") as results:
+        os.dup2(2, 1)  # what a library may print must not get between the batches
+        try:
+            serve(sys.stdin.buffer, results)
+        except (EOFError, BrokenPipeError, pickle.UnpicklingError):
+            os._exit(0)  # the parent is gone or wants no more
+
+
+if __name__ == "__main__":
+    main()
