@@ -2,8 +2,20 @@
 
 from mrcnn.data.batches import make_batch, prepare_image
 from mrcnn.data.dataset import Dataset, Record
+from mrcnn.data.fingerprint import fingerprint
 from mrcnn.data.loader import Loader
 from mrcnn.data.readers import read_dataset
 from mrcnn.data.sample import Sample
+from mrcnn.data.splits import split_by_patient
 
-__all__ = ["Dataset", "Loader", "Record", "Sample", "make_batch", "prepare_image", "read_dataset"]
+__all__ = [
+    "Dataset",
+    "Loader",
+    "Record",
+    "Sample",
+    "fingerprint",
+    "make_batch",
+    "prepare_image",
+    "read_dataset",
+    "split_by_patient",
+]

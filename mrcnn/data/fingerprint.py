@@ -1,0 +1,118 @@
+"""What a data set holds, as a person wants to know it before training on it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from mrcnn.data.dataset import Dataset
+from mrcnn.errors import InputError
+
+SMALL, LARGE = 32**2, 96**2  # pixels; COCO's limits of area (Lin et al. 2014 and its evaluation code)
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is in one split, or in all.
+
+    `instances` is by class name.
+    """
+
+    patients: int
+    images: int
+    images_without_instances: int
+    instances: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a data set holds.
+
+    Attributes:
+        whole: all of it.
+        splits: each split by name.
+        sizes: instances that are `small`, `medium` or `large` by COCO's limits, in pixels of the original images.
+        sides: quantiles ("5%" … "95%") of the square root of an instance's area in pixels; empty without instances.
+        image_sizes: images of each "width×height", the most frequent first.
+        warnings: what a person should look at, one line each.
+    """
+
+    whole: Part
+    splits: dict[str, Part]
+    sizes: dict[str, int]
+    sides: dict[str, float]
+    image_sizes: dict[str, int]
+    warnings: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain numbers, strings, lists and dicts, fit for JSON."""
+        return asdict(self) | {"warnings": list(self.warnings)}
+
+
+def fingerprint(dataset: Dataset, splits: Mapping[str, Iterable[int]]) -> Fingerprint:
+    """Counts what is in the data set and its splits, without opening an image.
+
+    Args:
+        splits: for each name the positions of its images, as `split_by_patient` returns them.
+
+    Raises:
+        InputError: a patient is in two splits.
+    """
+    records = dataset.records
+    chosen = {name: [int(index) for index in indices] for name, indices in splits.items()}
+    _check_patients(dataset, chosen)
+    whole = _count(dataset, range(len(records)))
+    parts = {name: _count(dataset, indices) for name, indices in chosen.items()}
+    areas = np.concatenate([record.areas for record in records]) if records else np.zeros(0)
+    sides = np.sqrt(areas)
+    return Fingerprint(
+        whole=whole,
+        splits=parts,
+        sizes={
+            "small": int((areas < SMALL).sum()),
+            "medium": int(((areas >= SMALL) & (areas < LARGE)).sum()),
+            "large": int((areas >= LARGE).sum()),
+        },
+        sides={f"{share:.0%}": round(float(np.quantile(sides, share)), 1) for share in _QUANTILES if len(sides)},
+        image_sizes=dict(Counter(f"{record.width}×{record.height}" for record in records).most_common()),
+        warnings=(*dataset.warnings, *_missing_classes(whole, parts)),
+    )
+
+
+def _count(dataset: Dataset, indices: Iterable[int]) -> Part:
+    records = [dataset.records[index] for index in indices]
+    class_ids = np.concatenate([record.class_ids for record in records]) if records else np.zeros(0, int)
+    return Part(
+        patients=len({record.patient_id for record in records}),
+        images=len(records),
+        images_without_instances=sum(len(record.class_ids) == 0 for record in records),
+        instances={name: int((class_ids == class_id).sum()) for class_id, name in enumerate(dataset.class_names, 1)},
+    )
+
+
+def _check_patients(dataset: Dataset, splits: Mapping[str, list[int]]) -> None:
+    seen: dict[str, str] = {}
+    for name, indices in splits.items():
+        for patient in {dataset.records[index].patient_id for index in indices}:
+            if patient in seen:
+                raise InputError(f"patient {patient!r} is in {seen[patient]} and in {name}; expected one split only")
+            seen[patient] = name
+
+
+def _missing_classes(whole: Part, parts: Mapping[str, Part]) -> list[str]:
+    found = []
+    for class_name, count in whole.instances.items():
+        if not count:
+            found.append(f"class {class_name!r} has no instance")
+            continue
+        found += [
+            f"class {class_name!r} has no instance in {name}"
+            for name, part in parts.items()
+            if part.images and not part.instances[class_name]
+        ]
+    return found

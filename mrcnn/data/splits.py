@@ -1,0 +1,105 @@
+"""Who trains, who validates, who tests: by patient, and as alike as the patients allow."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+
+from mrcnn.data.dataset import Dataset
+from mrcnn.errors import InputError
+
+SPLITS = ("train", "val", "test")
+_TRIES = 30
+_PATIENTS_TRIED = 3000  # patients placed over all tries; large sets need fewer tries, since luck evens out
+
+
+def split_by_patient(
+    dataset: Dataset, *, train: float = 0.8, val: float = 0.1, test: float = 0.1, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Splits the images so that no patient is in two splits.
+
+    The shares count images. They are met as nearly as whole patients allow, at the same time for all images, those
+    without instances, and those of each class. Each split with a share above 0 gets at least one patient, and train
+    gets every class wherever that is possible. The result depends on the seed and not on the order of the records.
+
+    Returns:
+        For "train", "val" and "test" the sorted positions of its images, int64.
+
+    Raises:
+        InputError: shares that are no shares of a whole, or fewer patients than splits.
+    """
+    shares = np.array([train, val, test], np.float64)
+    if not (shares >= 0).all() or abs(shares.sum() - 1) > 1e-6 or train == 0:
+        raise InputError(f"split {train}, {val}, {test}: expected train above 0, none below 0, and a sum of 1")
+    patients = sorted({record.patient_id for record in dataset.records})
+    wanted = np.flatnonzero(shares)
+    if len(patients) < len(wanted):
+        names = ", ".join(SPLITS[split] for split in wanted)
+        raise InputError(f"{len(patients)} patients: expected at least {len(wanted)}, one for each of {names}")
+
+    position = {patient: row for row, patient in enumerate(patients)}
+    owner = np.array([position[record.patient_id] for record in dataset.records])
+    traits = np.zeros((len(patients), 2 + len(dataset.class_names)))
+    for row, record in zip(owner, dataset.records, strict=True):
+        traits[row, 0] += 1
+        traits[row, 1] += len(record.class_ids) == 0
+        traits[row, 1 + np.unique(record.class_ids)] += 1
+    split_of = wanted[_best_placement(traits, shares[wanted], seed)][owner]
+    return {name: np.flatnonzero(split_of == split) for split, name in enumerate(SPLITS)}
+
+
+def _best_placement(traits: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
+    """The split (P,) of each patient: the best of several greedy placements.
+
+    Args:
+        traits: (P, 2 + C) each patient's images, images without instances, and images of each class.
+        shares: (S,) all above 0, train first.
+    """
+    rng = np.random.default_rng(seed)
+    totals = traits.sum(axis=0)
+    relative = traits / np.maximum(totals, 1)
+    # All images weigh as much as the rest together, since the shares speak of them.
+    weights = np.where(totals > 0, 1.0, 0.0)
+    weights[0] = max(weights[1:].sum(), 1.0)
+    best, least = None, np.inf
+    for _ in range(max(1, min(_TRIES, _PATIENTS_TRIED // len(traits)))):
+        # The heaviest first, as the light ones can even out what is left; the random factor makes the tries differ.
+        order = np.argsort(-relative @ weights * rng.uniform(0.5, 1.5, len(traits)), kind="stable")
+        placement = _place(order, relative, weights, shares)
+        filled = np.stack([relative[placement == split].sum(axis=0) for split in range(len(shares))])
+        cost = (weights * (filled - shares[:, None]) ** 2 / shares[:, None]).sum()
+        if cost < least:
+            best, least = placement, cost
+    return best
+
+
+def _place(order: np.ndarray, relative: np.ndarray, weights: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Each patient in `order` goes where the chi-squared distance of the splits from their shares grows least."""
+    carries = relative[:, 2:] > 0
+    placement = np.full(len(order), -1)
+    filled = np.zeros((len(shares), relative.shape[1]))
+    # Of each class, how many patients are not lost to train; it must stay above 0 where that is possible at all.
+    left = carries.sum(axis=0)
+    needed = (left > 0).astype(int)
+    if not _can_fill(carries, left - needed, len(shares) - 1):
+        needed[:] = 0
+    for done, patient in enumerate(order, start=1):
+        rest = order[done:]
+        growth = (weights * relative[patient] * (2 * (filled - shares[:, None]) + relative[patient])).sum(axis=1)
+        for split in np.argsort(growth / shares, kind="stable"):
+            left_then = left - (carries[patient] if split else 0)
+            empty = set(range(len(shares))) - set(placement) - {int(split)}
+            if len(rest) >= len(empty) and (left_then >= needed).all():
+                if not empty or _can_fill(carries[rest], left_then - needed, len(empty - {0})):
+                    break
+        placement[patient] = split
+        filled[split] += relative[patient]
+        left = left_then
+    return placement
+
+
+def _can_fill(carries: np.ndarray, spare: np.ndarray, splits: int) -> bool:
+    """Whether `splits` of the patients (P, C) can leave train when it can spare `spare` (C,) of each class."""
+    able = carries[(spare - carries >= 0).all(axis=1)]
+    return any((spare - np.sum(chosen, axis=0) >= 0).all() for chosen in combinations(able, splits))
