@@ -6,6 +6,7 @@ isthmus 2–5 mm, trachea 14–18 mm and common carotid artery 5–8 mm across.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from mrcnn.phantoms.outline import Outline, waves
 from mrcnn.phantoms.speckle import smooth_noise
 from mrcnn.phantoms.tissue import Tissue
 
-FLUID_DB = -42.0
+FLUID_DB = -38.0
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,12 @@ def draw_habitus(rng: np.random.Generator) -> Habitus:
     )
 
 
-def lay_out(
-    rng: np.random.Generator, tissue: Tissue, habitus: Habitus, sides: tuple[int, ...], largest_mm: dict[int, float]
-) -> Neck:
+def lay_out(rng: np.random.Generator, tissue: Tissue, habitus: Habitus, held_mm: Mapping[int, float]) -> Neck:
     """Places the organs of one slice.
 
     Args:
-        sides: lobes in view, -1 on the left and 1 on the right of the screen; both puts the trachea in the middle.
-        largest_mm: for a side, the long diameter of the largest nodule that its lobe has to hold.
+        held_mm: for each lobe in view, -1 on the left and 1 on the right of the screen, the length of what nodules it
+            has to hold; with both in view the trachea lies in the middle.
     """
     height, width = tissue.extent
     # A shallow picture shows a slim neck: the front layers never take more than about a third of the depth.
@@ -91,15 +90,14 @@ def lay_out(
     bed = fascia + squeeze * habitus.strap_mm * (1 + 0.12 * _wander(rng, tissue, 7.0))
     front = float(np.median(bed))
 
-    if len(sides) == 2:
+    if len(held_mm) == 2:
         trachea_x = rng.uniform(-2, 2)
     else:
-        trachea_x = -sides[0] * (width / 2 - rng.uniform(-0.25, 0.45) * habitus.trachea_mm)
+        trachea_x = -next(iter(held_mm)) * (width / 2 - rng.uniform(-0.25, 0.45) * habitus.trachea_mm)
     trachea_z = front + habitus.isthmus_mm + habitus.trachea_mm * rng.uniform(0.95, 1.1)
     trachea = Outline(trachea_x, trachea_z, habitus.trachea_mm, 0.92 * habitus.trachea_mm, waves=waves(rng, 2, 4, 0.05))
     lobes, carotids, veins = [], [], []
-    for side in sides:
-        held = largest_mm.get(side, 0.0)
+    for side, held in held_mm.items():
         room = 0.5 * (height - front) - 1.0
         half_width = max(rng.uniform(7.0, 10.0), 0.6 * held)
         half_height = min(max(rng.uniform(5.5, 8.5), 0.55 * held), room)
@@ -109,7 +107,7 @@ def lay_out(
             half_width,
             half_height,
             tilt=side * rng.uniform(-0.1, 0.3),
-            waves=waves(rng, 2, 4, 0.1),
+            waves=waves(rng, 2, 5, 0.17),
         )
         lobes.append(lobe)
         radius = rng.uniform(2.5, 3.8)
@@ -135,7 +133,7 @@ def lay_out(
 def thyroid_distance(tissue: Tissue, neck: Neck, habitus: Habitus) -> np.ndarray:
     """(H, W) signed distance to the thyroid: the lobes, smoothly joined with the isthmus on the trachea."""
     # The isthmus is the sleeve around the front of the trachea, as far as the lobes reach forward.
-    sleeve = neck.trachea.distance(tissue.x, tissue.z) - habitus.isthmus_mm
+    sleeve = neck.trachea.distance(tissue.x, tissue.z, far=8.0) - habitus.isthmus_mm
     sleeve = np.maximum(sleeve, tissue.z - np.float32(neck.trachea.z - 0.35 * habitus.trachea_mm))
     joined = sleeve
     for lobe in neck.lobes:
@@ -166,8 +164,8 @@ def paint_thyroid(rng: np.random.Generator, tissue: Tissue, distance: np.ndarray
             vessel = Outline(
                 float(tissue.x[0, column]),
                 float(tissue.z[row, 0]),
-                rng.uniform(0.3, 0.9),
-                rng.uniform(0.2, 0.4),
+                rng.uniform(0.25, 0.7),
+                rng.uniform(0.15, 0.3),
                 tilt=rng.uniform(-0.6, 0.6),
             )
             tissue.fill(vessel.distance(tissue.x, tissue.z), -14.0, attenuation=0.12)
@@ -180,7 +178,9 @@ def paint_vessels(rng: np.random.Generator, tissue: Tissue, neck: Neck) -> None:
             continue
         distance = outline.distance(tissue.x, tissue.z)
         tissue.fill(distance - 0.7, -5.0, attenuation=0.1)
-        tissue.fill(distance, FLUID_DB + rng.uniform(0, 8), attenuation=-0.55)
+        behind_wall = np.maximum(tissue.z - np.float32(outline.z - outline.half_height), 0)
+        haze = rng.uniform(0, 9) + 6 * np.exp(-behind_wall / 1.2)
+        tissue.fill(distance, FLUID_DB + haze, attenuation=-0.55)
         tissue.add_interface(distance - 0.25, wall * _patchy(rng, tissue, 1.0), thickness_mm=0.15)
         _cast_edge_shadows(tissue, outline, 0.35)
 
@@ -203,15 +203,15 @@ def paint_trachea(rng: np.random.Generator, tissue: Tissue, trachea: Outline) ->
     dirt = 2.5 * smooth_noise(rng, tissue.shape, 2.5 / tissue.spacing, 0.7 / tissue.spacing)
     behind = -12 - rng.uniform(1.0, 1.6) * np.maximum(depth, 0) + echoes + dirt - 8 * across**4
     outside = np.abs(tissue.x - np.float32(trachea.x)) - radius
-    tissue.fill(np.maximum(-depth, outside), np.maximum(behind, -45), attenuation=0.0, edge_mm=0.5)
+    tissue.fill(np.maximum(-depth, outside), np.maximum(behind, -45), attenuation=0.0, edge_mm=0.9)
     shine = 6.0 * np.clip(1 - across**2, 0, 1) ** 1.5 * _patchy(rng, tissue, 1.5)
     tissue.mirror += shine * np.exp(-0.5 * ((depth - 0.1) / 0.2) ** 2)
 
 
 def _paint_depths(rng: np.random.Generator, tissue: Tissue, neck: Neck, habitus: Habitus) -> None:
     """Loose tissue, the longus colli muscle and the bright prevertebral fascia behind the thyroid."""
-    patches = smooth_noise(rng, tissue.shape, 1.5 / tissue.spacing, 3.0 / tissue.spacing)
-    tissue.level += habitus.deep_db + 2.0 * patches + 8 * _streaks(rng, tissue, neck.bed, 0.3, 2.2, 0.9)
+    patches = smooth_noise(rng, tissue.shape, 1.8 / tissue.spacing, 3.5 / tissue.spacing)
+    tissue.level += habitus.deep_db + 3.0 * patches + 8 * _streaks(rng, tissue, neck.bed, 0.3, 2.2, 0.9)
     tissue.attenuation += 0.4
     for lobe in neck.lobes:
         muscle = Outline(

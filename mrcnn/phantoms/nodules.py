@@ -14,10 +14,10 @@ from mrcnn.phantoms.tissue import Tissue
 CLASS_NAMES = ("iso", "hypo")
 ISO, HYPO = 1, 2
 
-_NUMBER_SHARES = (0.12, 0.5, 0.26, 0.12)  # of images with 0, 1, 2, 3 nodules
-_LARGEST = {1: 0.45, 2: 0.3, 3: 0.22}  # long diameter as a share of the image's width, by number
-_SMALLEST = 0.065
-_GAP_MM = 0.8
+_NUMBER_SHARES = (0.12, 0.46, 0.28, 0.14)  # of images with 0, 1, 2, 3 nodules
+_LARGEST = {1: 0.45, 2: 0.28, 3: 0.2}  # long diameter as a share of the image's width, by number
+_SMALLEST = {ISO: 0.085, HYPO: 0.065}  # below that a halo cannot be told from a dark nodule
+_GAP_MM = 0.6
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Nodule:
 
     @property
     def long_mm(self) -> float:
-        return 2 * max(self.outline.half_width, self.outline.half_height)
+        return _long(self.outline)
 
 
 def draw_nodules(rng: np.random.Generator, height_mm: float, width_mm: float, share: float = 1.0) -> list[Nodule]:
@@ -38,18 +38,21 @@ def draw_nodules(rng: np.random.Generator, height_mm: float, width_mm: float, sh
     number = int(rng.choice(4, p=_NUMBER_SHARES))
     nodules = []
     for _ in range(number):
+        class_id = ISO if rng.random() < 0.5 else HYPO
         largest = min(share * _LARGEST[number] * width_mm, 0.55 * height_mm)
-        smallest = min(_SMALLEST * width_mm, largest)
-        nodules.append(_draw_nodule(rng, smallest + (largest - smallest) * float(rng.beta(1.2, 1.6))))
+        smallest = min(_SMALLEST[class_id] * width_mm, largest)
+        nodules.append(_draw_nodule(rng, class_id, smallest + (largest - smallest) * float(rng.beta(1.2, 1.6))))
     return sorted(nodules, key=lambda nodule: -nodule.long_mm)
 
 
-def _draw_nodule(rng: np.random.Generator, long_mm: float) -> Nodule:
-    class_id = ISO if rng.random() < 0.5 else HYPO
+def _long(outline: Outline) -> float:
+    return 2 * max(outline.half_width, outline.half_height)
+
+
+def _draw_nodule(rng: np.random.Generator, class_id: int, long_mm: float) -> Nodule:
     # Suspicious forms (taller than wide, irregular, lobulated) are commoner among hypoechoic nodules (ACR TI-RADS).
-    margin = str(
-        rng.choice(("smooth", "lobulated", "irregular"), p=(0.65, 0.3, 0.05) if class_id == ISO else (0.4, 0.3, 0.3))
-    )
+    shares = (0.65, 0.3, 0.05) if class_id == ISO else (0.4, 0.3, 0.3)
+    margin = str(rng.choice(("smooth", "lobulated", "irregular"), p=shares))
     shape = {"smooth": (2, 3, 0.05), "lobulated": (3, 6, 0.14), "irregular": (2, 9, 0.26)}[margin]
     tall = rng.random() < (0.12 if class_id == ISO else 0.35)
     ratio = rng.uniform(0.62, 0.98)
@@ -66,7 +69,7 @@ def place(
     """Nodules at places where they fit, and their masks (N, H, W) bool.
 
     A nodule lies mostly in the thyroid, clear of trachea, arteries and other nodules, and wholly in the picture. One
-    that does not fit is tried smaller, and left out if even the smallest does not.
+    that does not fit is tried smaller, and left out when no place was found in a number of trials.
 
     Args:
         thyroid: (H, W) signed distance to the thyroid.
@@ -80,11 +83,9 @@ def place(
     for nodule, index in zip(nodules, lobes, strict=True):
         lobe, outline = neck.lobes[index], nodule.outline
         for attempt in range(60):
-            if attempt % 12 == 11:
+            if attempt % 12 == 11 and 0.85 * _long(outline) >= _SMALLEST[nodule.class_id] * width:
                 outline = replace(outline, half_width=0.85 * outline.half_width, half_height=0.85 * outline.half_height)
-                if 2 * max(outline.half_width, outline.half_height) < 0.055 * width:
-                    break
-            spread = 0.15 + 0.7 * attempt / 60
+            spread = 0.2 + 0.65 * attempt / 60
             outline = replace(
                 outline,
                 x=lobe.x + lobe.half_width * rng.uniform(-spread, spread),
@@ -117,6 +118,7 @@ def paint_nodule(rng: np.random.Generator, tissue: Tissue, nodule: Nodule) -> No
     else:
         level = rng.uniform(-1.0, 3.5) + rng.uniform(0.6, 1.6) * coarse
         halo = float(np.clip(0.055 * nodule.long_mm, 0.45, 1.0)) * rng.uniform(0.85, 1.25)
+        halo = halo * np.clip(1 + 0.3 * smooth_noise(rng, tissue.shape, 2 * mm, 2 * mm), 0.55, 1.6)
         tissue.fill(distance, rng.uniform(-17, -11), attenuation=0.25, edge_mm=0.15)
         tissue.fill(distance + halo, level, attenuation=rng.uniform(0.0, 0.2), edge_mm=0.2)
     if nodule.long_mm > 6 and rng.random() < 0.22:

@@ -19,7 +19,7 @@ from mrcnn.phantoms.tissue import Tissue
 
 __all__ = ["CLASS_NAMES", "VERSION", "Patient", "draw_patient", "make_image", "make_images"]
 
-VERSION = 1  # rises whenever the same seed gives other pictures
+VERSION = 2  # rises whenever the same seed gives other pictures
 _WIDE_MM = 42.0  # from this width on a picture can hold both lobes
 
 
@@ -79,11 +79,11 @@ def make_image(
     sides = (-1, 1) if both else (int(rng.choice((-1, 1))),)
     nodules = draw_nodules(rng, *extent, share=0.75 if both else 1.0)
     lobes = [int(rng.integers(len(sides))) for _ in nodules]
-    largest: dict[int, float] = {}
-    for nodule, lobe in zip(nodules, lobes, strict=True):
-        largest[sides[lobe]] = max(largest.get(sides[lobe], 0.0), nodule.long_mm)
+    held = dict.fromkeys(sides, 0.0)
+    for nodule, lobe in zip(nodules, lobes, strict=True):  # largest first; further ones need less than their length
+        held[sides[lobe]] += nodule.long_mm * (0.6 if held[sides[lobe]] else 1)
 
-    neck = anatomy.lay_out(rng, tissue, habitus, sides, largest)
+    neck = anatomy.lay_out(rng, tissue, habitus, held)
     thyroid = anatomy.thyroid_distance(tissue, neck, habitus)
     nodules, masks = place(rng, nodules, tissue, neck, thyroid, lobes)
     for nodule in nodules:  # a nodule near the surface lifts the capsule before it
@@ -105,7 +105,7 @@ def make_image(
 
 
 def make_images(images: int, seed: int) -> Iterator[Sample]:
-    """`images` slices of as many patients as it takes, one to four of each; the first ones do not depend on `images`."""
+    """`images` slices, one to four of a patient; a longer series begins with the shorter one of the same seed."""
     made = number = 0
     while made < images:
         number += 1

@@ -39,15 +39,13 @@ class Tissue:
         self.mirror *= 1 - inside
         self.attenuation += inside * (attenuation - self.attenuation)
 
-    def add_interface(
-        self, distance: np.ndarray, strength: np.ndarray | float, *, thickness_mm: float = 0.12, power: float = 2.0
-    ) -> None:
+    def add_interface(self, distance: np.ndarray, strength: np.ndarray | float, *, thickness_mm: float = 0.12) -> None:
         """A reflecting surface where `distance` is 0, brightest where the beam meets it at a right angle."""
-        steep_z, steep_x = np.gradient(distance)
-        facing = np.abs(steep_z) / (np.hypot(steep_z, steep_x) + 1e-6)
-        self.mirror += strength * facing**power * np.exp(-0.5 * (distance / thickness_mm) ** 2)
+        steep_z, steep_x = (slope**2 for slope in np.gradient(distance))
+        facing = steep_z / (steep_z + steep_x + 1e-9)
+        self.mirror += strength * facing * np.exp((distance / np.float32(thickness_mm)) ** 2 / -2)
 
     def received(self) -> np.ndarray:
-        """(H, W) gain in dB (mostly negative) of the attenuation above each point; shadows widen a little with depth."""
+        """(H, W) gain in dB, mostly negative, by the attenuation above each point."""
         loss = np.cumsum(self.attenuation, axis=0) * np.float32(self.spacing)
         return -gaussian_filter1d(loss, 0.2 / self.spacing, axis=1, mode="nearest")
