@@ -68,7 +68,9 @@ def _kind(annotation: Any, metadata: Any = ()) -> str:
 
 
 def _entry(key: str, kind: str, description: str | None, value: Any) -> list[str]:
-    shown = yaml.safe_dump(value, default_flow_style=True, width=math.inf).removesuffix("...\n").strip()
+    shown = (
+        yaml.safe_dump(value, default_flow_style=True, width=math.inf, sort_keys=False).removesuffix("...\n").strip()
+    )
     head = f"  --{key} {shown}"
     text = textwrap.wrap(f"{description or ''} [{kind}]".strip(), WIDTH - len(INDENT))
     return [head, *(INDENT + line for line in text)]

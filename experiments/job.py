@@ -21,7 +21,7 @@ from experiments.fit import fit
 from experiments.plan import make_plan
 from experiments.resolve import Resolved, parameters, resolved_yaml
 from experiments.screen import TrainingScreen
-from experiments.tables import data_table, results_table
+from experiments.tables import data_table, data_text, results_table
 from mrcnn.data import Dataset, Loader, fingerprint, split_by_patient
 from mrcnn.errors import InputError
 from mrcnn.model import MaskRCNN, load
@@ -76,8 +76,9 @@ def read_data(config: TaskConfig, run: Run, console: Console) -> Data:
     indices = split_by_patient(whole, train=train_share, val=val_share, test=test_share, seed=config.seed)
     found = fingerprint(whole, indices)
     console.print(data_table(name, found))
+    console.print(data_text(found), markup=False, soft_wrap=True)
     for warning in found.warnings:
-        console.print(f"warning: {warning}", style="yellow", markup=False)
+        console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
     data = Data(name, {split: whole.subset(chosen) for split, chosen in indices.items() if len(chosen)})
     for split, part in data.splits.items():
         if not any(len(record.class_ids) for record in part.records):
@@ -101,7 +102,7 @@ def make_model(config: TaskConfig, data: Data, run: Run, console: Console) -> tu
     model = MaskRCNN(plan.model, seed=config.seed, dtype=config.train.precision)
     if config.train.weights == "imagenet":
         load_imagenet(model)
-    console.print(f"{plan.describe()}, {model.count_params() / 1e6:.1f} M weights")
+    console.print(f"{plan.describe()}, {model.count_params() / 1e6:.1f} M weights", soft_wrap=True)
     return model, config
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.table import Table
+
+from mrcnn.data.fingerprint import Fingerprint
 
 ROWS = {
     "mask_ap50": "mask AP50",
@@ -23,10 +25,36 @@ ROWS = {
     "froc": "FROC",
     "detection_rate": "detection rate",
 }
+SIZES_SHOWN = 3
 PER_CLASS = ("mask_ap50", "dice", "hd95")
 
 
-def results_table(title: str, scores: Mapping[str, float], intervals: Mapping[str, float], class_names) -> Table:
+def data_table(name: str, found: Fingerprint) -> Table:
+    """What each split holds."""
+    table = Table(title=f"Data: {name}", title_justify="left", title_style="bold")
+    for heading in ("", "patients", "images", "without instances", *found.whole.instances):
+        table.add_column(heading, justify="right" if heading else "left", overflow="fold")
+    for split, part in {**found.splits, "all": found.whole}.items():
+        if split == "all":
+            table.add_section()
+        counts = (part.patients, part.images, part.images_without_instances, *part.instances.values())
+        table.add_row(split, *map(str, counts))
+    return table
+
+
+def data_text(found: Fingerprint) -> str:
+    """Sizes of instances and images in words."""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in found.sizes.items())
+    sides = found.sides
+    middle = f"; side {sides['50%']:g} px (5–95 %: {sides['5%']:g}–{sides['95%']:g})" if sides else ""
+    common = ", ".join(f"{size} ({count})" for size, count in list(found.image_sizes.items())[:SIZES_SHOWN])
+    further = len(found.image_sizes) - SIZES_SHOWN
+    return f"Instances: {kinds}{middle}\nImages: {common}" + (f" and {further} further sizes" if further > 0 else "")
+
+
+def results_table(
+    title: str, scores: Mapping[str, float], intervals: Mapping[str, float], class_names: Sequence[str]
+) -> Table:
     """The main scores, with their 95 % intervals where there are any."""
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("metric")
@@ -39,7 +67,7 @@ def results_table(title: str, scores: Mapping[str, float], intervals: Mapping[st
     return table
 
 
-def _rows(class_names) -> Iterator[tuple[str, str]]:
+def _rows(class_names: Sequence[str]) -> Iterator[tuple[str, str]]:
     for name, label in ROWS.items():
         yield name, label
         if name in PER_CLASS and len(class_names) > 1:
