@@ -103,7 +103,7 @@ class EvaluateOptions(Section):
         "auto", description="working threshold; auto: the one with the highest Dice on the validation split"
     )
     resamples: int = Field(1000, ge=0, description="bootstrap resamples of patients for 95 % intervals; 0: none")
-    batch_size: int = Field(4, ge=1, description="images per prediction step")
+    images_at_once: int = Field(4, ge=1, description="images per prediction step")
     overlays: int = Field(4, ge=0, description="images kept of each of the best, median and worst cases")
 
 

@@ -83,10 +83,10 @@ class EpochEnd(keras.callbacks.Callback):
 
     def _validate(self, number: int) -> dict[str, float]:
         options = self._config.evaluate
-        evaluator = evaluate(self.model, self._validation, batch_size=options.batch_size)
+        evaluator = evaluate(self.model, self._validation, batch_size=options.images_at_once)
         confidence = evaluator.best_confidence() if options.confidence == "auto" else options.confidence
         preview = self._validation.subset(range(min(PREVIEW_IMAGES, len(self._validation))))
-        for slot, (sample, found) in enumerate(predictions(self.model, preview, batch_size=options.batch_size)):
+        for slot, (sample, found) in enumerate(predictions(self.model, preview, batch_size=options.images_at_once)):
             picture = side_by_side(sample, found.above(confidence), preview.class_names)
             self._events.image(f"val/{slot}", picture, number)
         return {**evaluator.summary(confidence), "confidence": confidence}

@@ -64,6 +64,7 @@ def fit(model: MaskRCNN, loader: Loader, options: TrainOptions, steps: int, epoc
             initial_epoch=span.start,
             epochs=span.end,
             callbacks=[epoch_end],
+            shuffle=False,  # the loader has done so
             verbose=0,
         )
         if epoch_end.stopped_early:

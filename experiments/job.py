@@ -48,7 +48,7 @@ def train(resolved: Resolved) -> None:
         tracked_run(task=config.task, modality=config.modality, seed=config.seed, backend=backend, tags=tags) as run,
         tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder,
     ):
-        console.print(f"{config.task} on {backend}, run {run.id}")
+        console.print(f"Task {config.task}, {config.modality}, on {backend}; run {run.id}", soft_wrap=True)
         data = read_data(config, run, console)
         model, config = make_model(config, data, run, console)
         best = learn(model, config, data, run, console, Path(folder))
@@ -75,7 +75,8 @@ def read_data(config: TaskConfig, run: Run, console: Console) -> Data:
     train_share, val_share, test_share = config.data.split
     indices = split_by_patient(whole, train=train_share, val=val_share, test=test_share, seed=config.seed)
     found = fingerprint(whole, indices)
-    console.print(data_table(name, found))
+    console.print(f"\nData: {name}", style="bold", markup=False, soft_wrap=True)
+    console.print(data_table(found))
     console.print(data_text(found), markup=False, soft_wrap=True)
     for warning in found.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
@@ -102,7 +103,7 @@ def make_model(config: TaskConfig, data: Data, run: Run, console: Console) -> tu
     model = MaskRCNN(plan.model, seed=config.seed, dtype=config.train.precision)
     if config.train.weights == "imagenet":
         load_imagenet(model)
-    console.print(f"{plan.describe()}, {model.count_params() / 1e6:.1f} M weights", soft_wrap=True)
+    console.print(plan.describe(model.count_params()), soft_wrap=True)
     return model, config
 
 
@@ -144,11 +145,11 @@ def judge(model: MaskRCNN, config: TaskConfig, data: Data, run: Run, console: Co
     """Choose the threshold on the validation split, then look at the test split once; record and show."""
     options, split = config.evaluate, data.reported
     confidence = options.confidence
-    evaluator = evaluate(model, data.splits["val"], batch_size=options.batch_size)
+    evaluator = evaluate(model, data.splits["val"], batch_size=options.images_at_once)
     if confidence == "auto":
         confidence = evaluator.best_confidence()
     if split == "test":
-        evaluator = evaluate(model, data.splits["test"], batch_size=options.batch_size)
+        evaluator = evaluate(model, data.splits["test"], batch_size=options.images_at_once)
     scores = evaluator.summary(confidence)
     intervals = evaluator.intervals(confidence, resamples=options.resamples, seed=config.seed)
     run.metrics({f"{split}/{name}": value for name, value in (scores | intervals).items()}, config.train.epochs)
@@ -161,9 +162,10 @@ def judge(model: MaskRCNN, config: TaskConfig, data: Data, run: Run, console: Co
         evaluator.per_case(confidence),
         confidence,
         count=options.overlays,
-        batch_size=options.batch_size,
+        batch_size=options.images_at_once,
     )
-    console.print(results_table(_title(data, confidence), scores, intervals, model.config.class_names))
+    console.print(f"\n{_title(data, confidence)}", style="bold", soft_wrap=True)
+    console.print(results_table(scores, intervals, model.config.class_names))
     return Result(confidence, scores)
 
 
@@ -171,7 +173,7 @@ def _title(data: Data, confidence: float) -> str:
     part = data.splits[data.reported]
     what = "Test split" if data.reported == "test" else "Validation split (there is no test split)"
     patients = len({record.patient_id for record in part.records})
-    return f"{what}: {len(part)} images of {patients} patients, at confidence {confidence:g}"
+    return f"{what}: {len(part)} images, patients: {patients}, confidence: {confidence:g}"
 
 
 def publish(model: MaskRCNN, result: Result, config: TaskConfig, data: Data, run: Run, console: Console, folder: Path):

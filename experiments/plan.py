@@ -40,15 +40,16 @@ class Plan:
         fit = self.anchor_fit
         return {"anchors/mean_best_iou": fit.mean_best_iou, "anchors/recall": fit.recall} if fit else {}
 
-    def describe(self) -> str:
-        """The model in a line or two, for the terminal."""
+    def describe(self, weights: int) -> str:
+        """The model, with its number of `weights`, in two lines for the terminal."""
         model, fit = self.model, self.anchor_fit
         sizes = " ".join("/".join(f"{size:g}" for size in level) for level in model.anchor_sizes)
         ratios = " ".join(f"{ratio:g}" for ratio in model.anchor_ratios)
         quality = f" (mean best IoU {fit.mean_best_iou:.2f}, {fit.recall:.0%} at 0.5 or more)" if fit else ""
         return (
             f"Model: {model.backbone}, {model.image_size}×{model.image_size}×{model.channels}, norm {model.norm}, "
-            f"up to {model.max_instances} instances\nAnchors: {sizes} px, height/width {ratios}{quality}"
+            f"up to {model.max_instances} instances, {weights / 1e6:.1f} M weights\n"
+            f"Anchors: {sizes} px, height/width {ratios}{quality}"
         )
 
 

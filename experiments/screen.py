@@ -74,7 +74,7 @@ class TrainingScreen:
             )
         elif now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
-            self._console.print(f"{name} step {step}/{self._steps}  {losses_text({'loss': logs['loss']})}  {left}")
+            self._print(f"{name} step {step}/{self._steps}", losses_text({"loss": logs["loss"]}), left)
 
     def validating(self, epoch: int) -> None:
         if self._console.is_terminal:
@@ -83,11 +83,13 @@ class TrainingScreen:
     def epoch(self, epoch: int, logs: Mapping[str, float], validation: str, seconds: float) -> None:
         """An epoch is over; `validation` says what was measured, or is empty."""
         self._last_line = time.monotonic()
-        line = f"epoch {epoch}/{self._epochs}  {losses_text(logs)}"
-        self._console.print("  ".join(part for part in (line, validation, duration_text(seconds)) if part))
+        self._print(f"epoch {epoch}/{self._epochs}", losses_text(logs), validation, duration_text(seconds))
 
     def say(self, line: str) -> None:
-        self._console.print(line)
+        self._print(line)
+
+    def _print(self, *parts: str) -> None:
+        self._console.print("  ".join(part for part in parts if part), markup=False, soft_wrap=True)
 
     def _left(self, now: float) -> str:
         if self._done < 2:

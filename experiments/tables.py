@@ -29,9 +29,9 @@ SIZES_SHOWN = 3
 PER_CLASS = ("mask_ap50", "dice", "hd95")
 
 
-def data_table(name: str, found: Fingerprint) -> Table:
+def data_table(found: Fingerprint) -> Table:
     """What each split holds."""
-    table = Table(title=f"Data: {name}", title_justify="left", title_style="bold")
+    table = Table()
     for heading in ("", "patients", "images", "without instances", *found.whole.instances):
         table.add_column(heading, justify="right" if heading else "left", overflow="fold")
     for split, part in {**found.splits, "all": found.whole}.items():
@@ -52,11 +52,9 @@ def data_text(found: Fingerprint) -> str:
     return f"Instances: {kinds}{middle}\nImages: {common}" + (f" and {further} further sizes" if further > 0 else "")
 
 
-def results_table(
-    title: str, scores: Mapping[str, float], intervals: Mapping[str, float], class_names: Sequence[str]
-) -> Table:
+def results_table(scores: Mapping[str, float], intervals: Mapping[str, float], class_names: Sequence[str]) -> Table:
     """The main scores, with their 95 % intervals where there are any."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table()
     table.add_column("metric")
     table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right")

@@ -126,3 +126,7 @@ def test_every_option_is_explained_and_recorded():
     for key, field in options():
         assert field.description, key
         assert key in recorded
+
+
+def test_every_last_name_is_enough():
+    assert len({key.rpartition(".")[2] for key, _ in options()}) == len(list(options()))
