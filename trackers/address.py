@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 PORT = 5000
+SQLITE = "sqlite:///"
 
 
 def hide_credentials(text: str) -> str:
@@ -33,12 +35,14 @@ def run_url(tracking_uri: str, experiment_id: str, run_id: str) -> str:
 def how_to_open(tracking_uri: str, experiment_id: str, run_id: str) -> str:
     """The command that shows this store in a browser; for a tracking server the run's address.
 
-    A database address with a password in it is named by its variable, so that the line can be printed and still works.
+    The path of a SQLite file is made absolute, so that the command works in any folder. A database address with a
+    password in it is named by its variable, so that the line can be printed and still works.
     """
     if urlsplit(tracking_uri).scheme in ("http", "https"):
         return run_url(tracking_uri, experiment_id, run_id)
-    if hide_credentials(tracking_uri) == tracking_uri:
-        store = shlex.quote(tracking_uri)
-    else:
+    if hide_credentials(tracking_uri) != tracking_uri:
         store = '"$MLFLOW_TRACKING_URI"'
+    else:
+        scheme, file = tracking_uri[: len(SQLITE)], tracking_uri[len(SQLITE) :]
+        store = shlex.quote(scheme + str(Path(file).absolute()) if scheme == SQLITE else tracking_uri)
     return f"mlflow ui --backend-store-uri {store} --port {PORT}"

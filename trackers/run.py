@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 from mrcnn.errors import InputError
 from trackers.address import hide_credentials, how_to_open, run_url
 from trackers.checkout import COMMIT, checkout_tags
+from trackers.killed import keep_killed
 from trackers.names import Names
 from trackers.params import new_params
 from trackers.plain import json_text
@@ -27,6 +28,8 @@ from trackers.stop import StopSignals
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+PROJECT = "mlflow.project.entryPoint"
+"""The tag by which a run of `mlflow run` is known."""
 LONGEST_TAG = 5000
 LONGEST_DATASET_DIGEST = 36
 """mlflow.utils.validation.MAX_DATASET_DIGEST_SIZE"""
@@ -57,33 +60,35 @@ def tracked_run(
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     described = {"task": task, "modality": modality, "seed": str(seed), "backend": backend, **(tags or {})}
     with StopSignals() as stop:
-        run = _start(task, run_name, described)
+        run, of_mlflow_run = _start(task, run_name, described)
         try:
             stop.release()
             yield run
             stop.hold()
         except BaseException as error:
             stop.hold()
-            _end_after(error, run)
+            _end_after(error, run, of_mlflow_run)
             raise
         mlflow.end_run()
 
 
-def _start(task: str, run_name: str | None, tags: dict[str, str]) -> Run:
+def _start(task: str, run_name: str | None, tags: dict[str, str]) -> tuple[Run, bool]:
+    """The active run, and whether it was begun by `mlflow run`."""
     client = MlflowClient()
     tags = {**checkout_tags(Path(__file__)), **tags}
     # None leaves the decision to the variable.
     system_metrics = None if "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING" in os.environ else True
     if run_id := os.environ.get("MLFLOW_RUN_ID"):
-        if COMMIT in _existing(client, run_id).data.tags:
+        present = _existing(client, run_id).data.tags
+        if COMMIT in present:
             tags.pop(COMMIT, None)
-        experiment_id = None
+        experiment_id, of_mlflow_run = None, PROJECT in present
     else:
-        experiment_id = _experiment(client, task)
+        experiment_id, of_mlflow_run = _experiment(client, task), False
     active = mlflow.start_run(
         experiment_id=experiment_id, run_name=run_name, tags=tags, log_system_metrics=system_metrics
     )
-    return Run(client, active.info.run_id, active.info.experiment_id)
+    return Run(client, active.info.run_id, active.info.experiment_id), of_mlflow_run
 
 
 def _existing(client: MlflowClient, run_id: str) -> RecordedRun:
@@ -114,7 +119,7 @@ def _experiment(client: MlflowClient, name: str) -> str:
     return found.experiment_id
 
 
-def _end_after(error: BaseException, run: Run) -> None:
+def _end_after(error: BaseException, run: Run, of_mlflow_run: bool) -> None:
     """Ends the run as `error` deserves. What goes wrong in doing so is noted on `error`, which is the news."""
     if isinstance(error, KeyboardInterrupt):
         status = "KILLED"
@@ -129,6 +134,8 @@ def _end_after(error: BaseException, run: Run) -> None:
         error.add_note(hide_credentials(f"The message could not be kept in the run: {second}"))
     try:
         mlflow.end_run(status)
+        if status == "KILLED" and of_mlflow_run:
+            keep_killed(run.id)
     except Exception as second:  # noqa: BLE001
         error.add_note(hide_credentials(f"MLflow run {run.id} could not be marked {status}: {second}"))
 

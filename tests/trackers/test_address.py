@@ -35,6 +35,13 @@ def test_a_file_is_opened_by_a_command_that_a_shell_reads_back():
     assert run_url("sqlite:////x/mlflow.db", "7", "abc") == "http://127.0.0.1:5000/#/experiments/7/runs/abc"
 
 
+def test_a_relative_file_is_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert how_to_open("sqlite:///mlflow.db", "7", "abc") == (
+        f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow.db --port 5000"
+    )
+
+
 def test_a_database_with_a_password_is_named_by_its_variable():
     command = how_to_open("postgresql://ann:secret@db/mlflow", "7", "abc")
     assert command == 'mlflow ui --backend-store-uri "$MLFLOW_TRACKING_URI" --port 5000'
