@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mrcnn.phantoms.neck import FLUID_DB, Neck
+from mrcnn.phantoms.neck import Neck
+from mrcnn.phantoms.neck_painting import FLUID_DB
 from mrcnn.phantoms.outline import Outline, waves
 from mrcnn.phantoms.speckle import smooth_noise
 from mrcnn.phantoms.tissue import Tissue

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mrcnn.data.sample import Sample
-from mrcnn.phantoms import neck as anatomy
+from mrcnn.phantoms import neck_painting as painting
+from mrcnn.phantoms.neck import Habitus, draw_habitus, lay_out, thyroid_distance
 from mrcnn.phantoms.nodules import CLASS_NAMES, draw_nodules, paint_nodule, place
 from mrcnn.phantoms.speckle import Scanner, b_mode, smooth_noise
 from mrcnn.phantoms.tissue import Tissue
@@ -27,7 +28,7 @@ _WIDE_MM = 42.0  # from this width on a picture can hold both lobes
 class Patient:
     """What the images of one patient share: anatomy, scanner settings, depth in mm and the picture's size in pixels."""
 
-    habitus: anatomy.Habitus
+    habitus: Habitus
     scanner: Scanner
     depth_mm: float
     height: int
@@ -48,7 +49,7 @@ def draw_patient(rng: np.random.Generator) -> Patient:
         gain_db=rng.uniform(25, 32),
         noise_db=rng.uniform(-42, -34),
     )
-    return Patient(anatomy.draw_habitus(rng), scanner, rng.uniform(27, 36), height, width)
+    return Patient(draw_habitus(rng), scanner, rng.uniform(27, 36), height, width)
 
 
 def make_image(
@@ -83,18 +84,18 @@ def make_image(
     for nodule, lobe in zip(nodules, lobes, strict=True):  # largest first; further ones need less than their length
         held[sides[lobe]] += nodule.long_mm * (0.6 if held[sides[lobe]] else 1)
 
-    neck = anatomy.lay_out(rng, tissue, habitus, held)
-    thyroid = anatomy.thyroid_distance(tissue, neck, habitus)
+    neck = lay_out(rng, tissue, habitus, held)
+    thyroid = thyroid_distance(tissue, neck, habitus)
     nodules, masks = place(rng, nodules, tissue, neck, thyroid, lobes)
     for nodule in nodules:  # a nodule near the surface lifts the capsule before it
         thyroid = np.minimum(thyroid, nodule.outline.distance(tissue.x, tissue.z) - 0.9)
 
-    anatomy.paint_surroundings(rng, tissue, neck, habitus)
-    anatomy.paint_vessels(rng, tissue, neck)
-    anatomy.paint_thyroid(rng, tissue, thyroid, habitus)
+    painting.paint_surroundings(rng, tissue, neck, habitus)
+    painting.paint_vessels(rng, tissue, neck)
+    painting.paint_thyroid(rng, tissue, thyroid, habitus)
     for nodule in nodules:
         paint_nodule(rng, tissue, nodule)
-    anatomy.paint_trachea(rng, tissue, neck.trachea)
+    painting.paint_trachea(rng, tissue, neck.trachea)
 
     received = tissue.received() + _settings(rng, tissue)
     scanner = replace(patient.scanner, gain_db=patient.scanner.gain_db + rng.uniform(-2.5, 2.5))
