@@ -16,8 +16,8 @@ from mrcnn.data.sample import Sample
 def shrink(sample: Sample, longest: int) -> Sample:
     """The sample with its longer side reduced to `longest` pixels; a smaller one comes back as it is.
 
-    A pixel of the result belongs to an instance that covers at least half of it; an instance too small for that keeps
-    the pixels of which it covers most, so that none vanishes.
+    A pixel of the result belongs to an instance that covers at least half of it. Of an instance too small to cover any
+    whole pixel, half of the greatest coverage counts instead, so that none vanishes.
     """
     height, width = sample.image.shape[:2]
     if max(height, width) <= longest:
@@ -40,12 +40,12 @@ def _shrink_mask(mask: np.ndarray, box: np.ndarray, scale: float, small: np.ndar
     crop = Image.fromarray(mask[y0 : ceil(bottom), x0 : ceil(right)].astype(np.uint8) * np.uint8(255))
     source = (left - x0, top - y0, right - x0, bottom - y0)
     covered = np.asarray(crop.resize((x2 - x1, y2 - y1), Image.Resampling.BOX, source))
-    small[y1:y2, x1:x2] = covered >= min(128, max(covered.max(), 1))
+    greatest = int(covered.max())
+    small[y1:y2, x1:x2] = covered >= max(greatest // 2, min(greatest, 1))
 
 
 def _span(low: int, high: int, scale: float, limit: int, pixels: int) -> tuple[tuple[int, int], tuple[float, float]]:
     """The pixels of the result that [low, high) touches, and what they cover in the source."""
     first = min(floor(low * scale), limit - 1)
     last = max(first + 1, min(ceil(high * scale), limit))
-    # The last pixels of the source may lie beyond the result's edge; they count to its last pixel.
-    return (first, last), (first / scale, pixels if last == limit else last / scale)
+    return (first, last), (first / scale, min(last / scale, pixels))

@@ -51,7 +51,7 @@ def write_coco(tmp_path):
     return write
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def in_memory():
     """A data set of (patient, class ids) pairs, 8×8 pixels an image, whose files do not exist."""
 

@@ -1,0 +1,197 @@
+"""What a loader gives, whoever makes it, and what it leaves behind: nothing."""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from itertools import chain
+
+import numpy as np
+import psutil
+import pytest
+
+from mrcnn.config import ModelConfig
+from mrcnn.data import Loader, make_batch, read_dataset
+from mrcnn.data.ahead import Ahead
+from mrcnn.data.augment import Augmentation
+from mrcnn.errors import InputError
+
+CONFIG = ModelConfig(class_names=("iso", "hypo"), image_size=64, max_instances=4, mask_pool_size=4)
+STRONG = Augmentation(flip_horizontal=0.5, rotate_degrees=20, scale=0.2, noise=0.05)
+
+
+@pytest.fixture
+def dataset(coco, write_coco):
+    for index in range(3, 8):
+        coco["images"].append({"id": index, "file_name": f"c_{index}.png", "height": 60 + index, "width": 90})
+        square = [[10, 10, 10 + 5 * index, 10, 10 + 5 * index, 50, 10, 50]]
+        coco["annotations"].append({"id": index + 10, "image_id": index, "category_id": 3, "segmentation": square})
+    return read_dataset(write_coco(coco))
+
+
+def workers_alive():
+    children = psutil.Process().children(recursive=True)
+    return [child.pid for child in children if any("mrcnn.data.worker" in part for part in child.cmdline())]
+
+
+def assert_same(batches, others):
+    batches, others = list(batches), list(others)
+    assert len(batches) == len(others)
+    for one, other in zip(batches, others, strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            assert one[name].dtype == other[name].dtype
+            np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_in_order_without_augmentation(dataset):
+    loader = Loader(dataset, CONFIG, 3)
+    assert len(loader) == 3
+    expected = [make_batch([dataset[index] for index in part], CONFIG) for part in ([0, 1, 2], [3, 4, 5], [6])]
+    assert_same(loader.epoch(0), expected)
+    assert_same(loader.epoch(9), expected)  # once more, from the cache
+
+
+def test_any_number_of_workers_gives_the_same(dataset):
+    options = {"augmentation": STRONG, "shuffle": True, "seed": 4}
+    alone, crew = Loader(dataset, CONFIG, 2, **options), Loader(dataset, CONFIG, 2, workers=2, **options)
+    for epoch in (0, 1, 0):
+        assert_same(alone.epoch(epoch), crew.epoch(epoch))
+    assert len(workers_alive()) == 2  # they wait for the next epoch
+    del crew
+    gc.collect()
+    assert not workers_alive()
+
+
+def test_epochs_and_seeds_differ(dataset):
+    def first(seed, epoch):
+        return next(Loader(dataset, CONFIG, 7, augmentation=STRONG, seed=seed).epoch(epoch))["image"]
+
+    np.testing.assert_array_equal(first(0, 0), first(0, 0))
+    assert not np.array_equal(first(0, 0), first(0, 1))
+    assert not np.array_equal(first(0, 0), first(1, 0))
+
+
+def test_shuffled_epochs_hold_every_image_and_fill_up_with_their_first(dataset):
+    loader = Loader(dataset, CONFIG, 3, shuffle=True)
+    orders = [list(chain.from_iterable(loader.order(epoch))) for epoch in range(3)]
+    for order in orders:
+        assert sorted(order[:7]) == list(range(7))
+        assert order[7:] == order[:2]
+    assert orders[0] != orders[1] != orders[2]
+    assert [batch["image"].shape[0] for batch in loader.epoch(0)] == [3, 3, 3]
+    few = Loader(dataset.subset([0]), CONFIG, 4, shuffle=True)
+    assert few.order(0) == [[0, 0, 0, 0]]
+
+
+def test_dropping_the_last(dataset):
+    loader = Loader(dataset, CONFIG, 3, drop_last=True)
+    assert len(loader) == 2
+    assert len(list(loader.epoch(0))) == 2
+    assert len(Loader(dataset, CONFIG, 9, drop_last=True, shuffle=True)) == 0
+    assert list(Loader(dataset, CONFIG, 9, drop_last=True).epoch(0)) == []
+
+
+def test_no_image_at_all(dataset):
+    assert list(Loader(dataset.subset([]), CONFIG, 2, shuffle=True, workers=1).epoch(0)) == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_closing_early_leaves_nothing_behind(dataset, workers):
+    threads = set(threading.enumerate())
+    batches = Loader(dataset, CONFIG, 1, augmentation=STRONG, shuffle=True, workers=workers).epoch(0)
+    next(batches)
+    batches.close()
+    assert not workers_alive()
+    assert set(threading.enumerate()) <= threads
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_errors_arrive_with_the_file_named(dataset, workers):
+    dataset.records[4].path.write_bytes(b"not an image any more")
+    batches = Loader(dataset, CONFIG, 2, workers=workers).epoch(0)
+    next(batches)
+    next(batches)
+    with pytest.raises(InputError, match=r"c_5\.png: expected a readable"):
+        next(batches)
+    assert not workers_alive()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_unforeseen_errors_name_the_file_too(dataset, workers):
+    broken = dataset.subset([3, 3])
+    object.__setattr__(broken.records[0], "class_ids", np.array([0], np.int32))  # which no reader yields
+    with pytest.raises(RuntimeError, match=r"c_4\.png: ValueError: c_4\.png: class id 0"):
+        list(Loader(broken, CONFIG, 2, workers=workers).epoch(0))
+
+
+def test_a_killed_worker_is_told(dataset):
+    loader = Loader(dataset, CONFIG, 1, workers=1)
+    assert len(list(loader.epoch(0))) == 7
+    os.kill(workers_alive()[0], signal.SIGKILL)
+    with pytest.raises(RuntimeError, match="a worker process of the loader ended early, with exit status -9"):
+        list(loader.epoch(1))
+    assert len(list(loader.epoch(1))) == 7  # with a new one
+
+
+def test_workers_end_with_a_parent_that_is_killed(dataset, tmp_path):
+    program = textwrap.dedent(
+        f"""
+        import os, psutil, signal, sys
+        from mrcnn.config import ModelConfig
+        from mrcnn.data import Loader, read_dataset
+        config = ModelConfig(class_names=("iso", "hypo"), image_size=64)
+        batches = Loader(read_dataset({str(tmp_path)!r}), config, 1, workers=1).epoch(0)
+        next(batches)  # no `if __name__ == "__main__"` needed
+        print(*[child.pid for child in psutil.Process().children()], flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+        """
+    )
+    path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    (worker,) = (int(pid) for pid in done.stdout.split())
+    try:
+        psutil.Process(worker).wait(timeout=20)
+    except psutil.NoSuchProcess:
+        pass
+
+
+def test_ahead_keeps_order_depth_and_errors():
+    made = []
+
+    def source():
+        for index in range(10):
+            made.append(index)
+            yield index
+        raise KeyError("end")
+
+    ahead = Ahead(source(), 2)
+    assert next(ahead) == 0
+    taken = [0]
+    with pytest.raises(KeyError, match="end"):
+        for item in ahead:
+            taken.append(item)
+            assert len(made) <= len(taken) + 3
+    assert taken == list(range(10))
+    assert list(ahead) == []
+    ahead.close()
+
+    endless = Ahead(iter(int, 1), 3)
+    assert next(endless) == 0
+    endless.close()
+    assert list(endless) == []
+
+
+def test_data_needs_no_framework():
+    """Workers import this package, so it must start fast."""
+    program = "import sys, mrcnn.data; print([m for m in ('keras', 'tensorflow', 'jax', 'imgaug') if m in sys.modules])"
+    path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
+    environment = os.environ | {"PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,119 @@
+"""Properties that any split must have, and brute force over small sets."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mrcnn.data import split_by_patient
+from mrcnn.errors import InputError
+
+IMAGES = st.lists(
+    st.tuples(st.integers(0, 9).map(str), st.lists(st.integers(1, 3), max_size=3)), min_size=1, max_size=30
+)
+SHARES = st.sampled_from([(0.8, 0.1, 0.1), (0.9, 0.1, 0.0), (0.5, 0.25, 0.25), (1.0, 0.0, 0.0), (0.6, 0.0, 0.4)])
+
+
+def split(dataset, shares=(0.8, 0.1, 0.1), seed=0):
+    return split_by_patient(dataset, train=shares[0], val=shares[1], test=shares[2], seed=seed)
+
+
+@settings(max_examples=150, deadline=None)
+@given(images=IMAGES, shares=SHARES, seed=st.integers(0, 3))
+def test_every_split(in_memory, images, shares, seed):
+    dataset = in_memory(images)
+    patients = sorted({patient for patient, _ in images})
+    wanted = [name for name, share in zip(("train", "val", "test"), shares, strict=True) if share]
+    if len(patients) < len(wanted):
+        with pytest.raises(InputError, match=f"{len(patients)} patients: expected at least {len(wanted)}"):
+            split(dataset, shares, seed)
+        return
+    found = split(dataset, shares, seed)
+    assert list(found) == ["train", "val", "test"]
+    assert sorted(np.concatenate(list(found.values())).tolist()) == list(range(len(images)))
+    for name, indices in found.items():
+        assert bool(len(indices)) == (name in wanted)
+        assert (np.diff(indices) > 0).all()
+    of_patient = {}
+    for name, indices in found.items():
+        for index in indices:
+            assert of_patient.setdefault(images[index][0], name) == name
+
+    classes = {patient: set() for patient in patients}
+    for patient, class_ids in images:
+        classes[patient] |= set(class_ids)
+    everything = set().union(*classes.values())
+    in_train = set().union(*(classes[patient] for patient, name in of_patient.items() if name == "train"))
+    if in_train != everything and len(patients) <= 7:
+        # Then no assignment of patients at all may have every class in train and every wanted split filled.
+        for chosen in product(wanted, repeat=len(patients)):
+            if set(chosen) == set(wanted):
+                held = [classes[p] for p, name in zip(patients, chosen, strict=True) if name == "train"]
+                assert set().union(*held) != everything
+
+
+@settings(max_examples=50, deadline=None)
+@given(images=IMAGES, seed=st.integers(0, 3), data=st.data())
+def test_the_order_of_the_records_does_not_matter(in_memory, images, seed, data):
+    if len({patient for patient, _ in images}) < 3:
+        return
+    order = data.draw(st.permutations(range(len(images))))
+    first = split(in_memory(images), seed=seed)
+    second = split(in_memory([images[index] for index in order]), seed=seed)
+    for name, indices in first.items():
+        assert sorted(indices) == sorted(order[index] for index in second[name])
+
+
+def test_seeds_differ_and_repeat(in_memory):
+    dataset = in_memory([(str(index), [1]) for index in range(50)])
+    first = split(dataset, seed=1)
+    assert first["test"].tolist() == split(dataset, seed=1)["test"].tolist()
+    assert first["test"].tolist() != split(dataset, seed=2)["test"].tolist()
+
+
+def test_shares_and_classes_are_met(in_memory):
+    rng = np.random.default_rng(0)
+    images = []
+    for patient in range(120):
+        kind = [[], [1], [2]][rng.choice(3, p=[0.3, 0.6, 0.1])]
+        images += [(f"p{patient}", kind)] * int(rng.integers(1, 5))
+    dataset = in_memory(images)
+    for seed in range(3):
+        found = split(dataset, seed=seed)
+        for name, share in (("train", 0.8), ("val", 0.1), ("test", 0.1)):
+            held = [images[index][1] for index in found[name]]
+            assert len(held) / len(images) == pytest.approx(share, abs=0.02)
+            for kind in ([], [1], [2]):
+                whole = sum(each == kind for _, each in images)
+                assert sum(each == kind for each in held) / whole == pytest.approx(share, abs=0.05)
+
+
+def test_a_heavy_patient_goes_where_there_is_room(in_memory):
+    images = [("heavy", [1])] * 80 + [("a", [1])] * 10 + [("b", [1])] * 10
+    found = split(in_memory(images))
+    assert [len(found[name]) for name in ("train", "val", "test")] == [80, 10, 10]
+
+
+def test_the_only_patient_of_a_class_trains(in_memory):
+    images = [("rare", [3]), ("also", [2])] + [(f"p{index}", [1]) for index in range(8)]
+    for seed in range(10):
+        assert {0, 1} <= set(split(in_memory(images), seed=seed)["train"].tolist())
+
+
+def test_rare_class_reaches_every_split_when_it_can(in_memory):
+    images = [(f"r{index}", [2]) for index in range(10)] + [(f"p{index}", [1]) for index in range(90)]
+    found = split(in_memory(images))
+    assert all(any(images[index][1] == [2] for index in indices) for indices in found.values())
+
+
+@pytest.mark.parametrize("shares", [(0.8, 0.1, 0.2), (1.2, -0.1, -0.1), (0.0, 0.5, 0.5), (float("nan"), 0.1, 0.1)])
+def test_shares_that_are_none(in_memory, shares):
+    with pytest.raises(InputError, match="expected train above 0"):
+        split(in_memory([(str(index), []) for index in range(9)]), shares)
+
+
+def test_no_image_at_all(in_memory):
+    with pytest.raises(InputError, match="0 patients: expected at least 3"):
+        split(in_memory([]))
