@@ -142,7 +142,7 @@ def _paint(
     scores: np.ndarray | None = None,
     boxes: np.ndarray | None = None,
 ) -> np.ndarray:
-    canvas = to_display(image)
+    canvas = np.array(to_display(image))  # a copy: it is painted on, and the image may be a read-only cached one
     if masks.shape != (len(class_ids), *canvas.shape[:2]):
         raise ValueError(f"masks are {masks.shape}, expected {(len(class_ids), *canvas.shape[:2])}")
     scale = max(MIN_WIDTH / canvas.shape[1], 1.0)
