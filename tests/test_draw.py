@@ -1,11 +1,14 @@
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import ImageDraw
+
 from mrcnn import draw
 from mrcnn.data.sample import Sample
 from mrcnn.detections import Detections
-from PIL import Image, ImageDraw
 
 NAMES = ("iso", "hypo")
 GREY = np.random.default_rng(0).integers(0, 200, (400, 600), np.uint8)
@@ -21,21 +24,18 @@ def ids(*values):
     return np.array(values, np.int32)
 
 
-@pytest.fixture
-def written(monkeypatch):
-    """Boxes and texts of the labels that are written, (x1, y1, x2, y2) with x2 and y2 exclusive, in order."""
-    found = []
-    monkeypatch.setattr(draw, "_ink_on", lambda colour: (1, 2, 3))
-    original = ImageDraw.ImageDraw.text
+@contextmanager
+def recorded():
+    """(text, box of its letters, size of the picture or strip) of all that is written, in order."""
+    found, original = [], ImageDraw.ImageDraw.text
 
     def text(pen, position, label, *, font, fill):
-        if fill == (1, 2, 3):
-            bounds = pen.textbbox(position, label, font=font)
-            found.append((bounds, label, pen.im.size))
+        found.append((label, pen.textbbox(position, label, font=font), pen.im.size))
         original(pen, position, label, font=font, fill=fill)
 
-    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
-    return found
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ImageDraw.ImageDraw, "text", text)
+        yield found
 
 
 def test_pixels_outside_are_the_images_and_the_outline_has_the_colour_of_the_class(monkeypatch):
@@ -44,7 +44,9 @@ def test_pixels_outside_are_the_images_and_the_outline_has_the_colour_of_the_cla
     picture = draw.overlay(GREY, mask, ids(2), NAMES)
     assert picture.shape == (400, 600, 3) and picture.dtype == np.uint8
     np.testing.assert_array_equal(picture[~mask[0]], np.stack([GREY[~mask[0]]] * 3, -1))
-    outline = np.concatenate([picture[100, 200:320], picture[179, 200:320], picture[100:180, 200], picture[100:180, 319]])
+    outline = np.concatenate(
+        [picture[100, 200:320], picture[179, 200:320], picture[100:180, 200], picture[100:180, 319]]
+    )
     assert (outline == draw.PALETTE[1]).all()
     # A quarter of the colour and three quarters of the image, worked out for one pixel.
     expected = np.rint(0.75 * float(GREY[140, 260]) + 0.25 * np.array(draw.PALETTE[1]))
@@ -103,25 +105,121 @@ def test_a_narrow_image_is_enlarged_with_its_masks_and_boxes():
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(4, 700), st.integers(4, 700), st.floats(0, 1), st.floats(0, 1), st.floats(0.01, 1), st.integers(1, 40))
+@given(st.integers(100, 700), st.integers(100, 700), *[st.floats(0, 1)] * 3, st.integers(1, 120))
 def test_labels_stay_inside_the_picture(height, width, y, x, size, letters):
-    with pytest.MonkeyPatch.context() as patch:
-        labels = written.__wrapped__(patch) if hasattr(written, "__wrapped__") else None
-        y1, x1 = int(y * (height - 1)), int(x * (width - 1))
-        y2, x2 = y1 + 1 + int(size * (height - y1 - 1)), x1 + 1 + int(size * (width - x1 - 1))
-        draw.overlay(
-            np.zeros((height, width), np.uint8), square(y1, x1, y2, x2, (height, width)), ids(1), ("n" * letters,),
-            scores=np.array([0.5]),
-        )
-        for (left, top, right, bottom), _, (full_width, full_height) in labels:
-            assert 0 <= left and 0 <= top and right <= full_width and bottom <= full_height
+    y1, x1 = int(y * (height - 1)), int(x * (width - 1))
+    y2, x2 = y1 + 1 + int(size * (height - y1 - 1)), x1 + 1 + int(size * (width - x1 - 1))
+    mask = square(y1, x1, y2, x2, (height, width))
+    with recorded() as texts:
+        draw.overlay(np.zeros((height, width)), mask, ids(1), ("n" * letters,), scores=np.array([0.5]))
+    # The label, the footer and the legend, each on its own picture.
+    assert len(texts) == 3 and texts[1][0] == draw.FOOTER
+    for _, (left, top, right, bottom), size in texts:
+        assert 0 <= left and 0 <= top and right <= size[0] and bottom <= size[1]
 
 
-def test_a_read_only_colour_image_of_full_width_is_left_alone():
-    image = np.full((300, 600, 3), 90, np.uint8)
-    image.flags.writeable = False
-    mask = np.zeros((1, 300, 600), bool)
-    mask[0, 100:200, 200:400] = True
-    picture = draw.overlay(image, mask, np.array([1]), ("nodule",))
-    assert (picture[150, 300] != 90).any()
-    assert (image == 90).all()
+def test_labels_show_class_and_score_and_do_not_cover_each_other_or_other_instances():
+    masks = np.concatenate([square(100, 100, 140, 140), square(144, 100, 180, 150)])
+    with recorded() as texts:
+        draw.overlay(GREY, masks, ids(1, 2), NAMES, scores=np.array([0.5, 0.876]))
+    labels = dict(text[:2] for text in texts[:2])
+    assert set(labels) == {"iso 0.50", "hypo 0.88"}
+    above, below = labels["iso 0.50"], labels["hypo 0.88"]
+    assert above[3] <= 100 and below[1] >= 180
+
+
+def test_many_instances_are_all_drawn_and_labels_leave_the_picture_visible():
+    rng = np.random.default_rng(1)
+    corners = rng.integers(0, 380, 200), rng.integers(0, 580, 200)
+    masks = np.concatenate([square(y, x, y + 12, x + 12) for y, x in zip(*corners, strict=True)])
+    scores = rng.random(200)
+    with recorded() as texts:
+        draw.overlay(GREY, masks, rng.integers(1, 3, 200), NAMES, scores=scores)
+    labels = [text for text in texts if text[2] == (600, 400)]
+    boxes = [box for _, box, _ in labels]
+    assert 5 < len(boxes) < 60
+    assert sum((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in boxes) < 0.12 * 600 * 400
+    for index, (x1, y1, x2, y2) in enumerate(boxes):
+        assert not any(x1 < d and c < x2 and y1 < f and e < y2 for c, e, d, f in boxes[index + 1 :])
+    assert labels[0][0].endswith(f"{scores.max():.2f}")  # the best first
+
+
+def test_accents_have_letters():
+    font = draw._font(600)
+    missing = font.getmask("\uffff").getbbox(), bytes(font.getmask("\uffff"))
+    assert all((font.getmask(letter).getbbox(), bytes(font.getmask(letter))) != missing for letter in "óãçñßéüł")
+
+
+def test_wrong_mask_size_is_refused():
+    with pytest.raises(ValueError, match=r"masks are \(1, 40, 60\), expected \(1, 400, 600\)"):
+        draw.overlay(GREY, square(0, 0, 9, 9, (40, 60)), ids(1), NAMES)
+
+
+def test_side_by_side_shows_truth_on_the_left_and_prediction_on_the_right():
+    truth, found = square(100, 100, 200, 200), square(150, 300, 250, 400)
+    sample = Sample(GREY[..., None], truth, ids(1), "p", "s")
+    boxes = np.array([[300, 150, 400, 250]], np.float32)
+    with recorded() as texts:
+        picture = draw.side_by_side(sample, Detections(boxes, np.array([0.9], np.float32), ids(2), found), NAMES)
+    assert [text[0] for text in texts] == ["iso", "hypo 0.90", "truth", "prediction", draw.FOOTER, "iso", "hypo"]
+    gap = picture.shape[1] - 2 * 600
+    assert 0 < gap < 40 and texts[3][1][0] >= 600 + gap
+    top = texts[2][2][1]  # height of the title strip
+    panels = picture[top : top + 400]
+    left, right = panels[:, :600], panels[:, 600 + gap :]
+    assert tuple(left[150, 100]) == draw.PALETTE[0] and tuple(right[200, 300]) == draw.PALETTE[1]
+    np.testing.assert_array_equal(left[300:], np.stack([GREY[300:]] * 3, -1))
+    np.testing.assert_array_equal(right[300:], np.stack([GREY[300:]] * 3, -1))
+    assert picture.shape[0] > top + 400
+
+
+def test_side_by_side_of_nothing_with_nothing():
+    sample = Sample(np.zeros((50, 60, 3), np.uint8), np.zeros((0, 50, 60), bool), ids(), "p", "s")
+    picture = draw.side_by_side(sample, Detections.none(50, 60), NAMES)
+    assert picture.shape[1] > 2 * draw.MIN_WIDTH
+
+
+def test_contact_sheet_puts_pictures_in_rows():
+    red = np.zeros((10, 20, 3), np.uint8)
+    red[..., 0] = 255
+    sheet = draw.contact_sheet([red, GREY[:30, :15], red], columns=2)
+    assert sheet.dtype == np.uint8 and sheet.shape[2] == 3
+    assert 60 <= sheet.shape[0] < 100 and 40 <= sheet.shape[1] < 60  # two rows of 30, two columns of 20, and a gap
+    np.testing.assert_array_equal(sheet[:10, :20], red)
+    np.testing.assert_array_equal(sheet[-30:-20, :20], red)
+    np.testing.assert_array_equal(sheet[:30, -20:-5], np.stack([GREY[:30, :15]] * 3, -1))
+    assert draw.contact_sheet([], 3).ndim == 3
+    assert draw.contact_sheet([red], 3).shape == (10, 20, 3)
+    with pytest.raises(ValueError, match="columns=0"):
+        draw.contact_sheet([red], 0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint16, np.int16, np.float64])
+def test_other_types_are_windowed_between_percentiles(dtype):
+    image = np.arange(1000, dtype=dtype).reshape(20, 50)
+    image[0, 0] = 30000  # one outlier does not darken the rest
+    shown = draw.to_display(image)[..., 0]
+    assert shown.dtype == np.uint8
+    # 1st and 99th percentile of 1 … 999 and 30000 are close to 11 and 990.
+    assert shown[10, 0] == pytest.approx(255 * (500 - 11) / 979, abs=2)
+    assert shown[0, 0] == 255 and shown[0, 5] == 0 and shown[19, 49] == 255
+
+
+def test_constant_and_missing_values_are_shown():
+    assert (draw.to_display(np.full((5, 6), 3.5)) == 0).all()
+    image = np.zeros((40, 50), np.float32)
+    image[0, 0], image[0, 1], image[0, 2] = np.nan, np.inf, 1.0
+    shown = draw.to_display(image)[..., 0]
+    assert shown[0, 0] == 0 and shown[0, 1] == 255 and shown[0, 2] == 255 and shown[1:].max() == 0
+    assert (draw.to_display(np.full((5, 6), np.nan)) == 0).all()
+
+
+@pytest.mark.parametrize("channels, expected", [(1, [7, 7, 7]), (2, [7, 7, 7]), (3, [7, 8, 9]), (4, [7, 7, 7])])
+def test_three_channels_are_colours_and_of_others_the_first_is_shown(channels, expected):
+    image = np.broadcast_to(np.arange(7, 7 + channels, dtype=np.uint8), (4, 5, channels))
+    np.testing.assert_array_equal(draw.to_display(image)[2, 2], expected)
+
+
+def test_colours_repeat_after_the_palette():
+    assert draw.colour_of(1) == draw.PALETTE[0] == draw.colour_of(1 + len(draw.PALETTE))
+    assert len(set(draw.PALETTE)) == len(draw.PALETTE)

@@ -9,7 +9,7 @@ from mrcnn.phantoms.outline import Outline, waves
 from mrcnn.phantoms.speckle import smooth_noise
 from mrcnn.phantoms.tissue import Tissue
 
-FLUID_DB = -38.0
+FLUID_DB = -27.0
 
 
 def paint_surroundings(rng: np.random.Generator, tissue: Tissue, neck: Neck, habitus: Habitus) -> None:
@@ -27,7 +27,7 @@ def paint_thyroid(rng: np.random.Generator, tissue: Tissue, distance: np.ndarray
     grain = smooth_noise(rng, tissue.shape, 0.3 * mm, 0.5 * mm)
     uneven = habitus.coarseness_db * (0.7 * slow + 1.2 * grain)
     tissue.fill(distance, uneven, attenuation=0.12)
-    tissue.add_interface(distance, 1.5 * _patchy(rng, tissue, 1.5), thickness_mm=0.15)
+    tissue.add_interface(distance, 1.2 * _patchy(rng, tissue, 1.0), thickness_mm=0.17)
     # A few vessels inside: short dark dots and dashes.
     for _ in range(rng.integers(0, 5)):
         row, column = rng.integers(tissue.shape[0]), rng.integers(tissue.shape[1])
@@ -50,7 +50,7 @@ def paint_vessels(rng: np.random.Generator, tissue: Tissue, neck: Neck) -> None:
         distance = outline.distance(tissue.x, tissue.z)
         tissue.fill(distance - 0.7, -5.0, attenuation=0.1)
         behind_wall = np.maximum(tissue.z - np.float32(outline.z - outline.half_height), 0)
-        haze = rng.uniform(0, 9) + 6 * np.exp(-behind_wall / 1.2)
+        haze = rng.uniform(-8, 3) + 6 * np.exp(-behind_wall / 1.2)
         tissue.fill(distance, FLUID_DB + haze, attenuation=-0.55)
         tissue.add_interface(distance - 0.25, wall * _patchy(rng, tissue, 1.0), thickness_mm=0.15)
         _cast_edge_shadows(tissue, outline, 0.35)
@@ -81,8 +81,10 @@ def paint_trachea(rng: np.random.Generator, tissue: Tissue, trachea: Outline) ->
 
 def _paint_depths(rng: np.random.Generator, tissue: Tissue, neck: Neck, habitus: Habitus) -> None:
     """Loose tissue, the longus colli muscle and the bright prevertebral fascia behind the thyroid."""
-    patches = smooth_noise(rng, tissue.shape, 1.8 / tissue.spacing, 3.5 / tissue.spacing)
-    tissue.level += habitus.deep_db + 3.0 * patches + 8 * _streaks(rng, tissue, neck.bed, 0.3, 2.2, 0.9)
+    patches = smooth_noise(rng, tissue.shape, 1.4 / tissue.spacing, 3.0 / tissue.spacing)
+    tissue.level += habitus.deep_db + 3.5 * patches
+    # Echogenic fat lies between the organs: blotches, and within them bright short lines.
+    tissue.level += 5 * np.maximum(patches - 0.6, 0) + 9 * _streaks(rng, tissue, neck.bed, 0.3, 1.8, 0.8)
     tissue.attenuation += 0.4
     for lobe in neck.lobes:
         muscle = Outline(
@@ -98,7 +100,7 @@ def _paint_depths(rng: np.random.Generator, tissue: Tissue, neck: Neck, habitus:
     ripple = spine + 0.8 * wander(rng, tissue, 4.0) + 0.006 * (tissue.x[0] - neck.trachea.x) ** 2
     below = tissue.z - ripple.astype(np.float32)
     tissue.fill(-below - 0.8, -12.0 + 2 * patches, attenuation=0.3, edge_mm=0.8)
-    tissue.add_interface(below, 1.6 * _patchy(rng, tissue, 1.5), thickness_mm=0.25)
+    tissue.add_interface(below, 1.8 * _patchy(rng, tissue, 0.7), thickness_mm=0.35)
 
 
 def _paint_muscle(rng: np.random.Generator, tissue: Tissue, neck: Neck, habitus: Habitus) -> None:
@@ -127,7 +129,7 @@ def _paint_belly(rng: np.random.Generator, tissue: Tissue, belly: Outline, along
     distance = belly.distance(tissue.x, tissue.z)
     fibres = _streaks(rng, tissue, along, 0.2, 1.2, 0.5)
     tissue.fill(distance, habitus.muscle_db + 6 * fibres, attenuation=0.35, edge_mm=0.5)
-    tissue.add_interface(distance, 1.3 * _patchy(rng, tissue, 1.2), thickness_mm=0.18)
+    tissue.add_interface(distance, 0.9 * _patchy(rng, tissue, 0.8), thickness_mm=0.22)
 
 
 def _paint_fat(rng: np.random.Generator, tissue: Tissue, neck: Neck, habitus: Habitus) -> None:

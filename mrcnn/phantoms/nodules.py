@@ -111,7 +111,7 @@ def paint_nodule(rng: np.random.Generator, tissue: Tissue, nodule: Nodule) -> No
     distance = nodule.outline.distance(tissue.x, tissue.z)
     coarse = smooth_noise(rng, tissue.shape, 0.9 * mm, 1.1 * mm)
     if nodule.class_id == HYPO:
-        level = rng.uniform(-14.5, -9.5) + rng.uniform(0.4, 1.4) * coarse
+        level = rng.uniform(-14, -8.5) + rng.uniform(0.4, 1.4) * coarse
         edge = {"smooth": 0.15, "lobulated": 0.2, "irregular": 0.35}[nodule.margin]
         tissue.fill(distance, level, attenuation=rng.uniform(-0.05, 0.3), edge_mm=edge)
         if nodule.margin == "smooth":
@@ -119,7 +119,7 @@ def paint_nodule(rng: np.random.Generator, tissue: Tissue, nodule: Nodule) -> No
     else:
         level = rng.uniform(-1.0, 3.5) + rng.uniform(0.6, 1.6) * coarse
         halo = float(np.clip(0.055 * nodule.long_mm, 0.45, 1.0)) * rng.uniform(0.85, 1.25)
-        halo = halo * np.clip(1 + 0.3 * smooth_noise(rng, tissue.shape, 2 * mm, 2 * mm), 0.55, 1.6)
+        halo = halo * np.clip(1 + 0.35 * smooth_noise(rng, tissue.shape, 1.5 * mm, 1.5 * mm), 0.45, 1.7)
         tissue.fill(distance, rng.uniform(-17, -11), attenuation=0.25, edge_mm=0.15)
         tissue.fill(distance + halo, level, attenuation=rng.uniform(0.0, 0.2), edge_mm=0.2)
     if nodule.long_mm > 6 and rng.random() < 0.22:
@@ -142,7 +142,7 @@ def _paint_cyst(rng: np.random.Generator, tissue: Tissue, nodule: Nodule) -> Non
         waves=waves(rng, 2, 5, 0.25),
     )
     distance = cyst.distance(tissue.x, tissue.z)
-    tissue.fill(distance, FLUID_DB + 6, attenuation=-0.7, edge_mm=0.15)
+    tissue.fill(distance, FLUID_DB - 3, attenuation=-0.7, edge_mm=0.15)
     tissue.add_interface(distance, 1.2, thickness_mm=0.12)
 
 

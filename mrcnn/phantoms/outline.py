@@ -48,13 +48,14 @@ class Outline:
         dx, dz = x - np.float32(self.x), z - np.float32(self.z)
         u = (dx * cosine + dz * sine) / np.float32(self.half_width)
         v = (dz * cosine - dx * sine) / np.float32(self.half_height)
-        rho = np.hypot(u, v) + np.float32(1e-6)
+        tiny = np.float32(1e-6)  # gives the centre, where no ray is defined, a finite distance
+        rho = np.hypot(u, v) + tiny
         radius = np.ones_like(rho)
         if self.waves:
             angle = np.arctan2(v, u)
             for order, amplitude, phase in self.waves:
                 radius += np.float32(amplitude) * np.cos(order * angle + np.float32(phase))
-        return (rho - radius) * np.hypot(dx, dz) / rho
+        return (rho - radius) * (np.hypot(dx, dz) + tiny * np.float32(self.half_width)) / rho
 
 
 def waves(rng: np.random.Generator, first: int, last: int, strength: float) -> tuple[tuple[int, float, float], ...]:

@@ -20,7 +20,7 @@ from mrcnn.phantoms.tissue import Tissue
 
 __all__ = ["CLASS_NAMES", "VERSION", "Patient", "draw_patient", "make_image", "make_images"]
 
-VERSION = 2  # rises whenever the same seed gives other pictures
+VERSION = 3  # rises whenever the same seed gives other pictures
 _WIDE_MM = 42.0  # from this width on a picture can hold both lobes
 
 
@@ -45,8 +45,8 @@ def draw_patient(rng: np.random.Generator) -> Patient:
         lateral_mm=axial * rng.uniform(1.9, 2.8),
         focus=rng.uniform(0.35, 0.6),
         looks=int(rng.integers(2, 4)),
-        dynamic_range_db=rng.uniform(56, 66),
-        gain_db=rng.uniform(25, 32),
+        dynamic_range_db=rng.uniform(50, 60),
+        gain_db=rng.uniform(22, 28),
         noise_db=rng.uniform(-42, -34),
     )
     return Patient(draw_habitus(rng), scanner, rng.uniform(27, 36), height, width)
@@ -119,10 +119,11 @@ def make_images(images: int, seed: int) -> Iterator[Sample]:
 
 
 def _settings(rng: np.random.Generator, tissue: Tissue) -> np.ndarray:
-    """(H, W) dB: sliders of the time-gain compensation that are a little off, and poor contact at an edge."""
+    """(H, W) dB: time-gain compensation that is a little off and ends too early, and poor contact at an edge."""
     height, width = tissue.shape
     depth = np.linspace(-0.5, 0.5, height, dtype=np.float32)[:, None]
-    gain = rng.uniform(-7, 1) * depth + rng.uniform(0.2, 1.0) * smooth_noise(rng, (height, 1), height / 6, 1)
+    gain = rng.uniform(-5, 1) * depth - rng.uniform(0, 24) * np.maximum(depth, 0) ** 2
+    gain = gain + rng.uniform(0.2, 1.0) * smooth_noise(rng, (height, 1), height / 6, 1)
     gain = gain + 0.6 * smooth_noise(rng, (1, width), 1, width / 10)
     if rng.random() < 0.35:
         edge = tissue.extent[1] / 2 - rng.uniform(0.5, 3.0)
