@@ -33,7 +33,7 @@ MIN_WIDTH = 512
 """Narrower images are enlarged to at least this width, so that text beside small structures can be read."""
 
 _FILL = 0.25
-_LABELLED = 0.12  # largest share of the picture that labels may cover
+_LABELLED = 0.12  # largest share of the picture that labels may cover; the first stands anyway
 _GAP = 8  # pixels between pictures
 _STRIP = (24, 24, 24)
 _INK = (235, 235, 235)
@@ -212,7 +212,7 @@ def _write_labels(
         others = [entry[0] for other, entry in enumerate(entries) if other != index]
         places = [place for place in _places(extent, width, height, size) if not _meets(place, taken)]
         place = next((place for place in places if not _meets(place, others)), places[0] if places else None)
-        if place is None or width * height > free:
+        if place is None or (taken and width * height > free):
             continue
         free -= width * height
         taken.append(place)

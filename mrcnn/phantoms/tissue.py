@@ -42,7 +42,8 @@ class Tissue:
     def add_interface(self, distance: np.ndarray, strength: np.ndarray | float, *, thickness_mm: float = 0.12) -> None:
         """A reflecting surface where `distance` is 0, brightest where the beam meets it at a right angle."""
         steep_z, steep_x = (slope**2 for slope in np.gradient(distance))
-        facing = steep_z / (steep_z + steep_x + 1e-9)
+        # Where two organs merge the distance lies flat near 0 over an area, which is no surface: there it fades.
+        facing = steep_z / np.maximum(steep_z + steep_x, np.float32(self.spacing**2))
         self.mirror += strength * facing * np.exp((distance / np.float32(thickness_mm)) ** 2 / -2)
 
     def received(self) -> np.ndarray:
