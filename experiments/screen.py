@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 SECONDS_BETWEEN_LINES = 10
+WIDE = 130
+"""Columns from which on the bar leaves room for every loss."""
 LOSSES = {"loss": "loss", "rpn_class": "rpn", "rpn_box": "rpn box", "head_class": "class", "head_box": "box",
           "head_mask": "mask"}  # fmt: skip
 
@@ -50,7 +52,7 @@ class TrainingScreen:
             transient=True,
             expand=True,
         )
-        self._task = self._bar.add_task("epoch 1", total=steps_per_epoch, losses="", left="")
+        self._task = self._bar.add_task(f"epoch 1/{epochs}: preparing", total=steps_per_epoch, losses="", left="")
         self._done = 0
         self._first_step_ended = self._last_line = time.monotonic()
 
@@ -69,9 +71,8 @@ class TrainingScreen:
             self._first_step_ended = now
         name, left = f"epoch {epoch}/{self._epochs}", self._left(now)
         if self._console.is_terminal:
-            self._bar.update(
-                self._task, description=name, completed=step, losses=losses_text({"loss": logs["loss"]}), left=left
-            )
+            shown = logs if self._console.width >= WIDE else {"loss": logs["loss"]}
+            self._bar.update(self._task, description=name, completed=step, losses=losses_text(shown), left=left)
         elif now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
             self._print(f"{name} step {step}/{self._steps}", losses_text({"loss": logs["loss"]}), left)
