@@ -70,7 +70,7 @@ def draw_habitus(rng: np.random.Generator) -> Habitus:
         fat_db=rng.uniform(-9, -5),
         muscle_db=rng.uniform(-11, -7.5),
         deep_db=rng.uniform(-10, -6),
-        coarseness_db=rng.uniform(0.7, 1.8),
+        coarseness_db=rng.uniform(0.7, 1.5),
     )
 
 

@@ -29,7 +29,7 @@ def paint_thyroid(rng: np.random.Generator, tissue: Tissue, distance: np.ndarray
     tissue.fill(distance, uneven, attenuation=0.12)
     tissue.add_interface(distance, 1.2 * _patchy(rng, tissue, 1.0), thickness_mm=0.17)
     # A few vessels inside: short dark dots and dashes.
-    for _ in range(rng.integers(0, 5)):
+    for _ in range(rng.integers(0, 4)):
         row, column = rng.integers(tissue.shape[0]), rng.integers(tissue.shape[1])
         if distance[row, column] < -2:
             vessel = Outline(
@@ -39,7 +39,7 @@ def paint_thyroid(rng: np.random.Generator, tissue: Tissue, distance: np.ndarray
                 rng.uniform(0.15, 0.3),
                 tilt=rng.uniform(-0.6, 0.6),
             )
-            tissue.fill(vessel.distance(tissue.x, tissue.z), -14.0, attenuation=0.12)
+            tissue.fill(vessel.distance(tissue.x, tissue.z), -11.0, attenuation=0.12)
 
 
 def paint_vessels(rng: np.random.Generator, tissue: Tissue, neck: Neck) -> None:
@@ -50,7 +50,7 @@ def paint_vessels(rng: np.random.Generator, tissue: Tissue, neck: Neck) -> None:
         distance = outline.distance(tissue.x, tissue.z)
         tissue.fill(distance - 0.7, -5.0, attenuation=0.1)
         behind_wall = np.maximum(tissue.z - np.float32(outline.z - outline.half_height), 0)
-        haze = rng.uniform(-8, 3) + 6 * np.exp(-behind_wall / 1.2)
+        haze = rng.uniform(-9, 0) + 6 * np.exp(-behind_wall / 1.2)
         tissue.fill(distance, FLUID_DB + haze, attenuation=-0.55)
         tissue.add_interface(distance - 0.25, wall * _patchy(rng, tissue, 1.0), thickness_mm=0.15)
         _cast_edge_shadows(tissue, outline, 0.35)

@@ -17,7 +17,7 @@ ISO, HYPO = 1, 2
 
 _NUMBER_SHARES = (0.12, 0.46, 0.28, 0.14)  # of images with 0, 1, 2, 3 nodules
 _LARGEST = {1: 0.45, 2: 0.28, 3: 0.2}  # long diameter as a share of the image's width, by number
-_SMALLEST = {ISO: 0.085, HYPO: 0.065}  # below that a halo cannot be told from a dark nodule
+_SMALLEST = {ISO: 0.1, HYPO: 0.075}  # below that a halo cannot be told from a dark nodule
 _GAP_MM = 0.6
 
 
@@ -42,7 +42,7 @@ def draw_nodules(rng: np.random.Generator, height_mm: float, width_mm: float, sh
         class_id = ISO if rng.random() < 0.5 else HYPO
         largest = min(share * _LARGEST[number] * width_mm, 0.55 * height_mm)
         smallest = min(_SMALLEST[class_id] * width_mm, largest)
-        nodules.append(_draw_nodule(rng, class_id, smallest + (largest - smallest) * float(rng.beta(1.2, 1.6))))
+        nodules.append(_draw_nodule(rng, class_id, smallest + (largest - smallest) * float(rng.beta(1.2, 1.5))))
     return sorted(nodules, key=lambda nodule: -nodule.long_mm)
 
 
@@ -111,18 +111,18 @@ def paint_nodule(rng: np.random.Generator, tissue: Tissue, nodule: Nodule) -> No
     distance = nodule.outline.distance(tissue.x, tissue.z)
     coarse = smooth_noise(rng, tissue.shape, 0.9 * mm, 1.1 * mm)
     if nodule.class_id == HYPO:
-        level = rng.uniform(-14, -8.5) + rng.uniform(0.4, 1.4) * coarse
+        level = rng.uniform(-14, -9.5) + rng.uniform(0.4, 1.4) * coarse
         edge = {"smooth": 0.15, "lobulated": 0.2, "irregular": 0.35}[nodule.margin]
         tissue.fill(distance, level, attenuation=rng.uniform(-0.05, 0.3), edge_mm=edge)
         if nodule.margin == "smooth":
             tissue.add_interface(distance, rng.uniform(0.3, 1.2), thickness_mm=0.12)
     else:
-        level = rng.uniform(-1.0, 3.5) + rng.uniform(0.6, 1.6) * coarse
-        halo = float(np.clip(0.055 * nodule.long_mm, 0.45, 1.0)) * rng.uniform(0.85, 1.25)
-        halo = halo * np.clip(1 + 0.35 * smooth_noise(rng, tissue.shape, 1.5 * mm, 1.5 * mm), 0.45, 1.7)
-        tissue.fill(distance, rng.uniform(-17, -11), attenuation=0.25, edge_mm=0.15)
+        level = rng.uniform(-0.5, 4.0) + rng.uniform(0.6, 1.6) * coarse
+        halo = float(np.clip(0.06 * nodule.long_mm, 0.55, 1.0)) * rng.uniform(0.85, 1.25)
+        halo = halo * np.clip(1 + 0.35 * smooth_noise(rng, tissue.shape, 1.5 * mm, 1.5 * mm), 0.55, 1.6)
+        tissue.fill(distance, rng.uniform(-18, -13), attenuation=0.25, edge_mm=0.15)
         tissue.fill(distance + halo, level, attenuation=rng.uniform(0.0, 0.2), edge_mm=0.2)
-    if nodule.long_mm > 6 and rng.random() < 0.22:
+    if nodule.long_mm > 6 and rng.random() < (0.1 if nodule.class_id == ISO else 0.25):
         _paint_cyst(rng, tissue, nodule)
     if rng.random() < (0.1 if nodule.class_id == ISO else 0.35):
         _paint_calcifications(rng, tissue, nodule)
