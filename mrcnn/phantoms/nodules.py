@@ -96,7 +96,7 @@ def place(
                 continue
             distance = outline.distance(tissue.x, tissue.z)
             mask = distance < 0
-            if (thyroid[mask] < 0).mean() < 0.85 or blocked[mask].any():
+            if not mask.any() or (thyroid[mask] < 0).mean() < 0.85 or blocked[mask].any():
                 continue
             placed.append(replace(nodule, outline=outline))
             masks.append(mask)

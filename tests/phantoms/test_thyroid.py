@@ -113,7 +113,7 @@ def test_most_drawn_nodules_find_a_place(samples):
     assert max(numbers) == 3 and np.mean(numbers) > 1.1
 
 
-@pytest.mark.parametrize("size", [(64, 64), (240, 560), (700, 500)])
+@pytest.mark.parametrize("size", [(16, 20), (64, 64), (240, 560), (700, 500)])
 def test_any_size_can_be_asked_for(size):
     sample = thyroid.make_image(np.random.default_rng(5), *size)
     assert sample.image.shape == (*size, 1)
