@@ -12,7 +12,7 @@ from experiments.config import TaskConfig
 from experiments.evaluate import evaluate, predictions
 from experiments.screen import TrainingScreen
 from mrcnn.data import Dataset
-from mrcnn.draw import side_by_side
+from mrcnn.draw import contact_sheet, side_by_side
 from trackers.checkpoints import Checkpoints
 from trackers.run import Run
 from trackers.tensorboard import EventWriter
@@ -86,9 +86,11 @@ class EpochEnd(keras.callbacks.Callback):
         evaluator = evaluate(self.model, self._validation, batch_size=options.images_at_once)
         confidence = evaluator.best_confidence() if options.confidence == "auto" else options.confidence
         preview = self._validation.subset(range(min(PREVIEW_IMAGES, len(self._validation))))
-        for slot, (sample, found) in enumerate(predictions(self.model, preview, batch_size=options.images_at_once)):
-            picture = side_by_side(sample, found.above(confidence), preview.class_names)
-            self._events.image(f"val/{slot}", picture, number)
+        pictures = [
+            side_by_side(sample, found.above(confidence), preview.class_names)
+            for sample, found in predictions(self.model, preview, batch_size=options.images_at_once)
+        ]
+        self._events.image("val", contact_sheet(pictures, columns=1), number)
         return {**evaluator.summary(confidence), "confidence": confidence}
 
     def _progress(self, number: int, measured: Mapping[str, float]) -> str:
