@@ -67,7 +67,7 @@ class ModelConfig(BaseModel):
 
     @property
     def target_mask_size(self) -> int:
-        """Side of a true mask within its own box in a batch; twice the predicted side, so that cropping keeps detail."""
+        """Side of a true mask within its own box in a batch; twice the predicted side, so that crops keep detail."""
         return 2 * self.mask_size
 
     @property

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from keras import ops
 
+from mrcnn.backend import fused
 from mrcnn.geometry.boxes import pairwise_iou
 
 
@@ -22,6 +25,10 @@ def non_maximum_suppression(boxes, valid, iou_threshold: float):
     Returns:
         (…, K) bool.
     """
+    return fused(partial(_suppress, iou_threshold=iou_threshold))(boxes, valid)
+
+
+def _suppress(boxes, valid, iou_threshold):
     count = boxes.shape[-2]
     better = ops.cast(ops.triu(ops.ones((count, count)), k=1), "bool")
     suppresses = ops.logical_and(pairwise_iou(boxes, boxes) > iou_threshold, better)

@@ -5,8 +5,12 @@ Source: He et al. 2017 (Mask R-CNN), section 3; level assignment: Lin et al. 201
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from keras import ops
+
+from mrcnn.backend import fused
 
 CANONICAL_LEVEL = 4
 FIRST_LEVEL = 2
@@ -60,15 +64,22 @@ def roi_align(features, boxes, strides, output_size: int, *, canonical_size: flo
     Returns:
         (B, R, P, P, C) in the features' dtype.
     """
+    pool = partial(_pool, strides=strides, output_size=output_size, canonical_size=canonical_size, sampling=sampling)
+    return fused(pool)(*features, boxes)
+
+
+def _pool(*features_and_boxes, strides, output_size, canonical_size, sampling):
+    *features, boxes = features_and_boxes
     channels = features[0].shape[-1]
     regions, size = boxes.shape[1], output_size
     heights = np.array([feature.shape[1] for feature in features], np.int32)
     widths = np.array([feature.shape[2] for feature in features], np.int32)
+    rows = int((heights * widths).sum())
     offsets = np.concatenate([[0], np.cumsum(heights * widths)[:-1]]).astype(np.int32)
     table = ops.concatenate(
         [ops.reshape(f, (-1, int(h * w), channels)) for f, h, w in zip(features, heights, widths, strict=True)], axis=1
     )
-
+    batch = ops.shape(table)[0]
     level = assign_levels(boxes, len(features), canonical_size)
 
     def of_level(values):
@@ -85,23 +96,36 @@ def roi_align(features, boxes, strides, output_size: int, *, canonical_size: flo
     # Taps of a bin: `sampling` samples of two neighbours along each axis.
     taps = 2 * sampling
     shape = (-1, regions, size, taps)
-    y, y_weight = ops.reshape(ops.cast(y, "int32"), shape), ops.reshape(y_weight, shape)
     x, x_weight = ops.reshape(ops.cast(x, "int32"), shape), ops.reshape(x_weight, shape)
-    row = y * of_level(widths)[:, :, None, None] + of_level(offsets)[:, :, None, None]
-    index = row[:, :, :, None, :, None] + x[:, :, None, :, None, :]
-    weight = y_weight[:, :, :, None, :, None] * x_weight[:, :, None, :, None, :] / float(sampling * sampling)
-
-    index = ops.reshape(index, (-1, regions * size * size * taps * taps))
-    weight = ops.cast(ops.reshape(weight, (-1, regions * size * size, taps * taps)), table.dtype)
-    cells = _gather_rows(table, index)
-    cells = ops.reshape(cells, (-1, regions * size * size, taps * taps, channels))
-    pooled = ops.einsum("bnt,bntc->bnc", weight, cells)
-    return ops.reshape(pooled, (-1, regions, size, size, channels))
+    y, y_weight = ops.reshape(ops.cast(y, "int32"), shape), ops.reshape(y_weight / float(sampling**2), shape)
+    start = of_level(offsets) + ops.expand_dims(ops.arange(batch, dtype="int32") * rows, -1)
+    y = y * of_level(widths)[:, :, None, None] + start[:, :, None, None]
+    index = y[:, :, :, None, :, None] + x[:, :, None, :, None, :]
+    weight = ops.cast(y_weight[:, :, :, None, :, None] * x_weight[:, :, None, :, None, :], table.dtype)
+    bins = (-1, regions, size, size, taps * taps)
+    return _weighted_rows(ops.reshape(table, (-1, channels)), ops.reshape(index, bins), ops.reshape(weight, bins))
 
 
-def _gather_rows(table, index):
-    """Rows `index` (B, N) of `table` (B, T, C) as (B, N, C), by one flat gather."""
-    batch = ops.shape(table)[0]
-    rows, channels = table.shape[1], table.shape[2]
-    flat = index + ops.expand_dims(ops.arange(batch, dtype="int32") * rows, -1)
-    return ops.take(ops.reshape(table, (-1, channels)), flat, axis=0)
+def _weighted_rows(table, index, weight):
+    """Σ_t weight[…, t] · table[index[…, t]]: table (T, C), index and weight (…, K) → (…, C).
+
+    Forward, one tap after another: fused, no array of all taps ever exists. Backward, all taps in one scatter: that
+    is the faster order there, by a factor of four on a CPU.
+    """
+    index, weight = ops.stop_gradient(index), ops.stop_gradient(weight)
+
+    @ops.custom_gradient
+    def pool(table):
+        total = 0.0
+        for tap in range(index.shape[-1]):
+            total = total + weight[..., tap, None] * ops.take(table, index[..., tap], axis=0)
+
+        def gradient(*arguments, upstream=None):
+            upstream = arguments[0] if upstream is None else upstream
+            updates = ops.expand_dims(weight, -1) * ops.expand_dims(upstream, -2)
+            flat = ops.reshape(updates, (-1, table.shape[-1]))
+            return ops.scatter(ops.reshape(index, (-1, 1)), flat, ops.shape(table))
+
+        return total, gradient
+
+    return pool(table)

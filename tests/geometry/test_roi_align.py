@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -89,3 +90,33 @@ def test_each_region_is_pooled_from_its_level_and_image():
             for channel in range(3):
                 expected = brute_force(features[level][image, ..., channel], boxes[image, region], 7, strides[level])
                 np.testing.assert_allclose(pooled[image, region, ..., channel], expected, atol=1e-4)
+
+
+def test_gradient_is_that_of_a_linear_function():
+    """Pooling is linear in the features: the change along any direction is the gradient times it, exactly."""
+    rng = np.random.default_rng(0)
+    strides = [4, 8]
+    features = [rng.normal(size=(2, 64 // s, 64 // s, 3)).astype(np.float32) for s in strides]
+    direction = [rng.normal(size=f.shape).astype(np.float32) for f in features]
+    boxes = np.array([[[3, 4, 30, 40], [-8, 0, 64, 64]]] * 2, np.float32)
+    weights = rng.normal(size=(2, 2, 7, 7, 3)).astype(np.float32)
+
+    def score(levels):
+        return ops.sum(roi_align(list(levels), boxes, strides, 7, canonical_size=64.0) * weights)
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        gradient = jax.grad(score)(features)
+    else:
+        import tensorflow as tf
+
+        levels = [tf.constant(f) for f in features]
+        with tf.GradientTape() as tape:
+            tape.watch(levels)
+            value = score(levels)
+        gradient = tape.gradient(value, levels)
+    moved = [f + d for f, d in zip(features, direction, strict=True)]
+    change = float(score(moved)) - float(score(features))
+    along = sum(float((ops.convert_to_numpy(g) * d).sum()) for g, d in zip(gradient, direction, strict=True))
+    assert change == pytest.approx(along, rel=1e-4)
