@@ -1,0 +1,73 @@
+"""How long a training step waits for its batch, on the thyroid task's own settings and phantoms.
+
+usage: python -m benchmarks.data_wait [key=value ...]     (as for `mrcnn train`; train.workers=0 is a thread)
+
+Prints the step alone, on one batch that is already there; the step with the batches of an epoch made beside it; and
+the share of the epoch spent waiting for them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+
+from experiments.datasets import open_dataset
+from experiments.plan import make_plan
+from experiments.resolve import resolve
+from mrcnn.data import Loader, split_by_patient
+from mrcnn.model import MaskRCNN
+from mrcnn.model.optimizers import make_optimizer
+
+EPOCHS = 3
+
+
+def main() -> None:
+    config = resolve(
+        ["--task", "thyroid", *(word for pair in sys.argv[1:] for word in ("--" + pair).split("=", 1))]
+    ).config
+    whole = open_dataset(config.data)
+    training = whole.subset(split_by_patient(whole, seed=config.seed)["train"])
+    plan = make_plan(config, training)
+    loader = Loader(
+        training,
+        plan.model,
+        config.train.batch_size,
+        augmentation=config.augment,
+        shuffle=True,
+        seed=config.seed,
+        workers=config.train.workers,
+    )
+    model = MaskRCNN(plan.model, seed=config.seed)
+    model.compile(optimizer=make_optimizer(config.train.optimizer, config.train.learning_rate))
+
+    batch = next(loader.epoch(0))
+    model.train_on_batch(batch)
+    alone = []
+    for _ in range(20):
+        begun = time.perf_counter()
+        model.train_on_batch(batch)
+        alone.append(time.perf_counter() - begun)
+    print(f"{len(training)} images, batch {config.train.batch_size}, workers {config.train.workers}")
+    print(f"step alone            {np.median(alone) * 1e3:7.1f} ms (median of {len(alone)})")
+    for epoch in range(1, EPOCHS + 1):
+        waited, begun = 0.0, time.perf_counter()
+        batches = loader.epoch(epoch)
+        for _ in range(len(loader)):
+            asked = time.perf_counter()
+            batch = next(batches)
+            waited += time.perf_counter() - asked
+            model.train_on_batch(batch)
+        total = time.perf_counter() - begun
+        print(
+            f"epoch {epoch}: step with data {(total - waited) / len(loader) * 1e3:7.1f} ms, "
+            f"waited {waited:.2f} s of {total:.2f} s, {waited / total:.1%}"
+        )
+
+
+if __name__ == "__main__":
+    main()
