@@ -51,8 +51,9 @@ def train(resolved: Resolved) -> None:
         console.print(f"Task {config.task}, {config.modality}, on {backend}; run {run.id}", soft_wrap=True)
         data = read_data(config, run, console)
         model, config = make_model(config, data, run, console)
-        best = learn(model, config, data, run, console, Path(folder))
-        result = judge(best, config, data, run, console)
+        best, epochs = learn(model, config, data, run, console, Path(folder))
+        # The step after the last epoch's: without a test split the best epoch's scores stand among the validations.
+        result = judge(best, config, data, run, console, step=epochs + 1)
         publish(best, result, config, data, run, console, Path(folder))
     console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
 
@@ -107,8 +108,13 @@ def make_model(config: TaskConfig, data: Data, run: Run, console: Console) -> tu
     return model, config
 
 
-def learn(model: MaskRCNN, config: TaskConfig, data: Data, run: Run, console: Console, folder: Path) -> MaskRCNN:
-    """Train `model`; returns that of the best epoch. Checkpoints and events are kept also when it is cut short."""
+def learn(
+    model: MaskRCNN, config: TaskConfig, data: Data, run: Run, console: Console, folder: Path
+) -> tuple[MaskRCNN, int]:
+    """Train `model`; returns that of the best epoch, and how many there were.
+
+    Checkpoints and events are kept also when the training is cut short.
+    """
     loader = Loader(
         data.splits["train"],
         model.config,
@@ -129,8 +135,11 @@ def learn(model: MaskRCNN, config: TaskConfig, data: Data, run: Run, console: Co
         at_last.callback(events.close)
         epoch_end = EpochEnd(config, data.splits["val"], screen=screen, run=run, events=events, checkpoints=checkpoints)
         fit(model, loader, config.train, steps, epoch_end, screen)
-    run.metrics({"best_epoch": checkpoints.best_epoch, "epochs": epoch_end.epochs_done})
-    return load(checkpoints.best_path)
+    epochs, best = epoch_end.epochs_done, checkpoints.best_path
+    if best is None:
+        console.print(f"warning: {checkpoints.metric} was never defined; the last epoch is taken", style="yellow")
+    run.metrics({"best_epoch": checkpoints.best_epoch or epochs, "epochs": epochs})
+    return load(best or checkpoints.last_path), epochs
 
 
 @dataclass(frozen=True)
@@ -141,18 +150,16 @@ class Result:
     scores: Mapping[str, float]
 
 
-def judge(model: MaskRCNN, config: TaskConfig, data: Data, run: Run, console: Console) -> Result:
+def judge(model: MaskRCNN, config: TaskConfig, data: Data, run: Run, console: Console, *, step: int) -> Result:
     """Choose the threshold on the validation split, then look at the test split once; record and show."""
     options, split = config.evaluate, data.reported
-    confidence = options.confidence
-    evaluator = evaluate(model, data.splits["val"], batch_size=options.images_at_once)
+    confidence, at_once = options.confidence, options.images_at_once
     if confidence == "auto":
-        confidence = evaluator.best_confidence()
-    if split == "test":
-        evaluator = evaluate(model, data.splits["test"], batch_size=options.images_at_once)
+        confidence = evaluate(model, data.splits["val"], batch_size=at_once).best_confidence()
+    evaluator = evaluate(model, data.splits[split], batch_size=at_once)
     scores = evaluator.summary(confidence)
     intervals = evaluator.intervals(confidence, resamples=options.resamples, seed=config.seed)
-    run.metrics({f"{split}/{name}": value for name, value in (scores | intervals).items()}, config.train.epochs)
+    run.metrics({f"{split}/{name}": value for name, value in (scores | intervals).items()}, step)
     run.metrics({"confidence": confidence})
     log_evaluation(run, evaluator, confidence, split)
     log_overlays(
@@ -162,7 +169,7 @@ def judge(model: MaskRCNN, config: TaskConfig, data: Data, run: Run, console: Co
         evaluator.per_case(confidence),
         confidence,
         count=options.overlays,
-        batch_size=options.images_at_once,
+        batch_size=at_once,
     )
     console.print(f"\n{_title(data, confidence)}", style="bold", soft_wrap=True)
     console.print(results_table(scores, intervals, model.config.class_names))

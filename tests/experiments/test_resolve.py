@@ -1,7 +1,9 @@
 import pytest
 import yaml
 
+from experiments.model_options import DESCRIPTIONS
 from experiments.resolve import TASKS, options, parameters, resolve, resolved_yaml, task_names
+from mrcnn.config import ModelConfig
 from mrcnn.errors import InputError
 
 
@@ -126,6 +128,10 @@ def test_every_option_is_explained_and_recorded():
     for key, field in options():
         assert field.description, key
         assert key in recorded
+
+
+def test_every_field_of_the_model_but_its_classes_is_an_option():
+    assert {*DESCRIPTIONS, "class_names"} == set(ModelConfig.model_fields)
 
 
 def test_every_last_name_is_enough():

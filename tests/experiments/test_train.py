@@ -142,10 +142,14 @@ def quick(tiny_arguments, phantom_folder, monkeypatch):
 
 
 def test_without_a_test_split_validation_is_reported_and_said_to_be(store, quick, capsys):
-    # At this learning rate nothing gets better, so the second validation ends the training.
-    assert quick(split="[0.7, 0.3, 0]", epochs=5, patience=1, learning_rate=1e-12) == 0
-    metrics = newest_run(store).data.metrics
-    assert metrics["epochs"] == 2
+    # At this learning rate nothing gets better, so the second validation, after the fourth epoch, ends the training.
+    options = {"epochs": 9, "validate_every": 2, "patience": 1, "learning_rate": 1e-12}
+    assert quick(split="[0.7, 0.3, 0]", **options) == 0
+    run = newest_run(store)
+    metrics = run.data.metrics
+    assert metrics["epochs"] == 4
+    validated = {point.step for point in store.get_metric_history(run.info.run_id, "val/dice")}
+    assert validated == {2, 4, 5}  # and what is reported at the end
     assert "val/dice" in metrics
     assert not any(name.startswith("test/") for name in metrics)
     assert "Validation split (there is no test split)" in capsys.readouterr().out
