@@ -21,6 +21,8 @@ def hush() -> None:
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     # It warns of tracing several models, which is what the job does: the trained, the best, the packaged one.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    # It warns that an environment made by uv holds no pip.
+    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 
