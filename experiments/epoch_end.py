@@ -65,10 +65,8 @@ class EpochEnd(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
         self.epochs_done += 1
         number, options = self.epochs_done, self._config.train
-        learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        record = {f"train/{name}": float(value) for name, value in logs.items()} | {
-            "train/learning_rate": learning_rate
-        }
+        record = {f"train/{name}": float(value) for name, value in logs.items()}
+        record["train/learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         text = ""
         if number % options.validate_every == 0 or number == options.epochs:
             self._screen.validating(number)
