@@ -32,6 +32,9 @@ from trackers.registry import register
 from trackers.run import Run, tracked_run
 from trackers.tensorboard import EventWriter
 
+HEADLINE = ("mask_ap50", "mask_ap", "dice", "f1")
+"""What the run's description in MLflow says of the result."""
+
 
 def train(resolved: Resolved) -> None:
     """Train, evaluate, track and register a model for a checked task.
@@ -161,6 +164,8 @@ def judge(model: MaskRCNN, config: TaskConfig, data: Data, run: Run, console: Co
     intervals = evaluator.intervals(confidence, resamples=options.resamples, seed=config.seed)
     run.metrics({f"{split}/{name}": value for name, value in (scores | intervals).items()}, step)
     run.metrics({"confidence": confidence})
+    headline = ", ".join(f"{name} {scores[name]:.3f}" for name in HEADLINE if name in scores)
+    run.tags({"mlflow.note.content": f"{data.name}. {_title(data, confidence)}: {headline}. **Research use only.**"})
     log_evaluation(run, evaluator, confidence, split)
     log_overlays(
         run,

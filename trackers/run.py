@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 PROJECT = "mlflow.project.entryPoint"
 """The tag by which a run of `mlflow run` is known."""
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""Without it MLflow's page opens the experiment as one of language models."""
 LONGEST_TAG = 5000
 LONGEST_DATASET_DIGEST = 36
 """mlflow.utils.validation.MAX_DATASET_DIGEST_SIZE"""
@@ -106,7 +108,7 @@ def _experiment(client: MlflowClient, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return client.create_experiment(name)
+            return client.create_experiment(name, tags=EXPERIMENT_TAGS)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise

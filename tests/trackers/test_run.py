@@ -31,7 +31,9 @@ def test_a_run_says_what_it_is(store):
     kept = store.get_run(run.id)
     assert kept.info.status == "FINISHED"
     assert kept.info.run_name == "first"
-    assert store.get_experiment(kept.info.experiment_id).name == "thyroid"
+    experiment = store.get_experiment(kept.info.experiment_id)
+    assert experiment.name == "thyroid"
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     told = {"task": "thyroid", "modality": "ultrasound", "seed": "3", "backend": "tensorflow", "profile": "quick"}
     assert told.items() <= kept.data.tags.items()
 
