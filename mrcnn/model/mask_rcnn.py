@@ -27,6 +27,9 @@ from mrcnn.model.targets import anchor_targets, region_targets
 CANDIDATES_PER_DETECTION = 5
 """Class-wise candidates that enter the last suppression, for each detection that may leave it."""
 
+MASK_SLOTS = (8, 32)
+"""Sizes below `max_detections` in which masks are computed."""
+
 
 @keras.saving.register_keras_serializable("mrcnn")
 class MaskRCNN(keras.Model):
@@ -141,14 +144,35 @@ class MaskRCNN(keras.Model):
         scores = ops.where(ops.expand_dims(proposal_valid, -1), scores, 0.0)
         boxes, scores, class_ids = self._best_per_class(boxes, scores)
 
-        # Masks are computed for what is kept, not for what was proposed.
-        mask_logits = self.mask_head(self._pool(levels, boxes, config.mask_pool_size))
-        masks = self._per_class(
-            ops.transpose(ops.sigmoid(mask_logits), (0, 3, 1, 2)),
-            class_ids,
-            per_region=(config.mask_size, config.mask_size),
+        return {
+            "boxes": boxes,
+            "scores": scores,
+            "class_ids": class_ids,
+            "masks": self._masks(levels, boxes, class_ids),
+        }
+
+    def _masks(self, levels, boxes, class_ids):
+        """Mask probabilities (B, D, m, m), for what is kept and not for what was proposed.
+
+        Detections come best first, so empty slots are last: only as many slots are computed as the fullest image of
+        the batch needs, in a few sizes, because each is compiled for itself.
+        """
+        slots, side = boxes.shape[1], self.config.mask_size
+
+        def of_first(count: int):
+            def compute():
+                logits = self.mask_head(self._pool(levels, boxes[:, :count], self.config.mask_pool_size))
+                masks = ops.transpose(ops.sigmoid(logits), (0, 3, 1, 2))
+                masks = self._per_class(masks, class_ids[:, :count], per_region=(side, side))
+                return ops.pad(masks, ((0, 0), (0, slots - count), (0, 0), (0, 0)))
+
+            return compute
+
+        sizes = [*(size for size in MASK_SLOTS if size < slots), slots]
+        fullest = ops.max(ops.sum(ops.cast(class_ids > 0, "int32"), axis=1))
+        return ops.switch(
+            ops.sum(ops.cast(fullest > ops.array(sizes[:-1], "int32"), "int32")), [of_first(size) for size in sizes]
         )
-        return {"boxes": boxes, "scores": scores, "class_ids": class_ids, "masks": masks}
 
     def _best_per_class(self, boxes, scores):
         """Suppress within each class and keep the `max_detections` best: (B, R, K, 4), (B, R, K) → (B, D, …)."""

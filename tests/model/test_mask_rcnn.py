@@ -5,7 +5,7 @@ import pytest
 from mrcnn.config import ModelConfig
 from mrcnn.errors import InputError
 from mrcnn.geometry.masks import paste_mask
-from mrcnn.model import MaskRCNN, load
+from mrcnn.model import MaskRCNN, load, mask_rcnn
 from mrcnn.model.losses import LOSSES
 
 TWO = [[(4, 4, 24, 28, 1)], [(30, 20, 60, 44, 2), (2, 40, 20, 60, 1)]]
@@ -155,6 +155,21 @@ def test_mask_branch_sees_a_quarter_of_the_regions_and_then_only_detections(tiny
     model(batch, training=True)
     model({"image": batch["image"]})
     assert seen == [2 * 8, 2 * 5]
+
+
+def test_masks_do_not_depend_on_how_many_slots_are_computed(tiny, blob_batch, monkeypatch):
+    config = tiny(max_detections=40, score_threshold=0.3)
+    batch = blob_batch(config, TWO)
+    model = compiled(config)
+    for _ in range(3):
+        model.train_on_batch(batch)
+    some = model.predict(batch, verbose=0)
+    monkeypatch.setattr(mask_rcnn, "MASK_SLOTS", ())
+    model.compile()
+    every = model.predict(batch, verbose=0)
+    found = every["class_ids"] > 0
+    assert 0 < found.sum(axis=1).max() < 40
+    np.testing.assert_allclose(some["masks"][found], every["masks"][found], atol=1e-6)
 
 
 def test_detect_takes_any_size_and_kind(tiny):
