@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from experiments.model_options import ModelOptions
-from mrcnn.data.augment import Augmentation
+from mrcnn.data.augmentation import Augmentation
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Layers = Literal["heads", "5+", "4+", "3+", "all"]

@@ -8,7 +8,7 @@ import imgaug.augmenters as iaa
 import numpy as np
 from imgaug.augmentables.segmaps import SegmentationMapsOnImage
 
-from mrcnn.data.augment import Augmentation
+from mrcnn.data.augmentation import Augmentation
 from mrcnn.data.label_planes import pack, unpack
 from mrcnn.data.sample import Sample
 

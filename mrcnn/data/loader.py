@@ -9,7 +9,7 @@ import numpy as np
 
 from mrcnn.config import ModelConfig
 from mrcnn.data.ahead import Ahead
-from mrcnn.data.augment import Augmentation
+from mrcnn.data.augmentation import Augmentation
 from mrcnn.data.batches import Batch
 from mrcnn.data.crew import Crew
 from mrcnn.data.dataset import Dataset

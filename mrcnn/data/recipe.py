@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mrcnn.config import ModelConfig
-from mrcnn.data.augment import Augmentation, augment
+from mrcnn.data.augment import augment
+from mrcnn.data.augmentation import Augmentation
 from mrcnn.data.batches import Batch, make_batch
 from mrcnn.data.cache import SampleCache
 from mrcnn.data.dataset import Dataset

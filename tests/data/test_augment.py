@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from skimage import draw
 
 from mrcnn.data import Sample
-from mrcnn.data.augment import Augmentation, augment
+from mrcnn.data.augment import augment
+from mrcnn.data.augmentation import Augmentation
 from mrcnn.data.label_planes import pack, unpack
 
 ALL = Augmentation(

@@ -16,7 +16,7 @@ import pytest
 from mrcnn.config import ModelConfig
 from mrcnn.data import Loader, make_batch, read_dataset
 from mrcnn.data.ahead import Ahead
-from mrcnn.data.augment import Augmentation
+from mrcnn.data.augmentation import Augmentation
 from mrcnn.errors import InputError
 
 CONFIG = ModelConfig(class_names=("iso", "hypo"), image_size=64, max_instances=4, mask_pool_size=4)
