@@ -1,6 +1,7 @@
 """What all tests share: quiet libraries, few threads, and one tiny set of phantoms."""
 
 import os
+import signal
 
 # Before any test imports them: TensorFlow reads these once.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -10,6 +11,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import pytest
+
+# A shell's background jobs start with Ctrl-C ignored, which our runs respect; here they, and the processes that tests
+# start, must meet it as in a terminal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PHANTOM_IMAGES = 20
 
