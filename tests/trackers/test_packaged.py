@@ -157,7 +157,7 @@ def test_the_requirements_are_what_the_code_imports(packaged, elsewhere):
     missing = {name for name in imported - known if not required.keys() & set(distributions.get(name, []))}
     assert missing == set()
     unused = {name for name in required if not any(name in distributions.get(module, []) for module in imported)}
-    assert unused == {"tensorflow"}
+    assert unused == set()
 
 
 def packaged_files(packaged):
