@@ -10,6 +10,7 @@ import numpy as np
 from mrcnn.config import ModelConfig
 from mrcnn.data import pixels
 from mrcnn.data.mask_crops import crop_mask, tight_boxes
+from mrcnn.data.matterport_input import CentredLetterbox, prepare_centred
 from mrcnn.data.sample import Sample
 from mrcnn.errors import InputError
 
@@ -39,7 +40,7 @@ class Letterbox:
         return np.asarray(boxes, np.float32) / np.float32(self.scale)
 
 
-def prepare_image(image: np.ndarray, config: ModelConfig) -> tuple[np.ndarray, Letterbox]:
+def prepare_image(image: np.ndarray, config: ModelConfig) -> tuple[np.ndarray, Letterbox | CentredLetterbox]:
     """The network's input of one image.
 
     Args:
@@ -65,6 +66,8 @@ def prepare_image(image: np.ndarray, config: ModelConfig) -> tuple[np.ndarray, L
         image = pixels.to_byte_range(image)
     image = pixels.match_channels(image, config.channels)
 
+    if config.conventions == "matterport":
+        return prepare_centred(image, config.image_size)
     size, (height, width) = config.image_size, image.shape[:2]
     letterbox = Letterbox(size / max(height, width), height, width)
     # The tiny addition keeps a side that fits exactly from losing a pixel to rounding.

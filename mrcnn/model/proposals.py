@@ -14,12 +14,15 @@ MIN_SIDE = 1.0
 """Proposals thinner than a pixel are dropped: nothing can be pooled from them."""
 
 
-def build_proposal_head(config: ModelConfig) -> keras.Model:
-    """One functional model for every level: (B, H, W, C) to [objectness logits (B, H, W, K), deltas (B, H, W, 4K)]."""
+def build_proposal_head(config: ModelConfig, width: int) -> keras.Model:
+    """One functional model for every level: (B, H, W, C) to [objectness logits (B, H, W, K), deltas (B, H, W, 4K)].
+
+    `width`: channels of the convolution that both share.
+    """
     count = config.anchors_per_cell
     start = keras.initializers.RandomNormal(stddev=0.01, seed=0)
     features = layers.Input((None, None, config.fpn_channels), name="features")
-    x = layers.Conv2D(config.fpn_channels, 3, padding="same", activation="relu", name="rpn_conv")(features)
+    x = layers.Conv2D(width, 3, padding="same", activation="relu", name="rpn_conv")(features)
     logits = layers.Conv2D(count, 1, kernel_initializer=start, dtype="float32", name="rpn_class")(x)
     deltas = layers.Conv2D(4 * count, 1, kernel_initializer=start, dtype="float32", name="rpn_box")(x)
     return keras.Model(features, [logits, deltas], name="proposal_head")
