@@ -33,9 +33,7 @@ class CentredLetterbox:
     @property
     def window(self) -> np.ndarray:
         """Where the image lies in the square: (4,) float32, x2 and y2 exclusive."""
-        return np.array(
-            [self.left, self.top, self.left + self.inner_width, self.top + self.inner_height], np.float32
-        )
+        return np.array([self.left, self.top, self.left + self.inner_width, self.top + self.inner_height], np.float32)
 
     @property
     def _ratios(self) -> np.ndarray:

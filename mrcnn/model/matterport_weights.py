@@ -17,6 +17,8 @@ PROPOSAL_DEVIATIONS = (0.1, 0.1, 0.2, 0.2)
 XYWH = [1, 0, 3, 2]
 """Where (dx, dy, dw, dh) lie in (dy, dx, dh, dw)."""
 BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
+BLOCKS_TELL = "res4g_branch2a"
+"""A layer that ResNet-101 has and ResNet-50 has not."""
 
 Layers = Mapping[str, Mapping[str, np.ndarray]]
 

@@ -63,15 +63,17 @@ def layers(backbone: str, classes: int) -> Iterator[tuple[str, dict[str, dict[st
     # The image is in the hundreds: the first layer brings it down.
     yield single("conv1", _convolution("conv1", 7, 3, 64, 0.02))
     yield single("bn_conv1", _batch_norm("bn_conv1", 64))
-    inputs = 64
+    inputs, residual = 64, {"resnet50": 0.3, "resnet101": 0.12}[backbone]
     for stage, (blocks, width) in enumerate(zip(BLOCKS[backbone], (64, 128, 256, 512), strict=True), start=2):
         for block in range(blocks):
             name = f"{stage}{chr(ord('a') + block)}_branch"
             for part, side, depth, outputs in (("2a", 1, inputs, width), ("2b", 3, width, width),
                                                ("2c", 1, width, 4 * width)):  # fmt: skip
                 yield single(f"res{name}{part}", _convolution(f"res{name}{part}", side, depth, outputs))
-                # The last of a block is small, so that the sum over many blocks does not grow.
-                yield single(f"bn{name}{part}", _batch_norm(f"bn{name}{part}", outputs, 0.3 if part == "2c" else 1.0))
+                # The last of a block is small where there are many, so that the sum over many blocks does not grow.
+                yield single(
+                    f"bn{name}{part}", _batch_norm(f"bn{name}{part}", outputs, residual if part == "2c" else 1.0)
+                )
             if block == 0:
                 yield single(f"res{name}1", _convolution(f"res{name}1", 1, inputs, 4 * width))
                 yield single(f"bn{name}1", _batch_norm(f"bn{name}1", 4 * width))
@@ -79,11 +81,14 @@ def layers(backbone: str, classes: int) -> Iterator[tuple[str, dict[str, dict[st
     for level, depth in zip((5, 4, 3, 2), (2048, 1024, 512, 256), strict=True):
         yield single(f"fpn_c{level}p{level}", _convolution(f"fpn_c{level}p{level}", 1, depth, PYRAMID, 0.5))
         yield single(f"fpn_p{level}", _convolution(f"fpn_p{level}", 3, PYRAMID, PYRAMID))
-    yield "rpn_model", {
-        "rpn_conv_shared": _convolution("rpn_conv_shared", 3, PYRAMID, 512),
-        "rpn_class_raw": _convolution("rpn_class_raw", 1, 512, 6, 0.1),
-        "rpn_bbox_pred": _convolution("rpn_bbox_pred", 1, 512, 12, 0.05),
-    }
+    yield (
+        "rpn_model",
+        {
+            "rpn_conv_shared": _convolution("rpn_conv_shared", 3, PYRAMID, 512),
+            "rpn_class_raw": _convolution("rpn_class_raw", 1, 512, 6, 0.1),
+            "rpn_bbox_pred": _convolution("rpn_bbox_pred", 1, 512, 12, 0.05),
+        },
+    )
     yield single("mrcnn_class_conv1", _convolution("mrcnn_class_conv1", POOL, PYRAMID, 1024))
     yield single("mrcnn_class_bn1", _batch_norm("mrcnn_class_bn1", 1024))
     yield single("mrcnn_class_conv2", _convolution("mrcnn_class_conv2", 1, 1024, 1024))
