@@ -17,9 +17,8 @@ from mrcnn.model.mask_rcnn import MaskRCNN
 from mrcnn.model.matterport_weights import BLOCKS_TELL, is_matterport, matterport_offers
 from mrcnn.model.weight_files import read_hdf5, read_keras, read_npz, read_safetensors
 from mrcnn.model.weight_report import Offer, WeightReport, give
+from mrcnn.weight_names import FILES, NAMED
 
-NAMED = ("none", "imagenet", "coco")
-FILES = (".keras", ".weights.h5", ".h5", ".hdf5", ".safetensors", ".npz")
 COCO_FILE = "mask_rcnn_coco.h5"
 COCO_ADDRESS = f"https://github.com/matterport/Mask_RCNN/releases/download/v2.0/{COCO_FILE}"
 COCO_MD5 = "e98aaff6f99e307b5e2a8a3ff741a518"
@@ -83,15 +82,14 @@ def load_weights(model: MaskRCNN, spec: str | Path) -> WeightReport:
 
 
 def settings_for(spec: str | Path) -> dict[str, Any]:
-    """Fields of `ModelConfig`, with values, that fit the weights that `spec` names as for `load_weights`.
+    """Fields of `ModelConfig`, with values, that fit the weights of a whole model that `spec` names, as for
+    `load_weights`; none where that is left to whoever asks.
 
     Raises:
         InputError: there is no such file, or it cannot be read.
     """
-    if spec == "none":
+    if spec in ("none", "imagenet"):
         return {}
-    if spec == "imagenet":
-        return {"norm": "frozen_batch", "normalisation": "imagenet", "channels": 3}
     if spec == "coco":
         return {**MATTERPORT_SETTINGS, "backbone": "resnet101"}
     path = weight_file(spec)
@@ -134,8 +132,8 @@ def coco_file() -> Path:
     except Exception as error:
         raise InputError(
             f"weights=coco: {COCO_FILE} is not in Keras's cache and the download failed ({_first_line(error)}). "
-            f"Without a network: put it into ~/.keras/models on this machine, or give its path as weights=…/{COCO_FILE}, or "
-            "train from scratch with weights=none"
+            "Without a network: put it into ~/.keras/models on this machine, or give its path as "
+            f"weights=…/{COCO_FILE}, or train from scratch with weights=none"
         ) from error
 
 
