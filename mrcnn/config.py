@@ -24,7 +24,7 @@ class ModelConfig(BaseModel):
 
     class_names: tuple[str, ...] = Field(min_length=1)
     # Whose choices of anchors, pooling, padding, … the network follows; see `mrcnn.model.conventions`.
-    conventions: Literal["paper", "matterport"] = "paper"
+    conventions: Literal["paper", "matterport", "torchvision"] = "paper"
     image_size: int = Field(512, ge=64, le=4096)
     channels: int = Field(3, ge=1, le=16)
     # `image`: zero mean, unit variance per image, which forgives another scanner's gain; `imagenet`: what

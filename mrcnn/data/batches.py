@@ -74,6 +74,7 @@ def prepare_image(image: np.ndarray, config: ModelConfig) -> tuple[np.ndarray, L
     inner = [max(1, int(side * letterbox.scale + 1e-6)) for side in (height, width)]
     image = pixels.resize(image, *inner, letterbox.scale)
     normalise = pixels.caffe_style if config.normalisation == "imagenet" else pixels.standardise
+    normalise = pixels.torch_style if config.conventions == "torchvision" else normalise
     prepared = np.zeros((size, size, config.channels), np.float32)
     prepared[: inner[0], : inner[1]] = normalise(image)
     return prepared, letterbox

@@ -19,6 +19,10 @@ def conventions_of(config: ModelConfig) -> Paper:
         from mrcnn.model.matterport import Matterport
 
         return Matterport(config)
+    if config.conventions == "torchvision":
+        from mrcnn.model.torchvision import Torchvision
+
+        return Torchvision(config)
     return Paper(config)
 
 

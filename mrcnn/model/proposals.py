@@ -41,11 +41,12 @@ def _level_counts(config: ModelConfig) -> list[int]:
     return [cells * cells * config.anchors_per_cell for cells in config.grid_sizes]
 
 
-def propose(logits, deltas, anchors, config: ModelConfig):
+def propose(logits, deltas, anchors, config: ModelConfig, min_side: float = MIN_SIDE):
     """The best regions of all levels after non-maximum suppression within each.
 
     Args:
         logits: (B, A); deltas: (B, A, 4); anchors: (A, 4).
+        min_side: pixels below which a box is dropped.
 
     Returns:
         boxes (B, R, 4), best first, and valid (B, R) bool, R = min(config.proposals, what the levels hold). No
@@ -68,7 +69,7 @@ def propose(logits, deltas, anchors, config: ModelConfig):
         start += count
     boxes, scores = ops.stack(level_boxes, axis=1), ops.stack(level_scores, axis=1)
     sides = boxes[..., 2:] - boxes[..., :2]
-    kept = non_maximum_suppression(boxes, ops.all(sides >= MIN_SIDE, axis=-1), config.proposal_nms_iou)
+    kept = non_maximum_suppression(boxes, ops.all(sides >= min_side, axis=-1), config.proposal_nms_iou)
     total = per_level * len(level_boxes)
     scores = ops.reshape(ops.where(kept, scores, -1e9), (-1, total))
     scores, index = ops.top_k(scores, min(config.proposals, total))

@@ -70,6 +70,8 @@ def _keras2(root: h5py.Group) -> Layers:
         found = []
         group.visititems(lambda name, item, found=found: found.append((name, item)))
         weights = [(name.split("/"), item) for name, item in found if isinstance(item, h5py.Dataset)]
+        order = [name.decode() if isinstance(name, bytes) else name for name in group.attrs.get("weight_names", ())]
+        weights.sort(key=lambda each: order.index("/".join(each[0])) if "/".join(each[0]) in order else len(order))
         nested = len({tuple(parts[:-1]) for parts, _ in weights}) > 1
         for parts, item in weights:
             layer = parts[-2] if nested else group_name

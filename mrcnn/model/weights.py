@@ -15,6 +15,7 @@ from mrcnn.errors import InputError
 from mrcnn.model.backbone import RESNETS
 from mrcnn.model.mask_rcnn import MaskRCNN
 from mrcnn.model.matterport_weights import BLOCKS_TELL, is_matterport, matterport_offers
+from mrcnn.model.torchvision_weights import is_torchvision, layers_of, torchvision_offers
 from mrcnn.model.weight_files import read_hdf5, read_keras, read_npz, read_safetensors
 from mrcnn.model.weight_report import Offer, WeightReport, give
 from mrcnn.weight_names import FILES, NAMED
@@ -43,6 +44,12 @@ MATTERPORT_SETTINGS = {
     "nms_iou": 0.3,
 }
 """What a model must be, or had best be, to run as matterport's."""
+TORCHVISION_SETTINGS = {
+    **MATTERPORT_SETTINGS,
+    "conventions": "torchvision",
+    "anchor_ratios": (0.5, 1.0, 2.0),
+    "nms_iou": 0.5,
+}
 _INHERITED = (
     "conventions", "image_size", "channels", "normalisation", "backbone", "norm", "fpn_channels", "head_width",
     "mask_channels", "mask_convolutions", "anchor_sizes", "anchor_ratios", "roi_canonical_size", "pool_size",
@@ -67,7 +74,7 @@ def load_weights(model: MaskRCNN, spec: str | Path) -> WeightReport:
     if spec == "imagenet":
         return load_imagenet(model)
     path = coco_file() if spec == "coco" else weight_file(spec)
-    offers, names, conventions = _read(path)
+    offers, names, conventions = _read(path, model.config)
     if conventions is not None and conventions != model.config.conventions:
         raise InputError(
             f"{path}: these weights need conventions={conventions}, found conventions={model.config.conventions}"
@@ -100,7 +107,16 @@ def settings_for(spec: str | Path) -> dict[str, Any]:
         layers = read_hdf5(path)
         if is_matterport(layers):
             return {**MATTERPORT_SETTINGS, "backbone": "resnet101" if BLOCKS_TELL in layers else "resnet50"}
+    if path.suffix in (".safetensors", ".npz"):
+        tensors = _tensors(path)
+        if is_torchvision(tensors):
+            deep = any(name.startswith("backbone.body.layer3.6.") for name in tensors)
+            return {**TORCHVISION_SETTINGS, "backbone": "resnet101" if deep else "resnet50"}
     return {}
+
+
+def _tensors(path: Path) -> dict[str, np.ndarray]:
+    return read_safetensors(path) if path.suffix == ".safetensors" else read_npz(path)
 
 
 def weight_file(spec: str | Path) -> Path:
@@ -165,14 +181,16 @@ def load_imagenet(model: MaskRCNN) -> WeightReport:
     return give(model, offers, list(offers), "imagenet")
 
 
-def _read(path: Path) -> tuple[Mapping[str, Offer], list[str], str | None]:
+def _read(path: Path, config: ModelConfig) -> tuple[Mapping[str, Offer], list[str], str | None]:
     """What a file offers our layers, the names of its own, and the conventions that it needs, where it tells."""
     if path.suffix in (".safetensors", ".npz"):
-        tensors = read_safetensors(path) if path.suffix == ".safetensors" else read_npz(path)
-        return {}, list(tensors), None
+        tensors = _tensors(path)
+        if not is_torchvision(tensors):
+            raise InputError(f"{path}: expected the state dict of torchvision's maskrcnn_resnet50_fpn")
+        return torchvision_offers(tensors, config.class_names), layers_of(tensors), "torchvision"
     if path.suffix == ".keras":
-        layers, config = read_keras(path)
-        conventions = config.get("conventions", "paper")
+        layers, described = read_keras(path)
+        conventions = described.get("conventions", "paper")
     else:
         layers, conventions = read_hdf5(path), None
     if is_matterport(layers):
