@@ -6,7 +6,7 @@ import math
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -109,9 +109,10 @@ def make_model(config: TaskConfig, data: Data, run: Run, console: Console, folde
     model = MaskRCNN(plan.model, seed=config.seed, dtype=config.train.precision)
     console.print(plan.describe(model.count_params()), soft_wrap=True)
     if weights != "none":
-        report = load_weights(model, weights).text()
-        run.text(report, "weights.txt")
-        console.print(report, markup=False, soft_wrap=True)
+        # A fetched file has a passing name; the person's own says more.
+        report = replace(load_weights(model, weights), source=config.train.weights)
+        run.text(report.text(every_layer=True), "weights.txt")
+        console.print(report.text(), markup=False, soft_wrap=True)
     return model, config
 
 

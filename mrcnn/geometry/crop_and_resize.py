@@ -6,8 +6,13 @@ corner-inclusive pixels here: x runs from 0, the centre of the first column, to 
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from keras import ops
+
+from mrcnn.backend import fused
+from mrcnn.geometry.roi_align import weighted_rows
 
 CANONICAL_LEVEL = 4
 FIRST_LEVEL = 2
@@ -25,15 +30,17 @@ def rounded_levels(boxes, levels: int, image_size: int, canonical_size: float):
 
 
 def _samples(low, high, cells, image_size: int, count: int):
-    """For `count` samples from `low` to `high` (B, R): the cell before and after each and the weight of the latter."""
+    """For `count` samples from `low` to `high` (B, R): the two cells around each, (B, R, count, 2) int32, and their
+    weights."""
     steps = np.arange(count, dtype=np.float32) / max(count - 1, 1)
     last = ops.expand_dims(cells, -1) - 1.0
     position = ops.expand_dims(low, -1) + ops.expand_dims(high - low, -1) * steps
     # Rounding must not carry the last sample of a box at the border outside the map.
     position = ops.clip(position * (last / (image_size - 1)), 0.0, last)
     before = ops.minimum(ops.floor(position), ops.maximum(last - 1.0, 0.0))
-    after = ops.minimum(before + 1.0, last)
-    return ops.cast(before, "int32"), ops.cast(after, "int32"), position - before
+    index = ops.stack([before, ops.minimum(before + 1.0, last)], axis=-1)
+    fraction = position - before
+    return ops.cast(index, "int32"), ops.stack([1.0 - fraction, fraction], axis=-1)
 
 
 def crop_and_resize(features, boxes, image_size: int, output_size: int, *, canonical_size: float = 224.0):
@@ -49,33 +56,33 @@ def crop_and_resize(features, boxes, image_size: int, output_size: int, *, canon
     Returns:
         (B, R, P, P, C) in the features' dtype. No gradient passes to the boxes.
     """
+    pool = partial(_pool, image_size=image_size, output_size=output_size, canonical_size=canonical_size)
+    return fused(pool)(*features, boxes)
+
+
+def _pool(*features_and_boxes, image_size, output_size, canonical_size):
+    *features, boxes = features_and_boxes
     boxes = ops.stop_gradient(boxes)
+    # A diverged network's boxes must not become indices.
+    boxes = ops.where(ops.isfinite(boxes), boxes, 0.0)
     channels, regions = features[0].shape[-1], boxes.shape[1]
     heights = np.array([feature.shape[1] for feature in features], np.int32)
     widths = np.array([feature.shape[2] for feature in features], np.int32)
     offsets = np.concatenate([[0], np.cumsum(heights * widths)[:-1]]).astype(np.int32)
-    rows = int(np.sum(heights * widths))
-    table = ops.concatenate([ops.reshape(feature, (-1, int(h * w), channels))
-                             for feature, h, w in zip(features, heights, widths, strict=True)], axis=1)  # fmt: skip
+    table = ops.concatenate(
+        [ops.reshape(f, (-1, int(h * w), channels)) for f, h, w in zip(features, heights, widths, strict=True)], axis=1
+    )
     level = rounded_levels(boxes, len(features), image_size, canonical_size)
 
     def of_level(values):
         return ops.take(ops.convert_to_tensor(values), level, axis=0)
 
-    height, width = of_level(heights.astype(np.float32)), of_level(widths.astype(np.float32))
-    top, bottom, down = _samples(boxes[..., 1], boxes[..., 3], height, image_size, output_size)
-    left, right, along = _samples(boxes[..., 0], boxes[..., 2], width, image_size, output_size)
-    image = ops.arange(ops.shape(boxes)[0], dtype="int32") * rows
-    start = of_level(offsets) + ops.expand_dims(image, -1)
-    flat = ops.reshape(table, (-1, channels))
-    line = ops.expand_dims(of_level(widths), -1)
-
-    pooled = 0.0
-    for row, row_weight in ((top, 1.0 - down), (bottom, down)):
-        for column, column_weight in ((left, 1.0 - along), (right, along)):
-            first = ops.expand_dims(start, -1) + row * line
-            index = ops.expand_dims(first, -1) + ops.expand_dims(column, -2)
-            weight = ops.expand_dims(row_weight, -1) * ops.expand_dims(column_weight, -2)
-            cells = ops.take(flat, ops.reshape(index, (-1,)), axis=0)
-            pooled = pooled + cells * ops.cast(ops.reshape(weight, (-1, 1)), cells.dtype)
-    return ops.reshape(pooled, (-1, regions, output_size, output_size, channels))
+    y, y_weight = _samples(boxes[..., 1], boxes[..., 3], of_level(heights.astype(np.float32)), image_size, output_size)
+    x, x_weight = _samples(boxes[..., 0], boxes[..., 2], of_level(widths.astype(np.float32)), image_size, output_size)
+    rows = int((heights * widths).sum())
+    start = of_level(offsets) + ops.expand_dims(ops.arange(ops.shape(boxes)[0], dtype="int32") * rows, -1)
+    y = y * of_level(widths)[:, :, None, None] + start[:, :, None, None]
+    index = y[:, :, :, None, :, None] + x[:, :, None, :, None, :]
+    weight = ops.cast(y_weight[:, :, :, None, :, None] * x_weight[:, :, None, :, None, :], table.dtype)
+    bins = (-1, regions, output_size, output_size, 4)
+    return weighted_rows(ops.reshape(table, (-1, channels)), ops.reshape(index, bins), ops.reshape(weight, bins))

@@ -123,10 +123,10 @@ def _pool(*features_and_boxes, strides, output_size, canonical_size, sampling, a
     index = y[:, :, :, None, :, None] + x[:, :, None, :, None, :]
     weight = ops.cast(y_weight[:, :, :, None, :, None] * x_weight[:, :, None, :, None, :], table.dtype)
     bins = (-1, regions, size, size, taps * taps)
-    return _weighted_rows(ops.reshape(table, (-1, channels)), ops.reshape(index, bins), ops.reshape(weight, bins))
+    return weighted_rows(ops.reshape(table, (-1, channels)), ops.reshape(index, bins), ops.reshape(weight, bins))
 
 
-def _weighted_rows(table, index, weight):
+def weighted_rows(table, index, weight):
     """Σ_t weight[…, t] · table[index[…, t]]: table (T, C), index and weight (…, K) → (…, C).
 
     Forward, one tap after another: fused, no array of all taps ever exists. Backward, all taps in one scatter: that

@@ -47,21 +47,25 @@ class WeightReport:
     unused: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def text(self) -> str:
-        """All of it, readable, a line for each layer that did not fit."""
+    def text(self, *, every_layer: bool = False) -> str:
+        """All of it, readable: a line for each layer that did not fit; with `every_layer` also those that did."""
         total = len(self.loaded) + len(self.left_out)
-        lines = [f"Weights from {self.source}: {len(self.loaded)} of {total} layers"]
-        for left in self.left_out:
-            expected = _written(left.expected)
-            if left.found is None:
-                lines.append(f"  {left.layer} {expected}: not in the file")
-            else:
-                lines.append(
-                    f"  {left.layer} {expected}: the file's {', '.join(left.origins)} has {_written(left.found)}"
-                )
-        if self.unused:
-            lines.append(f"  not used: {', '.join(self.unused)}")
-        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
+        lines = [f"Weights from {self.source}" + (f": {len(self.loaded)} of {total} layers" if total else "")]
+        lines += [f"  {note}" for note in self.notes]
+        lines += [
+            f"  {left.layer} {_written(left.expected)}: the file's {', '.join(left.origins)} has {_written(left.found)}"
+            for left in self.left_out
+            if left.found is not None
+        ]
+        missing = [f"{left.layer} {_written(left.expected)}" for left in self.left_out if left.found is None]
+        for title, names in (
+            ("not in the file", missing),
+            ("in the file, but not used", self.unused),
+            ("loaded", self.loaded if every_layer else ()),
+        ):
+            if names:
+                lines.append(f"  {title}: {', '.join(names)}")
+        return "\n".join(lines)
 
 
 def weighted_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
