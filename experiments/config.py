@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from experiments.model_options import ModelOptions
 from mrcnn.data.augmentation import Augmentation
+from mrcnn.weight_names import FILES, NAMED
 
+WEIGHTS = re.compile(r"(runs|models):/.+|[0-9a-f]{32}")
+"""What MLflow keeps; see `trackers.started_from`."""
 Share = Annotated[float, Field(ge=0, le=1)]
 Layers = Literal["heads", "5+", "4+", "3+", "all"]
 Metric = Literal[
@@ -71,8 +75,11 @@ class TrainOptions(Section):
         description="run one after another until train.epochs; each {layers: heads | 5+ | 4+ | 3+ | all, epochs: n, "
         "learning_rate: x}, of which epochs and learning_rate may be left out; without pretrained weights all learns",
     )
-    weights: Literal["none", "imagenet"] = Field(
-        "none", description="none trains from scratch; imagenet is downloaded by Keras, for resnet50 and resnet101"
+    weights: str = Field(
+        "none",
+        description="none trains from scratch; imagenet and coco (matterport's Mask R-CNN) are downloaded; last is the "
+        "newest finished run of the task; a run's id, runs:/…, models:/name@alias; or a file "
+        f"({', '.join(FILES)})",
     )
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="SGD with momentum, or AdamW")
     learning_rate: float = Field(0.01, gt=0, description="after the warm-up")
@@ -90,6 +97,11 @@ class TrainOptions(Section):
 
     @model_validator(mode="after")
     def _check(self) -> TrainOptions:
+        if not (self.weights in (*NAMED, "last") or WEIGHTS.fullmatch(self.weights) or self.weights.endswith(FILES)):
+            raise ValueError(
+                f"weights={self.weights}: expected {', '.join(NAMED)}, last, a run's id, runs:/…, models:/… or a file "
+                f"({', '.join(FILES)})"
+            )
         if not self.stages:
             raise ValueError("stages=[]: expected at least one stage")
         return self
@@ -132,14 +144,23 @@ class TaskConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> TaskConfig:
-        pretrained = self.train.weights == "imagenet"
+        weights = self.train.weights
+        pretrained = weights in ("imagenet", "coco")
         if pretrained and self.model.backbone == "small":
-            raise ValueError("train.weights=imagenet: expected none with model.backbone=small, which has none")
+            raise ValueError(f"train.weights={weights}: expected none with model.backbone=small, which has none")
         if pretrained and self.model.norm == "group":
-            raise ValueError("model.norm=group: expected frozen_batch or batch with train.weights=imagenet")
+            raise ValueError(f"model.norm=group: expected frozen_batch or batch with train.weights={weights}")
+        conventions = "matterport" if weights == "coco" else "paper" if weights == "imagenet" else "auto"
+        if "auto" not in (conventions, self.model.conventions) and self.model.conventions != conventions:
+            raise ValueError(
+                f"model.conventions={self.model.conventions}: expected {conventions} with train.weights={weights}"
+            )
+        planned = {"channels": 3}
+        if "matterport" in (conventions, self.model.conventions):
+            planned |= {"conventions": "matterport", "norm": "batch", "normalisation": "imagenet"}
         try:
             # The data will name the classes and channels; everything else must fit together before they are read.
-            self.model.model_copy(update={"class_weights": None}).to_model_config(("any",), channels=3)
+            self.model.model_copy(update={"class_weights": None}).to_model_config(("any",), **planned)
         except ValidationError as error:
             raise ValueError(f"model.{error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
         return self

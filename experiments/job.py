@@ -6,7 +6,7 @@ import math
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -25,11 +25,12 @@ from experiments.tables import data_table, data_text, results_table
 from mrcnn.data import Dataset, Loader, fingerprint, split_by_patient
 from mrcnn.errors import InputError
 from mrcnn.model import MaskRCNN, load
-from mrcnn.model.weights import load_imagenet
+from mrcnn.model.weights import load_weights
 from trackers.checkpoints import Checkpoints
 from trackers.packaged import log_packaged_model
 from trackers.registry import register
 from trackers.run import Run, tracked_run
+from trackers.started_from import model_file
 from trackers.tensorboard import EventWriter
 
 HEADLINE = ("mask_ap50", "mask_ap", "dice", "f1")
@@ -53,7 +54,7 @@ def train(resolved: Resolved) -> None:
     ):
         console.print(f"Task {config.task}, {config.modality}, on {backend}; run {run.id}", soft_wrap=True)
         data = read_data(config, run, console)
-        model, config = make_model(config, data, run, console)
+        model, config = make_model(config, data, run, console, Path(folder))
         best, epochs = learn(model, config, data, run, console, Path(folder))
         # The step after the last epoch's: without a test split the best epoch's scores stand among the validations.
         result = judge(best, config, data, run, console, step=epochs + 1)
@@ -97,17 +98,21 @@ def read_data(config: TaskConfig, run: Run, console: Console) -> Data:
     return data
 
 
-def make_model(config: TaskConfig, data: Data, run: Run, console: Console) -> tuple[MaskRCNN, TaskConfig]:
+def make_model(config: TaskConfig, data: Data, run: Run, console: Console, folder: Path) -> tuple[MaskRCNN, TaskConfig]:
     """Plan the model from the training split and build it; the configuration comes back with nothing left open."""
-    plan = make_plan(config, data.splits["train"])
+    weights = model_file(config.train.weights, task=config.task, folder=folder / "start")
+    plan = make_plan(config, data.splits["train"], weights)
     config = plan.fill_in(config)
     run.params(parameters(config))
     run.metrics(plan.measures())
     run.text(resolved_yaml(config), "config.yaml")
     model = MaskRCNN(plan.model, seed=config.seed, dtype=config.train.precision)
-    if config.train.weights == "imagenet":
-        load_imagenet(model)
     console.print(plan.describe(model.count_params()), soft_wrap=True)
+    if weights != "none":
+        # A fetched file has a passing name; the person's own says more.
+        report = replace(load_weights(model, weights), source=config.train.weights)
+        run.text(report.text(every_layer=True), "weights.txt")
+        console.print(report.text(), markup=False, soft_wrap=True)
     return model, config
 
 

@@ -8,11 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from mrcnn.config import ModelConfig
 
-FROM_DATA = ("channels", "normalisation", "norm", "anchor_sizes", "anchor_ratios", "max_instances")
+FROM_DATA = ("conventions", "channels", "normalisation", "norm", "anchor_sizes", "anchor_ratios", "max_instances")
 """Fields that may say `auto`: `experiments.plan` fills them from the training split and the weights."""
 
 DESCRIPTIONS = {
     "image_size": "side of the square network input in pixels, a multiple of 32; images are scaled and padded to it",
+    "conventions": "whose Mask R-CNN it is in anchors, pooling and padding, which weights depend on; auto: by weights",
     "channels": "channels of the network input; auto: 1 for grey images without ImageNet weights, else 3",
     "normalisation": "image: zero mean, unit variance an image; imagenet: as its weights expect; auto: by weights",
     "backbone": "small is made for training from scratch on little data",

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
 from experiments.config import TaskConfig
+from experiments.model_options import ModelOptions
 from mrcnn.config import ModelConfig
 from mrcnn.data import Dataset
 from mrcnn.errors import InputError
 from mrcnn.geometry.anchor_fit import AnchorFit, fit_anchors
+from mrcnn.model.weights import settings_for
 
 IMAGES_FOR_CHANNELS = 16
 """Training images opened to tell grey from colour; spread over the split."""
@@ -53,18 +57,26 @@ class Plan:
         )
 
 
-def make_plan(config: TaskConfig, training: Dataset) -> Plan:
-    """Fill in what the task's model section leaves to the data.
+def make_plan(config: TaskConfig, training: Dataset, weights: str | None = None) -> Plan:
+    """Fill in what the task's model section leaves to the data and to the weights that the training starts from.
+
+    Args:
+        weights: a name or a file that stands for `train.weights`, where that is something that MLflow keeps.
 
     Raises:
         InputError: the section and the data do not fit, such as class weights for other classes.
     """
-    options, pretrained = config.model, config.train.weights == "imagenet"
-    channels = options.channels if options.channels != "auto" else 3 if pretrained else channels_of(training)
+    weights = weights or config.train.weights
+    options, pretrained = with_settings(config.model, settings_for(weights)), weights == "imagenet"
+    # Other conventions than the paper's are those of networks that were pretrained on colour images.
+    foreign = options.conventions not in ("auto", "paper")
+    channels = options.channels
+    if channels == "auto":
+        channels = 3 if pretrained or foreign else channels_of(training)
     planned = {
         "channels": channels,
-        "norm": "frozen_batch" if pretrained else "group",
-        "normalisation": "imagenet" if pretrained and channels == 3 else "image",
+        "norm": "frozen_batch" if pretrained else "batch" if foreign else "group",
+        "normalisation": "imagenet" if (pretrained or foreign) and channels == 3 else "image",
         "max_instances": max((len(record.class_ids) for record in training.records), default=0) or 1,
     }
     fit = None
@@ -78,6 +90,12 @@ def make_plan(config: TaskConfig, training: Dataset) -> Plan:
         raise InputError(f"model.{error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
     used = fit is not None and options.anchor_sizes == options.anchor_ratios == "auto"
     return Plan(model, fit if used else None)
+
+
+def with_settings(options: ModelOptions, settings: Mapping[str, Any]) -> ModelOptions:
+    """`options` with `settings` where they say nothing or `auto`."""
+    stated = {name for name in options.model_fields_set if getattr(options, name) != "auto"}
+    return options.model_copy(update={name: value for name, value in settings.items() if name not in stated})
 
 
 def network_boxes(dataset: Dataset, image_size: int) -> np.ndarray:

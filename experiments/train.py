@@ -10,6 +10,7 @@ from experiments.datasets import dataset_path
 from experiments.help_text import help_text
 from experiments.quiet import hush, silent_start
 from experiments.resolve import Resolved, resolve
+from experiments.start import with_absolute_weights
 from mrcnn.errors import InputError
 
 HELP = ("--help", "-h")
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if any(word in HELP for word in arguments):
             print(help_text(resolved), end="")
             return 0
-        resolved = with_absolute_dataset(resolved)
+        resolved = with_absolute_weights(with_absolute_dataset(resolved))
         return _run(resolved)
     except InputError as error:
         print(f"mrcnn: {error}", file=sys.stderr)

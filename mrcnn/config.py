@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 STRIDES = (4, 8, 16, 32, 64)
 """Pixels of the input per cell of P2 … P6 (Lin et al. 2017, Feature Pyramid Networks, section 4)."""
 
+RESNETS = ("resnet50", "resnet101")
+
 
 class ModelConfig(BaseModel):
     """Configuration of a `MaskRCNN`. Sizes are in pixels of the square network input unless said otherwise.
@@ -21,6 +23,8 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     class_names: tuple[str, ...] = Field(min_length=1)
+    # Whose choices of anchors, pooling, padding, … the network follows; see `mrcnn.model.conventions`.
+    conventions: Literal["paper", "matterport", "torchvision"] = "paper"
     image_size: int = Field(512, ge=64, le=4096)
     channels: int = Field(3, ge=1, le=16)
     # `image`: zero mean, unit variance per image, which forgives another scanner's gain; `imagenet`: what
@@ -105,6 +109,14 @@ class ModelConfig(BaseModel):
                 f"class_weights has {len(self.class_weights)} values: expected {len(self.class_names) + 1}, "
                 "background first"
             )
+        if self.conventions != "paper":
+            expected = {"backbone": RESNETS, "norm": ("frozen_batch", "batch"), "normalisation": ("imagenet",)}
+            for name, values in expected.items():
+                if getattr(self, name) not in values:
+                    raise ValueError(
+                        f"{name}={getattr(self, name)}: expected {' or '.join(values)} with "
+                        f"conventions={self.conventions}"
+                    )
         if self.normalisation == "imagenet" and self.channels != 3:
             raise ValueError(f"channels={self.channels}: expected 3 with normalisation=imagenet")
         return self

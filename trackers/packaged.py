@@ -17,7 +17,7 @@ from trackers import served
 from trackers.plain import json_text
 from trackers.run import Run
 
-REQUIREMENTS = ("mlflow", "tensorflow", "keras", "numpy", "pydantic", "pycocotools", "pillow", "tifffile")
+REQUIREMENTS = ("mlflow", "tensorflow", "keras", "numpy", "pydantic", "pycocotools", "pillow", "tifffile", "scipy")
 """What `trackers.served` and those modules of `mrcnn` that it uses import. TensorFlow is there for a model that was
 trained on JAX too: a `.keras` file is the same for both, and Keras takes TensorFlow where nobody chose."""
 EXAMPLE_SIDE = 24

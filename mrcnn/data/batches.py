@@ -10,6 +10,7 @@ import numpy as np
 from mrcnn.config import ModelConfig
 from mrcnn.data import pixels
 from mrcnn.data.mask_crops import crop_mask, tight_boxes
+from mrcnn.data.matterport_input import CentredLetterbox, prepare_centred
 from mrcnn.data.sample import Sample
 from mrcnn.errors import InputError
 
@@ -39,7 +40,7 @@ class Letterbox:
         return np.asarray(boxes, np.float32) / np.float32(self.scale)
 
 
-def prepare_image(image: np.ndarray, config: ModelConfig) -> tuple[np.ndarray, Letterbox]:
+def prepare_image(image: np.ndarray, config: ModelConfig) -> tuple[np.ndarray, Letterbox | CentredLetterbox]:
     """The network's input of one image.
 
     Args:
@@ -65,12 +66,15 @@ def prepare_image(image: np.ndarray, config: ModelConfig) -> tuple[np.ndarray, L
         image = pixels.to_byte_range(image)
     image = pixels.match_channels(image, config.channels)
 
+    if config.conventions == "matterport":
+        return prepare_centred(image, config.image_size)
     size, (height, width) = config.image_size, image.shape[:2]
     letterbox = Letterbox(size / max(height, width), height, width)
     # The tiny addition keeps a side that fits exactly from losing a pixel to rounding.
     inner = [max(1, int(side * letterbox.scale + 1e-6)) for side in (height, width)]
     image = pixels.resize(image, *inner, letterbox.scale)
     normalise = pixels.caffe_style if config.normalisation == "imagenet" else pixels.standardise
+    normalise = pixels.torch_style if config.conventions == "torchvision" else normalise
     prepared = np.zeros((size, size, config.channels), np.float32)
     prepared[: inner[0], : inner[1]] = normalise(image)
     return prepared, letterbox

@@ -9,6 +9,8 @@ from mrcnn.errors import InputError
 
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's mode L
 CAFFE_MEAN = np.array([103.939, 116.779, 123.68], np.float32)  # blue, green, red; what keras.applications subtracts
+TORCH_MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # red, green, blue, of 0 … 1
+TORCH_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 _PERCENTILES = (0.5, 99.5)
 
 
@@ -73,6 +75,11 @@ def standardise(image: np.ndarray) -> np.ndarray:
 def caffe_style(image: np.ndarray) -> np.ndarray:
     """(H, W, 3) RGB in 0 … 255 to BGR float32 with ImageNet's mean subtracted, as keras.applications.resnet trained."""
     return image[..., ::-1].astype(np.float32) - CAFFE_MEAN
+
+
+def torch_style(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) RGB in 0 … 255 to float32 of about zero mean and unit variance on ImageNet, as torchvision trained."""
+    return (image.astype(np.float32) / np.float32(255) - TORCH_MEAN) / TORCH_DEVIATION
 
 
 def to_byte_range(image: np.ndarray) -> np.ndarray:

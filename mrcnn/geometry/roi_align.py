@@ -26,7 +26,7 @@ def assign_levels(boxes, levels: int, canonical_size: float):
     return ops.cast(ops.clip(level, 0, levels - 1), "int32")
 
 
-def _axis_samples(low, high, stride, cells, output_size: int, sampling: int):
+def _axis_samples(low, high, stride, cells, output_size: int, sampling: int, aligned: bool):
     """Two neighbouring cells and their weights for each sample along one axis.
 
     Args:
@@ -38,8 +38,10 @@ def _axis_samples(low, high, stride, cells, output_size: int, sampling: int):
     """
     count = output_size * sampling
     steps = (np.arange(count, dtype=np.float32) + 0.5) / count
+    extent = high - low if aligned else ops.maximum(high - low, stride)
+    position = (ops.expand_dims(low, -1) + ops.expand_dims(extent, -1) * steps) / ops.expand_dims(stride, -1)
     # Cell i covers pixels [i·stride, (i+1)·stride): its centre is at (i + ½)·stride, hence the half.
-    position = (ops.expand_dims(low, -1) + ops.expand_dims(high - low, -1) * steps) / ops.expand_dims(stride, -1) - 0.5
+    position = position - 0.5 if aligned else position
     last = ops.expand_dims(cells, -1) - 1.0
     inside = ops.logical_and(position > -1.0, position < last + 1.0)
     position = ops.clip(position, 0.0, last)
@@ -50,7 +52,16 @@ def _axis_samples(low, high, stride, cells, output_size: int, sampling: int):
     return index, ops.where(ops.expand_dims(inside, -1), weight, 0.0)
 
 
-def roi_align(features, boxes, strides, output_size: int, *, canonical_size: float = 224.0, sampling: int = 2):
+def roi_align(
+    features,
+    boxes,
+    strides,
+    output_size: int,
+    *,
+    canonical_size: float = 224.0,
+    sampling: int = 2,
+    aligned: bool = True,
+):
     """Pool each region from the pyramid level that suits its size.
 
     Args:
@@ -60,15 +71,24 @@ def roi_align(features, boxes, strides, output_size: int, *, canonical_size: flo
         output_size: P, bins along a side.
         canonical_size: side of the region that belongs to P4.
         sampling: samples along a side of a bin; their mean is the bin's value.
+        aligned: False takes a cell's centre to be at its corner and no region to be smaller than a cell, as the first
+            implementations did, for weights that were trained so.
 
     Returns:
         (B, R, P, P, C) in the features' dtype.
     """
-    pool = partial(_pool, strides=strides, output_size=output_size, canonical_size=canonical_size, sampling=sampling)
+    pool = partial(
+        _pool,
+        strides=strides,
+        output_size=output_size,
+        canonical_size=canonical_size,
+        sampling=sampling,
+        aligned=aligned,
+    )
     return fused(pool)(*features, boxes)
 
 
-def _pool(*features_and_boxes, strides, output_size, canonical_size, sampling):
+def _pool(*features_and_boxes, strides, output_size, canonical_size, sampling, aligned):
     *features, boxes = features_and_boxes
     channels = features[0].shape[-1]
     regions, size = boxes.shape[1], output_size
@@ -87,10 +107,10 @@ def _pool(*features_and_boxes, strides, output_size, canonical_size, sampling):
 
     stride = of_level(np.asarray(strides, np.float32))
     y, y_weight = _axis_samples(
-        boxes[..., 1], boxes[..., 3], stride, of_level(heights.astype(np.float32)), size, sampling
+        boxes[..., 1], boxes[..., 3], stride, of_level(heights.astype(np.float32)), size, sampling, aligned
     )
     x, x_weight = _axis_samples(
-        boxes[..., 0], boxes[..., 2], stride, of_level(widths.astype(np.float32)), size, sampling
+        boxes[..., 0], boxes[..., 2], stride, of_level(widths.astype(np.float32)), size, sampling, aligned
     )
 
     # Taps of a bin: `sampling` samples of two neighbours along each axis.
@@ -103,10 +123,10 @@ def _pool(*features_and_boxes, strides, output_size, canonical_size, sampling):
     index = y[:, :, :, None, :, None] + x[:, :, None, :, None, :]
     weight = ops.cast(y_weight[:, :, :, None, :, None] * x_weight[:, :, None, :, None, :], table.dtype)
     bins = (-1, regions, size, size, taps * taps)
-    return _weighted_rows(ops.reshape(table, (-1, channels)), ops.reshape(index, bins), ops.reshape(weight, bins))
+    return weighted_rows(ops.reshape(table, (-1, channels)), ops.reshape(index, bins), ops.reshape(weight, bins))
 
 
-def _weighted_rows(table, index, weight):
+def weighted_rows(table, index, weight):
     """Σ_t weight[…, t] · table[index[…, t]]: table (T, C), index and weight (…, K) → (…, C).
 
     Forward, one tap after another: fused, no array of all taps ever exists. Backward, all taps in one scatter: that

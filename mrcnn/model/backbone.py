@@ -6,6 +6,7 @@ import keras
 from keras import layers
 
 from mrcnn.config import ModelConfig
+from mrcnn.model.conventions import conventions_of
 from mrcnn.model.normalisation import normalisation
 
 RESNETS = {
@@ -30,16 +31,17 @@ def build_backbone(config: ModelConfig) -> keras.Model:
 
 
 def _resnet(config: ModelConfig) -> keras.Model:
-    """ResNet (He et al. 2016) of keras.applications, its batch norm replaced where the configuration says so."""
+    """ResNet (He et al. 2016) of keras.applications, changed where the configuration says so."""
     make, outputs = RESNETS[config.backbone]
     shape = (config.image_size, config.image_size, config.channels)
     whole = make(include_top=False, weights=None, input_shape=shape)
     trunk = keras.Model(whole.input, [whole.get_layer(name).output for name in outputs], name="backbone")
-    if config.norm == "batch":
-        return trunk
+    conventions = conventions_of(config)
 
     def convert(layer):
-        if isinstance(layer, layers.BatchNormalization):
+        if (changed := conventions.backbone_layer(layer)) is not None:
+            return changed
+        if config.norm != "batch" and isinstance(layer, layers.BatchNormalization):
             if config.norm == "group":
                 return normalisation("group", layer.name)
             return layers.BatchNormalization.from_config({**layer.get_config(), "trainable": False})

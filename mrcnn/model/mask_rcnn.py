@@ -8,24 +8,19 @@ import keras
 import numpy as np
 from keras import ops
 
-from mrcnn.config import STRIDES, ModelConfig
+from mrcnn.config import ModelConfig
 from mrcnn.data.batches import prepare_image
 from mrcnn.detections import Detections
 from mrcnn.geometry import boxes as box_ops
-from mrcnn.geometry.anchors import anchor_grid
-from mrcnn.geometry.masks import paste_mask
 from mrcnn.geometry.matching import take_rows
 from mrcnn.geometry.nms import non_maximum_suppression
-from mrcnn.geometry.roi_align import roi_align
 from mrcnn.model import losses
 from mrcnn.model.backbone import build_backbone
+from mrcnn.model.conventions import Paper, conventions_of
 from mrcnn.model.heads import BOX_SCALE, build_box_head, build_mask_head
-from mrcnn.model.proposals import build_proposal_head, flatten_levels, propose
+from mrcnn.model.proposals import build_proposal_head, flatten_levels
 from mrcnn.model.pyramid import build_pyramid
 from mrcnn.model.targets import anchor_targets, region_targets
-
-CANDIDATES_PER_DETECTION = 5
-"""Class-wise candidates that enter the last suppression, for each detection that may leave it."""
 
 MASK_SLOTS = (8, 32)
 """Sizes below `max_detections` in which masks are computed."""
@@ -56,18 +51,19 @@ class MaskRCNN(keras.Model):
         # No automatic cast: boxes must stay float32 under mixed precision. The layers below cast for themselves.
         super().__init__(name=name, dtype=dtype, autocast=False)
         self.config = config
+        self.conventions = conventions_of(config)
         self.seed = seed
         outside = keras.config.dtype_policy()
         keras.config.set_dtype_policy(self.dtype_policy)
         try:
             self.backbone = build_backbone(config)
             self.pyramid = build_pyramid(config, [output.shape for output in self.backbone.outputs])
-            self.proposal_head = build_proposal_head(config)
+            self.proposal_head = build_proposal_head(config, self.conventions.proposal_channels)
             self.box_head = build_box_head(config)
             self.mask_head = build_mask_head(config)
         finally:
             keras.config.set_dtype_policy(outside)
-        self.anchors = anchor_grid(config)
+        self.anchors = self.conventions.anchors()
         self.random = keras.random.SeedGenerator(seed)
         self.loss_means = [keras.metrics.Mean(name=loss) for loss in losses.LOSSES]
         self.built = True
@@ -77,17 +73,17 @@ class MaskRCNN(keras.Model):
     def call(self, batch, training=False):
         levels = self.pyramid(self.backbone(batch["image"], training=training), training=training)
         logits, deltas = flatten_levels([self.proposal_head(level) for level in levels], self.config)
-        proposals, valid = propose(logits, deltas, ops.convert_to_tensor(self.anchors), self.config)
+        proposals, valid = self.conventions.propose(logits, deltas, ops.convert_to_tensor(self.anchors))
         # P6 only proposes: its regions are pooled from P5 (Lin et al. 2017, section 4.1).
         if "boxes" in batch:
+            batch = {**batch, "boxes": self.conventions.inner(batch["boxes"])}
             return self._training_losses(levels[:4], logits, deltas, proposals, valid, batch, training)
-        return self._detect(levels[:4], proposals, valid)
+        return self._detect(levels[:4], proposals, valid, batch.get("window"))
 
     def _pool(self, levels, boxes, size: int):
         """(B, R, 4) regions as a flat batch (B · R, P, P, C)."""
-        config = self.config
-        pooled = roi_align(levels, boxes, STRIDES[:4], size, canonical_size=config.roi_canonical_size)
-        return ops.reshape(pooled, (-1, size, size, config.fpn_channels))
+        pooled = self.conventions.pool(levels, boxes, size)
+        return ops.reshape(pooled, (-1, size, size, self.config.fpn_channels))
 
     def _per_class(self, values, class_ids, *, per_region: tuple[int, ...]):
         """Of values (B · R, classes or 1, …) those of each region's class (B, R; 1-based), as (B, R, …)."""
@@ -133,19 +129,19 @@ class MaskRCNN(keras.Model):
             "head_mask": losses.mask_cross_entropy(mask_logits, target.masks, target.positive),
         }
 
-    def _detect(self, levels, proposals, proposal_valid):
-        config = self.config
+    def _detect(self, levels, proposals, proposal_valid, window=None):
+        config, conventions = self.config, self.conventions
         regions, classes = proposals.shape[1], len(config.class_names)
         class_logits, deltas = self.box_head(self._pool(levels, proposals, config.pool_size))
-        scores = ops.reshape(ops.softmax(class_logits, axis=-1), (-1, regions, classes + 1))[..., 1:]
+        scores = conventions.eligible(ops.reshape(ops.softmax(class_logits, axis=-1), (-1, regions, classes + 1)))
         deltas = ops.reshape(deltas, (-1, regions, deltas.shape[-1] // 4, 4))
-        boxes = box_ops.clip(box_ops.decode(deltas, ops.expand_dims(proposals, 2), BOX_SCALE), config.image_size)
+        boxes = conventions.clip(box_ops.decode(deltas, ops.expand_dims(proposals, 2), BOX_SCALE), window)
         boxes = ops.broadcast_to(boxes, (ops.shape(boxes)[0], regions, classes, 4))
         scores = ops.where(ops.expand_dims(proposal_valid, -1), scores, 0.0)
         boxes, scores, class_ids = self._best_per_class(boxes, scores)
 
         return {
-            "boxes": boxes,
+            "boxes": ops.where(ops.expand_dims(class_ids > 0, -1), conventions.outer(boxes), 0.0),
             "scores": scores,
             "class_ids": class_ids,
             "masks": self._masks(levels, boxes, class_ids),
@@ -179,7 +175,7 @@ class MaskRCNN(keras.Model):
         config = self.config
         total = scores.shape[1] * scores.shape[2]
         flat_scores = ops.reshape(scores, (-1, total))
-        count = min(total, CANDIDATES_PER_DETECTION * config.max_detections)
+        count = self.conventions.candidates(*scores.shape[1:])
         top, index = ops.top_k(flat_scores, count)
         boxes = take_rows(ops.reshape(boxes, (-1, total, 4)), index)
         class_ids = ops.cast(index % scores.shape[2], "int32") + 1
@@ -273,9 +269,10 @@ class MaskRCNN(keras.Model):
             batch = np.zeros((batch_size, *prepared[0][0].shape), np.float32)
             for slot, (pixels, _) in enumerate(prepared):
                 batch[slot] = pixels
-            outputs = self.predict_on_batch({"image": batch})
+            windows = self.conventions.windows([letterbox for _, letterbox in prepared], batch_size)
+            outputs = self.predict_on_batch({"image": batch, **windows})
             found += [
-                to_detections({name: values[slot] for name, values in outputs.items()}, letterbox)
+                to_detections({name: values[slot] for name, values in outputs.items()}, letterbox, self.conventions)
                 for slot, (_, letterbox) in enumerate(prepared)
             ]
             if on_batch is not None:
@@ -285,21 +282,22 @@ class MaskRCNN(keras.Model):
 
 def _images_only(x):
     if isinstance(x, dict):
-        return {"image": x["image"]}
+        return {name: x[name] for name in ("image", "window") if name in x}
     if isinstance(x, np.ndarray):
         return {"image": x}
     return (({"image": (batch[0] if isinstance(batch, tuple) else batch)["image"]},) for batch in x)
 
 
-def to_detections(outputs: dict[str, np.ndarray], letterbox) -> Detections:
+def to_detections(outputs: dict[str, np.ndarray], letterbox, conventions: Paper) -> Detections:
     """One image's network outputs, (D, …) each, in the pixels of the image that `letterbox` came from."""
-    keep = np.asarray(outputs["class_ids"]) > 0
-    boxes = letterbox.to_original(np.asarray(outputs["boxes"])[keep]).astype(np.float32)
+    boxes = letterbox.to_original(np.asarray(outputs["boxes"])).astype(np.float32)
     limits = np.array([letterbox.width, letterbox.height] * 2, np.float32)
     boxes = np.clip(boxes, 0, limits)
+    keep = (np.asarray(outputs["class_ids"]) > 0) & conventions.visible(boxes)
+    boxes = boxes[keep]
     masks = np.zeros((len(boxes), letterbox.height, letterbox.width), bool)
     for slot, (mask, box) in enumerate(zip(np.asarray(outputs["masks"])[keep], boxes, strict=True)):
-        masks[slot] = paste_mask(mask, box, letterbox.height, letterbox.width)
+        masks[slot] = conventions.paste(mask, box, letterbox.height, letterbox.width)
     return Detections(
         boxes=boxes,
         scores=np.asarray(outputs["scores"])[keep].astype(np.float32),

@@ -14,12 +14,15 @@ MIN_SIDE = 1.0
 """Proposals thinner than a pixel are dropped: nothing can be pooled from them."""
 
 
-def build_proposal_head(config: ModelConfig) -> keras.Model:
-    """One functional model for every level: (B, H, W, C) to [objectness logits (B, H, W, K), deltas (B, H, W, 4K)]."""
+def build_proposal_head(config: ModelConfig, width: int) -> keras.Model:
+    """One functional model for every level: (B, H, W, C) to [objectness logits (B, H, W, K), deltas (B, H, W, 4K)].
+
+    `width`: channels of the convolution that both share.
+    """
     count = config.anchors_per_cell
     start = keras.initializers.RandomNormal(stddev=0.01, seed=0)
     features = layers.Input((None, None, config.fpn_channels), name="features")
-    x = layers.Conv2D(config.fpn_channels, 3, padding="same", activation="relu", name="rpn_conv")(features)
+    x = layers.Conv2D(width, 3, padding="same", activation="relu", name="rpn_conv")(features)
     logits = layers.Conv2D(count, 1, kernel_initializer=start, dtype="float32", name="rpn_class")(x)
     deltas = layers.Conv2D(4 * count, 1, kernel_initializer=start, dtype="float32", name="rpn_box")(x)
     return keras.Model(features, [logits, deltas], name="proposal_head")
@@ -38,11 +41,12 @@ def _level_counts(config: ModelConfig) -> list[int]:
     return [cells * cells * config.anchors_per_cell for cells in config.grid_sizes]
 
 
-def propose(logits, deltas, anchors, config: ModelConfig):
+def propose(logits, deltas, anchors, config: ModelConfig, min_side: float = MIN_SIDE):
     """The best regions of all levels after non-maximum suppression within each.
 
     Args:
         logits: (B, A); deltas: (B, A, 4); anchors: (A, 4).
+        min_side: pixels below which a box is dropped.
 
     Returns:
         boxes (B, R, 4), best first, and valid (B, R) bool, R = min(config.proposals, what the levels hold). No
@@ -65,7 +69,7 @@ def propose(logits, deltas, anchors, config: ModelConfig):
         start += count
     boxes, scores = ops.stack(level_boxes, axis=1), ops.stack(level_scores, axis=1)
     sides = boxes[..., 2:] - boxes[..., :2]
-    kept = non_maximum_suppression(boxes, ops.all(sides >= MIN_SIDE, axis=-1), config.proposal_nms_iou)
+    kept = non_maximum_suppression(boxes, ops.all(sides >= min_side, axis=-1), config.proposal_nms_iou)
     total = per_level * len(level_boxes)
     scores = ops.reshape(ops.where(kept, scores, -1e9), (-1, total))
     scores, index = ops.top_k(scores, min(config.proposals, total))

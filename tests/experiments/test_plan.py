@@ -91,3 +91,55 @@ def test_the_filled_in_task_leaves_nothing_open_and_plans_the_same(folder):
 def test_class_weights_for_other_classes_are_an_input_error(folder):
     with pytest.raises(InputError, match=r"model\.class_weights has 3 values: expected 2"):
         make_plan(task(model={"class_weights": [1, 1, 1]}), folder([GREY], [[]]))
+
+
+def test_coco_weights_bring_their_architecture(folder):
+    data = folder([GREY], [[(0, 0, 20)]])
+    model = make_plan(task(train={"weights": "coco"}, model={"anchor_sizes": "auto"}), data).model
+    assert (model.conventions, model.backbone, model.norm, model.channels) == (
+        "matterport",
+        "resnet101",
+        "frozen_batch",
+        3,
+    )
+    assert model.normalisation == "imagenet" and model.fpn_channels == 256 and model.nms_iou == 0.3
+    assert model.anchor_ratios == (2, 1, 0.5) and model.anchor_sizes[0] == (32,)
+    chosen = {"backbone": "resnet50", "anchor_sizes": [[9], [18], [36], [72], [144]], "norm": "batch", "nms_iou": 0.4}
+    model = make_plan(task(train={"weights": "coco"}, model=chosen), data).model
+    assert (model.backbone, model.anchor_sizes[0], model.norm, model.nms_iou) == ("resnet50", (9,), "batch", 0.4)
+
+
+def test_a_saved_model_brings_its_own(folder, tmp_path):
+    from mrcnn.config import ModelConfig
+    from mrcnn.model import MaskRCNN
+
+    source = ModelConfig(class_names=("x",), image_size=64, channels=1, backbone="small", fpn_channels=16,
+                         head_width=16, mask_channels=16, mask_convolutions=1, anchor_ratios=(1.0,))  # fmt: skip
+    MaskRCNN(source).save(tmp_path / "m.keras")
+    config = task(train={"weights": "last"}, model={"head_width": 32})
+    model = make_plan(config, folder([COLOUR], [[(0, 0, 20)]]), str(tmp_path / "m.keras")).model
+    assert (model.backbone, model.channels, model.fpn_channels) == ("small", 1, 16)
+    assert model.head_width == 32 and model.class_names == ("nodule",) and model.anchor_ratios == (1,)
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"train": {"weights": "coco"}, "model": {"backbone": "small"}}, "train.weights=coco.*backbone=small"),
+        ({"train": {"weights": "coco"}, "model": {"norm": "group"}}, "norm=group: expected frozen_batch or batch"),
+        ({"train": {"weights": "coco"}, "model": {"conventions": "paper"}}, "conventions=paper: expected matterport"),
+        ({"train": {"weights": "imagenet"}, "model": {"conventions": "matterport"}}, "expected paper with"),
+        ({"train": {"weights": "coco"}, "model": {"normalisation": "image"}}, "normalisation=image: expected imagenet"),
+        ({"train": {"weights": "mine"}}, "weights=mine: expected none, imagenet, coco, last, a run's id"),
+    ],
+)
+def test_weights_that_do_not_fit_the_model_are_told_at_once(sections, message):
+    with pytest.raises(ValueError, match=message):
+        task(**sections)
+
+
+@pytest.mark.parametrize(
+    "weights", ["last", "runs:/x", "models:/m@champion", "0123456789abcdef" * 2, "a/b.keras", "w.h5", "c.safetensors"]
+)
+def test_what_weights_may_say(weights):
+    assert task(train={"weights": weights}).train.weights == weights

@@ -1,0 +1,138 @@
+"""Weight files as plain arrays: HDF5 of Keras 2 and 3, `.keras`, safetensors and npz. Nothing in them is executed."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from mrcnn.errors import InputError
+
+Layers = dict[str, dict[str, np.ndarray]]
+"""By layer, then by weight: "kernel", "bias", "gamma", … from Keras 2; "0", "1", … in Keras 3's order."""
+
+_SAFETENSORS_TYPES = {
+    "F64": np.float64, "F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32, "I16": np.int16,
+    "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_,
+}  # fmt: skip
+_LONGEST_HEADER = 100_000_000
+
+
+def read_hdf5(path: Path) -> Layers:
+    """The layers of an HDF5 file of Keras 2 or 3.
+
+    Raises:
+        InputError: it is no HDF5 file, or not one of Keras.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            return _layers(file, path)
+    except OSError as error:
+        raise InputError(f"{path}: not a readable HDF5 file: {str(error).splitlines()[0]}") from error
+
+
+def read_keras(path: Path) -> tuple[Layers, dict[str, Any]]:
+    """The layers of a `.keras` file, and the configuration of the `MaskRCNN` in it.
+
+    Raises:
+        InputError: it is no `.keras` file, or holds another model.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            described = json.loads(archive.read("config.json"))
+            weights = io.BytesIO(archive.read("model.weights.h5"))
+        with h5py.File(weights, "r") as file:
+            layers = _layers(file, path)
+    except (zipfile.BadZipFile, KeyError, OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: not a readable .keras model: {str(error).splitlines()[0]}") from error
+    if described.get("class_name") != "MaskRCNN":
+        raise InputError(f"{path}: holds a {described.get('class_name')}, expected a MaskRCNN")
+    return layers, described["config"]["config"]
+
+
+def _layers(file: h5py.File, path: Path) -> Layers:
+    root = file["model_weights"] if "model_weights" in file else file
+    layers = _keras2(root) if "layer_names" in root.attrs else _keras3(root)
+    if not layers:
+        raise InputError(f"{path}: no layer with weights; expected an HDF5 file that Keras wrote")
+    return layers
+
+
+def _keras2(root: h5py.Group) -> Layers:
+    """A group per layer, its weights at `<layer>/<weight>:0`; those of a model within it under their own names."""
+    layers: Layers = {}
+    for group_name, group in root.items():
+        found = []
+        group.visititems(lambda name, item, found=found: found.append((name, item)))
+        weights = [(name.split("/"), item) for name, item in found if isinstance(item, h5py.Dataset)]
+        order = [name.decode() if isinstance(name, bytes) else name for name in group.attrs.get("weight_names", ())]
+        weights.sort(key=lambda each: order.index("/".join(each[0])) if "/".join(each[0]) in order else len(order))
+        nested = len({tuple(parts[:-1]) for parts, _ in weights}) > 1
+        for parts, item in weights:
+            layer = parts[-2] if nested else group_name
+            layers.setdefault(layer, {})[parts[-1].partition(":")[0]] = item[()]
+    return layers
+
+
+def _keras3(root: h5py.Group) -> Layers:
+    """Weights in numbered datasets of groups `vars`, which carry the layer's name; an optimizer's are left out."""
+    layers: Layers = {}
+
+    def collect(name, item):
+        if isinstance(item, h5py.Group) and name.endswith("/vars") and "name" in item.attrs and len(item):
+            if not name.startswith("optimizer/"):
+                layers[item.attrs["name"]] = {key: item[key][()] for key in sorted(item, key=int)}
+
+    root.visititems(collect)
+    return layers
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz` file by name, never unpickled.
+
+    Raises:
+        InputError: it is no such file, or holds Python objects.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+        raise InputError(f"{path}: not a readable .npz file of arrays: {str(error).splitlines()[0]}") from error
+
+
+def read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a safetensors file by name; bfloat16 as float32.
+
+    The form (https://github.com/huggingface/safetensors): length of the header in 8 bytes, the header in JSON with
+    type, shape and place of each tensor, then the bytes.
+
+    Raises:
+        InputError: the file is damaged, or of a type that is not supported.
+    """
+    raw = path.read_bytes()
+    try:
+        length = int.from_bytes(raw[:8], "little")
+        if length > min(len(raw) - 8, _LONGEST_HEADER):
+            raise ValueError("its header is longer than the file")
+        header = json.loads(raw[8 : 8 + length])
+        body = memoryview(raw)[8 + length :]
+        return {name: _tensor(entry, body) for name, entry in header.items() if name != "__metadata__"}
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a readable safetensors file: {str(error).splitlines()[0]}") from error
+
+
+def _tensor(entry: dict[str, Any], body: memoryview) -> np.ndarray:
+    start, end = entry["data_offsets"]
+    if entry["dtype"] == "BF16":
+        # The upper half of a float32.
+        bits = np.frombuffer(body[start:end], "<u2").astype(np.uint32) << 16
+        return bits.view(np.float32).reshape(entry["shape"])
+    if entry["dtype"] not in _SAFETENSORS_TYPES:
+        raise ValueError(f"type {entry['dtype']} is not supported")
+    kind = np.dtype(_SAFETENSORS_TYPES[entry["dtype"]]).newbyteorder("<")
+    return np.frombuffer(body[start:end], kind).reshape(entry["shape"])

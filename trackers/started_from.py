@@ -1,0 +1,90 @@
+"""The model that a training starts from, where it is one that MLflow keeps: a run's or a registered one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.exceptions import MlflowException
+
+from mrcnn.errors import InputError
+from trackers.address import hide_credentials
+from trackers.checkpoints import BEST, LAST
+
+LAST_RUN = "last"
+RUN_ID = re.compile(r"[0-9a-f]{32}")
+CHECKPOINTS = "checkpoints"
+
+
+def model_file(spec: str, *, task: str, folder: Path) -> str:
+    """The `.keras` file that `spec` stands for, fetched into `folder`; any other `spec` comes back as it is.
+
+    - `last`: the best checkpoint of the newest finished run of `task` that has one;
+    - `runs:/<id>` or a run's id: its best checkpoint, or its last one where it had no best;
+    - `runs:/<id>/<path>`: that file, or the packaged model in that folder;
+    - `models:/<name>@<alias>`, `models:/<name>/<version>`: the packaged model's.
+
+    Raises:
+        InputError: the store has no such run or model, or there is no `.keras` file.
+    """
+    if spec == LAST_RUN:
+        return _of_run(_last_run(task), folder, spec)
+    if RUN_ID.fullmatch(spec):
+        return _of_run(spec, folder, spec)
+    if spec.startswith("runs:/"):
+        run_id, _, path = spec.removeprefix("runs:/").partition("/")
+        return _fetched(spec, folder, spec) if path else _of_run(run_id, folder, spec)
+    if spec.startswith("models:/"):
+        return _fetched(spec, folder, spec)
+    return spec
+
+
+def _last_run(task: str) -> str:
+    """Id of the newest finished run of the task that has a checkpoint."""
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name(task)
+    finished = [] if experiment is None else client.search_runs(
+        [experiment.experiment_id], "attributes.status = 'FINISHED'", order_by=["attributes.start_time DESC"]
+    )  # fmt: skip
+    for run in finished:
+        if _checkpoints(client, run.info.run_id):
+            return run.info.run_id
+    raise InputError(f"weights=last: no finished run of task {task} with a checkpoint in {_store()}")
+
+
+def _of_run(run_id: str, folder: Path, spec: str) -> str:
+    client = MlflowClient()
+    try:
+        client.get_run(run_id)
+    except MlflowException as error:
+        raise InputError(f"weights={spec}: no run {run_id} in {_store()}") from error
+    present = _checkpoints(client, run_id)
+    for name in (BEST, LAST):
+        if name in present:
+            return _fetched(f"runs:/{run_id}/{CHECKPOINTS}/{name}", folder, spec)
+    raise InputError(f"weights={spec}: run {run_id} has no {CHECKPOINTS}/{BEST}; expected a run that trained a model")
+
+
+def _checkpoints(client: MlflowClient, run_id: str) -> set[str]:
+    return {Path(file.path).name for file in client.list_artifacts(run_id, CHECKPOINTS)}
+
+
+def _fetched(uri: str, folder: Path, spec: str) -> str:
+    """The one `.keras` file at or under an MLflow address."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        found = Path(download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+    except (MlflowException, OSError) as error:
+        reason = hide_credentials(str(error).splitlines()[0])
+        raise InputError(f"weights={spec}: not to be had from {_store()}: {reason}") from error
+    files = [found] if found.is_file() else sorted(found.rglob("*.keras"))
+    if len(files) != 1 or files[0].suffix != ".keras":
+        raise InputError(f"weights={spec}: expected one .keras file there, found {len(files)}")
+    return str(files[0])
+
+
+def _store() -> str:
+    return f"the store {hide_credentials(mlflow.get_tracking_uri())}"
