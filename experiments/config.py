@@ -112,7 +112,8 @@ class EvaluateOptions(Section):
 
     metric: Metric = Field("mask_ap50", description="decides the best checkpoint and who is champion")
     confidence: Literal["auto"] | Share = Field(
-        "auto", description="working threshold; auto: the one with the highest Dice on the validation split"
+        "auto",
+        description="working threshold; auto: the one with the highest mean of Dice and F1 on the validation split",
     )
     resamples: int = Field(1000, ge=0, description="bootstrap resamples of patients for 95 % intervals; 0: none")
     images_at_once: int = Field(4, ge=1, description="images per prediction step")

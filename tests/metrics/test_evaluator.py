@@ -133,8 +133,23 @@ def test_best_confidence_is_the_best_of_the_grid(random_pairs):
     evaluator = Evaluator(("iso", "hypo", "cyst"))
     for pair in random_pairs(3, images=8):
         evaluator.add(*pair)
-    best = evaluator.summary(evaluator.best_confidence())["dice"]
-    assert best == pytest.approx(max(evaluator.summary(0.05 * step)["dice"] for step in range(1, 20)))
+
+    def score(confidence):
+        scores = evaluator.summary(confidence)
+        return scores["dice"] + scores["f1"]
+
+    best = score(evaluator.best_confidence())
+    assert best == pytest.approx(max(score(0.05 * step) for step in range(1, 20)))
+
+
+def test_best_confidence_minds_small_false_instances(rectangles, make_sample, make_detections):
+    # A speck lowers the Dice by 0.005 and the large, poorer half raises it by more: F1 decides against both.
+    evaluator = Evaluator(("nodule",))
+    truth = rectangles((0, 0, 10, 10))
+    found = rectangles((0, 0, 10, 8), (0, 8, 10, 9), (14, 14, 15, 15))
+    evaluator.add(make_sample(truth), make_detections(found, [0.9, 0.5, 0.2]))
+    assert evaluator.summary(0.4)["dice"] > evaluator.summary(0.8)["dice"]
+    assert evaluator.best_confidence() == 0.7
 
 
 def test_best_confidence_undecided(rectangles, make_sample, make_detections):
