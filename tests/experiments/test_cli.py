@@ -19,7 +19,7 @@ def test_help_explains_every_option_with_its_value_and_limits(capsys):
             continue
         assert f"--{key} " in text
         assert field.description in words
-    assert "--evaluate.metric mask_ap50" in text
+    assert "--evaluate.metric mask_ap" in text
     assert "[integer ≥ 1]" in text
     assert "[sgd | adamw]" in text
     assert "[auto | number ≥ 0 and ≤ 1]" in words
