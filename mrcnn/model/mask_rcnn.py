@@ -16,10 +16,11 @@ from mrcnn.geometry.matching import take_rows
 from mrcnn.geometry.nms import non_maximum_suppression
 from mrcnn.model import losses
 from mrcnn.model.backbone import build_backbone
-from mrcnn.model.conventions import Paper, conventions_of
+from mrcnn.model.conventions import conventions_of
 from mrcnn.model.heads import BOX_SCALE, build_box_head, build_mask_head
 from mrcnn.model.proposals import build_proposal_head, flatten_levels
 from mrcnn.model.pyramid import build_pyramid
+from mrcnn.model.results import to_detections
 from mrcnn.model.targets import anchor_targets, region_targets
 
 MASK_SLOTS = (8, 32)
@@ -286,21 +287,3 @@ def _images_only(x):
     if isinstance(x, np.ndarray):
         return {"image": x}
     return (({"image": (batch[0] if isinstance(batch, tuple) else batch)["image"]},) for batch in x)
-
-
-def to_detections(outputs: dict[str, np.ndarray], letterbox, conventions: Paper) -> Detections:
-    """One image's network outputs, (D, …) each, in the pixels of the image that `letterbox` came from."""
-    boxes = letterbox.to_original(np.asarray(outputs["boxes"])).astype(np.float32)
-    limits = np.array([letterbox.width, letterbox.height] * 2, np.float32)
-    boxes = np.clip(boxes, 0, limits)
-    keep = (np.asarray(outputs["class_ids"]) > 0) & conventions.visible(boxes)
-    boxes = boxes[keep]
-    masks = np.zeros((len(boxes), letterbox.height, letterbox.width), bool)
-    for slot, (mask, box) in enumerate(zip(np.asarray(outputs["masks"])[keep], boxes, strict=True)):
-        masks[slot] = conventions.paste(mask, box, letterbox.height, letterbox.width)
-    return Detections(
-        boxes=boxes,
-        scores=np.asarray(outputs["scores"])[keep].astype(np.float32),
-        class_ids=np.asarray(outputs["class_ids"])[keep].astype(np.int32),
-        masks=masks,
-    )
