@@ -1,0 +1,91 @@
+"""What the machine can do at most: a chain of 3×3 convolutions of 256 channels, in float32 and bfloat16.
+
+In TensorFlow; in JAX where that is the backend asked for (KERAS_BACKEND) and runs on an accelerator.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import numpy as np
+
+from benchmarks.speed_turns import serve
+
+CHANNELS, SIDE, CHAIN, CALLS = 256, 64, 4, 3
+BATCH, ACCELERATOR_BATCH = 4, 64
+
+
+class Limit:
+    """Answers `step` with the GFLOP/s of each precision: the best of a few calls, one call being the whole chain."""
+
+    def __init__(self):
+        self.device, self.calls, batch = _calls()
+        self.gflop = 2 * 9 * CHANNELS**2 * SIDE**2 * batch * CHAIN / 1e9
+        self.step()
+
+    def step(self) -> dict:
+        return {name: self.gflop / min(_seconds(call) for _ in range(CALLS)) for name, call in self.calls.items()}
+
+    def hello(self) -> dict:
+        return {"device": self.device}
+
+
+def _seconds(call) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _arrays(batch: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    pixels = rng.standard_normal((batch, SIDE, SIDE, CHANNELS), np.float32)
+    # He initialisation keeps values of one size along the chain.
+    return pixels, rng.standard_normal((3, 3, CHANNELS, CHANNELS), np.float32) / np.float32(np.sqrt(9 * CHANNELS))
+
+
+def _calls():
+    """The device's name, a synchronised call for each precision, and the images in it."""
+    if os.environ.get("KERAS_BACKEND") == "jax":
+        import jax
+
+        if jax.default_backend() != "cpu":
+            return jax.devices()[0].device_kind, _in_jax(jax, *_arrays(ACCELERATOR_BATCH)), ACCELERATOR_BATCH
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    name = tf.config.experimental.get_device_details(gpus[0])["device_name"] if gpus else "cpu"
+    batch = ACCELERATOR_BATCH if gpus else BATCH
+    return name, _in_tensorflow(tf, *_arrays(batch)), batch
+
+
+def _in_tensorflow(tf, pixels: np.ndarray, kernel: np.ndarray) -> dict:
+    @tf.function
+    def chain(x, kernel):
+        for _ in range(CHAIN):
+            x = tf.nn.conv2d(x, kernel, 1, "SAME")
+        return tf.reduce_max(x)
+
+    def of(dtype):
+        x, k = tf.constant(pixels, dtype), tf.constant(kernel, dtype)
+        return lambda: chain(x, k).numpy()
+
+    return {"float32": of(tf.float32), "mixed_bfloat16": of(tf.bfloat16)}
+
+
+def _in_jax(jax, pixels: np.ndarray, kernel: np.ndarray) -> dict:
+    @jax.jit
+    def chain(x, kernel):
+        for _ in range(CHAIN):
+            x = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return x.max()
+
+    def of(dtype):
+        x, k = jax.numpy.asarray(pixels, dtype), jax.numpy.asarray(kernel, dtype)
+        return lambda: np.asarray(chain(x, k))
+
+    return {"float32": of("float32"), "mixed_bfloat16": of("bfloat16")}
+
+
+if __name__ == "__main__":
+    serve(Limit)

@@ -1,0 +1,43 @@
+"""The machine and the libraries that a table was measured with."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import re
+from importlib import metadata
+from pathlib import Path
+
+MATRIX_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+LIBRARIES = ("tensorflow", "keras", "jax", "numpy")
+
+
+def describe_machine() -> list[str]:
+    """Lines for the top of a table: date, processor, how busy it is, and what is installed."""
+    cpuinfo = Path("/proc/cpuinfo")
+    model, flags = read_cpuinfo(cpuinfo.read_text() if cpuinfo.exists() else "")
+    model = model or platform.processor() or platform.machine()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    libraries = [f"{name} {metadata.version(name)}" for name in LIBRARIES if _installed(name)]
+    return [
+        f"{datetime.date.today():%Y-%m-%d}, {platform.system()}, Python {platform.python_version()}",
+        f"{model}, {cores} cores, {', '.join(flags) or 'matrix instructions not known'}, "
+        f"load {os.getloadavg()[0]:.1f} at the start",
+        ", ".join(libraries),
+    ]
+
+
+def read_cpuinfo(text: str) -> tuple[str, list[str]]:
+    """The first processor's model name and those of its flags that decide how fast matrices are multiplied."""
+    fields = dict(re.findall(r"^(model name|flags)\s*:\s*(.+)$", text.partition("\n\n")[0], re.MULTILINE))
+    flags = set(fields.get("flags", "").split())
+    return fields.get("model name", "").strip(), [flag for flag in MATRIX_FLAGS if flag in flags]
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

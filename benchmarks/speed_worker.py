@@ -1,0 +1,128 @@
+"""Our side of `benchmarks.speed`: trains or detects, one step a request. The backend comes from KERAS_BACKEND.
+
+Settings: precision, size, batch.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import resource
+import sys
+import time
+
+import keras
+import numpy as np
+
+from benchmarks.speed_flops import inference_flops, training_flops
+from benchmarks.speed_scene import (
+    INSTANCES,
+    MANY_THRESHOLD,
+    SEED,
+    few_threshold,
+    fill_boxes,
+    make_boxes,
+    make_images,
+)
+from benchmarks.speed_turns import serve
+from mrcnn.config import ModelConfig
+from mrcnn.data import Sample, make_batch
+from mrcnn.model import MaskRCNN
+
+KIB = 1 if sys.platform == "darwin" else 1024
+"""Bytes in the unit of `ru_maxrss`."""
+
+
+class Ours:
+    """One precision, size and batch of our model; `work` is `train`, `many` or `few` (detections kept)."""
+
+    def __init__(self, precision: str, size: int, batch: int):
+        self.precision, self.size, self.batch = precision, size, batch
+        self.images = make_images(size, batch)
+        self.scores: list[list[float]] = []
+        self.model = self.run = None
+
+    def prepare(self, work: str) -> dict:
+        """Build the model and run it twice: the first time traces and compiles, the second is the caches' warm-up.
+
+        Returns:
+            `seconds` of the first run, `gflop` of each, detections `kept` in each image (none in training).
+        """
+        if work == "few" and not self.scores:
+            self.prepare("many")
+        self.model = self.run = None
+        gc.collect()
+        threshold = few_threshold(self.scores) if work == "few" else MANY_THRESHOLD
+        keras.utils.set_random_seed(SEED)
+        self.model = MaskRCNN(self._config(threshold), seed=SEED, dtype=self.precision)
+        self.run = self._training() if work == "train" else self._detection()
+        seconds = self.step()["seconds"]
+        found = self.run()
+        if work == "train":
+            return {"seconds": seconds, "gflop": training_flops(self.model, self.batch) / 1e9, "kept": []}
+        if work == "many":
+            self.scores = [each.scores.tolist() for each in found]
+        kept = [len(each) for each in found]
+        return {"seconds": seconds, "gflop": inference_flops(self.model, self.batch, max(kept)) / 1e9, "kept": kept}
+
+    def step(self) -> dict:
+        start = time.perf_counter()
+        self.run()
+        return {"seconds": time.perf_counter() - start}
+
+    def peak(self) -> dict:
+        """Most memory that this process ever held; `device_bytes` on a GPU, where the backend tells."""
+        answer = {"bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB}
+        if keras.backend.backend() == "jax":
+            import jax
+
+            statistics = jax.local_devices()[0].memory_stats() or {}
+            if "peak_bytes_in_use" in statistics:
+                answer["device_bytes"] = statistics["peak_bytes_in_use"]
+        return answer
+
+    def _config(self, threshold: float) -> ModelConfig:
+        return ModelConfig(
+            class_names=("first", "second"),
+            image_size=self.size,
+            backbone="resnet50",
+            norm="frozen_batch",
+            roi_samples=128,
+            proposals_per_level=1000,
+            proposals=1000,
+            max_detections=100,
+            score_threshold=threshold,
+        )
+
+    def _training(self):
+        # The rate is so low that every step meets the same network, whatever the number of repetitions.
+        self.model.compile(optimizer=keras.optimizers.SGD(1e-6, momentum=0.9))
+        boxes = make_boxes(self.size, self.batch)
+        batch = make_batch(
+            [
+                Sample(
+                    image=image,
+                    masks=fill_boxes(each, self.size),
+                    class_ids=np.ones(INSTANCES, np.int32),
+                    patient_id="noise",
+                    source="noise",
+                )
+                for image, each in zip(self.images, boxes, strict=True)
+            ],
+            self.model.config,
+        )
+
+        def train():
+            loss = self.model.train_on_batch(batch, return_dict=True)["loss"]
+            if not math.isfinite(loss):
+                raise ArithmeticError(f"the loss is {loss}")
+
+        return train
+
+    def _detection(self):
+        return lambda: self.model.detect(self.images, batch_size=self.batch)
+
+
+if __name__ == "__main__":
+    serve(lambda: Ours(**json.loads(sys.argv[1])))
