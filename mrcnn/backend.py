@@ -3,25 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache, partial
 
 import keras
+import numpy as np
 
 
-def fused(function: Callable) -> Callable:
-    """Compile a pure function of tensors with XLA where the rest of the graph is not.
+def fused(function: Callable, **settings) -> Callable:
+    """A pure function of tensors, compiled with XLA where the rest of the graph is not.
 
     On TensorFlow the model runs without XLA, because its own convolutions are faster on a CPU; but chains of small
     element-wise steps over large arrays (suppression, matching, pooling) are several times faster when fused. JAX
     compiles the whole step anyway.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return function
-    import tensorflow as tf
 
-    compiled = tf.function(function, jit_compile=True, reduce_retracing=False, autograph=False)
+    Args:
+        function: at module level, so that all its calls with arrays of one shape share one compilation.
+        settings: further arguments of it, hashable.
+    """
+    whole = partial(function, **settings)
+    if keras.backend.backend() != "tensorflow":
+        return whole
+    import tensorflow as tf
 
     def call(*args):
         # Inside an eager call there is nothing to gain from compiling for each new shape.
-        return function(*args) if tf.executing_eagerly() else compiled(*args)
+        return whole(*args) if tf.executing_eagerly() else _compiled(function, **settings)(*args)
 
     return call
+
+
+@cache
+def _compiled(function: Callable, **settings) -> Callable:
+    import tensorflow as tf
+
+    return tf.function(partial(function, **settings), jit_compile=True, reduce_retracing=False, autograph=False)
+
+
+@cache
+def on_avx2() -> bool:
+    """Whether TensorFlow runs on an x86 CPU whose widest vectors are AVX2's."""
+    found = set(np.show_config(mode="dicts")["SIMD Extensions"].get("found", []))
+    # NumPy names feature levels (X86_V3, X86_V4) from 2.4 on.
+    if keras.backend.backend() != "tensorflow" or found & {"AVX512F", "X86_V4"} or not found & {"AVX2", "X86_V3"}:
+        return False
+    import tensorflow as tf
+
+    return not tf.config.list_physical_devices("GPU")

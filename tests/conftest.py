@@ -25,3 +25,27 @@ def phantom_folder(tmp_path_factory):
     from mrcnn.phantoms import write_dataset
 
     return write_dataset("thyroid", tmp_path_factory.mktemp("phantoms") / "nodules", images=PHANTOM_IMAGES, seed=3)
+
+
+@pytest.fixture
+def gradients():
+    """Finds d function(*values) / d value for each value as NumPy arrays; `function` returns a scalar."""
+
+    import keras
+
+    def find(function, *values):
+        if keras.backend.backend() == "jax":
+            import jax
+
+            found = jax.grad(function, argnums=tuple(range(len(values))))(*map(keras.ops.convert_to_tensor, values))
+        else:
+            import tensorflow as tf
+
+            tensors = [tf.convert_to_tensor(value) for value in values]
+            with tf.GradientTape() as tape:
+                tape.watch(tensors)
+                value = function(*tensors)
+            found = tape.gradient(value, tensors)
+        return [keras.ops.convert_to_numpy(each) for each in found]
+
+    return find

@@ -6,8 +6,6 @@ corner-inclusive pixels here: x runs from 0, the centre of the first column, to 
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 from keras import ops
 
@@ -56,8 +54,8 @@ def crop_and_resize(features, boxes, image_size: int, output_size: int, *, canon
     Returns:
         (B, R, P, P, C) in the features' dtype. No gradient passes to the boxes.
     """
-    pool = partial(_pool, image_size=image_size, output_size=output_size, canonical_size=canonical_size)
-    return fused(pool)(*features, boxes)
+    pool = fused(_pool, image_size=image_size, output_size=output_size, canonical_size=canonical_size)
+    return pool(*features, boxes)
 
 
 def _pool(*features_and_boxes, image_size, output_size, canonical_size):

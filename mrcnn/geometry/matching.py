@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from keras import ops
 
 from mrcnn.backend import fused
@@ -23,8 +21,8 @@ def match(candidates, boxes, valid, positive_iou: float, negative_iou: float, *,
     Returns:
         positive (B, A) bool, negative (B, A) bool, matched (B, A) int32: index of the true box of best IoU.
     """
-    find = partial(_match, positive_iou=positive_iou, negative_iou=negative_iou, best_for_each=best_for_each)
-    return fused(find)(candidates, boxes, valid)
+    find = fused(_match, positive_iou=positive_iou, negative_iou=negative_iou, best_for_each=best_for_each)
+    return find(candidates, boxes, valid)
 
 
 def _match(candidates, boxes, valid, positive_iou, negative_iou, best_for_each):

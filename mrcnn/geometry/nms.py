@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from keras import ops
 
 from mrcnn.backend import fused
@@ -25,7 +23,7 @@ def non_maximum_suppression(boxes, valid, iou_threshold: float):
     Returns:
         (…, K) bool.
     """
-    return fused(partial(_suppress, iou_threshold=iou_threshold))(boxes, valid)
+    return fused(_suppress, iou_threshold=iou_threshold)(boxes, valid)
 
 
 def _suppress(boxes, valid, iou_threshold):

@@ -5,8 +5,6 @@ Source: He et al. 2017 (Mask R-CNN), section 3; level assignment: Lin et al. 201
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 from keras import ops
 
@@ -77,15 +75,15 @@ def roi_align(
     Returns:
         (B, R, P, P, C) in the features' dtype.
     """
-    pool = partial(
+    pool = fused(
         _pool,
-        strides=strides,
+        strides=tuple(strides),
         output_size=output_size,
         canonical_size=canonical_size,
         sampling=sampling,
         aligned=aligned,
     )
-    return fused(pool)(*features, boxes)
+    return pool(*features, boxes)
 
 
 def _pool(*features_and_boxes, strides, output_size, canonical_size, sampling, aligned):

@@ -6,6 +6,7 @@ import keras
 from keras import layers
 
 from mrcnn.config import ModelConfig
+from mrcnn.model.convolution import Convolution3x3
 
 BOX_SCALE = (10.0, 10.0, 5.0, 5.0)
 """Factors on the box head's targets, so that they have about unit variance (Girshick 2015, section 2.3)."""
@@ -37,13 +38,8 @@ def build_mask_head(config: ModelConfig) -> keras.Model:
     regions = layers.Input((config.mask_pool_size, config.mask_pool_size, config.fpn_channels), name="regions")
     x = regions
     for i in range(1, config.mask_convolutions + 1):
-        x = layers.Conv2D(
-            config.mask_channels,
-            3,
-            padding="same",
-            activation="relu",
-            kernel_initializer="he_normal",
-            name=f"mask_conv{i}",
+        x = Convolution3x3(
+            config.mask_channels, activation="relu", kernel_initializer="he_normal", name=f"mask_conv{i}"
         )(x)
     x = layers.Conv2DTranspose(
         config.mask_channels, 2, 2, activation="relu", kernel_initializer="he_normal", name="mask_deconv"

@@ -21,10 +21,11 @@ from mrcnn.model.heads import BOX_SCALE, build_box_head, build_mask_head
 from mrcnn.model.proposals import build_proposal_head, flatten_levels
 from mrcnn.model.pyramid import build_pyramid
 from mrcnn.model.results import to_detections
+from mrcnn.model.sampled_proposals import outputs_at
 from mrcnn.model.targets import anchor_targets, region_targets
 
 MASK_SLOTS = (8, 32)
-"""Sizes below `max_detections` in which masks are computed."""
+"""Numbers of regions an image for which masks are computed, below the most that there can be."""
 
 
 @keras.saving.register_keras_serializable("mrcnn")
@@ -78,7 +79,7 @@ class MaskRCNN(keras.Model):
         # P6 only proposes: its regions are pooled from P5 (Lin et al. 2017, section 4.1).
         if "boxes" in batch:
             batch = {**batch, "boxes": self.conventions.inner(batch["boxes"])}
-            return self._training_losses(levels[:4], logits, deltas, proposals, valid, batch, training)
+            return self._training_losses(levels, proposals, valid, batch, training)
         return self._detect(levels[:4], proposals, valid, batch.get("window"))
 
     def _pool(self, levels, boxes, size: int):
@@ -94,15 +95,16 @@ class MaskRCNN(keras.Model):
         index = ops.reshape(ops.maximum(class_ids - 1, 0), (-1, 1, *(1 for _ in per_region)))
         return ops.reshape(ops.take_along_axis(values, index, axis=1), (-1, regions, *per_region))
 
-    def _training_losses(self, levels, logits, deltas, proposals, proposal_valid, batch, training):
+    def _training_losses(self, levels, proposals, proposal_valid, batch, training):
         config = self.config
-        size = ops.shape(logits)[0]
+        size = ops.shape(proposals)[0]
         anchors = ops.convert_to_tensor(self.anchors)
-        noise = keras.random.uniform((size, logits.shape[1]), seed=self.random)
+        noise = keras.random.uniform((size, anchors.shape[0]), seed=self.random)
         sampled = anchor_targets(anchors, batch["boxes"], batch["valid"], noise, config)
+        logits, deltas = outputs_at(self.proposal_head, levels, sampled.index, config)
         noise = keras.random.uniform((size, proposals.shape[1] + config.max_instances), seed=self.random)
         target = region_targets(proposals, proposal_valid, batch, noise, config)
-        regions, slots = target.boxes.shape[1], config.roi_positives
+        regions, slots, levels = target.boxes.shape[1], config.roi_positives, levels[:4]
 
         class_logits, box_deltas = self.box_head(self._pool(levels, target.boxes, config.pool_size), training=training)
         class_logits = ops.reshape(class_logits, (-1, regions, len(config.class_names) + 1))
@@ -112,17 +114,10 @@ class MaskRCNN(keras.Model):
             ops.reshape(box_deltas, (-1, box_deltas.shape[-1] // 4, 4)), positive_classes, per_region=(4,)
         )
         # Only slots that can hold a positive reach the mask head.
-        mask_logits = self.mask_head(
-            self._pool(levels, target.boxes[:, :slots], config.mask_pool_size), training=training
-        )
-        mask_logits = self._per_class(
-            ops.transpose(mask_logits, (0, 3, 1, 2)), positive_classes, per_region=(config.mask_size, config.mask_size)
-        )
+        mask_logits = self._mask_logits(levels, target.boxes[:, :slots], positive_classes, training)
         return {
-            "rpn_class": losses.objectness(take_rows(logits, sampled.index), sampled.positive, sampled.used),
-            "rpn_box": losses.box_regression(
-                take_rows(deltas, sampled.index), sampled.deltas, sampled.positive, sampled.used, beta=1 / 9
-            ),
+            "rpn_class": losses.objectness(logits, sampled.positive, sampled.used),
+            "rpn_box": losses.box_regression(deltas, sampled.deltas, sampled.positive, sampled.used, beta=1 / 9),
             "head_class": losses.classification(
                 class_logits, target.class_ids, target.used, config.class_weights, config.focal_gamma
             ),
@@ -145,23 +140,23 @@ class MaskRCNN(keras.Model):
             "boxes": ops.where(ops.expand_dims(class_ids > 0, -1), conventions.outer(boxes), 0.0),
             "scores": scores,
             "class_ids": class_ids,
-            "masks": self._masks(levels, boxes, class_ids),
+            "masks": ops.sigmoid(self._mask_logits(levels, boxes, class_ids)),
         }
 
-    def _masks(self, levels, boxes, class_ids):
-        """Mask probabilities (B, D, m, m), for what is kept and not for what was proposed.
+    def _mask_logits(self, levels, boxes, class_ids, training=False):
+        """Mask logits (B, D, m, m) of each region's class, for the regions that have one.
 
-        Detections come best first, so empty slots are last: only as many slots are computed as the fullest image of
-        the batch needs, in a few sizes, because each is compiled for itself.
+        Empty slots (class 0) are last: only as many slots are computed as the fullest image of the batch needs, in a
+        few sizes, because each is compiled for itself.
         """
         slots, side = boxes.shape[1], self.config.mask_size
 
         def of_first(count: int):
             def compute():
-                logits = self.mask_head(self._pool(levels, boxes[:, :count], self.config.mask_pool_size))
-                masks = ops.transpose(ops.sigmoid(logits), (0, 3, 1, 2))
-                masks = self._per_class(masks, class_ids[:, :count], per_region=(side, side))
-                return ops.pad(masks, ((0, 0), (0, slots - count), (0, 0), (0, 0)))
+                pooled = self._pool(levels, boxes[:, :count], self.config.mask_pool_size)
+                logits = ops.transpose(self.mask_head(pooled, training=training), (0, 3, 1, 2))
+                logits = self._per_class(logits, class_ids[:, :count], per_region=(side, side))
+                return ops.pad(logits, ((0, 0), (0, slots - count), (0, 0), (0, 0)))
 
             return compute
 

@@ -9,6 +9,7 @@ from mrcnn.config import ModelConfig
 from mrcnn.geometry import boxes as box_ops
 from mrcnn.geometry.matching import take_rows
 from mrcnn.geometry.nms import non_maximum_suppression
+from mrcnn.model.convolution import Convolution3x3
 
 MIN_SIDE = 1.0
 """Proposals thinner than a pixel are dropped: nothing can be pooled from them."""
@@ -22,7 +23,7 @@ def build_proposal_head(config: ModelConfig, width: int) -> keras.Model:
     count = config.anchors_per_cell
     start = keras.initializers.RandomNormal(stddev=0.01, seed=0)
     features = layers.Input((None, None, config.fpn_channels), name="features")
-    x = layers.Conv2D(width, 3, padding="same", activation="relu", name="rpn_conv")(features)
+    x = Convolution3x3(width, activation="relu", name="rpn_conv")(features)
     logits = layers.Conv2D(count, 1, kernel_initializer=start, dtype="float32", name="rpn_class")(x)
     deltas = layers.Conv2D(4 * count, 1, kernel_initializer=start, dtype="float32", name="rpn_box")(x)
     return keras.Model(features, [logits, deltas], name="proposal_head")

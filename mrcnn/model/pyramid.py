@@ -6,6 +6,7 @@ import keras
 from keras import layers
 
 from mrcnn.config import ModelConfig
+from mrcnn.model.convolution import Convolution3x3
 
 
 def build_pyramid(config: ModelConfig, shapes: list[tuple[int | None, ...]]) -> keras.Model:
@@ -16,8 +17,6 @@ def build_pyramid(config: ModelConfig, shapes: list[tuple[int | None, ...]]) -> 
     for i in (2, 1, 0):
         above = layers.UpSampling2D(2, name=f"fpn_up{i + 3}")(lateral[i + 1])
         lateral[i] = layers.Add(name=f"fpn_add{i + 2}")([above, lateral[i]])
-    outputs = [
-        layers.Conv2D(width, 3, padding="same", name=f"fpn_output{level}")(x) for level, x in enumerate(lateral, 2)
-    ]
+    outputs = [Convolution3x3(width, name=f"fpn_output{level}")(x) for level, x in enumerate(lateral, 2)]
     outputs.append(layers.MaxPooling2D(1, 2, name="fpn_output6")(outputs[-1]))
     return keras.Model(inputs, outputs, name="pyramid")
