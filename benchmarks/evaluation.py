@@ -1,6 +1,6 @@
 """How long the evaluation of 1,000 images takes: 512×512 pixels, 20 instances each, about 30 detections.
 
-    python benchmarks/evaluation.py [--images 1000]
+    python -m benchmarks.evaluation [--images 1000]
 
 Prints a table of seconds; the goal is 60 s in all on 2 cores, leaving out the making of the images, which is not timed.
 """
@@ -8,11 +8,11 @@ Prints a table of seconds; the goal is 60 s in all on 2 cores, leaving out the m
 from __future__ import annotations
 
 import argparse
-import resource
 import time
 
 import numpy as np
 
+from benchmarks.speed_machine import peak_memory
 from mrcnn.data.sample import Sample
 from mrcnn.detections import Detections
 from mrcnn.metrics.evaluator import Evaluator
@@ -62,14 +62,14 @@ def main() -> None:
     rng = np.random.default_rng(0)
     evaluator = Evaluator(CLASS_NAMES)
     make_pair(rng, -1)  # so that the memory of one image at work is not counted
-    start_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start_memory = peak_memory()
     seconds = {"add": 0.0}
     for number in range(images):
         pair = make_pair(rng, number)
         start = time.perf_counter()
         evaluator.add(*pair)
         seconds["add"] += time.perf_counter() - start
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start_memory
+    grown = peak_memory() - start_memory
 
     def timed(name, work):
         start = time.perf_counter()
@@ -89,7 +89,7 @@ def main() -> None:
     for name, value in seconds.items():
         print(f"  {name:<32} {value:7.2f} s")
     print(f"  {'all but intervals':<32} {total:7.2f} s")
-    print(f"  memory held by the added images: {grown / 1024:.0f} MiB")
+    print(f"  memory held by the added images: {grown / 2**20:.0f} MiB")
     shown = ("mask_ap", "mask_ap50", "box_ap50", "dice", "hd95", "froc")
     print("  " + ", ".join(f"{name} {summary[name]:.3f}" for name in shown))
 

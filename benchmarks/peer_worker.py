@@ -9,13 +9,13 @@ from __future__ import annotations
 import importlib
 import json
 import math
-import resource
 import sys
 import time
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.speed_machine import peak_memory
 from benchmarks.speed_scene import (
     INSTANCES,
     MANY_THRESHOLD,
@@ -27,7 +27,6 @@ from benchmarks.speed_scene import (
 )
 from benchmarks.speed_turns import serve
 
-KIB = 1 if sys.platform == "darwin" else 1024
 TRAINING_PASSES = 3
 
 
@@ -76,7 +75,7 @@ class Torchvision:
         return {"seconds": time.perf_counter() - start}
 
     def peak(self) -> dict:
-        answer = {"bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB}
+        answer = {"bytes": peak_memory()}
         if self.device.type == "cuda":
             answer["device_bytes"] = torch.cuda.max_memory_allocated()
         return answer

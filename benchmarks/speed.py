@@ -25,7 +25,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.speed_machine import describe_machine
+from benchmarks.speed_machine import describe_machine, processor
 from benchmarks.speed_table import WORK, Measured, heading, row
 from benchmarks.speed_turns import Worker, WorkerFailed
 
@@ -164,7 +164,13 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
         default=[os.environ.get("KERAS_BACKEND", "tensorflow")],
         help="default: KERAS_BACKEND, or tensorflow; jax on a CPU takes minutes a row",
     )
-    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        choices=PRECISIONS,
+        help="default: both, but float32 alone on a processor whose widest vectors are AVX2's, where bfloat16 is "
+        "emulated: tens of times slower",
+    )
     parser.add_argument("--work", nargs="+", choices=WORK, default=list(WORK), help="default: all three")
     parser.add_argument("--turns", type=int, default=5, help="repetitions of each row, default 5")
     parser.add_argument("--peer-python", metavar="PYTHON", help="one with torch and torchvision; default: this one")
@@ -174,6 +180,9 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     arguments = parser.parse_args(words)
     if arguments.turns < 1:
         parser.error("--turns: expected at least 1")
+    if arguments.precision is None:
+        flags = processor()[1]
+        arguments.precision = list(PRECISIONS[:1] if "avx2" in flags and "avx512f" not in flags else PRECISIONS)
     if arguments.peer_python:
         found = shutil.which(arguments.peer_python)
         if found is None:

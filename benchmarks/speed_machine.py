@@ -6,6 +6,8 @@ import datetime
 import os
 import platform
 import re
+import resource
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -15,8 +17,7 @@ LIBRARIES = ("tensorflow", "keras", "jax", "numpy")
 
 def describe_machine() -> list[str]:
     """Lines for the top of a table: date, processor, how busy it is, and what is installed."""
-    cpuinfo = Path("/proc/cpuinfo")
-    model, flags = read_cpuinfo(cpuinfo.read_text() if cpuinfo.exists() else "")
+    model, flags = processor()
     model = model or platform.processor() or platform.machine()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     libraries = [f"{name} {metadata.version(name)}" for name in LIBRARIES if _installed(name)]
@@ -26,6 +27,18 @@ def describe_machine() -> list[str]:
         f"load {os.getloadavg()[0]:.1f} at the start",
         ", ".join(libraries),
     ]
+
+
+def peak_memory() -> int:
+    """The most bytes that this process ever held."""
+    # The unit is a KiB on Linux and a byte on macOS.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def processor() -> tuple[str, list[str]]:
+    """As `read_cpuinfo` of this machine; both empty where it cannot be known."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return read_cpuinfo(cpuinfo.read_text() if cpuinfo.exists() else "")
 
 
 def read_cpuinfo(text: str) -> tuple[str, list[str]]:

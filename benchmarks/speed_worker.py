@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import json
 import math
-import resource
 import sys
 import time
 
@@ -16,6 +15,7 @@ import keras
 import numpy as np
 
 from benchmarks.speed_flops import inference_flops, training_flops
+from benchmarks.speed_machine import peak_memory
 from benchmarks.speed_scene import (
     INSTANCES,
     MANY_THRESHOLD,
@@ -29,9 +29,6 @@ from benchmarks.speed_turns import serve
 from mrcnn.config import ModelConfig
 from mrcnn.data import Sample, make_batch
 from mrcnn.model import MaskRCNN
-
-KIB = 1 if sys.platform == "darwin" else 1024
-"""Bytes in the unit of `ru_maxrss`."""
 
 
 class Ours:
@@ -73,7 +70,7 @@ class Ours:
 
     def peak(self) -> dict:
         """Most memory that this process ever held; `device_bytes` on a GPU, where the backend tells."""
-        answer = {"bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB}
+        answer = {"bytes": peak_memory()}
         if keras.backend.backend() == "jax":
             import jax
 

@@ -22,6 +22,7 @@ from experiments.plan import make_plan
 from experiments.resolve import Resolved, parameters, resolved_yaml
 from experiments.screen import TrainingScreen
 from experiments.tables import data_table, data_text, results_table
+from mrcnn.backend import on_avx2
 from mrcnn.data import Dataset, Loader, fingerprint, split_by_patient
 from mrcnn.errors import InputError
 from mrcnn.model import MaskRCNN, load
@@ -106,6 +107,13 @@ def make_model(config: TaskConfig, data: Data, run: Run, console: Console, folde
     run.params(parameters(config))
     run.metrics(plan.measures())
     run.text(resolved_yaml(config), "config.yaml")
+    if config.train.precision != "float32" and on_avx2():
+        console.print(
+            f"warning: train.precision={config.train.precision}: this processor has no bfloat16 arithmetic, a step "
+            "takes tens of times as long as in float32",
+            style="yellow",
+            soft_wrap=True,
+        )
     model = MaskRCNN(plan.model, seed=config.seed, dtype=config.train.precision)
     console.print(plan.describe(model.count_params()), soft_wrap=True)
     if weights != "none":
