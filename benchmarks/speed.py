@@ -35,6 +35,8 @@ PROCESSES = (("train",), ("many", "few"))
 """Work that shares a process: training apart, so that its peak memory is its own."""
 QUIET = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
+    # As `import mrcnn` sets it where it comes before TensorFlow; the limit's worker imports nothing of ours.
+    "TF_ENABLE_ONEDNN_OPTS": "1",
     # Several processes share a GPU.
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",

@@ -1,7 +1,7 @@
 """Floating-point operations of our network, counted from its layers' shapes: two for each multiply-add.
 
 Only convolutions and matrix products count; normalisation, activations, pooling and suppression are left out, as is
-usual. A training step is counted as three forward passes: forward, gradients of the inputs, gradients of the weights.
+usual. What trains is counted as three forward passes: forward, gradients of the inputs, gradients of the weights.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import math
 
 import keras
 
-from mrcnn.config import ModelConfig
 from mrcnn.model import MaskRCNN
 from mrcnn.model.mask_rcnn import MASK_SLOTS
 
@@ -40,28 +39,36 @@ def _cells(shape: tuple[int | None, ...], side: int | None) -> int:
 
 def forward_flops(model: MaskRCNN, *, batch: int, regions: int, mask_slots: int) -> int:
     """Of one forward pass of `batch` images with `regions` boxes classified and `mask_slots` masks made in each."""
-
-    def of(part: keras.Model, side: int | None = None) -> int:
-        return sum(layer_flops(layer, side) for layer in part.layers)
-
-    proposals = sum(of(model.proposal_head, side) for side in model.config.grid_sizes)
-    image = of(model.backbone) + of(model.pyramid) + proposals
-    return batch * (image + regions * of(model.box_head) + mask_slots * of(model.mask_head))
+    image = _flops(model.backbone) + _flops(model.pyramid) + _proposal_flops(model)
+    return batch * (image + regions * _flops(model.box_head) + mask_slots * _flops(model.mask_head))
 
 
-def training_flops(model: MaskRCNN, batch: int) -> int:
+def _flops(part: keras.Model, side: int | None = None) -> int:
+    return sum(layer_flops(layer, side) for layer in part.layers)
+
+
+def _proposal_flops(model: MaskRCNN) -> int:
+    return sum(_flops(model.proposal_head, side) for side in model.config.grid_sizes)
+
+
+def training_flops(model: MaskRCNN, batch: int, fullest: int) -> int:
+    """With `fullest` positive regions in the image that has the most.
+
+    The proposal head runs once over the levels; only for the sampled anchors' cells is it trained.
+    """
     config = model.config
-    return TRAINING_PASSES * forward_flops(
-        model, batch=batch, regions=config.roi_samples, mask_slots=config.roi_positives
-    )
+    slots = computed_mask_slots(fullest, config.roi_positives)
+    forward = forward_flops(model, batch=batch, regions=config.roi_samples, mask_slots=slots)
+    levels, cell = batch * _proposal_flops(model), _flops(model.proposal_head, 1)
+    return TRAINING_PASSES * (forward - levels + batch * config.rpn_samples * cell) + levels
 
 
 def inference_flops(model: MaskRCNN, batch: int, fullest: int) -> int:
     """With `fullest` detections in the image that has the most."""
-    slots = computed_mask_slots(fullest, model.config)
+    slots = computed_mask_slots(fullest, model.config.max_detections)
     return forward_flops(model, batch=batch, regions=model.config.proposals, mask_slots=slots)
 
 
-def computed_mask_slots(fullest: int, config: ModelConfig) -> int:
-    """Masks that the network makes for each image of a batch whose fullest one has so many detections."""
-    return next((slots for slots in MASK_SLOTS if fullest <= slots < config.max_detections), config.max_detections)
+def computed_mask_slots(fullest: int, most: int) -> int:
+    """Masks that the network makes for each image of a batch whose fullest one has so many regions, of `most`."""
+    return next((slots for slots in MASK_SLOTS if fullest <= slots < most), most)

@@ -6,8 +6,8 @@ Names are imported when they are first used, so that reading data or metrics doe
 import os
 from importlib import import_module
 
-# TensorFlow reads this as it is loaded. By itself it leaves oneDNN out on CPUs without AVX-512, where a training step
-# then takes a quarter longer.
+# TensorFlow reads this as it is loaded, so this package is best imported before it. By itself it leaves oneDNN out on
+# CPUs without AVX-512, where a training step then takes a quarter longer.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 _HOMES = {

@@ -24,7 +24,7 @@ from mrcnn.model.results import to_detections
 from mrcnn.model.sampled_proposals import outputs_at
 from mrcnn.model.targets import anchor_targets, region_targets
 
-MASK_SLOTS = (8, 32)
+MASK_SLOTS = (8, 16, 32)
 """Numbers of regions an image for which masks are computed, below the most that there can be."""
 
 

@@ -84,8 +84,11 @@ def test_heads_cost_what_each_region_adds(small):
     assert forward_flops(small, batch=1, regions=3, mask_slots=0) - base == 3 * box
     assert forward_flops(small, batch=1, regions=0, mask_slots=5) - base == 5 * mask
     assert forward_flops(small, batch=4, regions=3, mask_slots=5) == 4 * (base + 3 * box + 5 * mask)
-    # A quarter of the 8 sampled regions may be positive.
-    assert training_flops(small, 2) == 3 * 2 * (base + 8 * box + 2 * mask)
+    # A quarter of the 8 sampled regions may be positive. The proposal head trains at its 256 sampled anchors alone.
+    cell = 2 * (9 * 16 * 16 + 16 * 3 + 16 * 12)
+    levels = (16**2 + 8**2 + 4**2 + 2**2 + 1) * cell
+    trained = base - levels + 256 * cell + 8 * box + 2 * mask
+    assert training_flops(small, 2, fullest=1) == 2 * (3 * trained + levels)
     assert inference_flops(small, 2, fullest=5) == 2 * (base + 10 * box + 8 * mask)
 
 
@@ -96,6 +99,7 @@ def test_the_proposal_head_runs_on_every_level(small):
     assert forward_flops(small, batch=1, regions=0, mask_slots=0) == sum(trunk) + head
 
 
-@pytest.mark.parametrize(("fullest", "slots"), [(0, 8), (8, 8), (9, 32), (33, 100), (100, 100)])
+@pytest.mark.parametrize(("fullest", "slots"), [(0, 8), (8, 8), (9, 16), (17, 32), (33, 100), (100, 100)])
 def test_masks_are_made_in_a_few_sizes(fullest, slots):
-    assert computed_mask_slots(fullest, ModelConfig(class_names=("a",))) == slots
+    assert computed_mask_slots(fullest, 100) == slots
+    assert computed_mask_slots(fullest, 12) == min(slots, 12)
