@@ -25,9 +25,9 @@ def detect(model: MaskRCNN, planes: Value, graph: Graph) -> dict[str, Value]:
     """`boxes` (B, N, 4) in network pixels, `scores` and `class_ids` (B, N), `masks` (B, N, m, m), `count` (B,) of
     `planes` (B, C, S, S), N being the largest count."""
     levels = convert(model.pyramid, convert(model.backbone, [planes], graph), graph)
-    proposals, valid = _propose(model, levels, graph)
+    proposals, valid, regions = _propose(model, levels, graph)
     levels = levels[:4]
-    boxes, scores, class_ids = _classify(model, levels, proposals, valid, graph)
+    boxes, scores, class_ids = _classify(model, levels, proposals, valid, regions, graph)
     found = graph.cast(class_ids > 0, "int32")
     count = graph.sum(found, axis=1)
     slots = graph.cast(graph.max(count, axis=0), "int64")
@@ -36,8 +36,8 @@ def detect(model: MaskRCNN, planes: Value, graph: Graph) -> dict[str, Value]:
     return {"boxes": boxes, "scores": scores, "class_ids": class_ids, "masks": masks, "count": count}
 
 
-def _propose(model: MaskRCNN, levels: list[Value], graph: Graph) -> tuple[Value, Value]:
-    """As `mrcnn.model.proposals.propose`: boxes (B, R, 4), best first, and valid (B, R)."""
+def _propose(model: MaskRCNN, levels: list[Value], graph: Graph) -> tuple[Value, Value, int]:
+    """As `mrcnn.model.proposals.propose`: boxes (B, R, 4), best first, valid (B, R), and R."""
     config, anchors = model.config, model.anchors
     level_boxes, level_scores, start, total = [], [], 0, 0
     for level, cells in zip(levels, config.grid_sizes, strict=True):
@@ -53,15 +53,17 @@ def _propose(model: MaskRCNN, levels: list[Value], graph: Graph) -> tuple[Value,
         level_boxes.append(boxes)
         level_scores.append(_suppress(boxes, graph.where(wide, scores, NOTHING), config.proposal_nms_iou, graph))
         start, total = start + count, total + keep
-    scores, index = graph.top_k(graph.concatenate(level_scores, 1), min(config.proposals, total))
-    return graph.rows(graph.concatenate(level_boxes, 1), index), scores > NOTHING / 10
+    regions = min(config.proposals, total)
+    scores, index = graph.top_k(graph.concatenate(level_scores, 1), regions)
+    return graph.rows(graph.concatenate(level_boxes, 1), index), scores > NOTHING / 10, regions
 
 
-def _classify(model: MaskRCNN, levels: list[Value], proposals: Value, valid: Value, graph: Graph):
+def _classify(model: MaskRCNN, levels: list[Value], proposals: Value, valid: Value, regions: int, graph: Graph):
     """Boxes (B, D, 4), scores and class ids (B, D), best first, of what stays of the proposals."""
     config, classes = model.config, len(model.config.class_names)
-    regions = min(config.proposals, sum(min(config.proposals_per_level, each) for each in _level_counts(model)))
-    pooled, order = _pool(model, levels, graph.reshape(proposals, (-1, 4)), regions, config.pool_size, graph)
+    flat = graph.reshape(proposals, (-1, 4))
+    batch = graph.arange(graph.shape(flat)[0], "int64") / regions
+    pooled, order = _pool(model, levels, flat, batch, config.pool_size, graph)
     logits, deltas = (_put_back(each, order, graph) for each in convert(model.box_head, [pooled], graph))
     scores = graph.reshape(graph.op("Softmax", logits, axis=-1), (-1, regions, classes + 1))
     scores = graph.where(graph.expand_dims(valid, -1), graph.slice(scores, 1, classes + 1, 2), 0.0)
@@ -94,9 +96,7 @@ def _masks(model: MaskRCNN, levels: list[Value], boxes: Value, class_ids: Value,
     here = graph.op("Squeeze", graph.op("NonZero", graph.reshape(found, (-1,)), dtype="int64"), np.array([0]))
     slots = graph.shape(boxes)[1]
     batch = graph.op("Div", here, slots)
-    pooled, order = _pool_rows(
-        model, levels, graph.take(flat, here, axis=0), batch, config.mask_pool_size, graph
-    )
+    pooled, order = _pool(model, levels, graph.take(flat, here, axis=0), batch, config.mask_pool_size, graph)
     (logits,) = convert(model.mask_head, [pooled], graph)
     here = graph.take(here, order, axis=0)
     if config.class_agnostic:
@@ -107,3 +107,72 @@ def _masks(model: MaskRCNN, levels: list[Value], boxes: Value, class_ids: Value,
     empty = graph.zeros((graph.shape(flat)[0], side, side), "float32")
     masks = graph.op("ScatterND", empty, graph.expand_dims(here, -1), graph.op("Sigmoid", logits))
     return graph.reshape(masks, (-1, slots, side, side))
+
+
+def _pool(model: MaskRCNN, levels: list[Value], boxes: Value, batch: Value, size: int, graph: Graph):
+    """What `mrcnn.geometry.roi_align.roi_align` pools for boxes (M, 4) of the images `batch` (M,), level by level.
+
+    Returns:
+        (M, C, size, size), and the row of `boxes` that each came from, (M,) int64.
+    """
+    sides = [graph.maximum(graph.take(boxes, i + 2, axis=1) - graph.take(boxes, i, axis=1), 0.0) for i in (0, 1)]
+    side = graph.sqrt(graph.maximum(sides[0] * sides[1], 1e-6))
+    exponent = graph.op("Log", side / model.config.roi_canonical_size) / math.log(2)
+    # As there: the small addend keeps a box of exactly the canonical size on its own level.
+    level = graph.floor(exponent + CANONICAL_LEVEL + 1e-6) - FIRST_LEVEL
+    level = graph.cast(graph.minimum(graph.maximum(level, 0.0), len(levels) - 1.0), "int32")
+    pooled, order = [], []
+    for number, (features, stride) in enumerate(zip(levels, STRIDES, strict=False)):
+        here = graph.op("NonZero", graph.op("Equal", level, number, dtype="bool"), dtype="int64")
+        here = graph.op("Squeeze", here, np.array([0]))
+        pooled.append(
+            graph.op(
+                "RoiAlign",
+                features,
+                graph.take(boxes, here, axis=0),
+                graph.take(batch, here, axis=0),
+                coordinate_transformation_mode="half_pixel",
+                output_height=size,
+                output_width=size,
+                sampling_ratio=SAMPLING,
+                spatial_scale=1.0 / stride,
+            )
+        )
+        order.append(here)
+    return graph.concatenate(pooled, 0), graph.concatenate(order, 0)
+
+
+def _put_back(rows: Value, order: Value, graph: Graph) -> Value:
+    """Rows (M, …) in the places `order` (M,) that they came from."""
+    empty = graph.full(graph.shape(rows), 0, rows.dtype)
+    return graph.op("ScatterND", empty, graph.expand_dims(order, -1), rows, dtype=rows.dtype)
+
+
+def _suppress(boxes: Value, scores: Value, iou: float, graph: Graph) -> Value:
+    """Scores (B, K) of boxes (B, K, 4), `NOTHING` where a better box overlaps by more than `iou`."""
+    count = graph.shape(scores)[1]
+    limits = (np.array([iou], np.float32), np.array([NOTHING / 10], np.float32))
+    chosen = graph.op(
+        "NonMaxSuppression", boxes, graph.expand_dims(scores, 1), graph.sizes([count]), *limits, dtype="int64"
+    )
+    # Each is (image, class, box).
+    places = graph.take(chosen, np.array([0, 2]), axis=1)
+    nothing = graph.full(graph.shape(scores), NOTHING, "float32")
+    return graph.op("ScatterND", nothing, places, graph.op("GatherND", scores, places))
+
+
+def _decode(deltas: Value, references: Value, scale: tuple[float, ...], graph: Graph) -> Value:
+    """As `mrcnn.geometry.boxes.decode`, (…, 4)."""
+    dx, dy, dw, dh = (graph.take(deltas, i, axis=-1) / factor for i, factor in enumerate(scale))
+    x1, y1, x2, y2 = (graph.take(references, i, axis=-1) for i in range(4))
+    width, height = graph.maximum(x2 - x1, 1e-3), graph.maximum(y2 - y1, 1e-3)
+    x, y = x1 + width / 2 + dx * width, y1 + height / 2 + dy * height
+    half_width, half_height = (
+        side * graph.op("Exp", graph.minimum(growth, MAX_LOG_GROWTH)) / 2
+        for side, growth in ((width, dw), (height, dh))
+    )
+    return graph.stack([x - half_width, y - half_height, x + half_width, y + half_height], -1)
+
+
+def _clip(boxes: Value, size: int, graph: Graph) -> Value:
+    return graph.minimum(graph.maximum(boxes, 0.0), float(size))

@@ -26,6 +26,11 @@ class Value:
     def __init__(self, graph: Graph, name: str, dtype: str):
         self.graph, self.name, self.dtype = graph, name, dtype
 
+    @property
+    def element_type(self) -> int:
+        """ONNX's number for the type."""
+        return helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
+
     def __add__(self, other):
         return self.graph.op("Add", self, other)
 
@@ -97,7 +102,7 @@ class Graph:
     def constant(self, name: str, array: np.ndarray) -> Value:
         """An array under a name of its own, kept once."""
         if name not in self.constants:
-            self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+            self.constants[name] = numpy_helper.from_array(np.asarray(array, order="C"), name)
         return Value(self, name, array.dtype.name)
 
     def _name(self, kind: str) -> str:
@@ -162,8 +167,7 @@ class Graph:
         return self.op("Reshape", x, self.sizes(shape))
 
     def zeros(self, shape: Sequence, dtype: str) -> Value:
-        start = numpy_helper.from_array(np.zeros(1, dtype))
-        return self.op("ConstantOfShape", self.sizes(shape), dtype=dtype, value=start)
+        return self.full(self.sizes(shape), 0, dtype)
 
     def concatenate(self, values: Sequence[Value], axis: int) -> Value:
         return self.op("Concat", *values, axis=axis)
@@ -214,6 +218,10 @@ class Graph:
         ]
         return self.concatenate(parts, 0)
 
+    def full(self, shape: Value, number: float, dtype: str) -> Value:
+        """`number` everywhere in a tensor of the int64 vector `shape`."""
+        return self.op("ConstantOfShape", shape, dtype=dtype, value=numpy_helper.from_array(np.array([number], dtype)))
+
     def slice(self, x: Value, start: int, stop, axis: int) -> Value:
         """Rows `start` … `stop` along an axis; `stop` may be an int64 scalar in the graph."""
         return self.op("Slice", x, self.sizes([start]), self.sizes([stop]), self.sizes([axis]))
@@ -224,4 +232,4 @@ class Graph:
 
 
 def _information(value: Value) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(value.name, helper.np_dtype_to_tensor_dtype(np.dtype(value.dtype)), None)
+    return helper.make_tensor_value_info(value.name, value.element_type, None)
