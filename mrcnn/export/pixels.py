@@ -66,10 +66,10 @@ def _to_byte_range(images, eight_bit, ops):
 
     def stretched():
         flat = ops.reshape(images, (ops.shape(images)[0], -1))
-        low, high = -1.0 * _upper(flat * -1.0, PERCENTILES[0], ops), _upper(flat, 100 - PERCENTILES[1], ops)
+        low, high = _upper(flat * -1.0, PERCENTILES[0], ops) * -1.0, _upper(flat, 100 - PERCENTILES[1], ops)
         low, high = (ops.reshape(each, (-1, 1, 1, 1)) for each in (low, high))
-        bytes_ = (images - low) * (255.0 / ops.maximum(high - low, 1e-12))
-        return ops.where(eight_bit, images, ops.minimum(ops.maximum(bytes_, 0.0), 255.0))
+        values = (images - low) * (255.0 / ops.maximum(high - low, 1e-12))
+        return ops.where(eight_bit, images, ops.minimum(ops.maximum(values, 0.0), 255.0))
 
     return ops.cond(every_one, lambda: images, stretched)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 from keras import ops
 
+from mrcnn.errors import InputError
 from mrcnn.export.pasting import paste, to_image
 from mrcnn.export.pixels import prepare
 from mrcnn.model import MaskRCNN
@@ -16,7 +17,14 @@ def write_saved_model(model: MaskRCNN, folder: Path) -> None:
     """Writes the folder, which TensorFlow loads without Keras and without this project.
 
     Its signature `serving_default` takes and returns what `mrcnn.export` says.
+
+    Raises:
+        InputError: Keras runs on another backend.
     """
+    if keras.backend.backend() != "tensorflow":
+        raise InputError(
+            f"--to saved_model: Keras runs on {keras.backend.backend()}; expected KERAS_BACKEND=tensorflow"
+        )
     archive = keras.export.ExportArchive()
     archive.track(model)
     images = keras.InputSpec(shape=(None, None, None, None), dtype="float32", name="images")
