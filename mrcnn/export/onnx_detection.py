@@ -95,7 +95,7 @@ def _masks(model: MaskRCNN, levels: list[Value], boxes: Value, class_ids: Value,
     flat = graph.reshape(boxes, (-1, 4))
     here = graph.op("Squeeze", graph.op("NonZero", graph.reshape(found, (-1,)), dtype="int64"), np.array([0]))
     slots = graph.shape(boxes)[1]
-    batch = graph.op("Div", here, slots)
+    batch = here / graph.maximum(slots, 1)
     pooled, order = _pool(model, levels, graph.take(flat, here, axis=0), batch, config.mask_pool_size, graph)
     (logits,) = convert(model.mask_head, [pooled], graph)
     here = graph.take(here, order, axis=0)

@@ -39,6 +39,7 @@ def _detect(model: MaskRCNN, images):
     # The best come first, so that empty slots are last.
     slots = ops.max(count)
     boxes, scores, class_ids, masks = (found[name][:, :slots] for name in ("boxes", "scores", "class_ids", "masks"))
+    masks = ops.where(ops.reshape(class_ids > 0, (-1, slots, 1, 1)), masks, 0.0)
     height, width = ops.shape(images)[1:3]
     boxes = to_image(boxes, scale, height, width, ops)
     return {

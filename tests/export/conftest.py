@@ -39,6 +39,9 @@ def make_model():
             for layer in part.layers:
                 if layer.name in clearer:
                     layer.kernel.assign(layer.kernel * clearer[layer.name])
+                if layer.name == "mask_logits":
+                    # Where nothing reaches it, the probability must not be the threshold itself.
+                    layer.bias.assign(layer.bias - 0.3)
         return model
 
     return make

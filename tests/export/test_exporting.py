@@ -45,7 +45,7 @@ def test_detections_are_those_of_detect(exported, small_model, photograph, asser
     image = photograph(*size)
     (expected,) = small_model.detect([image], batch_size=1)
     assert len(expected) > 5 and len(set(expected.class_ids)) == 2
-    assert np.median(expected.masks.sum(axis=(1, 2))) > 50  # the masks are something to compare
+    assert (expected.masks.sum(axis=(1, 2)) > 100).sum() > 3  # the masks are something to compare
     assert_same(exported(image), 0, expected)
 
 
