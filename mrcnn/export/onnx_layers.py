@@ -9,6 +9,7 @@ import numpy as np
 from keras import layers
 
 from mrcnn.export.onnx_graph import Graph, Value
+from mrcnn.model.convolution import Convolution3x3
 from mrcnn.model.normalisation import GroupNorm
 
 
@@ -122,6 +123,7 @@ def _up_sampling(layer: layers.UpSampling2D, graph: Graph, x: Value) -> Value:
 # By the very type: a layer derived from one of these may do something else.
 _FUNCTIONS: dict[type, Callable] = {
     layers.Conv2D: _convolution,
+    Convolution3x3: _convolution,
     layers.Conv2DTranspose: _transposed_convolution,
     layers.Dense: _dense,
     layers.Flatten: _dense,
