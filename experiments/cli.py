@@ -6,12 +6,15 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from experiments import train
+from experiments import export, train
+
+COMMANDS = {"train": train.main, "export": export.main}
 
 USAGE = """\
 usage: mrcnn COMMAND ...
 
   train     train, evaluate, track and register a Mask R-CNN; `mrcnn train --help` explains each option
+  export    write a trained model as a TensorFlow SavedModel or as ONNX, which run without this project
 
   --version
 Research use only."""
@@ -20,13 +23,13 @@ Research use only."""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     command, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if command == "train":
-        return train.main(rest)
+    if command in COMMANDS:
+        return COMMANDS[command](rest)
     if command == "--version":
         print(f"medmrcnn {version('medmrcnn')}")
         return 0
     if command in ("--help", "-h"):
         print(USAGE)
         return 0
-    print(f"mrcnn: {command!r} is no command; expected train", file=sys.stderr)
+    print(f"mrcnn: {command!r} is no command; expected {' or '.join(COMMANDS)}", file=sys.stderr)
     return 2

@@ -19,7 +19,7 @@ RUN_ID = re.compile(r"[0-9a-f]{32}")
 CHECKPOINTS = "checkpoints"
 
 
-def model_file(spec: str, *, task: str, folder: Path) -> str:
+def model_file(spec: str, *, task: str, folder: Path, option: str = "weights") -> str:
     """The `.keras` file that `spec` stands for, fetched into `folder`; any other `spec` comes back as it is.
 
     - `last`: the best checkpoint of the newest finished run of `task` that has one;
@@ -27,22 +27,31 @@ def model_file(spec: str, *, task: str, folder: Path) -> str:
     - `runs:/<id>/<path>`: that file, or the packaged model in that folder;
     - `models:/<name>@<alias>`, `models:/<name>/<version>`: the packaged model's.
 
+    `option`: what `spec` was given as, for messages.
+
     Raises:
         InputError: the store has no such run or model, or there is no `.keras` file.
     """
+    asked = f"{option}={spec}"
+    run_id = run_of(spec, task=task, option=option)
+    if run_id is not None:
+        return _of_run(run_id, folder, asked)
+    return _fetched(spec, folder, asked) if spec.startswith(("runs:/", "models:/")) else spec
+
+
+def run_of(spec: str, *, task: str, option: str = "weights") -> str | None:
+    """Id of the run whose checkpoint `spec` stands for; None where it is no run as a whole.
+
+    Raises:
+        InputError: `last`, and there is no run.
+    """
     if spec == LAST_RUN:
-        return _of_run(_last_run(task), folder, spec)
-    if RUN_ID.fullmatch(spec):
-        return _of_run(spec, folder, spec)
-    if spec.startswith("runs:/"):
-        run_id, _, path = spec.removeprefix("runs:/").partition("/")
-        return _fetched(spec, folder, spec) if path else _of_run(run_id, folder, spec)
-    if spec.startswith("models:/"):
-        return _fetched(spec, folder, spec)
-    return spec
+        return _last_run(task, f"{option}={spec}")
+    run_id, _, path = spec.removeprefix("runs:/").partition("/")
+    return run_id if not path and (spec.startswith("runs:/") or RUN_ID.fullmatch(spec)) else None
 
 
-def _last_run(task: str) -> str:
+def _last_run(task: str, asked: str) -> str:
     """Id of the newest finished run of the task that has a checkpoint."""
     client = MlflowClient()
     experiment = client.get_experiment_by_name(task)
@@ -52,37 +61,37 @@ def _last_run(task: str) -> str:
     for run in finished:
         if _checkpoints(client, run.info.run_id):
             return run.info.run_id
-    raise InputError(f"weights=last: no finished run of task {task} with a checkpoint in {_store()}")
+    raise InputError(f"{asked}: no finished run of task {task} with a checkpoint in {_store()}")
 
 
-def _of_run(run_id: str, folder: Path, spec: str) -> str:
+def _of_run(run_id: str, folder: Path, asked: str) -> str:
     client = MlflowClient()
     try:
         client.get_run(run_id)
     except MlflowException as error:
-        raise InputError(f"weights={spec}: no run {run_id} in {_store()}") from error
+        raise InputError(f"{asked}: no run {run_id} in {_store()}") from error
     present = _checkpoints(client, run_id)
     for name in (BEST, LAST):
         if name in present:
-            return _fetched(f"runs:/{run_id}/{CHECKPOINTS}/{name}", folder, spec)
-    raise InputError(f"weights={spec}: run {run_id} has no {CHECKPOINTS}/{BEST}; expected a run that trained a model")
+            return _fetched(f"runs:/{run_id}/{CHECKPOINTS}/{name}", folder, asked)
+    raise InputError(f"{asked}: run {run_id} has no {CHECKPOINTS}/{BEST}; expected a run that trained a model")
 
 
 def _checkpoints(client: MlflowClient, run_id: str) -> set[str]:
     return {Path(file.path).name for file in client.list_artifacts(run_id, CHECKPOINTS)}
 
 
-def _fetched(uri: str, folder: Path, spec: str) -> str:
+def _fetched(uri: str, folder: Path, asked: str) -> str:
     """The one `.keras` file at or under an MLflow address."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         found = Path(download_artifacts(artifact_uri=uri, dst_path=str(folder)))
     except (MlflowException, OSError) as error:
         reason = hide_credentials(str(error).splitlines()[0])
-        raise InputError(f"weights={spec}: not to be had from {_store()}: {reason}") from error
+        raise InputError(f"{asked}: not to be had from {_store()}: {reason}") from error
     files = [found] if found.is_file() else sorted(found.rglob("*.keras"))
     if len(files) != 1 or files[0].suffix != ".keras":
-        raise InputError(f"weights={spec}: expected one .keras file there, found {len(files)}")
+        raise InputError(f"{asked}: expected one .keras file there, found {len(files)}")
     return str(files[0])
 
 

@@ -11,7 +11,7 @@ LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pill
 CAFFE_MEAN = np.array([103.939, 116.779, 123.68], np.float32)  # blue, green, red; what keras.applications subtracts
 TORCH_MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # red, green, blue, of 0 … 1
 TORCH_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
-_PERCENTILES = (0.5, 99.5)
+PERCENTILES = (0.5, 99.5)
 
 
 def match_channels(image: np.ndarray, channels: int) -> np.ndarray:
@@ -86,5 +86,5 @@ def to_byte_range(image: np.ndarray) -> np.ndarray:
     """Float32 of any range to 0 … 255 between its 0.5 and 99.5 percentiles; uint8 as it is, a constant becomes 0."""
     if image.dtype == np.uint8:
         return image
-    low, high = np.percentile(image, _PERCENTILES)
+    low, high = np.percentile(image, PERCENTILES)
     return np.clip((image - low) * (255 / max(high - low, 1e-12)), 0, 255).astype(np.float32)

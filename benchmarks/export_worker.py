@@ -1,0 +1,101 @@
+"""The systems of `benchmarks.export`, one a process: `detect` itself, which also exports, and what it exported.
+
+Settings: system (`detect`, `saved_model` or `onnx`), size, batch, folder for the exports.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.speed_scene import make_images
+from benchmarks.speed_turns import serve
+from mrcnn.export import FORMS
+
+
+class Detect:
+    """`MaskRCNN.detect` of the model that `benchmarks.speed` times too."""
+
+    def __init__(self, size: int, batch: int, folder: str):
+        from benchmarks.speed_worker import Ours
+
+        self.folder = Path(folder)
+        self.ours = Ours("float32", size, batch)
+
+    def prepare(self, work: str) -> dict:
+        """Build the model for `work`, `many` or `few` detections, run it, and export it in every form.
+
+        Returns:
+            `seconds` of the first run, detections `kept` in each image, and `bytes` by form.
+        """
+        from mrcnn.export import export_model
+
+        answer = self.ours.prepare(work)
+        sizes = {}
+        for form in FORMS:
+            path = self.folder / f"{work}-{form}"
+            export_model(self.ours.model, form, path)
+            files = path.rglob("*") if path.is_dir() else [path]
+            sizes[form] = sum(file.stat().st_size for file in files if file.is_file())
+        return {"seconds": answer["seconds"], "kept": answer["kept"], "bytes": sizes}
+
+    def step(self) -> dict:
+        return self.ours.step()
+
+
+class Exported:
+    """An exported model: one request of uint8 images a step."""
+
+    def __init__(self, form: str, size: int, batch: int, folder: str):
+        self.form, self.folder = form, Path(folder)
+        self.images = np.stack(make_images(size, batch))
+
+    def prepare(self, work: str) -> dict:
+        """Load what was exported for `work` and run it twice; returns `seconds` of both and the loading, and `kept`."""
+        start = time.perf_counter()
+        load = _load_onnx if self.form == "onnx" else _load_saved_model
+        self.run = load(self.folder / f"{work}-{self.form}")
+        self.step()
+        seconds = time.perf_counter() - start
+        return {"seconds": seconds, "kept": self.run(self.images.astype(np.float32))["count"].tolist()}
+
+    def step(self) -> dict:
+        start = time.perf_counter()
+        self.run(self.images.astype(np.float32))
+        return {"seconds": time.perf_counter() - start}
+
+
+def _load_onnx(path: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    session = onnxruntime.InferenceSession(str(path), options)
+    names = [output.name for output in session.get_outputs()]
+    return lambda images: dict(zip(names, session.run(None, {"images": images}), strict=True))
+
+
+def _load_saved_model(path: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))
+    signature = loaded.signatures["serving_default"]
+
+    def run(images: np.ndarray, _loaded=loaded) -> dict[str, np.ndarray]:  # the signature alone holds no weights
+        return {name: value.numpy() for name, value in signature(images=images).items()}
+
+    return run
+
+
+def make(system: str, **settings) -> Detect | Exported:
+    return Detect(**settings) if system == "detect" else Exported(system, **settings)
+
+
+if __name__ == "__main__":
+    serve(lambda: make(**json.loads(sys.argv[1])))

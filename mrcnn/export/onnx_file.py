@@ -1,0 +1,65 @@
+"""A trained model as an ONNX file, images in and detections out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+from onnx import helper
+
+from mrcnn.export.onnx_detection import detect
+from mrcnn.export.onnx_graph import IR_VERSION, OPSET, Graph, Value
+from mrcnn.export.pasting import paste, to_image
+from mrcnn.export.pixels import prepare
+from mrcnn.model import MaskRCNN
+
+SHAPES = {
+    "images": ("batch", "height", "width", "channels"),
+    "boxes": ("batch", "instances", 4),
+    "scores": ("batch", "instances"),
+    "class_ids": ("batch", "instances"),
+    "masks": ("batch", "instances", "height", "width"),
+    "count": ("batch",),
+}
+
+
+def write_onnx(model: MaskRCNN, path: Path, notes: Mapping[str, str]) -> None:
+    """Writes a file whose only input and whose outputs are what `mrcnn.export` says.
+
+    Args:
+        notes: texts by name, kept as the file's `metadata_props`; `notice` becomes its `doc_string`.
+
+    Raises:
+        TypeError: a layer of the model has no counterpart.
+    """
+    graph = Graph()
+    images = Value(graph, "images", "float32")
+    height, width = (graph.shape(images)[axis] for axis in (1, 2))
+    planes, scale = prepare(images, model.config, graph)
+    found = detect(model, planes, graph)
+    found["boxes"] = to_image(found["boxes"], scale, height, width, graph)
+    found["masks"] = paste(found["masks"], found["boxes"], height, width, model.config.mask_size, graph)
+    for name, value in found.items():
+        graph.nodes.append(helper.make_node("Identity", [value.name], [name]))
+
+    def described(name: str, value: Value) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, value.element_type, SHAPES[name])
+
+    made = helper.make_graph(
+        graph.nodes,
+        "mask_rcnn",
+        [described("images", images)],
+        [described(name, value) for name, value in found.items()],
+        list(graph.constants.values()),
+    )
+    whole = helper.make_model(
+        made,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="medmrcnn",
+        doc_string=notes["notice"],
+    )
+    helper.set_model_props(whole, dict(notes))
+    onnx.checker.check_model(whole, full_check=True)
+    onnx.save_model(whole, path)

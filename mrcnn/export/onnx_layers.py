@@ -1,0 +1,138 @@
+"""Keras layers as ONNX nodes, channels first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+from keras import layers
+
+from mrcnn.export.onnx_graph import Graph, Value
+from mrcnn.model.convolution import Convolution3x3
+from mrcnn.model.normalisation import GroupNorm
+
+
+def convert(model: keras.Model, inputs: list[Value], graph: Graph) -> list[Value]:
+    """The outputs of a functional model of one call a layer, for `inputs` (B, C, H, W) in its order.
+
+    Called again, it uses the same weights.
+
+    Raises:
+        TypeError: a layer that has no counterpart here.
+    """
+    values = dict(zip(map(id, model.inputs), inputs, strict=True))
+    flattened: dict[str, tuple[int, ...]] = {}
+    for layer in model.layers:
+        if isinstance(layer, layers.InputLayer):
+            continue
+        function = _FUNCTIONS.get(type(layer))
+        if function is None:
+            raise TypeError(f"layer {layer.name} is a {type(layer).__name__}, which has no counterpart in ONNX here")
+        given = layer.input if isinstance(layer.input, list) else [layer.input]
+        taken = [values[id(each)] for each in given]
+        if isinstance(layer, layers.Flatten):
+            result = graph.op("Flatten", *taken)
+            flattened[result.name] = given[0].shape[1:]
+        elif isinstance(layer, layers.Dense):
+            result = _dense(layer, graph, *taken, order=flattened.get(taken[0].name))
+        else:
+            result = function(layer, graph, *taken)
+        values[id(layer.output)] = result
+    return [values[id(each)] for each in model.outputs]
+
+
+def _weight(layer: keras.Layer, name: str, graph: Graph, change: Callable = np.asarray) -> Value:
+    array = np.asarray(keras.ops.convert_to_numpy(getattr(layer, name)), np.float32)
+    return graph.constant(f"{layer.name}/{name}", change(array))
+
+
+def _activation(layer: keras.Layer, graph: Graph, x: Value) -> Value:
+    kind = keras.activations.serialize(layer.activation)
+    if kind == "linear":
+        return x
+    if kind != "relu":
+        raise TypeError(f"layer {layer.name} has the activation {kind}; expected relu or linear")
+    return graph.op("Relu", x)
+
+
+def _convolution(layer: layers.Conv2D, graph: Graph, x: Value) -> Value:
+    kernel = _weight(layer, "kernel", graph, lambda array: array.transpose(3, 2, 0, 1))
+    bias = _weight(layer, "bias", graph) if layer.use_bias else None
+    padding = {"same": "SAME_UPPER", "valid": "VALID"}[layer.padding]
+    x = graph.op("Conv", x, kernel, bias, strides=layer.strides, dilations=layer.dilation_rate, auto_pad=padding)
+    return _activation(layer, graph, x)
+
+
+def _transposed_convolution(layer: layers.Conv2DTranspose, graph: Graph, x: Value) -> Value:
+    # Where the stride is the kernel, cells do not overlap and nothing is padded.
+    if tuple(layer.strides) != tuple(layer.kernel_size):
+        raise TypeError(f"layer {layer.name} has strides {layer.strides}; expected {layer.kernel_size}, as the kernel")
+    kernel = _weight(layer, "kernel", graph, lambda array: array.transpose(3, 2, 0, 1))
+    x = graph.op("ConvTranspose", x, kernel, _weight(layer, "bias", graph), strides=layer.strides)
+    return _activation(layer, graph, x)
+
+
+def _dense(layer: layers.Dense, graph: Graph, x: Value, order: tuple[int, ...] | None) -> Value:
+    """`order`: height, width and channels where the input is a map that was flattened."""
+
+    def channels_first(kernel):
+        if order is None:
+            return kernel
+        return kernel.reshape(*order, -1).transpose(2, 0, 1, 3).reshape(kernel.shape)
+
+    x = graph.op("Gemm", x, _weight(layer, "kernel", graph, channels_first), _weight(layer, "bias", graph))
+    return _activation(layer, graph, x)
+
+
+def _batch_norm(layer: layers.BatchNormalization, graph: Graph, x: Value) -> Value:
+    names = ("gamma", "beta", "moving_mean", "moving_variance")
+    weights = [_weight(layer, name, graph) for name in names]
+    return graph.op("BatchNormalization", x, *weights, epsilon=layer.epsilon)
+
+
+def _group_norm(layer: GroupNorm, graph: Graph, x: Value) -> Value:
+    # A group is an instance of one channel.
+    groups = layer.gamma.shape[0] // layer.group_size
+    one, zero = np.ones(groups, np.float32), np.zeros(groups, np.float32)
+    grouped = graph.reshape(x, (0, groups, -1))
+    normal = graph.op("InstanceNormalization", grouped, one, zero, epsilon=layer.epsilon)
+    normal = graph.op("Reshape", normal, graph.shape(x))
+    scale, shift = (_weight(layer, name, graph, lambda array: array[:, None, None]) for name in ("gamma", "beta"))
+    return normal * scale + shift
+
+
+def _max_pooling(layer: layers.MaxPooling2D, graph: Graph, x: Value) -> Value:
+    padding = {"same": "SAME_UPPER", "valid": "VALID"}[layer.padding]
+    return graph.op("MaxPool", x, kernel_shape=layer.pool_size, strides=layer.strides, auto_pad=padding)
+
+
+def _zero_padding(layer: layers.ZeroPadding2D, graph: Graph, x: Value) -> Value:
+    (top, bottom), (left, right) = layer.padding
+    return graph.op("Pad", x, np.array([0, 0, top, left, 0, 0, bottom, right]))
+
+
+def _up_sampling(layer: layers.UpSampling2D, graph: Graph, x: Value) -> Value:
+    if layer.interpolation != "nearest":
+        raise TypeError(f"layer {layer.name} interpolates {layer.interpolation}; expected nearest")
+    scales = np.array([1, 1, *layer.size], np.float32)
+    settings = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    return graph.op("Resize", x, None, scales, **settings)
+
+
+# By the very type: a layer derived from one of these may do something else.
+_FUNCTIONS: dict[type, Callable] = {
+    layers.Conv2D: _convolution,
+    Convolution3x3: _convolution,
+    layers.Conv2DTranspose: _transposed_convolution,
+    layers.Dense: _dense,
+    layers.Flatten: _dense,
+    layers.BatchNormalization: _batch_norm,
+    GroupNorm: _group_norm,
+    layers.ReLU: lambda layer, graph, x: graph.op("Relu", x),
+    layers.Activation: lambda layer, graph, x: _activation(layer, graph, x),
+    layers.Add: lambda layer, graph, *values: graph.op("Add", *values),
+    layers.MaxPooling2D: _max_pooling,
+    layers.ZeroPadding2D: _zero_padding,
+    layers.UpSampling2D: _up_sampling,
+}

@@ -1,0 +1,81 @@
+"""The graph's pre-processing beside the host's, on Keras and on onnxruntime."""
+
+import numpy as np
+import onnx
+import pytest
+from keras import ops
+from onnx import helper
+
+from mrcnn.config import ModelConfig
+from mrcnn.data.batches import prepare_image
+from mrcnn.export.onnx_graph import IR_VERSION, OPSET, Graph, Value
+from mrcnn.export.pixels import prepare
+
+ort = pytest.importorskip("onnxruntime")
+SIZES = [(64, 64), (128, 128), (77, 60), (150, 201), (5, 300), (1, 1), (63, 640)]
+
+
+def session(make):
+    """A session of the graph that `make` builds of (graph, images)."""
+    graph = Graph()
+    images = Value(graph, "images", "float32")
+    result = make(graph, images)
+    inputs = [helper.make_tensor_value_info("images", images.element_type, ["b", "h", "w", "c"])]
+    outputs = [helper.make_tensor_value_info(result.name, result.element_type, ["b", "c", 64, 64])]
+    made = helper.make_graph(graph.nodes, "prepare", inputs, outputs, list(graph.constants.values()))
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    onnx.checker.check_model(model, full_check=True)
+    return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture(params=["keras", "onnx"])
+def prepared(request):
+    """Makes the network's input (B, S, S, C) of a batch of images of one size."""
+
+    def run(images, config):
+        images = np.stack(images).astype(np.float32)
+        if request.param == "keras":
+            planes = np.asarray(prepare(ops.convert_to_tensor(images), config, ops)[0])
+        else:
+            made = session(lambda graph, value: prepare(value, config, graph)[0])
+            planes = made.run(None, {"images": images})[0]
+        return planes.transpose(0, 2, 3, 1)
+
+    return run
+
+
+@pytest.mark.parametrize("normalisation, channels", [("image", 3), ("image", 1), ("imagenet", 3)])
+@pytest.mark.parametrize("given", [1, 3])
+def test_eight_bit_images_become_what_the_host_makes_of_them(prepared, normalisation, channels, given):
+    config = ModelConfig(class_names=("a",), image_size=64, normalisation=normalisation, channels=channels)
+    rng = np.random.default_rng(0)
+    for height, width in SIZES:
+        image = rng.integers(0, 256, (height, width, given), np.uint8)
+        np.testing.assert_allclose(prepared([image], config)[0], prepare_image(image, config)[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("normalisation, unit", [("image", 1.0), ("imagenet", 58.0)])
+def test_other_numbers_are_not_rounded(prepared, normalisation, unit):
+    config = ModelConfig(class_names=("a",), image_size=64, normalisation=normalisation)
+    rng = np.random.default_rng(1)
+    for image in (
+        rng.integers(0, 40000, (150, 201, 1), np.uint16),
+        rng.normal(-3, 2, (30, 64, 3)).astype(np.float32),
+        np.full((40, 50, 1), 31000, np.uint16),
+    ):
+        np.testing.assert_allclose(prepared([image], config)[0], prepare_image(image, config)[0], atol=1e-4 * unit)
+
+
+def test_each_image_of_a_batch_is_judged_by_itself(prepared):
+    config = ModelConfig(class_names=("a",), image_size=64, normalisation="imagenet")
+    rng = np.random.default_rng(2)
+    images = [rng.integers(0, top, (90, 70, 3)).astype(np.uint8 if top == 256 else np.uint16) for top in (256, 9000)]
+    for found, image in zip(prepared(images, config), images, strict=True):
+        np.testing.assert_allclose(found, prepare_image(image, config)[0], atol=6e-3)
+
+
+def test_a_network_of_four_channels_takes_four_or_grey(prepared):
+    config = ModelConfig(class_names=("a",), image_size=64, channels=4)
+    for given in (1, 4):
+        image = np.random.default_rng(3).normal(size=(50, 81, given)).astype(np.float32)
+        np.testing.assert_allclose(prepared([image], config)[0], prepare_image(image, config)[0], atol=1e-4)

@@ -1,0 +1,67 @@
+import json
+
+import mlflow
+import pytest
+
+from mrcnn.errors import InputError
+from trackers.kept_model import kept_model
+from trackers.run import tracked_run
+
+ABOUT = {"task": "thyroid", "modality": "ultrasound", "seed": 0, "backend": "tensorflow"}
+
+
+@pytest.fixture
+def run_with_checkpoint(store, tmp_path):
+    """Records a run with a checkpoint and the given metrics; returns its id."""
+
+    def make(**metrics):
+        with tracked_run(**ABOUT) as run:
+            folder = tmp_path / run.id / "checkpoints"
+            folder.mkdir(parents=True)
+            (folder / "best.keras").write_text("best")
+            run.artifact(folder)
+            run.metrics(metrics)
+        return run.id
+
+    return make
+
+
+def test_a_run_brings_the_confidence_that_it_chose(run_with_checkpoint, tmp_path):
+    chosen, cut_short = run_with_checkpoint(confidence=0.4), run_with_checkpoint()
+    for spec, confidence in ((chosen, 0.4), (f"runs:/{chosen}", 0.4), (cut_short, None), ("last", None)):
+        kept = kept_model(spec, task="thyroid", folder=tmp_path / "fetched")
+        assert kept.file.read_text() == "best"
+        assert kept.confidence == confidence
+
+
+def test_a_registered_model_brings_its_working_point(store, tmp_path):
+    (tmp_path / "model.keras").write_text("registered")
+    (tmp_path / "settings.json").write_text(json.dumps({"class_names": ["a"], "confidence": 0.7, "config": {}}))
+    (tmp_path / "code.py").write_text(
+        "import mlflow\n"
+        "class Nothing(mlflow.pyfunc.PythonModel):\n"
+        "    def predict(self, context, model_input, params=None):\n"
+        "        return model_input\n"
+        "mlflow.models.set_model(Nothing())\n"
+    )
+    with tracked_run(**ABOUT):
+        logged = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(tmp_path / "code.py"),
+            artifacts={name: str(tmp_path / file) for name, file in
+                       (("model", "model.keras"), ("settings", "settings.json"))},
+            pip_requirements=["mlflow"],
+        )  # fmt: skip
+    mlflow.register_model(logged.model_uri, "mrcnn-ultrasound")
+    store.set_registered_model_alias("mrcnn-ultrasound", "champion", "1")
+    kept = kept_model("models:/mrcnn-ultrasound@champion", task="thyroid", folder=tmp_path / "fetched")
+    assert (kept.file.read_text(), kept.confidence) == ("registered", 0.7)
+
+
+def test_a_file_is_itself_and_what_is_not_there_is_named_as_a_model(store, tmp_path):
+    kept = kept_model("some/model.keras", task="thyroid", folder=tmp_path)
+    assert (str(kept.file), kept.confidence) == ("some/model.keras", None)
+    with pytest.raises(InputError, match="model=last: no finished run of task thyroid"):
+        kept_model("last", task="thyroid", folder=tmp_path)
+    with pytest.raises(InputError, match=r"model=models:/mrcnn-ct@champion: not to be had from the store"):
+        kept_model("models:/mrcnn-ct@champion", task="thyroid", folder=tmp_path)
