@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tifffile
 from PIL import Image
 
+from mrcnn.data.sample import Spacing
 from mrcnn.errors import InputError
 
 _BITS_PER_SAMPLE = 258  # TIFF 6.0, section 8
@@ -41,15 +43,30 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     return array
 
 
-def read_size(path: str | os.PathLike) -> tuple[int, int]:
-    """(height, width) of an image file from its header. Raises `InputError` as `read_image` does."""
+@dataclass(frozen=True)
+class ImageHeader:
+    """What an image file says of itself: size in pixels, and where it tells them the size of a pixel and the patient.
+
+    Attributes:
+        spacing_mm: (row, column), or None.
+        patient_id: a pseudonym, or None.
+    """
+
+    height: int
+    width: int
+    spacing_mm: Spacing | None = None
+    patient_id: str | None = None
+
+
+def read_header(path: str | os.PathLike) -> ImageHeader:
+    """The header of an image file, without decoding its pixels. Raises `InputError` as `read_image` does."""
     path = Path(path)
     try:
         if _needs_tifffile(path):
             with tifffile.TiffFile(path) as tiff:
-                return tiff.pages[0].imagelength, tiff.pages[0].imagewidth
+                return ImageHeader(tiff.pages[0].imagelength, tiff.pages[0].imagewidth)
         with Image.open(path) as image:
-            return image.height, image.width
+            return ImageHeader(image.height, image.width)
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
 

@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from mrcnn.data.images import read_image, read_size
+from mrcnn.data.images import ImageHeader, read_header, read_image
 from mrcnn.errors import InputError
 
 RNG = np.random.default_rng(1)
@@ -24,7 +24,7 @@ def test_bytes(tmp_path, suffix, pixels):
     image = read_image(tmp_path / f"x.{suffix}")
     assert image.dtype == np.uint8
     np.testing.assert_array_equal(image, pixels.reshape(6, 9, -1))
-    assert read_size(tmp_path / f"x.{suffix}") == (6, 9)
+    assert read_header(tmp_path / f"x.{suffix}") == ImageHeader(6, 9)
 
 
 def test_jpeg_is_close(tmp_path):
@@ -75,7 +75,7 @@ def test_tiff_of_many_channels(tmp_path, channels, dtype):
         pixels = pixels[..., :1]  # eight-bit grey and one more is grey with alpha, to Pillow and to us
     assert image.dtype == (np.uint8 if dtype == np.uint8 else np.float32)
     np.testing.assert_array_equal(image, pixels)
-    assert read_size(tmp_path / "x.tif") == (6, 9)
+    assert read_header(tmp_path / "x.tif") == ImageHeader(6, 9)
 
 
 def test_planar_tiff(tmp_path):
@@ -95,7 +95,7 @@ def test_exif_orientation_is_not_applied(tmp_path):
     exif[0x0112] = 6  # rotate by 90° for display
     Image.fromarray(COLOUR).save(tmp_path / "x.jpg", exif=exif)
     assert read_image(tmp_path / "x.jpg").shape == (6, 9, 3)
-    assert read_size(tmp_path / "x.jpg") == (6, 9)
+    assert read_header(tmp_path / "x.jpg") == ImageHeader(6, 9)
 
 
 def test_sixteen_bit_colour_png_is_refused_rather_than_cut(tmp_path):
@@ -117,7 +117,7 @@ def test_missing_and_damaged_files(tmp_path):
     with pytest.raises(InputError, match=r"none\.png: no such file"):
         read_image(tmp_path / "none.png")
     with pytest.raises(InputError, match=r"none\.tif: no such file"):
-        read_size(tmp_path / "none.tif")
+        read_header(tmp_path / "none.tif")
     for name in ("cut.png", "text.png", "text.tif"):
         with pytest.raises(InputError, match=rf"{name}: expected a readable"):
             read_image(tmp_path / name)
