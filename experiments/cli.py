@@ -6,11 +6,12 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from experiments import train
+from experiments import check, train
 
 USAGE = """\
 usage: mrcnn COMMAND ...
 
+  check     look at a data set before training: what is there, what is wrong, pictures; `mrcnn check --help`
   train     train, evaluate, track and register a Mask R-CNN; `mrcnn train --help` explains each option
 
   --version
@@ -20,13 +21,14 @@ Research use only."""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     command, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if command == "train":
-        return train.main(rest)
+    commands = {"check": check.main, "train": train.main}
+    if command in commands:
+        return commands[command](rest)
     if command == "--version":
         print(f"medmrcnn {version('medmrcnn')}")
         return 0
     if command in ("--help", "-h"):
         print(USAGE)
         return 0
-    print(f"mrcnn: {command!r} is no command; expected train", file=sys.stderr)
+    print(f"mrcnn: {command!r} is no command; expected {' or '.join(commands)}", file=sys.stderr)
     return 2

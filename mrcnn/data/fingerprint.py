@@ -113,9 +113,11 @@ def _duplicates(dataset: Dataset, groups: np.ndarray) -> tuple[Duplicates, list[
     """What the groups with more than one image hold, and what a person should know of them."""
     sizes = np.bincount(groups, minlength=1)
     patients: dict[int, set[str]] = {}
+    annotated: dict[int, set[bool]] = {}
     for group, record in zip(groups.tolist(), dataset.records, strict=True):
         if sizes[group] > 1:
             patients.setdefault(group, set()).add(record.patient_id)
+            annotated.setdefault(group, set()).add(len(record.class_ids) > 0)
     across = sum(len(names) > 1 for names in patients.values())
     found = Duplicates(len(patients), int(sizes[sizes > 1].sum()), across)
     if not patients:
@@ -126,7 +128,12 @@ def _duplicates(dataset: Dataset, groups: np.ndarray) -> tuple[Duplicates, list[
     )
     if across:
         told += f"; {across} of them join patients who were named apart, and who now count as one"
-    return found, [told]
+    partly = sum(len(kinds) > 1 for kinds in annotated.values())
+    missing = (
+        f"in {partly} of these groups some images have instances and others, nearly the same, have none; "
+        "annotations may be missing"
+    )
+    return found, [told, missing] if partly else [told]
 
 
 def _missing_classes(whole: Part, parts: Mapping[str, Part]) -> list[str]:

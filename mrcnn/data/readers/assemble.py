@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +33,8 @@ def assemble(
     # A polygon may cover no pixel centre; such an instance can neither be learnt nor found.
     if empty := int((areas == 0).sum()):
         warnings = [*warnings, f"{empty} annotations without any pixel are left out"]
+    if twice := sum(count - 1 for count in Counter(zip(owners.tolist(), runs, strict=True)).values()):
+        warnings = [*warnings, f"{twice} annotations are drawn twice: another of their image has the same mask"]
     order = np.argsort(owners, kind="stable")
     order = order[areas[order] > 0]
     by_image = np.split(order, np.searchsorted(owners[order], np.arange(1, len(rows))))
