@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from experiments.model_options import ModelOptions
 from mrcnn.data.augmentation import Augmentation
-from mrcnn.data.readers.options import ViaOptions
+from mrcnn.data.readers.options import MasksOptions, ViaOptions
 from mrcnn.weight_names import FILES, NAMED
 
 WEIGHTS = re.compile(r"(runs|models):/.+|[0-9a-f]{32}")
@@ -34,8 +34,8 @@ class DataOptions(Section):
         None,
         description="folder of images with their annotations, or the JSON file; null: phantoms, made on the first run",
     )
-    reader: Literal["auto", "coco", "via"] = Field(
-        "auto", description="form of the annotations: COCO JSON, VGG Image Annotator; auto: what is found"
+    reader: Literal["auto", "coco", "masks", "via"] = Field(
+        "auto", description="form of the annotations: COCO JSON, mask folders, VGG Image Annotator; auto: what is found"
     )
     patient_pattern: str | None = Field(
         None,
@@ -43,6 +43,7 @@ class DataOptions(Section):
         "for images whose annotations name none; an empty group: the image is a patient of its own",
     )
     via: ViaOptions = ViaOptions()
+    masks: MasksOptions = MasksOptions()
     near_duplicates: Literal["together", "ignore"] = Field(
         "together",
         description="together: images that are nearly the same, mirrored or recoloured ones included, stay in one "

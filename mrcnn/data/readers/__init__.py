@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from mrcnn.data.dataset import Dataset
-from mrcnn.data.readers import coco, via
-from mrcnn.data.readers.options import ReaderOptions, ViaOptions
+from mrcnn.data.readers import coco, masks, via
+from mrcnn.data.readers.options import MasksOptions, ReaderOptions, ViaOptions
 from mrcnn.errors import InputError
 
 
@@ -36,6 +36,7 @@ READERS: Mapping[str, Reader] = MappingProxyType(
     {
         "via": Reader(via.read, via.recognises, ViaOptions),
         "coco": Reader(coco.read, coco.recognises),
+        "masks": Reader(masks.read, masks.recognises, MasksOptions),
     }
 )
 """In the order in which they are asked whether they recognise a folder."""
