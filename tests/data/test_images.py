@@ -98,15 +98,30 @@ def test_exif_orientation_is_not_applied(tmp_path):
     assert read_header(tmp_path / "x.jpg") == ImageHeader(6, 9)
 
 
-def test_sixteen_bit_colour_png_is_refused_rather_than_cut(tmp_path):
+def deep_png(path, pixels, colour_type):
+    """Writes a 16-bit PNG by hand: no filter on any row (PNG specification, sections 5 and 9)."""
+
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0))
-    rows = chunk(b"IDAT", zlib.compress(b"\0" + bytes(12)))
-    (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + rows + chunk(b"IEND", b""))
-    with pytest.raises(InputError, match=r"x\.png: 16-bit colour PNG"):
-        read_image(tmp_path / "x.png")
+    height, width = pixels.shape[:2]
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    data = chunk(b"IDAT", zlib.compress(rows))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + data + chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize(("colour_type", "stored", "kept"), [(2, 3, 3), (6, 4, 3), (4, 2, 1)])
+def test_sixteen_bit_png_of_several_channels_keeps_its_units(tmp_path, colour_type, stored, kept):
+    pixels = RNG.integers(0, 65536, (6, 9, stored), np.uint16)
+    deep_png(tmp_path / "x.png", pixels, colour_type)
+    image = read_image(tmp_path / "x.png")
+    assert image.dtype == np.float32
+    np.testing.assert_array_equal(image, pixels[..., :kept])
+    whole = (tmp_path / "x.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[:60])
+    with pytest.raises(InputError, match=r"cut\.png: expected a readable"):
+        read_image(tmp_path / "cut.png")
 
 
 def test_missing_and_damaged_files(tmp_path):
