@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from experiments.evaluate import predictions
 from experiments.figures import froc_figure, precision_recall_figure
 from mrcnn.data import Dataset
@@ -19,17 +17,6 @@ from trackers.run import Run
 
 if TYPE_CHECKING:
     from mrcnn.model import MaskRCNN
-
-
-def split_lists(dataset: Dataset, splits: Mapping[str, np.ndarray]) -> dict[str, list[dict[str, str]]]:
-    """File and patient of each image of each split."""
-    return {
-        name: [
-            {"file_name": dataset.records[index].file_name, "patient_id": dataset.records[index].patient_id}
-            for index in indices
-        ]
-        for name, indices in splits.items()
-    }
 
 
 def log_evaluation(run: Run, evaluator: Evaluator, confidence: float, split: str) -> None:

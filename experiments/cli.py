@@ -6,13 +6,14 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from experiments import export, train
+from experiments import check, export, train
 
-COMMANDS = {"train": train.main, "export": export.main}
+COMMANDS = {"check": check.main, "train": train.main, "export": export.main}
 
 USAGE = """\
 usage: mrcnn COMMAND ...
 
+  check     look at a data set before training: what is there, what is wrong, pictures; `mrcnn check --help`
   train     train, evaluate, track and register a Mask R-CNN; `mrcnn train --help` explains each option
   export    write a trained model as a TensorFlow SavedModel or as ONNX, which run without this project
 

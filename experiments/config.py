@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from experiments.model_options import ModelOptions
 from mrcnn.data.augmentation import Augmentation
+from mrcnn.data.readers.options import MasksOptions, ViaOptions
 from mrcnn.weight_names import FILES, NAMED
 
 WEIGHTS = re.compile(r"(runs|models):/.+|[0-9a-f]{32}")
@@ -31,19 +32,30 @@ class DataOptions(Section):
 
     dataset: str | None = Field(
         None,
-        description="folder with annotations.json and images, or the JSON file; null: phantoms, made on the first run",
+        description="folder of images with their annotations, or the JSON file; null: phantoms, made on the first run",
     )
-    reader: Literal["coco"] = Field("coco", description="form of the annotations")
+    reader: Literal["auto", "coco", "masks", "via"] = Field(
+        "auto", description="form of the annotations: COCO JSON, mask folders, VGG Image Annotator; auto: what is found"
+    )
     patient_pattern: str | None = Field(
         None,
         description="regular expression on the file name whose first group (or whole match) is the patient, "
-        "for files that name no patient_id",
+        "for images whose annotations name none; an empty group: the image is a patient of its own",
+    )
+    via: ViaOptions = ViaOptions()
+    masks: MasksOptions = MasksOptions()
+    near_duplicates: Literal["together", "ignore"] = Field(
+        "together",
+        description="together: images that are nearly the same, mirrored or recoloured ones included, stay in one "
+        "split; ignore: they are not looked for",
     )
     split: tuple[Share, Share, Share] = Field(
         (0.8, 0.1, 0.1),
         description="shares of the patients that train, validate and test; a test share of 0 reports on validation",
     )
-    phantoms: Literal["thyroid"] = Field("thyroid", description="kind of synthetic images made without a dataset")
+    phantoms: Literal["thyroid", "brain_tumor"] = Field(
+        "thyroid", description="kind of synthetic images made without a dataset"
+    )
     phantom_images: int = Field(240, ge=10, description="how many of them")
     phantom_seed: int = Field(0, ge=0, description="random seed of the images themselves")
 

@@ -9,8 +9,9 @@ import psutil
 
 from experiments.config import DataOptions
 from mrcnn.data import Dataset, read_dataset
+from mrcnn.data.readers import find_reader
 from mrcnn.errors import InputError
-from mrcnn.phantoms import write_dataset
+from mrcnn.phantoms import PHANTOM_KINDS, write_dataset
 
 
 def open_dataset(options: DataOptions) -> Dataset:
@@ -20,9 +21,11 @@ def open_dataset(options: DataOptions) -> Dataset:
         InputError: nothing is there, or it cannot be read; or the cache folder cannot be written.
     """
     if options.dataset is not None:
-        return read_dataset(
-            dataset_path(options.dataset), reader=options.reader, patient_pattern=options.patient_pattern
-        )
+        path = dataset_path(options.dataset)
+        reader = find_reader(path) if options.reader == "auto" else options.reader
+        section = getattr(options, reader, None)
+        told = section.model_dump() if section else {}
+        return read_dataset(path, reader=reader, patient_pattern=options.patient_pattern, **told)
     folder = cache_folder() / "phantoms" / f"{options.phantoms}-{options.phantom_images}-{options.phantom_seed}"
     try:
         written = write_dataset(options.phantoms, folder, images=options.phantom_images, seed=options.phantom_seed)
@@ -30,7 +33,7 @@ def open_dataset(options: DataOptions) -> Dataset:
         raise InputError(
             f"{folder}: cannot be written ({error.strerror}); set MRCNN_CACHE to another folder"
         ) from error
-    return read_dataset(written)
+    return read_dataset(written, patient_pattern=PHANTOM_KINDS[options.phantoms].patient_pattern)
 
 
 def dataset_name(options: DataOptions) -> str:

@@ -35,6 +35,20 @@ def froc_figure(false_positives: np.ndarray, sensitivity: np.ndarray, title: str
     return figure
 
 
+def sizes_figure(sides: Mapping[str, np.ndarray]) -> Figure:
+    """How many instances of each class are how large; `sides` holds the square roots of their areas in pixels."""
+    figure, axes = _axes("Size of instances", "side (square root of the area) in pixels", "instances")
+    present = {name: values for name, values in sides.items() if len(values)}
+    every = np.concatenate(list(present.values()))
+    edges = np.geomspace(max(every.min() * 0.9, 0.9), every.max() * 1.1, 25)
+    axes.hist(list(present.values()), edges, stacked=True, label=list(present))
+    axes.set_xscale("log", base=2)
+    ticks = 2.0 ** np.arange(np.floor(np.log2(edges[0])), np.ceil(np.log2(edges[-1])) + 1)
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.legend(frameon=False)
+    return figure
+
+
 def _axes(title: str, across: str, up: str):
     figure = Figure(figsize=(5, 4), dpi=120, layout="constrained")
     axes = figure.add_subplot()

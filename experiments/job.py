@@ -12,19 +12,18 @@ from pathlib import Path
 import keras
 from rich.console import Console
 
-from experiments.artifacts import log_evaluation, log_overlays, split_lists
+from experiments.artifacts import log_evaluation, log_overlays
 from experiments.config import TaskConfig
-from experiments.datasets import dataset_name, open_dataset
+from experiments.data_check import check_data, show
 from experiments.epoch_end import EpochEnd
 from experiments.evaluate import evaluate
 from experiments.fit import fit
 from experiments.plan import make_plan
 from experiments.resolve import Resolved, parameters, resolved_yaml
 from experiments.screen import TrainingScreen
-from experiments.tables import data_table, data_text, results_table
+from experiments.tables import results_table
 from mrcnn.backend import on_avx2
-from mrcnn.data import Dataset, Loader, fingerprint, split_by_patient
-from mrcnn.errors import InputError
+from mrcnn.data import Dataset, Loader
 from mrcnn.model import MaskRCNN, load
 from mrcnn.model.weights import load_weights
 from trackers.checkpoints import Checkpoints
@@ -76,26 +75,16 @@ class Data:
 
 
 def read_data(config: TaskConfig, run: Run, console: Console) -> Data:
-    """Read, split by patient, show and record the data."""
-    whole, name = open_dataset(config.data), dataset_name(config.data)
-    train_share, val_share, test_share = config.data.split
-    indices = split_by_patient(whole, train=train_share, val=val_share, test=test_share, seed=config.seed)
-    found = fingerprint(whole, indices)
-    console.print(f"\nData: {name}", style="bold", markup=False, soft_wrap=True)
-    console.print(data_table(found))
-    console.print(data_text(found), markup=False, soft_wrap=True)
-    for warning in found.warnings:
-        console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
-    data = Data(name, {split: whole.subset(chosen) for split, chosen in indices.items() if len(chosen)})
+    """Check, show, split and record the data."""
+    checked = check_data(config)
+    show(checked, console)
+    checked.raise_if_wrong()
+    name, facts = checked.name, checked.found.as_dict()
+    data = Data(name, {split: checked.whole.subset(chosen) for split, chosen in checked.splits.items() if len(chosen)})
     for split, part in data.splits.items():
-        if not any(len(record.class_ids) for record in part.records):
-            raise InputError(
-                f"{name}: no instance in the {len(part)} images of the {split} split; expected at least one, "
-                "which another seed or data.split may give"
-            )
-        run.dataset(name, part.digest, found.as_dict(), split, source=config.data.dataset)
-    run.json(found.as_dict(), "fingerprint.json")
-    run.json(split_lists(whole, indices), "splits.json")
+        run.dataset(name, part.digest, facts, split, source=config.data.dataset)
+    run.json(facts, "fingerprint.json")
+    run.json(checked.split_lists(), "splits.json")
     return data
 
 

@@ -2,6 +2,7 @@
 
 from mrcnn.data.batches import make_batch, prepare_image
 from mrcnn.data.dataset import Dataset, Record
+from mrcnn.data.duplicates import find_duplicates
 from mrcnn.data.fingerprint import fingerprint
 from mrcnn.data.loader import Loader
 from mrcnn.data.readers import read_dataset
@@ -13,6 +14,7 @@ __all__ = [
     "Loader",
     "Record",
     "Sample",
+    "find_duplicates",
     "fingerprint",
     "make_batch",
     "prepare_image",

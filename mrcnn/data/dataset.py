@@ -84,16 +84,10 @@ class Dataset:
         return (self[index] for index in range(len(self)))
 
     def __getitem__(self, index: int) -> Sample:
-        """Opens an image. Raises `InputError` where the file cannot be read or has another size than annotated."""
+        """Opens an image with its masks. Raises `InputError` as `image` does."""
         record = self.records[index]
-        image = read_image(record.path)
-        if image.shape[:2] != (record.height, record.width):
-            raise InputError(
-                f"{record.path}: image is {image.shape[1]}×{image.shape[0]} pixels; "
-                f"the annotations expect {record.width}×{record.height}"
-            )
         return Sample(
-            image=image,
+            image=self.image(index),
             masks=self.masks(index),
             class_ids=record.class_ids,
             patient_id=record.patient_id,
@@ -101,6 +95,21 @@ class Dataset:
             spacing_mm=record.spacing_mm,
             label=record.label,
         )
+
+    def image(self, index: int) -> np.ndarray:
+        """(H, W, C) pixels of an image.
+
+        Raises:
+            InputError: the file cannot be read or has another size than annotated.
+        """
+        record = self.records[index]
+        image = read_image(record.path)
+        if image.shape[:2] != (record.height, record.width):
+            raise InputError(
+                f"{record.path}: image is {image.shape[1]}×{image.shape[0]} pixels; "
+                f"the annotations expect {record.width}×{record.height}"
+            )
+        return image
 
     def masks(self, index: int) -> np.ndarray:
         """(N, H, W) bool masks of an image, without opening the image."""
@@ -124,9 +133,14 @@ class Dataset:
         File names do not count, so a copy under other names has the same digest. Reads every file once.
         """
         whole = hashlib.sha256(json.dumps(self.class_names).encode())
-        for digest in sorted(self._record_digest(index) for index in range(len(self))):
+        for digest in sorted(self.record_digests):
             whole.update(digest)
         return whole.hexdigest()
+
+    @cached_property
+    def record_digests(self) -> tuple[bytes, ...]:
+        """For each image the SHA-256 over its file's bytes and its annotations."""
+        return tuple(self._record_digest(index) for index in range(len(self)))
 
     def _record_digest(self, index: int) -> bytes:
         record = self.records[index]

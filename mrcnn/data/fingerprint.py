@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mrcnn.data.dataset import Dataset
-from mrcnn.errors import InputError
+from mrcnn.data.splits import check_splits
 
 SMALL, LARGE = 32**2, 96**2  # pixels; COCO's limits of area (Lin et al. 2014 and its evaluation code)
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -30,6 +30,15 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Duplicates:
+    """Groups of images that are nearly the same, the images in them, and the groups that hold several patients."""
+
+    groups: int
+    images: int
+    across_patients: int
+
+
+@dataclass(frozen=True)
 class Fingerprint:
     """What a data set holds.
 
@@ -39,6 +48,7 @@ class Fingerprint:
         sizes: instances that are `small`, `medium` or `large` by COCO's limits, in pixels of the original images.
         sides: quantiles ("5%" … "95%") of the square root of an instance's area in pixels; empty without instances.
         image_sizes: images of each "width×height", the most frequent first.
+        duplicates: near-duplicate images; None where they were not looked for.
         warnings: what a person should look at, one line each.
     """
 
@@ -47,6 +57,7 @@ class Fingerprint:
     sizes: dict[str, int]
     sides: dict[str, float]
     image_sizes: dict[str, int]
+    duplicates: Duplicates | None
     warnings: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -54,18 +65,20 @@ class Fingerprint:
         return asdict(self) | {"warnings": list(self.warnings)}
 
 
-def fingerprint(dataset: Dataset, splits: Mapping[str, Iterable[int]]) -> Fingerprint:
+def fingerprint(dataset: Dataset, splits: Mapping[str, Iterable[int]], groups: np.ndarray | None = None) -> Fingerprint:
     """Counts what is in the data set and its splits, without opening an image.
 
     Args:
         splits: for each name the positions of its images, as `split_by_patient` returns them.
+        groups: (N,) of near-duplicates, as `find_duplicates` returns them.
 
     Raises:
-        InputError: a patient is in two splits.
+        InputError: a patient or a group is in two splits.
     """
     records = dataset.records
     chosen = {name: [int(index) for index in indices] for name, indices in splits.items()}
-    _check_patients(dataset, chosen)
+    check_splits(dataset, chosen, groups)
+    duplicates, told = _duplicates(dataset, groups) if groups is not None else (None, [])
     whole = _count(dataset, range(len(records)))
     parts = {name: _count(dataset, indices) for name, indices in chosen.items()}
     areas = np.concatenate([record.areas for record in records]) if records else np.zeros(0)
@@ -80,7 +93,8 @@ def fingerprint(dataset: Dataset, splits: Mapping[str, Iterable[int]]) -> Finger
         },
         sides={f"{share:.0%}": round(float(np.quantile(sides, share)), 1) for share in _QUANTILES if len(sides)},
         image_sizes=dict(Counter(f"{record.width}×{record.height}" for record in records).most_common()),
-        warnings=(*dataset.warnings, *_missing_classes(whole, parts)),
+        duplicates=duplicates,
+        warnings=(*dataset.warnings, *told, *_missing_classes(whole, parts)),
     )
 
 
@@ -95,13 +109,31 @@ def _count(dataset: Dataset, indices: Iterable[int]) -> Part:
     )
 
 
-def _check_patients(dataset: Dataset, splits: Mapping[str, list[int]]) -> None:
-    seen: dict[str, str] = {}
-    for name, indices in splits.items():
-        for patient in {dataset.records[index].patient_id for index in indices}:
-            if patient in seen:
-                raise InputError(f"patient {patient!r} is in {seen[patient]} and in {name}; expected one split only")
-            seen[patient] = name
+def _duplicates(dataset: Dataset, groups: np.ndarray) -> tuple[Duplicates, list[str]]:
+    """What the groups with more than one image hold, and what a person should know of them."""
+    sizes = np.bincount(groups, minlength=1)
+    patients: dict[int, set[str]] = {}
+    annotated: dict[int, set[bool]] = {}
+    for group, record in zip(groups.tolist(), dataset.records, strict=True):
+        if sizes[group] > 1:
+            patients.setdefault(group, set()).add(record.patient_id)
+            annotated.setdefault(group, set()).add(len(record.class_ids) > 0)
+    across = sum(len(names) > 1 for names in patients.values())
+    found = Duplicates(len(patients), int(sizes[sizes > 1].sum()), across)
+    if not patients:
+        return found, []
+    told = (
+        f"{found.images} of {len(groups)} images are nearly the same as another, copies turned, mirrored or "
+        f"recoloured included: {found.groups} groups, each kept in one split"
+    )
+    if across:
+        told += f"; {across} of them join patients who were named apart, and who now count as one"
+    partly = sum(len(kinds) > 1 for kinds in annotated.values())
+    missing = (
+        f"in {partly} of these groups some images have instances and others, nearly the same, have none; "
+        "annotations may be missing"
+    )
+    return found, [told, missing] if partly else [told]
 
 
 def _missing_classes(whole: Part, parts: Mapping[str, Part]) -> list[str]:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tifffile
 from PIL import Image
 
+from mrcnn.data.sample import Spacing
 from mrcnn.errors import InputError
 
 _BITS_PER_SAMPLE = 258  # TIFF 6.0, section 8
+_DEEP_GREY_ALPHA = (16, 4)
+_DEEP_COLOURS = ((16, 2), (16, 6), _DEEP_GREY_ALPHA)  # PNG: depth and colour type
 _TIFF_SUFFIXES = (".tif", ".tiff")
+_OTHER_SUFFIXES = (*_TIFF_SUFFIXES, ".png", ".jpg", ".jpeg", ".bmp")
 # What Pillow and tifffile raise on files that are damaged, cut short or of an unknown kind.
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, tifffile.TiffFileError)
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
-    """The pixels of a PNG, JPEG, TIFF or BMP file, as they are stored.
+    """The pixels of a PNG, JPEG, TIFF or BMP file, as they are stored, or of a DICOM file, as they are shown.
 
     Alpha is dropped, a palette becomes RGB, and the EXIF orientation is not applied, since annotations are made in
     stored pixels.
@@ -31,7 +36,14 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     """
     path = Path(path)
     try:
-        array = _read_with_tifffile(path) if _needs_tifffile(path) else _read_with_pillow(path)
+        if _is_dicom(path):
+            from mrcnn.data.dicom import read_dicom  # a third of a second that only those who have DICOM should wait
+
+            array = read_dicom(path)
+        elif _needs_tifffile(path):
+            array = _read_with_tifffile(path)
+        else:
+            array = _read_with_pillow(path)
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
     if array.dtype != np.uint8:
@@ -41,15 +53,34 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     return array
 
 
-def read_size(path: str | os.PathLike) -> tuple[int, int]:
-    """(height, width) of an image file from its header. Raises `InputError` as `read_image` does."""
+@dataclass(frozen=True)
+class ImageHeader:
+    """What an image file says of itself: size in pixels, and where it tells them the size of a pixel and the patient.
+
+    Attributes:
+        spacing_mm: (row, column), or None.
+        patient_id: a pseudonym, or None.
+    """
+
+    height: int
+    width: int
+    spacing_mm: Spacing | None = None
+    patient_id: str | None = None
+
+
+def read_header(path: str | os.PathLike) -> ImageHeader:
+    """The header of an image file, without decoding its pixels. Raises `InputError` as `read_image` does."""
     path = Path(path)
     try:
+        if _is_dicom(path):
+            from mrcnn.data.dicom import read_dicom_header
+
+            return ImageHeader(*read_dicom_header(path))
         if _needs_tifffile(path):
             with tifffile.TiffFile(path) as tiff:
-                return tiff.pages[0].imagelength, tiff.pages[0].imagewidth
+                return ImageHeader(tiff.pages[0].imagelength, tiff.pages[0].imagewidth)
         with Image.open(path) as image:
-            return image.height, image.width
+            return ImageHeader(image.height, image.width)
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
 
@@ -59,7 +90,15 @@ def _unreadable(path: Path, error: Exception) -> InputError:
         return error
     if isinstance(error, FileNotFoundError):
         return InputError(f"{path}: no such file")
-    return InputError(f"{path}: expected a readable PNG, JPEG, TIFF or BMP image ({error})")
+    return InputError(f"{path}: expected a readable PNG, JPEG, TIFF, BMP or DICOM image ({error})")
+
+
+def _is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM: by its mark at byte 128 (PS3.10, 7.1), as many such files have no suffix."""
+    if path.suffix.lower() in _OTHER_SUFFIXES:
+        return False
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
 
 
 def _needs_tifffile(path: Path) -> bool:
@@ -76,8 +115,8 @@ def _needs_tifffile(path: Path) -> bool:
 
 def _read_with_pillow(path: Path) -> np.ndarray:
     with Image.open(path) as image:
-        if image.format == "PNG" and image.mode in ("LA", "RGB", "RGBA") and _png_bits(path) == 16:
-            raise InputError(f"{path}: 16-bit colour PNG; expected 8-bit colour, 16-bit grey, or a TIFF")
+        if image.format == "PNG" and _png_kind(path) in _DEEP_COLOURS:
+            return _read_with_opencv(path)
         if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
             raise InputError(f"{path}: holds {image.n_frames} pages; expected a single image")
         if image.mode in ("1", "LA", "La"):
@@ -88,10 +127,22 @@ def _read_with_pillow(path: Path) -> np.ndarray:
     return array if array.ndim == 3 else array[..., None]
 
 
-def _png_bits(path: Path) -> int:
-    """Bit depth from the header chunk (PNG specification, section 11.2.1); Pillow does not tell it."""
+def _read_with_opencv(path: Path) -> np.ndarray:
+    """A 16-bit PNG of several channels, which Pillow would cut to 8 bits; OpenCV comes with imaug."""
+    import cv2  # a fifth of a second, for a rare kind of file
+
+    array = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if array is None:
+        raise ValueError("damaged")
+    # OpenCV has blue first, and makes colours with alpha of grey with alpha.
+    return array[..., :1] if _png_kind(path) == _DEEP_GREY_ALPHA else array[..., 2::-1]
+
+
+def _png_kind(path: Path) -> tuple[int, int]:
+    """Bit depth and colour type from the header chunk (PNG specification, section 11.2.1); Pillow tells neither."""
     with path.open("rb") as file:
-        return file.read(25)[24]
+        depth, colour_type = file.read(26)[24:]
+    return depth, colour_type
 
 
 def _read_with_tifffile(path: Path) -> np.ndarray:

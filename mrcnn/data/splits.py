@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from itertools import combinations
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from mrcnn.data.dataset import Dataset
 from mrcnn.errors import InputError
@@ -15,13 +18,23 @@ _PATIENTS_TRIED = 3000  # patients placed over all tries; large sets need fewer 
 
 
 def split_by_patient(
-    dataset: Dataset, *, train: float = 0.8, val: float = 0.1, test: float = 0.1, seed: int = 0
+    dataset: Dataset,
+    *,
+    train: float = 0.8,
+    val: float = 0.1,
+    test: float = 0.1,
+    seed: int = 0,
+    groups: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """Splits the images so that no patient is in two splits.
+    """Splits the images so that no patient, and no group of `groups`, is in two splits.
 
     The shares count images. They are met as nearly as whole patients allow, at the same time for all images, those
     without instances, and those of each class. Each split with a share above 0 gets at least one patient, and train
     gets every class wherever that is possible. The result depends on the seed and not on the order of the records.
+
+    Args:
+        groups: (N,) a number for each image, as `find_duplicates` gives it; images of one number stay together, and
+            patients who share one count as one.
 
     Returns:
         For "train", "val" and "test" the sorted positions of its images, int64.
@@ -32,21 +45,51 @@ def split_by_patient(
     shares = np.array([train, val, test], np.float64)
     if not (shares >= 0).all() or abs(shares.sum() - 1) > 1e-6 or train == 0:
         raise InputError(f"split {train}, {val}, {test}: expected train above 0, none below 0, and a sum of 1")
-    patients = sorted({record.patient_id for record in dataset.records})
+    owner = _owners(dataset, groups)
+    count = owner.max(initial=-1) + 1
     wanted = np.flatnonzero(shares)
-    if len(patients) < len(wanted):
+    if count < len(wanted):
         names = ", ".join(SPLITS[split] for split in wanted)
-        raise InputError(f"{len(patients)} patients: expected at least {len(wanted)}, one for each of {names}")
+        joined = len({record.patient_id for record in dataset.records}) > count
+        what = "groups of patients with near-duplicate images" if joined else "patients"
+        raise InputError(f"{count} {what}: expected at least {len(wanted)}, one for each of {names}")
 
-    position = {patient: row for row, patient in enumerate(patients)}
-    owner = np.array([position[record.patient_id] for record in dataset.records])
-    traits = np.zeros((len(patients), 2 + len(dataset.class_names)))
+    traits = np.zeros((count, 2 + len(dataset.class_names)))
     for row, record in zip(owner, dataset.records, strict=True):
         traits[row, 0] += 1
         traits[row, 1] += len(record.class_ids) == 0
         traits[row, 1 + np.unique(record.class_ids)] += 1
     split_of = wanted[_best_placement(traits, shares[wanted], seed)][owner]
     return {name: np.flatnonzero(split_of == split) for split, name in enumerate(SPLITS)}
+
+
+def check_splits(dataset: Dataset, splits: Mapping[str, Iterable[int]], groups: np.ndarray | None = None) -> None:
+    """Raises `InputError` where a patient, or a group of `groups`, is in two splits."""
+    seen: dict[tuple[str, str | int], str] = {}
+    for name, indices in splits.items():
+        chosen = [int(index) for index in indices]
+        found = {("patient", dataset.records[index].patient_id) for index in chosen}
+        if groups is not None:
+            found |= {("group of near-duplicate images", int(groups[index])) for index in chosen}
+        for kind, key in found:
+            if (kind, key) in seen:
+                raise InputError(f"{kind} {key!r} is in {seen[kind, key]} and in {name}; expected one split only")
+            seen[kind, key] = name
+
+
+def _owners(dataset: Dataset, groups: np.ndarray | None) -> np.ndarray:
+    """(N,) for each image the number of those whom it may not be parted from, in the order of their patients' names."""
+    patients = sorted({record.patient_id for record in dataset.records})
+    position = {patient: row for row, patient in enumerate(patients)}
+    owner = np.array([position[record.patient_id] for record in dataset.records], np.int64)
+    if groups is None or not len(owner):
+        return owner
+    # Patients and groups are the two sides of a graph, and each image is a link between them.
+    count = len(patients) + int(np.max(groups)) + 1
+    links = coo_array((np.ones(len(owner), np.int8), (owner, len(patients) + np.asarray(groups))), shape=(count, count))
+    component = connected_components(links, directed=False)[1][: len(patients)]
+    _, first, joined = np.unique(component, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[joined][owner]
 
 
 def _best_placement(traits: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:

@@ -11,10 +11,18 @@ from types import MappingProxyType
 
 from mrcnn.data.sample import Sample
 from mrcnn.errors import InputError
-from mrcnn.phantoms import thyroid
+from mrcnn.phantoms import brain, thyroid, via_file
 from mrcnn.phantoms.coco_file import write_coco
+from mrcnn.phantoms.via_file import write_via
 
 _STAMP = "phantom.json"
+_FORMS = MappingProxyType(
+    {
+        "coco": (write_coco, ("annotations.json",)),
+        "via": (write_via, tuple(f"{folder}/{via_file.NAME}" for folder in via_file.FOLDERS)),
+    }
+)
+"""How to write each form, and the files that hold its annotations."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +34,16 @@ class PhantomKind:
         class_names: what the class ids of the samples mean, from 1.
         description: stands in the data set's own file, so that nobody takes it for patients.
         version: rises when the same seed gives other pictures.
+        form: `coco` or `via`, as people have such images.
+        patient_pattern: what the reader of a form that names no patient searches in the file name.
     """
 
     make: Callable[[int, int], Iterator[Sample]]
     class_names: tuple[str, ...]
     description: str
     version: int
+    form: str = "coco"
+    patient_pattern: str | None = None
 
 
 PHANTOM_KINDS: Mapping[str, PhantomKind] = MappingProxyType(
@@ -41,13 +53,21 @@ PHANTOM_KINDS: Mapping[str, PhantomKind] = MappingProxyType(
             thyroid.CLASS_NAMES,
             "Synthetic thyroid ultrasound phantoms; not patients",
             thyroid.VERSION,
-        )
+        ),
+        "brain_tumor": PhantomKind(
+            brain.make_images,
+            brain.CLASS_NAMES,
+            "Synthetic brain MRI phantoms; not patients",
+            brain.VERSION,
+            form="via",
+            patient_pattern=r"---(\d+)-",
+        ),
     }
 )
 
 
 def write_dataset(kind: str, folder: Path, *, images: int, seed: int) -> Path:
-    """A folder with `images` phantoms (images/*.png, annotations.json) for `mrcnn.data.read_dataset`.
+    """A folder with `images` phantoms, in the form of their kind, for `mrcnn.data.read_dataset`.
 
     It is written beside its place and renamed, so it is complete or absent, also when several processes ask for it at
     once. A complete set of the same kind, number, seed and version is returned as it is; another set of phantoms in its
@@ -72,7 +92,8 @@ def write_dataset(kind: str, folder: Path, *, images: int, seed: int) -> Path:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         fresh = Path(scratch) / "fresh"
         fresh.mkdir()
-        write_coco(made.make(images, seed), made.class_names, fresh, made.description)
+        write, _ = _FORMS[made.form]
+        write(made.make(images, seed), made.class_names, fresh, made.description)
         (fresh / _STAMP).write_text(json.dumps(stamp), encoding="utf-8")
         _put(fresh, folder, Path(scratch) / "old", stamp)
     return folder
@@ -96,5 +117,6 @@ def _is_complete(folder: Path, stamp: dict) -> bool:
         found = json.loads((folder / _STAMP).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    pictures = sum(1 for _ in (folder / "images").glob("*.png"))
-    return found == stamp and (folder / "annotations.json").is_file() and pictures == stamp["images"]
+    _, annotations = _FORMS[PHANTOM_KINDS[stamp["kind"]].form]
+    pictures = sum(1 for _ in folder.glob("*/*.png"))
+    return found == stamp and all((folder / name).is_file() for name in annotations) and pictures == stamp["images"]

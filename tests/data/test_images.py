@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from mrcnn.data.images import read_image, read_size
+from mrcnn.data.images import ImageHeader, read_header, read_image
 from mrcnn.errors import InputError
 
 RNG = np.random.default_rng(1)
@@ -24,7 +24,7 @@ def test_bytes(tmp_path, suffix, pixels):
     image = read_image(tmp_path / f"x.{suffix}")
     assert image.dtype == np.uint8
     np.testing.assert_array_equal(image, pixels.reshape(6, 9, -1))
-    assert read_size(tmp_path / f"x.{suffix}") == (6, 9)
+    assert read_header(tmp_path / f"x.{suffix}") == ImageHeader(6, 9)
 
 
 def test_jpeg_is_close(tmp_path):
@@ -75,7 +75,7 @@ def test_tiff_of_many_channels(tmp_path, channels, dtype):
         pixels = pixels[..., :1]  # eight-bit grey and one more is grey with alpha, to Pillow and to us
     assert image.dtype == (np.uint8 if dtype == np.uint8 else np.float32)
     np.testing.assert_array_equal(image, pixels)
-    assert read_size(tmp_path / "x.tif") == (6, 9)
+    assert read_header(tmp_path / "x.tif") == ImageHeader(6, 9)
 
 
 def test_planar_tiff(tmp_path):
@@ -95,18 +95,33 @@ def test_exif_orientation_is_not_applied(tmp_path):
     exif[0x0112] = 6  # rotate by 90° for display
     Image.fromarray(COLOUR).save(tmp_path / "x.jpg", exif=exif)
     assert read_image(tmp_path / "x.jpg").shape == (6, 9, 3)
-    assert read_size(tmp_path / "x.jpg") == (6, 9)
+    assert read_header(tmp_path / "x.jpg") == ImageHeader(6, 9)
 
 
-def test_sixteen_bit_colour_png_is_refused_rather_than_cut(tmp_path):
+def deep_png(path, pixels, colour_type):
+    """Writes a 16-bit PNG by hand: no filter on any row (PNG specification, sections 5 and 9)."""
+
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0))
-    rows = chunk(b"IDAT", zlib.compress(b"\0" + bytes(12)))
-    (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + rows + chunk(b"IEND", b""))
-    with pytest.raises(InputError, match=r"x\.png: 16-bit colour PNG"):
-        read_image(tmp_path / "x.png")
+    height, width = pixels.shape[:2]
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    data = chunk(b"IDAT", zlib.compress(rows))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + data + chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize(("colour_type", "stored", "kept"), [(2, 3, 3), (6, 4, 3), (4, 2, 1)])
+def test_sixteen_bit_png_of_several_channels_keeps_its_units(tmp_path, colour_type, stored, kept):
+    pixels = RNG.integers(0, 65536, (6, 9, stored), np.uint16)
+    deep_png(tmp_path / "x.png", pixels, colour_type)
+    image = read_image(tmp_path / "x.png")
+    assert image.dtype == np.float32
+    np.testing.assert_array_equal(image, pixels[..., :kept])
+    whole = (tmp_path / "x.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[:60])
+    with pytest.raises(InputError, match=r"cut\.png: expected a readable"):
+        read_image(tmp_path / "cut.png")
 
 
 def test_missing_and_damaged_files(tmp_path):
@@ -117,7 +132,7 @@ def test_missing_and_damaged_files(tmp_path):
     with pytest.raises(InputError, match=r"none\.png: no such file"):
         read_image(tmp_path / "none.png")
     with pytest.raises(InputError, match=r"none\.tif: no such file"):
-        read_size(tmp_path / "none.tif")
+        read_header(tmp_path / "none.tif")
     for name in ("cut.png", "text.png", "text.tif"):
         with pytest.raises(InputError, match=rf"{name}: expected a readable"):
             read_image(tmp_path / name)

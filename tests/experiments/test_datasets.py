@@ -1,10 +1,15 @@
+import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from experiments.config import DataOptions
 from experiments.datasets import cache_folder, dataset_name, dataset_path, open_dataset
+from experiments.resolve import resolve
+from mrcnn.data.readers import READERS
 from mrcnn.errors import InputError
+from mrcnn.phantoms import PHANTOM_KINDS, write_dataset
 
 
 def test_phantoms_are_made_once_in_the_cache_folder(tmp_path, monkeypatch):
@@ -41,3 +46,26 @@ def test_a_persons_own_data_are_found_from_where_they_stand(tmp_path, monkeypatc
     assert dataset_name(DataOptions(dataset="mine/annotations.json")) == phantom_folder.name
     with pytest.raises(InputError, match=r"--data\.dataset yours: expected .*does not exist"):
         dataset_path("yours")
+
+
+def test_every_reader_can_be_asked_for_and_told_its_options():
+    asked = get_args(DataOptions.model_fields["reader"].annotation)
+    assert set(asked) == {"auto", *READERS}
+    for name, reader in READERS.items():
+        if reader.options is not None:
+            assert DataOptions.model_fields[name].annotation is reader.options
+
+
+def test_every_kind_of_phantoms_can_be_asked_for():
+    assert set(get_args(DataOptions.model_fields["phantoms"].annotation)) == set(PHANTOM_KINDS)
+
+
+def test_the_form_is_found_and_its_reader_told_what_was_said(tmp_path):
+    folder = write_dataset("brain_tumor", tmp_path / "slices", images=10, seed=1)
+    data = open_dataset(resolve(["--task", "brain_tumor", "--dataset", str(folder)]).config.data)
+    assert data.class_names == ("tumor",) and len({record.patient_id for record in data.records}) < 10
+    for file in folder.glob("*/via_region_data.json"):
+        file.write_text(re.sub(r'"region_attributes": \{[^}]*\}', '"region_attributes": {}', file.read_text()))
+    assert open_dataset(DataOptions(dataset=str(folder), via={"class_name": "lesion"})).class_names == ("lesion",)
+    with pytest.raises(InputError, match="annotations: expected a list"):
+        open_dataset(DataOptions(dataset=str(folder / "train"), reader="coco"))

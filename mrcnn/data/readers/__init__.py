@@ -3,27 +3,91 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import ValidationError
 
 from mrcnn.data.dataset import Dataset
-from mrcnn.data.readers import coco
+from mrcnn.data.readers import coco, masks, via
+from mrcnn.data.readers.options import MasksOptions, ReaderOptions, ViaOptions
 from mrcnn.errors import InputError
 
-READERS = {"coco": coco.read}
+
+@dataclass(frozen=True)
+class Reader:
+    """One form.
+
+    Attributes:
+        read: (path, patient_pattern=…) → data set; takes `options` too where it has any.
+        recognises: (path) → whether this form is there, found without reading all of it.
+        options: what else can be said to it, or None.
+    """
+
+    read: Callable[..., Dataset]
+    recognises: Callable[[Path], bool]
+    options: type[ReaderOptions] | None = None
 
 
-def read_dataset(path: str | os.PathLike, reader: str = "coco", *, patient_pattern: str | None = None) -> Dataset:
+READERS: Mapping[str, Reader] = MappingProxyType(
+    {
+        "via": Reader(via.read, via.recognises, ViaOptions),
+        "coco": Reader(coco.read, coco.recognises),
+        "masks": Reader(masks.read, masks.recognises, MasksOptions),
+    }
+)
+"""In the order in which they are asked whether they recognise a folder."""
+
+
+def read_dataset(
+    path: str | os.PathLike, reader: str = "auto", *, patient_pattern: str | None = None, **options: Any
+) -> Dataset:
     """Reads the annotations of a data set; its images are opened only when asked for.
 
     Args:
         path: folder of the data set, or its annotation file.
-        reader: the form it is in; one of `READERS`.
-        patient_pattern: regular expression searched in the file name of each image that names no patient; its first
-            group, or all of the match when it has no group, is the patient.
+        reader: the form it is in, one of `READERS`, or `auto`.
+        patient_pattern: regular expression searched in the file name of each image whose annotations name no patient;
+            its first group, or all of the match when it has no group, is the patient.
+        options: of that reader; see `mrcnn.data.readers.options`.
 
     Raises:
         InputError: lists everything that is wrong with the annotations and image files.
     """
-    if reader not in READERS:
-        raise InputError(f"reader={reader!r}: expected one of {', '.join(sorted(READERS))}")
-    return READERS[reader](Path(path), patient_pattern=patient_pattern)
+    path = Path(path)
+    name = find_reader(path) if reader == "auto" else reader
+    if name not in READERS:
+        raise InputError(f"reader={reader!r}: expected auto or one of {', '.join(sorted(READERS))}")
+    chosen = READERS[name]
+    if chosen.options is not None:
+        return chosen.read(path, patient_pattern=patient_pattern, options=_check(chosen.options, options, name))
+    if options:
+        raise InputError(f"{next(iter(options))}: expected no such option with reader {name}")
+    return chosen.read(path, patient_pattern=patient_pattern)
+
+
+def find_reader(path: Path) -> str:
+    """The name of the first reader that recognises what is at `path`.
+
+    Raises:
+        InputError: none does, or nothing is there.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder; expected a data set")
+    for name, reader in READERS.items():
+        if reader.recognises(path):
+            return name
+    raise InputError(f"{path}: no known form of annotations is there; expected one of {', '.join(sorted(READERS))}")
+
+
+def _check(options: type[ReaderOptions], given: Mapping[str, Any], reader: str) -> ReaderOptions:
+    try:
+        return options(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        known = ", ".join(options.model_fields)
+        raise InputError(f"{name}: {first['msg'].lower()} with reader {reader}, which has {known}") from error

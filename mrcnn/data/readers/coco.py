@@ -1,14 +1,14 @@
 """COCO JSON: what makesense.ai, CVAT, Label Studio and Roboflow export.
 
 Fields beyond COCO's own that are read from an image, all optional: `patient_id`, `spacing_mm` (a number, or [row,
-column]), `label`. Boxes and areas in the file are ignored; they are measured on the masks.
+column]), `label`. Boxes and areas in the file are ignored; they are measured on the masks. `iscrowd` marks what is no
+single instance, except from CVAT, which sets it on every mask drawn with a brush.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,19 +16,29 @@ from typing import Any
 
 import numpy as np
 
-from mrcnn.data.dataset import Dataset, Record
-from mrcnn.data.images import read_size
+from mrcnn.data.dataset import Dataset
+from mrcnn.data.readers.assemble import assemble
+from mrcnn.data.readers.image_files import ImageFiles, read_row
 from mrcnn.data.readers.patients import name_patients
 from mrcnn.data.readers.problems import Problems
-from mrcnn.data.readers.segmentation import encode, measure
+from mrcnn.data.readers.segmentation import encode
 from mrcnn.data.sample import Spacing
 from mrcnn.errors import InputError
 
 _SHOWN = 5
+_USUAL_NAME = "annotations.json"
+_ANNOTATIONS = "annotations"  # the folder in which CVAT and Label Studio's converters put the JSON
+
+
+def recognises(path: Path) -> bool:
+    if path.is_file():
+        return path.suffix.lower() == ".json"
+    # A folder of another form may hold a JSON of its own, such as a description of the set.
+    return any(file.name == _USUAL_NAME or b'"annotations"' in file.read_bytes() for file in _jsons(path))
 
 
 def read(path: Path, *, patient_pattern: str | None = None) -> Dataset:
-    """Reads a COCO data set: a folder with its JSON, or the JSON; images lie where `file_name` points or in `images/`.
+    """Reads a COCO data set: a folder with its JSON, or the JSON; for the images see `ImageFiles`.
 
     Raises:
         InputError: lists all problems found in the file and with its images.
@@ -36,24 +46,20 @@ def read(path: Path, *, patient_pattern: str | None = None) -> Dataset:
     file = _find_json(path)
     content = _load(file)
     problems, warnings = Problems(file), []
+    folders = [file.parent.parent, file.parent] if file.parent.name == _ANNOTATIONS else [file.parent]
+    files = ImageFiles(folders)
     class_names, class_of = _read_categories(content["categories"], problems, warnings)
-    images = _read_images(content["images"], file.parent, patient_pattern, problems, warnings)
+    images = _read_images(content["images"], files, patient_pattern, problems, warnings)
     owners, class_ids, runs = _read_annotations(content["annotations"], images, class_of, problems, warnings)
     problems.raise_if_any()
+    return assemble(class_names, list(images.values()), owners, class_ids, runs, [*warnings, *files.warnings()])
 
-    rows = list(images.values())
-    boxes, areas = measure(runs, [(rows[owner]["height"], rows[owner]["width"]) for owner in owners])
-    # A polygon may cover no pixel centre; such an instance can neither be learnt nor found.
-    if empty := int((areas == 0).sum()):
-        warnings.append(f"{empty} annotations without any pixel are left out")
-    order = np.argsort(owners, kind="stable")
-    order = order[areas[order] > 0]
-    by_image = np.split(order, np.searchsorted(owners[order], np.arange(1, len(rows))))
-    records = [
-        Record(**row, class_ids=class_ids[mine], boxes=boxes[mine], areas=areas[mine])
-        for row, mine in zip(rows, by_image, strict=True)
-    ]
-    return Dataset(class_names, records, [[runs[index] for index in mine] for mine in by_image], warnings)
+
+def _jsons(path: Path) -> list[Path]:
+    """The JSON files of a folder that may be the annotations."""
+    if (path / _USUAL_NAME).is_file():
+        return [path / _USUAL_NAME]
+    return sorted(path.glob("*.json")) or sorted((path / _ANNOTATIONS).glob("*.json"))
 
 
 def _find_json(path: Path) -> Path:
@@ -61,9 +67,7 @@ def _find_json(path: Path) -> Path:
         return path
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder; expected a COCO JSON or a folder with annotations.json")
-    if (path / "annotations.json").is_file():
-        return path / "annotations.json"
-    found = sorted(path.glob("*.json"))
+    found = _jsons(path)
     if len(found) != 1:
         names = f"found {', '.join(file.name for file in found[:_SHOWN])}" if found else "found none"
         raise InputError(f"{path}: expected annotations.json or a single *.json; {names}")
@@ -121,68 +125,54 @@ def _read_categories(entries: list, problems: Problems, warnings: list[str]) -> 
 
 
 def _read_images(
-    entries: list, folder: Path, patient_pattern: str | None, problems: Problems, warnings: list[str]
-) -> dict[int | str, dict[str, Any]]:
-    """What `Record` holds of each image but its instances, by image id."""
-    images: dict[int | str, dict[str, Any]] = {}
+    entries: list, files: ImageFiles, patient_pattern: str | None, problems: Problems, warnings: list[str]
+) -> dict[int | str, dict[str, Any] | None]:
+    """What `Record` holds of each image but its instances, by image id; None for an image with a problem."""
+    images: dict[int | str, dict[str, Any] | None] = {}
+    stated = []
     for where, entry in _entries("images", entries, problems, (int, str)):
-        row = {key: entry.get(key) for key in ("file_name", "height", "width")}
-        row["patient_id"] = _text(entry.get("patient_id"))
-        row["label"] = _text(entry.get("label"))
-        row["spacing_mm"] = _read_spacing(entry.get("spacing_mm"), where, problems)
-        row["path"] = _find_image(row["file_name"], folder, where, problems)
-        if any(type(row[side]) is not int or row[side] < 1 for side in ("height", "width")):
-            problems.add(f"{where}: height {row['height']!r}, width {row['width']!r}; expected pixels")
-            row["height"] = row["width"] = None
-        elif row["path"] is not None:
-            _check_size(row, where, problems)
-        images[entry["id"]] = row
+        images[entry["id"]] = row = _read_image(entry, files, where, problems)
+        stated += [_text(entry.get("patient_id"))] if row else []
     if not entries:
         problems.add("images: empty; expected at least one")
+    rows = [row for row in images.values() if row is not None]
     # Two entries for one file could set the same picture into two splits.
-    for path, count in Counter(row["path"] for row in images.values() if row["path"] is not None).items():
+    for path, count in Counter(row["path"] for row in rows).items():
         if count > 1:
             problems.add(f"images: {path.name} stands in {count} entries; expected one")
-    file_names = [str(row["file_name"]) for row in images.values()]
-    stated = [row["patient_id"] for row in images.values()]
-    patients, found = name_patients(stated, file_names, patient_pattern, problems)
+    in_files, names = ([row[key] for row in rows] for key in ("patient_id", "file_name"))
+    patients, found = name_patients(stated, names, patient_pattern, problems, in_files=in_files)
     warnings.extend(found)
-    for row, patient in zip(images.values(), patients, strict=True):
+    for row, patient in zip(rows, patients, strict=True):
         row["patient_id"] = patient
     return images
 
 
+def _read_image(entry: dict, files: ImageFiles, where: str, problems: Problems) -> dict[str, Any] | None:
+    spacing = _read_spacing(entry.get("spacing_mm"), where, problems)
+    height, width = (entry.get(side) for side in ("height", "width"))
+    if any(type(side) is not int or side < 1 for side in (height, width)):
+        problems.add(f"{where}: height {height!r}, width {width!r}; expected pixels")
+        height = width = None
+    try:
+        path = files.find(entry.get("file_name"))
+    except ValueError as error:
+        problems.add(f"{where}: {error}")
+        return None
+    row = read_row(entry["file_name"], path, where, problems)
+    if row is None:
+        return None
+    if height is not None and (row["height"], row["width"]) != (height, width):
+        problems.add(
+            f"{where}: {row['file_name']} has {row['width']}×{row['height']} pixels; expected {width}×{height}"
+        )
+    row["label"] = _text(entry.get("label"))
+    row["spacing_mm"] = spacing or row["spacing_mm"]
+    return row
+
+
 def _text(value: Any) -> str | None:
     return None if value is None or value == "" else str(value)
-
-
-def _find_image(file_name: Any, folder: Path, where: str, problems: Problems) -> Path | None:
-    if not isinstance(file_name, str) or not file_name:
-        problems.add(f"{where}: file_name {file_name!r}; expected a path")
-        return None
-    root = os.path.normpath(folder)
-    # Lexical, so that a folder of links to images elsewhere stays usable while `..` and absolute paths do not.
-    path = os.path.normpath(os.path.join(root, file_name))
-    if os.path.commonpath([os.path.abspath(root), os.path.abspath(path)]) != os.path.abspath(root):
-        problems.add(f"{where}: file_name {file_name!r} leaves the folder of the data set")
-        return None
-    for candidate in (path, os.path.join(root, "images", file_name)):
-        if os.path.isfile(candidate):
-            return Path(candidate)
-    problems.add(f"{where}: {file_name!r} is neither in {root} nor in its images/ folder")
-    return None
-
-
-def _check_size(row: dict[str, Any], where: str, problems: Problems) -> None:
-    try:
-        height, width = read_size(row["path"])
-    except InputError as error:
-        problems.add(f"{where}: {error}")
-        return
-    if (height, width) != (row["height"], row["width"]):
-        problems.add(
-            f"{where}: {row['file_name']} has {width}×{height} pixels; expected {row['width']}×{row['height']}"
-        )
 
 
 def _read_spacing(value: Any, where: str, problems: Problems) -> Spacing | None:
@@ -197,7 +187,7 @@ def _read_spacing(value: Any, where: str, problems: Problems) -> Spacing | None:
 
 def _read_annotations(
     entries: list,
-    images: dict[int | str, dict[str, Any]],
+    images: dict[int | str, dict[str, Any] | None],
     class_of: dict[int, int],
     problems: Problems,
     warnings: list[str],
@@ -207,15 +197,16 @@ def _read_annotations(
     owners, class_ids, runs, crowds = [], [], [], 0
     for where, entry in _entries("annotations", entries, problems, (int, str)):
         image_id, category_id = entry.get("image_id"), entry.get("category_id")
-        image = images.get(image_id) if type(image_id) in (int, str) else None
+        known = type(image_id) in (int, str) and image_id in images
+        image = images[image_id] if known else None
         class_id = class_of.get(category_id) if type(category_id) is int else None
-        if image is None:
+        if not known:
             problems.add(f"{where}: image_id {image_id!r} is not among the images")
         if class_id is None:
             problems.add(f"{where}: category_id {category_id!r} is not among the categories")
-        if image is None or class_id is None or image["height"] is None:
+        if image is None or class_id is None:
             continue
-        if entry.get("iscrowd"):
+        if entry.get("iscrowd") and not _is_from_cvat(entry):
             crowds += 1
             continue
         try:
@@ -228,3 +219,8 @@ def _read_annotations(
     if crowds:
         warnings.append(f"{crowds} annotations mark crowds (iscrowd=1), not instances, and are left out")
     return np.array(owners, np.int64), np.array(class_ids, np.int32), runs
+
+
+def _is_from_cvat(annotation: dict) -> bool:
+    attributes = annotation.get("attributes")
+    return isinstance(attributes, dict) and "occluded" in attributes

@@ -1,0 +1,87 @@
+"""What a data set holds and what is wrong with it: the first step of every training, and all of `mrcnn check`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from rich.console import Console
+
+from experiments.config import TaskConfig
+from experiments.datasets import cache_folder, dataset_name, open_dataset
+from experiments.tables import data_table, data_text
+from mrcnn.data import Dataset, find_duplicates, fingerprint, split_by_patient
+from mrcnn.data.fingerprint import Fingerprint
+from mrcnn.errors import InputError
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A data set that could be read, and how it would be split.
+
+    Attributes:
+        name: what a person would call it.
+        whole: all of it.
+        splits: positions of the images of each split; empty where it cannot be split.
+        groups: (N,) of near-duplicates, or None where they were not looked for.
+        found: what it holds.
+        problems: why it cannot be trained on, one line each.
+    """
+
+    name: str
+    whole: Dataset
+    splits: Mapping[str, np.ndarray]
+    groups: np.ndarray | None
+    found: Fingerprint
+    problems: tuple[str, ...]
+
+    def raise_if_wrong(self) -> None:
+        """Raises one `InputError` that holds all problems."""
+        if self.problems:
+            raise InputError("\n  ".join(self.problems))
+
+    def split_lists(self) -> dict[str, list[dict[str, str]]]:
+        """File and patient of each image of each split."""
+        records = self.whole.records
+        return {
+            name: [
+                {"file_name": records[index].file_name, "patient_id": records[index].patient_id} for index in indices
+            ]
+            for name, indices in self.splits.items()
+        }
+
+
+def check_data(config: TaskConfig) -> Checked:
+    """Reads the data of a task, looks for near-duplicates, splits by patient and counts.
+
+    Raises:
+        InputError: it cannot be read; lists all that is wrong with annotations and image files.
+    """
+    whole, name = open_dataset(config.data), dataset_name(config.data)
+    groups = None
+    if config.data.near_duplicates == "together":
+        groups = find_duplicates(whole, cache_folder() / "thumbnails")
+    problems = []
+    train, val, test = config.data.split
+    try:
+        splits = split_by_patient(whole, train=train, val=val, test=test, seed=config.seed, groups=groups)
+    except InputError as error:
+        splits = {}
+        problems.append(f"{name}: {error}")
+    for split, indices in splits.items():
+        if len(indices) and not any(len(whole.records[index].class_ids) for index in indices):
+            problems.append(
+                f"{name}: no instance in the {len(indices)} images of the {split} split; expected at least one, "
+                "which another seed or data.split may give"
+            )
+    return Checked(name, whole, splits, groups, fingerprint(whole, splits, groups), tuple(problems))
+
+
+def show(checked: Checked, console: Console) -> None:
+    """Prints what was found: the splits, sizes, warnings."""
+    console.print(f"\nData: {checked.name}", style="bold", markup=False, soft_wrap=True)
+    console.print(data_table(checked.found))
+    console.print(data_text(checked.found), markup=False, soft_wrap=True)
+    for warning in checked.found.warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)

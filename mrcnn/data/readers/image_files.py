@@ -1,0 +1,102 @@
+"""The image files of a data set: where an annotation's file name leads, and what each file says of itself."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from mrcnn.data.images import read_header
+from mrcnn.data.readers.problems import Problems
+from mrcnn.errors import InputError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm")
+_UPLOAD_HASH = re.compile(r"^[0-9a-f]{8}-(?=.)")
+"""What Label Studio puts before the name of an uploaded file."""
+
+
+class ImageFiles:
+    """Finds the files that annotations name, within the folders of the data set and never outside.
+
+    A name is tried as it stands, below each of `folders` and its `images/`. An annotation tool may have recorded its
+    own folders and marks, as in `/data/upload/3/1f0c9a2e-a.png` or `images/a.png`; so next the last parts of the path
+    are tried, then the only file of that name anywhere below the folders, then the same without the mark of an upload.
+
+    Attributes:
+        moved: (file name, path) of those that did not lie where their name says.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = [os.path.normpath(folder) for folder in folders]
+        self._by_name: dict[str, list[str]] | None = None
+        self.moved: list[tuple[str, Path]] = []
+
+    def find(self, file_name: Any) -> Path:
+        """The file that `file_name` means. Raises `ValueError`, which says what is wrong with it."""
+        if not isinstance(file_name, str) or not file_name.strip():
+            raise ValueError(f"file name {file_name!r}; expected a path")
+        stated = unquote(file_name.rpartition("?d=")[2]) if "?d=" in file_name else file_name
+        parts = [part for part in os.path.normpath(stated.replace("\\", "/")).split("/") if part not in ("", "..")]
+        for start in range(len(parts)):
+            for folder in self._folders:
+                for below in (folder, os.path.join(folder, "images")):
+                    path = os.path.join(below, *parts[start:])
+                    if os.path.isfile(path):
+                        return self._note(file_name, path, start > 0 or len(parts) < len(stated.split("/")))
+        last = parts[-1] if parts else ""
+        for name in dict.fromkeys((last, _UPLOAD_HASH.sub("", last))):
+            found = self._below().get(name, [])
+            if len(found) == 1:
+                return self._note(file_name, found[0], True)
+            if found:
+                raise ValueError(f"{file_name!r} could be {' or '.join(found[:2])}; expected one file of that name")
+        raise ValueError(f"{file_name!r} is neither in {self._folders[0]} nor in a folder below it")
+
+    def _note(self, file_name: str, path: str, moved: bool) -> Path:
+        found = Path(path)
+        if moved:
+            self.moved.append((file_name, found))
+        return found
+
+    def _below(self) -> dict[str, list[str]]:
+        if self._by_name is None:
+            self._by_name = {}
+            for top in dict.fromkeys(self._folders):
+                for folder, _, names in os.walk(top):
+                    for name in names:
+                        self._by_name.setdefault(name, []).append(os.path.join(folder, name))
+        return self._by_name
+
+    def warnings(self) -> list[str]:
+        """A line on the files that lie elsewhere than their names say, if there are any."""
+        if not self.moved:
+            return []
+        name, path = self.moved[0]
+        return [
+            f"{len(self.moved)} images do not lie where the annotations say and were found by name, "
+            f"such as {path.name} for {name}"
+        ]
+
+
+def read_row(file_name: str, path: Path, where: str, problems: Problems) -> dict[str, Any] | None:
+    """What `Record` holds of an image but its instances, as far as the file itself can tell; None if it cannot be read.
+
+    `patient_id` is None unless the file names a patient.
+    """
+    try:
+        header = read_header(path)
+    except InputError as error:
+        problems.add(f"{where}: {error}")
+        return None
+    return {
+        "file_name": file_name,
+        "path": path,
+        "height": header.height,
+        "width": header.width,
+        "patient_id": header.patient_id,
+        "spacing_mm": header.spacing_mm,
+        "label": None,
+    }

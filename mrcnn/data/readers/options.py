@@ -1,0 +1,42 @@
+"""What can be said to a reader beyond where the data lie: the settings alone, quick to import."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class ReaderOptions(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ViaOptions(ReaderOptions):
+    """VGG Image Annotator."""
+
+    class_attribute: str | None = Field(
+        None, description="region attribute that names the class; null: the only one that is filled in"
+    )
+    class_name: str = Field("object", min_length=1, description="the class where regions have no attributes")
+
+
+class MasksOptions(ReaderOptions):
+    """Mask folders."""
+
+    instances: Literal["pieces", "values", "classes"] = Field(
+        "pieces",
+        description="what is one instance of a mask: each connected piece of a class, each value above 0 (all of the "
+        "one class), or all that a class covers; of several masks of one image each is one instance",
+    )
+    class_names: tuple[str, ...] = Field(
+        ("object",), min_length=1, description="classes of the values 1, 2, …; a single one stands for all above 0"
+    )
+    mask_suffix: str = Field(
+        "_mask", min_length=1, description="what a mask's name may have behind that of its image, as in a_mask.png"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> MasksOptions:
+        if self.instances == "values" and len(self.class_names) > 1:
+            raise ValueError("instances=values: expected a single one of class_names, since values are no classes then")
+        return self

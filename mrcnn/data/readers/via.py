@@ -1,0 +1,221 @@
+"""VGG Image Annotator: exported annotations (VIA 1 and 2, JSON) and VIA 2 projects.
+
+Regions are a list (VIA 2) or a dict (VIA 1). A folder per split, each with a JSON of its own, is read as one set:
+such splits are made image by image, and only the patient can tell who may be in which.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mrcnn.data.dataset import Dataset
+from mrcnn.data.readers.assemble import assemble
+from mrcnn.data.readers.image_files import ImageFiles, read_row
+from mrcnn.data.readers.options import ViaOptions
+from mrcnn.data.readers.patients import name_patients
+from mrcnn.data.readers.problems import Problems
+from mrcnn.data.readers.segmentation import encode
+from mrcnn.errors import InputError
+
+_USUAL_NAME = "via_region_data.json"
+_FEWEST_CORNERS = 16
+
+
+def recognises(path: Path) -> bool:
+    return bool(_find_files(path))
+
+
+def read(path: Path, *, patient_pattern: str | None = None, options: ViaOptions) -> Dataset:
+    """Reads a VIA file, or all of a folder: its own, or else one in each of its sub-folders.
+
+    Raises:
+        InputError: lists all problems found in the files and with their images.
+    """
+    files = _find_files(path)
+    if not files:
+        raise InputError(f"{path}: expected a VIA JSON, or a folder with one or with one in each of its sub-folders")
+    root = path if path.is_dir() else path.parent
+    problems, warnings = Problems(path), []
+    rows, regions = [], []
+    for file in files:
+        images = ImageFiles([file.parent])
+        for where, entry in _entries(file, root, problems):
+            row = _read_image(entry, images, where, root, problems)
+            # Instances of an image that cannot be read are checked as well, but have no pixels to stand on.
+            regions += [(len(rows) if row else None, *region) for region in _regions(entry, where, problems)]
+            rows += [row] if row else []
+        warnings += images.warnings()
+    for found, count in Counter(row["path"] for row in rows).items():
+        if count > 1:
+            problems.add(f"{found.relative_to(root)} stands in {count} entries; expected one")
+    class_names, class_ids = _classes([(where, attributes) for _, where, _, attributes in regions], options, problems)
+    owners, kept, runs = [], [], []
+    for (owner, where, shape, _), class_id in zip(regions, class_ids, strict=True):
+        try:
+            corners = _corners(shape)
+            if owner is None or class_id is None:
+                continue
+            runs.append(encode([corners], rows[owner]["height"], rows[owner]["width"]))
+        except ValueError as error:
+            problems.add(f"{where}: {error}")
+            continue
+        owners.append(owner)
+        kept.append(class_id)
+    in_files, names = ([row[key] for row in rows] for key in ("patient_id", "file_name"))
+    patients, found = name_patients([None] * len(rows), names, patient_pattern, problems, in_files=in_files)
+    if not rows:
+        problems.add("no image; expected at least one")
+    problems.raise_if_any()
+    rows = [row | {"patient_id": patient} for row, patient in zip(rows, patients, strict=True)]
+    return assemble(class_names, rows, owners, kept, runs, [*warnings, *found])
+
+
+def _find_files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path] if _is_via(path) else []
+    own = [file for file in sorted(path.glob("*.json")) if _is_via(file)]
+    if own:
+        return [_choose(own)]
+    folders: dict[Path, list[Path]] = {}
+    for file in sorted(path.glob("*/*.json")):
+        if _is_via(file):
+            folders.setdefault(file.parent, []).append(file)
+    return [_choose(found) for found in folders.values()]
+
+
+def _choose(files: list[Path]) -> Path:
+    """The file to read of those in one folder, where a project and its export may lie side by side."""
+    usual = [file for file in files if file.name == _USUAL_NAME]
+    if len(files) > 1 and not usual:
+        names = ", ".join(file.name for file in files)
+        raise InputError(f"{files[0].parent}: expected one VIA file or {_USUAL_NAME}; found {names}")
+    return (usual or files)[0]
+
+
+def _is_via(file: Path) -> bool:
+    if file.suffix.lower() != ".json":
+        return False
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror})") from error
+    return b'"_via_img_metadata"' in content or (b'"filename"' in content and b'"regions"' in content)
+
+
+def _entries(file: Path, root: Path, problems: Problems) -> Iterator[tuple[str, dict]]:
+    """Each image's entry and how to call it in a message."""
+    try:
+        content = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{file}: not a JSON file ({error})") from error
+    if isinstance(content, dict):
+        content = content.get("_via_img_metadata", content)
+    if not isinstance(content, (dict, list)):
+        raise InputError(f"{file}: expected an object with an entry for each image")
+    name = file.relative_to(root)
+    for key, entry in content.items() if isinstance(content, dict) else enumerate(content):
+        if isinstance(entry, dict):
+            yield f"{name}: {entry.get('filename', key)}", entry
+        else:
+            problems.add(f"{name}: {key}: expected an object with filename and regions")
+
+
+def _read_image(entry: dict, images: ImageFiles, where: str, root: Path, problems: Problems) -> dict[str, Any] | None:
+    try:
+        path = images.find(entry.get("filename"))
+    except ValueError as error:
+        problems.add(f"{where}: {error}")
+        return None
+    return read_row(path.relative_to(root).as_posix(), path, where, problems)
+
+
+def _regions(entry: dict, where: str, problems: Problems) -> Iterator[tuple[str, dict, dict]]:
+    """How to call each region in a message, its shape, and its attributes that are filled in."""
+    regions = entry.get("regions") or []
+    if not isinstance(regions, (dict, list)):
+        problems.add(f"{where}: regions are {type(regions).__name__}; expected a list or an object")
+        return
+    for key, region in regions.items() if isinstance(regions, dict) else enumerate(regions):
+        shape = region.get("shape_attributes") if isinstance(region, dict) else None
+        attributes = region.get("region_attributes") or {} if isinstance(region, dict) else None
+        if isinstance(shape, dict) and isinstance(attributes, dict):
+            filled = {name: value for name, value in attributes.items() if value not in ("", None, {})}
+            yield f"{where}, region {key}", shape, filled
+        else:
+            problems.add(f"{where}, region {key}: expected shape_attributes and region_attributes")
+
+
+def _classes(
+    regions: list[tuple[str, dict]], options: ViaOptions, problems: Problems
+) -> tuple[list[str], list[int | None]]:
+    """Class names in order, and the class id (from 1) of each region, None where it has none."""
+    used = list(dict.fromkeys(name for _, attributes in regions for name in attributes))
+    attribute = options.class_attribute
+    if attribute is None and not used:
+        return [options.class_name], [1] * len(regions)
+    if attribute is None and len(used) > 1:
+        problems.add(f"regions have the attributes {', '.join(used)}; say with class_attribute which one is the class")
+        return [], [None] * len(regions)
+    attribute = attribute or used[0]
+    names = []
+    for where, attributes in regions:
+        value = attributes.get(attribute)
+        # A checkbox is an object of what is ticked.
+        chosen = [name for name, ticked in value.items() if ticked] if isinstance(value, dict) else [value]
+        name = str(chosen[0]).strip() if len(chosen) == 1 and isinstance(chosen[0], (str, int, float)) else ""
+        if not name:
+            problems.add(f"{where}: {attribute} is {value!r}; expected one class")
+        names.append(name)
+    class_names = sorted(set(names) - {""})
+    return class_names, [class_names.index(name) + 1 if name else None for name in names]
+
+
+def _corners(shape: dict) -> list[float]:
+    """A region's outline as x1, y1, x2, y2, … Raises `ValueError` for a shape that has no area."""
+    kind = shape.get("name")
+    if kind == "polygon":
+        across, down = shape.get("all_points_x"), shape.get("all_points_y")
+        if not (isinstance(across, list) and isinstance(down, list) and len(across) == len(down)):
+            raise ValueError("polygon needs all_points_x and all_points_y of one length")
+        return [value for point in zip(across, down, strict=True) for value in point]
+    if kind == "rect":
+        x, y, width, height = _numbers(shape, "x", "y", "width", "height")
+        return [x, y, x + width, y, x + width, y + height, x, y + height]
+    if kind == "circle":
+        x, y, radius = _numbers(shape, "cx", "cy", "r")
+        return _ellipse(x, y, radius, radius, 0.0)
+    if kind == "ellipse":
+        x, y, along, across = _numbers(shape, "cx", "cy", "rx", "ry")
+        return _ellipse(x, y, along, across, *(_numbers(shape, "theta") if shape.get("theta") else (0.0,)))
+    raise ValueError(f"shape {kind!r} has no area; expected polygon, rect, circle or ellipse")
+
+
+def _ellipse(x: float, y: float, along: float, across: float, tilt: float) -> list[float]:
+    """A polygon on an ellipse turned by `tilt` radians, with a corner for each pixel of its circumference.
+
+    So it strays from the ellipse by 1 / (8 · radius) pixels at most.
+    """
+    count = max(_FEWEST_CORNERS, min(math.ceil(2 * math.pi * max(along, across)), 10_000))
+    cosine, sine = math.cos(tilt), math.sin(tilt)
+    corners = []
+    for index in range(count):
+        u = along * math.cos(2 * math.pi * index / count)
+        v = across * math.sin(2 * math.pi * index / count)
+        corners += [x + u * cosine - v * sine, y + u * sine + v * cosine]
+    return corners
+
+
+def _numbers(shape: dict, *names: str) -> list[float]:
+    values = [shape.get(name) for name in names]
+    if not all(type(value) in (int, float) and math.isfinite(value) for value in values):
+        stated = ", ".join(f"{name}={value!r}" for name, value in zip(names, values, strict=True))
+        raise ValueError(f"{shape.get('name')} has {stated}; expected finite numbers")
+    extents = [value for name, value in zip(names, values, strict=True) if name not in ("x", "y", "cx", "cy", "theta")]
+    if any(extent <= 0 for extent in extents):
+        raise ValueError(f"{shape.get('name')} without an extent; expected sides above 0")
+    return [float(value) for value in values]

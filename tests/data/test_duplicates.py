@@ -1,0 +1,145 @@
+"""Copies are found however they were turned or recoloured, and pictures of one kind stay apart."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+from scipy.ndimage import gaussian_filter
+
+from mrcnn.data import find_duplicates, fingerprint, read_dataset, split_by_patient
+from mrcnn.data.duplicates import SIDE, group_alike, thumbnail
+from mrcnn.errors import InputError
+from mrcnn.phantoms import thyroid
+
+
+def scene(seed, size=(120, 160)):
+    """A picture of blobs and texture, the same for the same seed."""
+    rng = np.random.default_rng(seed)
+    noise = sum(gaussian_filter(rng.standard_normal(size), sigma) * sigma for sigma in (2, 5, 12))
+    return np.rint(255 * (noise - noise.min()) / np.ptp(noise)).astype(np.uint8)
+
+
+def jpeg(pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=40)
+    return np.asarray(Image.open(file))
+
+
+COPIES = {
+    "mirrored": lambda image: image[:, ::-1],
+    "upside down": lambda image: image[::-1],
+    "turned": np.rot90,
+    "turned and mirrored": lambda image: np.rot90(image)[::-1],
+    "smaller": lambda image: np.asarray(Image.fromarray(image).resize((100, 75))),
+    "compressed": jpeg,
+    "brighter": lambda image: np.clip(image * 0.6 + 70, 0, 255).astype(np.uint8),
+    "gamma": lambda image: np.rint(255 * (image / 255) ** 1.3).astype(np.uint8),
+    "blurred": lambda image: np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(1.5))),
+    "sixteen bits": lambda image: image.astype(np.float32) * 257,
+}
+
+
+@pytest.mark.parametrize("change", COPIES.values(), ids=COPIES)
+def test_a_changed_copy_is_found_among_others(change):
+    pictures = [scene(seed) for seed in range(8)]
+    pictures.append(change(pictures[3]))
+    groups = group_alike(np.stack([thumbnail(picture[..., None]) for picture in pictures]))
+    assert groups[8] == groups[3]
+    assert len(set(groups[:8].tolist())) == 8
+
+
+def test_colour_counts_as_its_grey():
+    grey = scene(1)[..., None]
+    np.testing.assert_array_equal(thumbnail(grey), thumbnail(np.repeat(grey, 3, axis=2)))
+    assert thumbnail(grey).shape == (SIDE, SIDE) and thumbnail(grey).min() == 0 and thumbnail(grey).max() == 255
+    assert thumbnail(np.repeat(grey, 5, axis=2)).shape == (SIDE, SIDE)
+
+
+def test_even_pictures_are_like_no_other():
+    thumbnails = np.stack([thumbnail(np.full((50, 60, 1), level, np.uint8)) for level in (0, 0, 90, 255)])
+    assert len(set(group_alike(thumbnails).tolist())) == 4
+    assert group_alike(np.zeros((0, SIDE, SIDE), np.uint8)).shape == (0,)
+
+
+def test_phantoms_of_many_patients_stay_apart():
+    samples = list(thyroid.make_images(40, seed=5))
+    groups = group_alike(np.stack([thumbnail(sample.image) for sample in samples]))
+    for first in range(40):
+        for second in range(first):
+            assert groups[first] != groups[second] or samples[first].patient_id == samples[second].patient_id
+
+
+def test_blocks_do_not_matter(monkeypatch):
+    pictures = [scene(seed % 11) if seed < 11 else scene(seed % 11)[::-1] for seed in range(30)]
+    thumbnails = np.stack([thumbnail(picture[..., None]) for picture in pictures])
+    whole = group_alike(thumbnails)
+    monkeypatch.setattr("mrcnn.data.duplicates._BLOCK", 7)
+    np.testing.assert_array_equal(group_alike(thumbnails), whole)
+    assert [whole[index] for index in range(11, 30)] == [whole[index % 11] for index in range(11, 30)]
+
+
+@pytest.fixture
+def doubled(tmp_path, coco, write_coco):
+    """Nine images of a patient each, of which c is a mirrored copy of a, and e of b."""
+    names = "abcdefghi"
+    coco["images"] = [{"id": key, "file_name": f"{name}.png", "height": 60, "width": 80, "patient_id": name}
+                      for key, name in enumerate(names)]  # fmt: skip
+    coco["annotations"] = []
+    folder = write_coco(coco, tmp_path / "doubled")
+    for seed, name in enumerate(names):
+        Image.fromarray(scene(seed, (60, 80))).save(folder / "images" / f"{name}.png")
+    for copy, original in (("c", 0), ("e", 1)):
+        Image.fromarray(scene(original, (60, 80))[:, ::-1]).save(folder / "images" / f"{copy}.png")
+    return read_dataset(folder)
+
+
+def test_copies_stay_in_one_split_and_are_told(doubled):
+    groups = find_duplicates(doubled)
+    assert groups[0] == groups[2] and groups[1] == groups[4] and len(set(groups.tolist())) == 7
+    for seed in range(10):
+        splits = split_by_patient(doubled, train=0.5, val=0.25, test=0.25, seed=seed, groups=groups)
+        of = {int(index): name for name, indices in splits.items() for index in indices}
+        assert of[0] == of[2] and of[1] == of[4]
+    found = fingerprint(doubled, splits, groups)
+    assert (found.duplicates.groups, found.duplicates.images, found.duplicates.across_patients) == (2, 4, 2)
+    assert any("4 of 9 images are nearly the same" in line and "2 of them join patients" in line
+               for line in found.warnings)  # fmt: skip
+    with pytest.raises(InputError, match=r"group of near-duplicate images \d+ is in train and in val"):
+        fingerprint(doubled, {"train": [0, 1], "val": [2], "test": []}, groups)
+
+
+def test_patients_and_groups_chain(in_memory):
+    dataset = in_memory([("a", [1]), ("a", [1]), ("b", [1]), ("b", []), ("c", []), ("d", []), ("e", [])])
+    groups = np.array([0, 1, 1, 2, 2, 3, 4])  # a-b through the group 1, b-c through the group 2
+    for seed in range(5):
+        splits = split_by_patient(dataset, train=0.4, val=0.3, test=0.3, seed=seed, groups=groups)
+        assert any({0, 1, 2, 3, 4} <= set(indices.tolist()) for indices in splits.values())
+    with pytest.raises(InputError, match="1 groups of patients with near-duplicate images: expected at least 3"):
+        split_by_patient(dataset, groups=np.zeros(7, int))
+
+
+def test_thumbnails_are_made_once_whatever_the_order(doubled, tmp_path, monkeypatch):
+    first = find_duplicates(doubled, tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    order = [4, 2, 8, 0, 1, 3, 5, 7, 6]
+    monkeypatch.setattr("mrcnn.data.dataset.read_image", lambda path: pytest.fail("opened again"))
+    again = find_duplicates(doubled.subset(order), tmp_path / "cache")
+    same = first[order][:, None] == first[order][None]
+    np.testing.assert_array_equal(again[:, None] == again[None], same)
+
+
+def test_all_images_that_cannot_be_read_are_told(doubled):
+    for index in (1, 5):
+        path = doubled.records[index].path
+        path.write_bytes(path.read_bytes()[:900])
+    with pytest.raises(InputError, match=r"2 problems\n.*b\.png: expected a readable.*\n.*f\.png: expected a readable"):
+        find_duplicates(doubled)
+
+
+def test_real_brain_slices(shared_data):
+    dataset = read_dataset(shared_data / "brain_tumor" / "coco")
+    groups = find_duplicates(dataset)
+    found = fingerprint(dataset, split_by_patient(dataset, groups=groups), groups).duplicates
+    # The set was augmented before it was published: mirrored and recoloured copies of about 90 slices.
+    assert 85 <= found.groups <= 95 and 660 <= found.images <= 701

@@ -1,0 +1,121 @@
+"""`mrcnn check`: what it tells of good and of bad data, and that a training stands on the same check."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.check import main
+from experiments.data_check import check_data
+from experiments.resolve import resolve
+from mrcnn.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    monkeypatch.setenv("MRCNN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def nodules(tmp_path, phantom_folder):
+    """A copy of the phantoms, to be spoilt."""
+    return Path(shutil.copytree(phantom_folder, tmp_path / "mine"))
+
+
+def test_good_data_are_shown_and_pictured(nodules, capsys):
+    assert main(["mine"]) == 0
+    printed = capsys.readouterr().out
+    assert "Data: mine" in printed and "Report: " in printed and "problem" not in printed
+    facts = json.loads(Path("check-mine/report.json").read_text())
+    assert facts["problems"] == [] and facts["found"]["whole"]["images"] == 20
+    assert sum(len(listed) for listed in facts["splits"].values()) == 20
+    page = Path("check-mine/report.html").read_text()
+    assert "Research use only" in page and "Nothing found that stands in the way" in page
+    for name in ("pictures/01.jpg", "pictures/sizes.png"):
+        assert name in page and Path("check-mine", name).is_file()
+    sheet = Image.open("check-mine/pictures/sheet.jpg")
+    colours = np.asarray(sheet).astype(int)
+    assert (np.ptp(colours, axis=2) > 60).mean() > 0.005  # grey images with coloured instances
+
+
+def test_all_problems_are_told_and_kept(nodules, capsys):
+    file = nodules / "annotations.json"
+    content = json.loads(file.read_text())
+    for annotation in content["annotations"]:
+        annotation["category_id"] = 99
+    file.write_text(json.dumps(content))
+    assert main(["mine", "--to", "elsewhere/report"]) == 2
+    printed = capsys.readouterr().out
+    count = len(content["annotations"])
+    assert count > 20 and printed.count("category_id 99 is not among") == count
+    assert len(json.loads(Path("elsewhere/report/report.json").read_text())["problems"]) == count
+    assert Path("elsewhere/report/report.html").read_text().count("category_id 99") == count
+
+
+def test_images_that_are_cut_short_are_told(nodules, capsys):
+    files = sorted((nodules / "images").iterdir())[:2]
+    for file in files:
+        file.write_bytes(file.read_bytes()[:3000])  # the header stays whole
+    assert main(["mine"]) == 2
+    printed = capsys.readouterr().out
+    assert all(file.name in printed for file in files)
+
+
+def test_what_cannot_be_split_is_shown_all_the_same(nodules, capsys):
+    assert main(["mine", "--patient_pattern", "^", "--near_duplicates", "ignore"]) == 0
+    file = nodules / "annotations.json"
+    content = json.loads(file.read_text())
+    for image in content["images"]:
+        image["patient_id"] = "one"
+    file.write_text(json.dumps(content))
+    assert main(["mine"]) == 2
+    assert "1 patients: expected at least 3" in capsys.readouterr().out
+    assert Path("check-mine/pictures/01.jpg").is_file()
+
+
+def test_copies_are_told_and_pictured(nodules, capsys):
+    first, second = sorted((nodules / "images").iterdir())[0], sorted((nodules / "images").iterdir())[-1]
+    content = json.loads((nodules / "annotations.json").read_text())
+    sizes = {image["file_name"]: (image["width"], image["height"]) for image in content["images"]}
+    Image.open(first).transpose(Image.Transpose.FLIP_LEFT_RIGHT).resize(sizes[second.name]).save(second)
+    assert main(["mine"]) == 0
+    assert "2 of 20 images are nearly the same" in capsys.readouterr().out.replace("\n", " ")
+    assert Path("check-mine/pictures/alike_01.jpg").is_file()
+    facts = json.loads(Path("check-mine/report.json").read_text())
+    homes = [name for name, listed in facts["splits"].items() for image in listed
+             if image["file_name"] in (first.name, second.name)]  # fmt: skip
+    assert len(homes) == 2 and len(set(homes)) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["none"], "none does not exist"),
+        (["mine", "--to"], "--to: expected a value"),
+        (["mine", "--reader", "voc"], "--data.reader='voc': expected"),
+        (["mine", "--to", "mine/annotations.json"], "cannot be written"),
+    ],
+)
+def test_bad_words_are_named(nodules, capsys, words, message):
+    assert main(words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_help(capsys):
+    assert main(["--help"]) == 0
+    assert "usage: mrcnn check" in capsys.readouterr().out
+
+
+def test_a_split_without_instances_stops_a_training(nodules):
+    content = json.loads((nodules / "annotations.json").read_text())
+    content["annotations"] = content["annotations"][:1]
+    (nodules / "annotations.json").write_text(json.dumps(content))
+    checked = check_data(resolve(["--dataset", "mine"]).config)
+    assert len(checked.problems) == 2
+    with pytest.raises(InputError, match=r"no instance in the \d+ images of the val split"):
+        checked.raise_if_wrong()
