@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 
 from experiments.config import DataOptions
+from mrcnn.cache_folder import cache_folder
 from mrcnn.data import Dataset, read_dataset
 from mrcnn.errors import InputError
 from mrcnn.phantoms import write_dataset
@@ -51,12 +52,6 @@ def dataset_path(text: str) -> Path:
     if not path.exists():
         raise InputError(f"--data.dataset {text}: expected a folder or a JSON file, {path} does not exist")
     return path.resolve()
-
-
-def cache_folder() -> Path:
-    """`$MRCNN_CACHE`, or `~/.cache/medmrcnn`."""
-    chosen = os.environ.get("MRCNN_CACHE")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "medmrcnn"
 
 
 def standing_folder() -> Path:
