@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from mrcnn.errors import InputError
 _BITS_PER_SAMPLE = 258  # TIFF 6.0, section 8
 _TIFF_SUFFIXES = (".tif", ".tiff")
 # What Pillow and tifffile raise on files that are damaged, cut short or of an unknown kind.
-_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, tifffile.TiffFileError)
+_UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError, tifffile.TiffFileError)
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:

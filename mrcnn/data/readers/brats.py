@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.ndimage import find_objects
 
 from mrcnn.data.dataset import Dataset, Record
 from mrcnn.data.digest import digest_of
@@ -124,18 +125,15 @@ def _open(case: CaseFiles, channels: Sequence[str]) -> _Head:
     labels = _read_labels(opened[-1])
     first = opened[0].stack()
     brain = (first != background_of(first)).any(axis=(1, 2)) | labels.any(axis=(1, 2))
-    spans = []
-    for axis in range(3):
-        covered = np.flatnonzero(labels.any(axis=tuple({0, 1, 2} - {axis})))
-        spans.append(slice(covered[0], covered[-1] + 1) if len(covered) else slice(0, 0))
+    part = next(iter(find_objects((labels > 0).view(np.uint8))), (slice(0, 0),) * 3)
     return _Head(
         name=case.name,
         files=files,
         shape=opened[0].shape,
         spacing_mm=opened[0].spacing_mm,
         brain=brain,
-        labels=labels[tuple(spans)].copy(),
-        corner=tuple(int(span.start) for span in spans),
+        labels=labels[part].copy(),
+        corner=tuple(int(span.start) for span in part),
     )
 
 
