@@ -11,7 +11,10 @@ from experiments.config import DataOptions
 from mrcnn.cache_folder import cache_folder
 from mrcnn.data import Dataset, read_dataset
 from mrcnn.errors import InputError
-from mrcnn.phantoms import write_dataset
+from mrcnn.phantoms import PHANTOM_KINDS, write_dataset
+
+READER_OPTIONS = ("modalities", "label_codes", "min_area")
+"""Settings of some readers; what is not set is left to them."""
 
 
 def open_dataset(options: DataOptions) -> Dataset:
@@ -20,9 +23,10 @@ def open_dataset(options: DataOptions) -> Dataset:
     Raises:
         InputError: nothing is there, or it cannot be read; or the cache folder cannot be written.
     """
+    given = {name: value for name in READER_OPTIONS if (value := getattr(options, name)) is not None}
     if options.dataset is not None:
         return read_dataset(
-            dataset_path(options.dataset), reader=options.reader, patient_pattern=options.patient_pattern
+            dataset_path(options.dataset), options.reader, patient_pattern=options.patient_pattern, **given
         )
     folder = cache_folder() / "phantoms" / f"{options.phantoms}-{options.phantom_images}-{options.phantom_seed}"
     try:
@@ -31,7 +35,8 @@ def open_dataset(options: DataOptions) -> Dataset:
         raise InputError(
             f"{folder}: cannot be written ({error.strerror}); set MRCNN_CACHE to another folder"
         ) from error
-    return read_dataset(written)
+    reader = PHANTOM_KINDS[options.phantoms].reader
+    return read_dataset(written, reader, **(given if reader == options.reader else {}))
 
 
 def dataset_name(options: DataOptions) -> str:

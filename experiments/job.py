@@ -12,7 +12,7 @@ from pathlib import Path
 import keras
 from rich.console import Console
 
-from experiments.artifacts import log_evaluation, log_overlays, split_lists
+from experiments.artifacts import log_evaluation, log_overlays, log_volumes, split_lists
 from experiments.config import TaskConfig
 from experiments.datasets import dataset_name, open_dataset
 from experiments.epoch_end import EpochEnd
@@ -23,7 +23,7 @@ from experiments.resolve import Resolved, parameters, resolved_yaml
 from experiments.screen import TrainingScreen
 from experiments.tables import data_table, data_text, results_table
 from mrcnn.backend import on_avx2
-from mrcnn.data import Dataset, Loader, fingerprint, split_by_patient
+from mrcnn.data import Dataset, Loader, fingerprint, split_by_patient, thin_empty
 from mrcnn.errors import InputError
 from mrcnn.model import MaskRCNN, load
 from mrcnn.model.weights import load_weights
@@ -34,7 +34,7 @@ from trackers.run import Run, tracked_run
 from trackers.started_from import model_file
 from trackers.tensorboard import EventWriter
 
-HEADLINE = ("mask_ap50", "mask_ap", "dice", "f1")
+HEADLINE = ("mask_ap50", "mask_ap", "dice", "volume_dice", "f1")
 """What the run's description in MLflow says of the result."""
 
 
@@ -80,6 +80,8 @@ def read_data(config: TaskConfig, run: Run, console: Console) -> Data:
     whole, name = open_dataset(config.data), dataset_name(config.data)
     train_share, val_share, test_share = config.data.split
     indices = split_by_patient(whole, train=train_share, val=val_share, test=test_share, seed=config.seed)
+    if config.data.empty_share is not None:
+        indices["train"] = thin_empty(whole, indices["train"], config.data.empty_share, config.seed)
     found = fingerprint(whole, indices)
     console.print(f"\nData: {name}", style="bold", markup=False, soft_wrap=True)
     console.print(data_table(found))
@@ -172,7 +174,7 @@ def judge(model: MaskRCNN, config: TaskConfig, data: Data, run: Run, console: Co
     confidence, at_once = options.confidence, options.images_at_once
     if confidence == "auto":
         confidence = evaluate(model, data.splits["val"], batch_size=at_once).best_confidence()
-    evaluator = evaluate(model, data.splits[split], batch_size=at_once)
+    evaluator = evaluate(model, data.splits[split], batch_size=at_once, volumes=options.volumes)
     scores = evaluator.summary(confidence)
     intervals = evaluator.intervals(confidence, resamples=options.resamples, seed=config.seed)
     run.metrics({f"{split}/{name}": value for name, value in (scores | intervals).items()}, step)
@@ -180,6 +182,8 @@ def judge(model: MaskRCNN, config: TaskConfig, data: Data, run: Run, console: Co
     headline = ", ".join(f"{name} {scores[name]:.3f}" for name in HEADLINE if name in scores)
     run.tags({"mlflow.note.content": f"{data.name}. {_title(data, confidence)}: {headline}. **Research use only.**"})
     log_evaluation(run, evaluator, confidence, split)
+    if options.volumes:
+        log_volumes(run, evaluator, data.splits[split], confidence)
     log_overlays(
         run,
         model,

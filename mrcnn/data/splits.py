@@ -49,6 +49,21 @@ def split_by_patient(
     return {name: np.flatnonzero(split_of == split) for split, name in enumerate(SPLITS)}
 
 
+def thin_empty(dataset: Dataset, indices: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
+    """Those of `indices` with instances, and of those without as many, at random, as make up `share` of the result.
+
+    For slices of volumes, most of which show nothing to learn from. All stay where there are fewer.
+
+    Args:
+        share: 0 … 1, of the images that are kept.
+    """
+    empty = np.array([len(dataset.records[index].class_ids) == 0 for index in indices], bool)
+    filled = int((~empty).sum())
+    wanted = int(empty.sum()) if share == 1 else min(int(empty.sum()), round(filled * share / (1 - share)))
+    chosen = np.random.default_rng(seed).choice(np.flatnonzero(empty), wanted, replace=False)
+    return indices[np.sort(np.concatenate([np.flatnonzero(~empty), chosen]))]
+
+
 def _best_placement(traits: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
     """The split (P,) of each patient: the best of several greedy placements.
 

@@ -15,7 +15,7 @@ from mrcnn.metrics.case import Case, make_case
 from mrcnn.metrics.confidence import GRID, UNDECIDED, middle_of_best
 from mrcnn.metrics.froc import RATES, froc_curve, sensitivities
 from mrcnn.metrics.measurement import Measurement, class_means, mean_over_classes, measure, overlaps_of
-from mrcnn.metrics.volumes import VolumeMeasurement, measure_volumes
+from mrcnn.metrics.volumes import VolumeMeasurement, by_volume, measure_volumes, predicted_masks, stack_of
 from mrcnn.metrics.working_point import working_point
 
 _KINDS = {"mask": "segm", "box": "bbox"}
@@ -179,6 +179,16 @@ class Evaluator:
             row = {"volume": name, "patient_id": patient_id, "slices": slices}
             rows.append(row | {name: None if np.isnan(value) else value for name, value in values.items()})
         return rows
+
+    def predicted_regions(self, volume: str, confidence: float, shape: tuple[int, int, int]) -> np.ndarray:
+        """(K, slices, rows, columns) bool: for each class the union of its detections in the slices of a volume."""
+        slices = by_volume(self._cases)[volume]
+        return np.stack(
+            [
+                stack_of(slices, [predicted_masks(case, confidence, class_id) for case in slices], shape)
+                for class_id in range(1, len(self.class_names) + 1)
+            ]
+        )
 
     def coco_ground_truth(self) -> dict[str, Any]:
         """The truth as a COCO data set, ready for JSON."""

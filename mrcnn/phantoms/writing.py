@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
-from mrcnn.data.sample import Sample
 from mrcnn.errors import InputError
-from mrcnn.phantoms import thyroid
+from mrcnn.phantoms import brats, lgg, thyroid
 from mrcnn.phantoms.coco_file import write_coco
 
 _STAMP = "phantom.json"
@@ -22,16 +22,20 @@ class PhantomKind:
     """One kind of phantom.
 
     Attributes:
-        make: (images, seed) → that many samples.
+        make: (number, seed) → that many of what `write` takes: images, or patients where a patient is a volume.
         class_names: what the class ids of the samples mean, from 1.
         description: stands in the data set's own file, so that nobody takes it for patients.
         version: rises when the same seed gives other pictures.
+        write: (what is made, class names, an existing, empty folder, description) → files.
+        reader: of `mrcnn.data.read_dataset` that reads them.
     """
 
-    make: Callable[[int, int], Iterator[Sample]]
+    make: Callable[[int, int], Iterator[Any]]
     class_names: tuple[str, ...]
     description: str
     version: int
+    write: Callable[[Iterator[Any], tuple[str, ...], Path, str], None] = write_coco
+    reader: str = "coco"
 
 
 PHANTOM_KINDS: Mapping[str, PhantomKind] = MappingProxyType(
@@ -41,13 +45,29 @@ PHANTOM_KINDS: Mapping[str, PhantomKind] = MappingProxyType(
             thyroid.CLASS_NAMES,
             "Synthetic thyroid ultrasound phantoms; not patients",
             thyroid.VERSION,
-        )
+        ),
+        "brats": PhantomKind(
+            brats.make_cases,
+            brats.CLASS_NAMES,
+            "Synthetic brain MRI phantom; not a patient",
+            brats.VERSION,
+            brats.write_cases,
+            "brats",
+        ),
+        "lgg": PhantomKind(
+            lgg.make_cases,
+            lgg.CLASS_NAMES,
+            "Synthetic brain MRI phantom; not a patient",
+            lgg.VERSION,
+            lgg.write_cases,
+            "lgg",
+        ),
     }
 )
 
 
 def write_dataset(kind: str, folder: Path, *, images: int, seed: int) -> Path:
-    """A folder with `images` phantoms (images/*.png, annotations.json) for `mrcnn.data.read_dataset`.
+    """A folder with `images` phantoms for `mrcnn.data.read_dataset` with the kind's reader.
 
     It is written beside its place and renamed, so it is complete or absent, also when several processes ask for it at
     once. A complete set of the same kind, number, seed and version is returned as it is; another set of phantoms in its
@@ -72,8 +92,8 @@ def write_dataset(kind: str, folder: Path, *, images: int, seed: int) -> Path:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         fresh = Path(scratch) / "fresh"
         fresh.mkdir()
-        write_coco(made.make(images, seed), made.class_names, fresh, made.description)
-        (fresh / _STAMP).write_text(json.dumps(stamp), encoding="utf-8")
+        made.write(made.make(images, seed), made.class_names, fresh, made.description)
+        (fresh / _STAMP).write_text(json.dumps({**stamp, "files": _count_files(fresh)}), encoding="utf-8")
         _put(fresh, folder, Path(scratch) / "old", stamp)
     return folder
 
@@ -96,5 +116,8 @@ def _is_complete(folder: Path, stamp: dict) -> bool:
         found = json.loads((folder / _STAMP).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    pictures = sum(1 for _ in (folder / "images").glob("*.png"))
-    return found == stamp and (folder / "annotations.json").is_file() and pictures == stamp["images"]
+    return isinstance(found, dict) and found == {**stamp, "files": _count_files(folder) - 1}
+
+
+def _count_files(folder: Path) -> int:
+    return sum(1 for path in folder.rglob("*") if path.is_file())
