@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, label
 
 _BRAIN_MM = (62.0, 82.0, 66.0)  # half axes: slices, rows, columns
 _SCALP_MM, _SKULL_MM = 5.0, 6.0
@@ -109,13 +109,19 @@ def paint_head(
     inside = depth(tumor.centre, (radius,) * 3) + ragged
     # Water runs along white matter and leaves the cortex and the ventricles alone.
     inside = inside - np.where(tissues == Tissue.GREY, 0.15 * radius, 0)
-    whole = brain & (inside > 0) & (tissues != Tissue.FLUID)
+    whole = _largest_piece(brain & (inside > 0) & (tissues != Tissue.FLUID))
     core = depth(tumor.centre, (radius * tumor.core,) * 3) + 0.45 * ragged if tumor.core else np.float32(-1)
     tissues[whole] = Tissue.EDEMA
     tissues[whole & (core > 0)] = Tissue.CORE
     if tumor.rim:
         tissues[whole & (core > 0) & (core < tumor.rim * radius * tumor.core + 1.5 * wobble)] = Tissue.ENHANCING
     return tissues
+
+
+def _largest_piece(mask: np.ndarray) -> np.ndarray:
+    """The connected piece of `mask` with the most voxels."""
+    pieces, _ = label(mask)
+    return mask & (pieces == np.bincount(pieces[mask]).argmax())
 
 
 def picture(
