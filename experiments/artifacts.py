@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from experiments.evaluate import predictions
 from experiments.figures import froc_figure, precision_recall_figure
 from mrcnn.data import Dataset
+from mrcnn.data.label_codes import label_map
+from mrcnn.data.volume_output import write_label_map
 from mrcnn.draw import side_by_side
 from mrcnn.metrics import Evaluator
 from trackers.run import Run
@@ -32,6 +35,18 @@ def log_evaluation(run: Run, evaluator: Evaluator, confidence: float, split: str
     run.figure(froc_figure(*evaluator.froc_curve(), f"FROC, {images}"), "figures/froc.png")
 
 
+def log_volumes(run: Run, evaluator: Evaluator, dataset: Dataset, confidence: float) -> None:
+    """Keep the table of volumes, and a NIfTI label map of what was found in each that was read from NIfTI."""
+    run.text(csv_text(evaluator.per_volume(confidence)), "per_volume.csv")
+    volumes = {record.place.volume: record.volume for record in dataset.records if record.volume is not None}
+    for name, volume in volumes.items():
+        labels = label_map(evaluator.predicted_regions(name, confidence, volume.shape), volume.label_codes)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, f"{name}_seg.nii.gz")
+            write_label_map(path, labels, volume.files[0])
+            run.artifact(path, "volumes")
+
+
 def log_overlays(
     run: Run, model: MaskRCNN, dataset: Dataset, cases: Sequence[Mapping[str, Any]], confidence: float, *, count: int,
     batch_size: int,
@@ -46,7 +61,8 @@ def log_overlays(
         shown = predictions(model, dataset.subset(chosen), batch_size=batch_size)
         for rank, (index, (sample, found)) in enumerate(zip(chosen, shown, strict=True), 1):
             picture = side_by_side(sample, found.above(confidence), dataset.class_names)
-            name = PurePath(sample.source).stem
+            place = sample.place
+            name = PurePath(sample.source).stem if place is None else f"{place.volume}_{place.index:03d}"
             run.image(picture, f"overlays/{kind}_{rank}_dice_{cases[index]['dice']:.2f}_{name}.png")
 
 

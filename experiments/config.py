@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from experiments.model_options import ModelOptions
 from mrcnn.data.augmentation import Augmentation
-from mrcnn.data.readers.options import MasksOptions, ViaOptions
+from mrcnn.data.readers.options import BratsOptions, MasksOptions, ViaOptions
 from mrcnn.weight_names import FILES, NAMED
 
 WEIGHTS = re.compile(r"(runs|models):/.+|[0-9a-f]{32}")
@@ -18,9 +18,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Layers = Literal["heads", "5+", "4+", "3+", "all"]
 Metric = Literal[
     "mask_ap", "mask_ap10", "mask_ap50", "mask_ap75", "box_ap", "box_ap10", "box_ap50", "box_ap75",
-    "dice", "iou", "hd95", "precision", "recall", "f1", "froc", "detection_rate",
+    "dice", "iou", "hd95", "precision", "recall", "f1", "froc", "detection_rate", "volume_dice", "volume_hd95",
 ]  # fmt: skip
-LOWER_IS_BETTER = ("hd95",)
+LOWER_IS_BETTER = ("hd95", "volume_hd95")
 
 
 class Section(BaseModel):
@@ -34,29 +34,39 @@ class DataOptions(Section):
         None,
         description="folder of images with their annotations, or the JSON file; null: phantoms, made on the first run",
     )
-    reader: Literal["auto", "coco", "masks", "via"] = Field(
-        "auto", description="form of the annotations: COCO JSON, mask folders, VGG Image Annotator; auto: what is found"
+    reader: Literal["auto", "brats", "coco", "lgg", "masks", "via"] = Field(
+        "auto",
+        description="form of the annotations: NIfTI cases with _seg (brats), COCO JSON, folders of *_k.tif and "
+        "*_k_mask.tif (lgg), mask folders, VGG Image Annotator; auto: what is found",
     )
     patient_pattern: str | None = Field(
         None,
-        description="regular expression on the file name whose first group (or whole match) is the patient, "
-        "for images whose annotations name none; an empty group: the image is a patient of its own",
+        description="regular expression on the file name (brats: case, lgg: folder) whose first group (or whole match) "
+        "is the patient, for images whose annotations name none; an empty group: the image is a patient of its own",
     )
-    via: ViaOptions = ViaOptions()
+    brats: BratsOptions = BratsOptions()
     masks: MasksOptions = MasksOptions()
+    via: ViaOptions = ViaOptions()
     near_duplicates: Literal["together", "ignore"] = Field(
         "together",
         description="together: images that are nearly the same, mirrored or recoloured ones included, stay in one "
         "split; ignore: they are not looked for",
     )
+    empty_share: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="largest share of training images without instances, chosen at random, as most slices of a volume "
+        "have none; null: all; validation and test always see all",
+    )
     split: tuple[Share, Share, Share] = Field(
         (0.8, 0.1, 0.1),
         description="shares of the patients that train, validate and test; a test share of 0 reports on validation",
     )
-    phantoms: Literal["thyroid", "brain_tumor"] = Field(
+    phantoms: Literal["thyroid", "brain_tumor", "brats", "lgg"] = Field(
         "thyroid", description="kind of synthetic images made without a dataset"
     )
-    phantom_images: int = Field(240, ge=10, description="how many of them")
+    phantom_images: int = Field(240, ge=10, description="how many of them; of volumes (brats, lgg) how many patients")
     phantom_seed: int = Field(0, ge=0, description="random seed of the images themselves")
 
     @model_validator(mode="after")
@@ -127,9 +137,18 @@ class EvaluateOptions(Section):
         "auto",
         description="working threshold; auto: the one with the highest mean of Dice and F1 on the validation split",
     )
+    volumes: bool = Field(
+        False, description="images are slices: put them back into volumes and measure Dice and HD95 in mm there too"
+    )
     resamples: int = Field(1000, ge=0, description="bootstrap resamples of patients for 95 % intervals; 0: none")
     images_at_once: int = Field(4, ge=1, description="images per prediction step")
     overlays: int = Field(4, ge=0, description="images kept of each of the best, median and worst cases")
+
+    @model_validator(mode="after")
+    def _check(self) -> EvaluateOptions:
+        if self.metric.startswith("volume_") and not self.volumes:
+            raise ValueError(f"metric={self.metric}: expected one of images while volumes is false")
+        return self
 
 
 class TaskConfig(Section):

@@ -9,9 +9,10 @@ import numpy as np
 from rich.console import Console
 
 from experiments.config import TaskConfig
-from experiments.datasets import cache_folder, dataset_name, open_dataset
+from experiments.datasets import dataset_name, open_dataset
 from experiments.tables import data_table, data_text
-from mrcnn.data import Dataset, find_duplicates, fingerprint, split_by_patient
+from mrcnn.cache_folder import cache_folder
+from mrcnn.data import Dataset, find_duplicates, fingerprint, split_by_patient, thin_empty
 from mrcnn.data.fingerprint import Fingerprint
 from mrcnn.errors import InputError
 
@@ -69,6 +70,8 @@ def check_data(config: TaskConfig) -> Checked:
     except InputError as error:
         splits = {}
         problems.append(f"{name}: {error}")
+    if splits and config.data.empty_share is not None:
+        splits["train"] = thin_empty(whole, splits["train"], config.data.empty_share, config.seed)
     for split, indices in splits.items():
         if len(indices) and not any(len(whole.records[index].class_ids) for index in indices):
             problems.append(

@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 
 from experiments.config import DataOptions
+from mrcnn.cache_folder import cache_folder
 from mrcnn.data import Dataset, read_dataset
 from mrcnn.data.readers import find_reader
 from mrcnn.errors import InputError
@@ -33,7 +34,8 @@ def open_dataset(options: DataOptions) -> Dataset:
         raise InputError(
             f"{folder}: cannot be written ({error.strerror}); set MRCNN_CACHE to another folder"
         ) from error
-    return read_dataset(written, patient_pattern=PHANTOM_KINDS[options.phantoms].patient_pattern)
+    made = PHANTOM_KINDS[options.phantoms]
+    return read_dataset(written, made.reader, patient_pattern=made.patient_pattern)
 
 
 def dataset_name(options: DataOptions) -> str:
@@ -54,12 +56,6 @@ def dataset_path(text: str) -> Path:
     if not path.exists():
         raise InputError(f"--data.dataset {text}: expected a folder or a JSON file, {path} does not exist")
     return path.resolve()
-
-
-def cache_folder() -> Path:
-    """`$MRCNN_CACHE`, or `~/.cache/medmrcnn`."""
-    chosen = os.environ.get("MRCNN_CACHE")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "medmrcnn"
 
 
 def standing_folder() -> Path:

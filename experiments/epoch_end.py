@@ -81,7 +81,7 @@ class EpochEnd(keras.callbacks.Callback):
 
     def _validate(self, number: int) -> dict[str, float]:
         options = self._config.evaluate
-        evaluator = evaluate(self.model, self._validation, batch_size=options.images_at_once)
+        evaluator = evaluate(self.model, self._validation, batch_size=options.images_at_once, volumes=options.volumes)
         confidence = evaluator.best_confidence() if options.confidence == "auto" else options.confidence
         preview = self._validation.subset(range(min(PREVIEW_IMAGES, len(self._validation))))
         pictures = [
@@ -94,7 +94,7 @@ class EpochEnd(keras.callbacks.Callback):
     def _progress(self, number: int, measured: Mapping[str, float]) -> str:
         """What to print of a validation; asks the training to stop after too many without a better one."""
         self._validations += 1
-        shown = {"mask_ap": "AP", "mask_ap50": "AP50", "dice": "Dice"}
+        shown = {"mask_ap": "AP", "mask_ap50": "AP50", "dice": "Dice", "volume_dice": "volume Dice"}
         text = "val " + " ".join(f"{word} {measured[name]:.3f}" for name, word in shown.items() if name in measured)
         if self._checkpoints.best_epoch == number:
             self._last_better = self._validations

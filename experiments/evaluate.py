@@ -22,10 +22,15 @@ def predictions(model: MaskRCNN, dataset: Dataset, *, batch_size: int) -> Iterat
 
 
 def evaluate(
-    model: MaskRCNN, dataset: Dataset, *, batch_size: int, on_image: Callable[[], None] | None = None
+    model: MaskRCNN,
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    volumes: bool = False,
+    on_image: Callable[[], None] | None = None,
 ) -> Evaluator:
     """An evaluator that has seen the whole of `dataset`; `on_image` is called after each image."""
-    evaluator = Evaluator(dataset.class_names)
+    evaluator = Evaluator(dataset.class_names, volumes=volumes)
     for sample, detections in predictions(model, dataset, batch_size=batch_size):
         evaluator.add(sample, detections)
         if on_image is not None:

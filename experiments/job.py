@@ -12,7 +12,7 @@ from pathlib import Path
 import keras
 from rich.console import Console
 
-from experiments.artifacts import log_evaluation, log_overlays
+from experiments.artifacts import log_evaluation, log_overlays, log_volumes
 from experiments.config import TaskConfig
 from experiments.data_check import check_data, show
 from experiments.epoch_end import EpochEnd
@@ -33,7 +33,7 @@ from trackers.run import Run, tracked_run
 from trackers.started_from import model_file
 from trackers.tensorboard import EventWriter
 
-HEADLINE = ("mask_ap50", "mask_ap", "dice", "f1")
+HEADLINE = ("mask_ap50", "mask_ap", "dice", "volume_dice", "f1")
 """What the run's description in MLflow says of the result."""
 
 
@@ -161,7 +161,7 @@ def judge(model: MaskRCNN, config: TaskConfig, data: Data, run: Run, console: Co
     confidence, at_once = options.confidence, options.images_at_once
     if confidence == "auto":
         confidence = evaluate(model, data.splits["val"], batch_size=at_once).best_confidence()
-    evaluator = evaluate(model, data.splits[split], batch_size=at_once)
+    evaluator = evaluate(model, data.splits[split], batch_size=at_once, volumes=options.volumes)
     scores = evaluator.summary(confidence)
     intervals = evaluator.intervals(confidence, resamples=options.resamples, seed=config.seed)
     run.metrics({f"{split}/{name}": value for name, value in (scores | intervals).items()}, step)
@@ -169,6 +169,8 @@ def judge(model: MaskRCNN, config: TaskConfig, data: Data, run: Run, console: Co
     headline = ", ".join(f"{name} {scores[name]:.3f}" for name in HEADLINE if name in scores)
     run.tags({"mlflow.note.content": f"{data.name}. {_title(data, confidence)}: {headline}. **Research use only.**"})
     log_evaluation(run, evaluator, confidence, split)
+    if options.volumes:
+        log_volumes(run, evaluator, data.splits[split], confidence)
     log_overlays(
         run,
         model,

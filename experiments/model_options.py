@@ -15,7 +15,8 @@ DESCRIPTIONS = {
     "image_size": "side of the square network input in pixels, a multiple of 32; images are scaled and padded to it",
     "conventions": "whose Mask R-CNN it is in anchors, pooling and padding, which weights depend on; auto: by weights",
     "channels": "channels of the network input; auto: 1 for grey images without ImageNet weights, else 3",
-    "normalisation": "image: zero mean, unit variance an image; imagenet: as its weights expect; auto: by weights",
+    "normalisation": "image: zero mean, unit variance an image; imagenet: as its weights expect; none: as the reader "
+    "gives it (brats: normalised over the volume); auto: by weights",
     "backbone": "small is made for training from scratch on little data",
     "norm": "normalisation layers; auto: frozen_batch with ImageNet weights, group from scratch",
     "fpn_channels": "channels of every pyramid level",

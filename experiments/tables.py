@@ -24,9 +24,11 @@ ROWS = {
     "f1": "F1",
     "froc": "FROC",
     "detection_rate": "detection rate",
+    "volume_dice": "volume Dice",
+    "volume_hd95": "volume HD95 (mm)",
 }
 SIZES_SHOWN = 3
-PER_CLASS = ("mask_ap50", "dice", "hd95")
+PER_CLASS = ("mask_ap50", "dice", "hd95", "volume_dice", "volume_hd95")
 
 
 def data_table(found: Fingerprint) -> Table:

@@ -28,8 +28,8 @@ class ModelConfig(BaseModel):
     image_size: int = Field(512, ge=64, le=4096)
     channels: int = Field(3, ge=1, le=16)
     # `image`: zero mean, unit variance per image, which forgives another scanner's gain; `imagenet`: what
-    # keras.applications' weights were trained with.
-    normalisation: Literal["image", "imagenet"] = "image"
+    # keras.applications' weights were trained with; `none`: the reader has done it, as over a whole volume.
+    normalisation: Literal["image", "imagenet", "none"] = "image"
 
     backbone: Literal["small", "resnet50", "resnet101"] = "resnet50"
     # `group` trains from scratch at two images a batch (Wu & He 2018); `frozen_batch` is for pretrained weights.

@@ -7,7 +7,7 @@ from mrcnn.data.fingerprint import fingerprint
 from mrcnn.data.loader import Loader
 from mrcnn.data.readers import read_dataset
 from mrcnn.data.sample import Sample
-from mrcnn.data.splits import split_by_patient
+from mrcnn.data.splits import split_by_patient, thin_empty
 
 __all__ = [
     "Dataset",
@@ -20,4 +20,5 @@ __all__ = [
     "prepare_image",
     "read_dataset",
     "split_by_patient",
+    "thin_empty",
 ]

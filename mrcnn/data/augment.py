@@ -9,8 +9,8 @@ from mrcnn.data.sample import Sample
 def augment(sample: Sample, augmentation: Augmentation, rng_seed: tuple[int, int, int]) -> Sample:
     """The sample, changed at random by imgaug; the same seed gives the same result wherever and whenever.
 
-    Pixels that come from outside the image are its darkest value. Instances of which less than a tenth, or fewer than
-    4 pixels (unless they had fewer before), remain are dropped.
+    Pixels that come from outside the image are its darkest value, in floats that of each channel. Instances of which
+    less than a tenth, or fewer than 4 pixels (unless they had fewer before), remain are dropped.
 
     Args:
         rng_seed: (seed, epoch, index of the sample), each 0 or more.

@@ -33,8 +33,9 @@ def change(sample: Sample, augmentation: Augmentation, rng_seed: tuple[int, int,
 
     low, span = np.float32(0), np.float32(1)
     if is_float:
-        # imgaug wants floats in 0 … 1, and fills what comes from outside the image with 0, here its darkest value.
-        low, span = image.min(), max(np.ptp(image), np.float32(1e-12))
+        # imgaug wants floats in 0 … 1, and fills what comes from outside the image with 0, here its darkest value. Each
+        # channel for itself: they may be modalities, whose ranges have nothing to do with each other.
+        low, span = image.min(axis=(0, 1)), np.maximum(np.ptp(image, axis=(0, 1)), np.float32(1e-12))
         image = (image - low) / span
     if warps:
         image, masks, kept = _warp(image, masks, iaa.Sequential(warps, seed=0))

@@ -15,6 +15,7 @@ from mrcnn.data.sample import Sample
 from mrcnn.errors import InputError
 
 Batch = dict[str, np.ndarray]
+_NORMALISATIONS = {"image": pixels.standardise, "imagenet": pixels.caffe_style, "none": pixels.as_it_is}
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def prepare_image(image: np.ndarray, config: ModelConfig) -> tuple[np.ndarray, L
     # The tiny addition keeps a side that fits exactly from losing a pixel to rounding.
     inner = [max(1, int(side * letterbox.scale + 1e-6)) for side in (height, width)]
     image = pixels.resize(image, *inner, letterbox.scale)
-    normalise = pixels.caffe_style if config.normalisation == "imagenet" else pixels.standardise
+    normalise = _NORMALISATIONS[config.normalisation]
     normalise = pixels.torch_style if config.conventions == "torchvision" else normalise
     prepared = np.zeros((size, size, config.channels), np.float32)
     prepared[: inner[0], : inner[1]] = normalise(image)

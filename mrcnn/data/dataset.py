@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from mrcnn.data.digest import file_digest
 from mrcnn.data.images import read_image
-from mrcnn.data.sample import Sample, Spacing
+from mrcnn.data.sample import Place, Sample, Spacing
+from mrcnn.data.volume import Volume
 from mrcnn.errors import InputError
 
 
@@ -32,7 +34,7 @@ class Record:
 
     Attributes:
         file_name: as the annotations name it; the `source` of its sample.
-        path: where the file is.
+        path: where the file is; of a slice, a file of its volume.
         height: pixels.
         width: pixels.
         patient_id: whom the image shows.
@@ -41,6 +43,8 @@ class Record:
         areas: (N,) int64, pixels of each mask.
         label: class of the whole image, or None.
         spacing_mm: (row, column) size of a pixel, or None.
+        place: of a slice, where it lies in its volume.
+        volume: what the slice at `place` is read from; None where the file at `path` is the image.
     """
 
     file_name: str
@@ -53,6 +57,16 @@ class Record:
     areas: np.ndarray
     label: str | None = None
     spacing_mm: Spacing | None = None
+    place: Place | None = None
+    volume: Volume | None = None
+
+    def read(self) -> np.ndarray:
+        """The pixels, as `Sample.image` holds them."""
+        return read_image(self.path) if self.volume is None else self.volume.read_slice(self.place.index)
+
+    def content(self) -> str:
+        """What stands for the pixels in a digest."""
+        return file_digest(self.path) if self.volume is None else f"{self.volume.digest}:{self.place.index}"
 
 
 class Dataset:
@@ -94,6 +108,7 @@ class Dataset:
             source=record.file_name,
             spacing_mm=record.spacing_mm,
             label=record.label,
+            place=record.place,
         )
 
     def image(self, index: int) -> np.ndarray:
@@ -103,7 +118,7 @@ class Dataset:
             InputError: the file cannot be read or has another size than annotated.
         """
         record = self.records[index]
-        image = read_image(record.path)
+        image = record.read()
         if image.shape[:2] != (record.height, record.width):
             raise InputError(
                 f"{record.path}: image is {image.shape[1]}×{image.shape[0]} pixels; "
@@ -144,17 +159,12 @@ class Dataset:
 
     def _record_digest(self, index: int) -> bytes:
         record = self.records[index]
-        try:
-            with record.path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise InputError(f"{record.path}: cannot be read ({error.strerror})") from error
         instances = sorted(
             (int(class_id), counts.decode("ascii"))
             for class_id, counts in zip(record.class_ids, self._runs[index], strict=True)
         )
         facts = [
-            content,
+            record.content(),
             record.height,
             record.width,
             record.patient_id,

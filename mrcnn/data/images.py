@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ _DEEP_COLOURS = ((16, 2), (16, 6), _DEEP_GREY_ALPHA)  # PNG: depth and colour ty
 _TIFF_SUFFIXES = (".tif", ".tiff")
 _OTHER_SUFFIXES = (*_TIFF_SUFFIXES, ".png", ".jpg", ".jpeg", ".bmp")
 # What Pillow and tifffile raise on files that are damaged, cut short or of an unknown kind.
-_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, tifffile.TiffFileError)
+_UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError, tifffile.TiffFileError)
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:

@@ -72,6 +72,11 @@ def standardise(image: np.ndarray) -> np.ndarray:
     return np.broadcast_to(pixels.reshape(height, width, distinct), image.shape)
 
 
+def as_it_is(image: np.ndarray) -> np.ndarray:
+    """(H, W, C), unchanged."""
+    return image
+
+
 def caffe_style(image: np.ndarray) -> np.ndarray:
     """(H, W, 3) RGB in 0 … 255 to BGR float32 with ImageNet's mean subtracted, as keras.applications.resnet trained."""
     return image[..., ::-1].astype(np.float32) - CAFFE_MEAN

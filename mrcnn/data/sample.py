@@ -10,6 +10,21 @@ Spacing = tuple[float, float]
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a slice lies in its volume.
+
+    Attributes:
+        volume: name of the volume.
+        index: number of the slice in it.
+        step_mm: from one slice to the next, or None where it is unknown.
+    """
+
+    volume: str
+    index: int
+    step_mm: float | None = None
+
+
+@dataclass(frozen=True)
 class Sample:
     """One annotated image.
 
@@ -21,6 +36,7 @@ class Sample:
         source: where the image came from: a file name, with the slice appended for volumes.
         spacing_mm: (row, column) size of a pixel in millimetres, or None where it is unknown.
         label: class of the whole image, or None.
+        place: where it lies in its volume, or None for an image on its own.
     """
 
     image: np.ndarray
@@ -30,6 +46,7 @@ class Sample:
     source: str
     spacing_mm: Spacing | None = None
     label: str | None = None
+    place: Place | None = None
 
     def __post_init__(self) -> None:
         height, width = self.image.shape[:2]

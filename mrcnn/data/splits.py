@@ -77,6 +77,21 @@ def check_splits(dataset: Dataset, splits: Mapping[str, Iterable[int]], groups: 
             seen[kind, key] = name
 
 
+def thin_empty(dataset: Dataset, indices: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
+    """Those of `indices` with instances, and of those without as many, at random, as make up `share` of the result.
+
+    For slices of volumes, most of which show nothing to learn from. All stay where there are fewer.
+
+    Args:
+        share: 0 … 1, of the images that are kept.
+    """
+    empty = np.array([len(dataset.records[index].class_ids) == 0 for index in indices], bool)
+    filled = int((~empty).sum())
+    wanted = int(empty.sum()) if share == 1 else min(int(empty.sum()), round(filled * share / (1 - share)))
+    chosen = np.random.default_rng(seed).choice(np.flatnonzero(empty), wanted, replace=False)
+    return indices[np.sort(np.concatenate([np.flatnonzero(~empty), chosen]))]
+
+
 def _owners(dataset: Dataset, groups: np.ndarray | None) -> np.ndarray:
     """(N,) for each image the number of those whom it may not be parted from, in the order of their patients' names."""
     patients = sorted({record.patient_id for record in dataset.records})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mrcnn.data.sample import Sample, Spacing
+from mrcnn.data.sample import Place, Sample, Spacing
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 from mrcnn.metrics.matching import match
@@ -29,6 +29,7 @@ class Case:
     height: int
     width: int
     spacing_mm: Spacing | None
+    place: Place | None
     truth_classes: np.ndarray
     truth: tuple[Rle, ...]
     classes: np.ndarray
@@ -69,6 +70,7 @@ def make_case(sample: Sample, detections: Detections, class_count: int) -> Case:
         height=height,
         width=width,
         spacing_mm=sample.spacing_mm,
+        place=sample.place,
         truth_classes=sample.class_ids.copy(),
         truth=tuple(truth),
         classes=classes,

@@ -15,6 +15,7 @@ from mrcnn.metrics.case import Case, make_case
 from mrcnn.metrics.confidence import GRID, UNDECIDED, middle_of_best
 from mrcnn.metrics.froc import RATES, froc_curve, sensitivities
 from mrcnn.metrics.measurement import Measurement, class_means, mean_over_classes, measure, overlaps_of
+from mrcnn.metrics.volumes import VolumeMeasurement, by_volume, measure_volumes, predicted_masks, stack_of
 from mrcnn.metrics.working_point import working_point
 
 _KINDS = {"mask": "segm", "box": "bbox"}
@@ -35,13 +36,16 @@ class Evaluator:
 
     Args:
         class_names: class id 1 is the first.
+        volumes: the images are slices, and scores of the volumes that they make up (`volumes`) are wanted too.
     """
 
-    def __init__(self, class_names: Sequence[str]) -> None:
+    def __init__(self, class_names: Sequence[str], *, volumes: bool = False) -> None:
         self.class_names = tuple(class_names)
+        self._volumes = volumes
         self._cases: list[Case] = []
         self._average_precision: dict[str, coco_ap.CocoScores] = {}
         self._measured: tuple[float, Measurement] | None = None
+        self._measured_volumes: tuple[float, VolumeMeasurement] | None = None
 
     def __len__(self) -> int:
         return len(self._cases)
@@ -54,7 +58,7 @@ class Evaluator:
         """
         self._cases.append(make_case(sample, detections, len(self.class_names)))
         self._average_precision.clear()
-        self._measured = None
+        self._measured = self._measured_volumes = None
 
     def summary(self, confidence: float) -> dict[str, float]:
         """All scores by name, without a split's prefix; undefined ones are absent.
@@ -65,6 +69,12 @@ class Evaluator:
         `patients`, `instances`, `detections`, `true_positives`, `false_positives`, `misses`; `dice_images/<class>` and
         `hd95_images/<class>`, images in those means; `hd95_mm_images`, those with a value in mm of any class;
         `hd95_skipped`, (image, class) pairs where truth or prediction, not both, is empty.
+
+        With `volumes` also `volume_dice` and `volume_hd95` (mm), each also as `…/<class>`, and the counts `volumes` and
+        `volume_hd95_skipped`.
+
+        Raises:
+            InputError: `volumes`, and an image is no slice of one (`volumes.by_volume`).
         """
         measured = self._measure(confidence)
         scores = {}
@@ -72,8 +82,13 @@ class Evaluator:
             scores |= coco_ap.average_precisions(self._coco(prefix), self.class_names, prefix)
         once = np.ones((1, len(self)))
         defined = self._averages(measured, once) | self._frocs(once)
+        counts = self._counts(measured)
+        if self._volumes:
+            volumes = self._measure_volumes(confidence)
+            defined |= self._volume_averages(volumes, np.ones((1, len(volumes.names))))
+            counts |= {"volumes": len(volumes.names), "volume_hd95_skipped": volumes.skipped}
         scores |= {name: float(value[0]) for name, value in defined.items() if not np.isnan(value[0])}
-        return scores | {name: float(value) for name, value in self._counts(measured).items()}
+        return scores | {name: float(value) for name, value in counts.items()}
 
     def best_confidence(self) -> float:
         """The confidence of 0.05, 0.10 … 0.95 with the highest mean of Dice and F1; for validation images only.
@@ -100,7 +115,7 @@ class Evaluator:
         """95 % bootstrap intervals over patients, `<name>_lo` and `<name>_hi`; none with fewer than two patients.
 
         Of the AP over all classes and sizes, Dice, IoU and HD95 with their classes, precision, recall, F1, detection
-        rate, and `froc`. `resamples` goes for all of them.
+        rate, `froc`, and the scores of volumes. `resamples` goes for all of them.
         """
         if not self._cases:
             return {}
@@ -113,6 +128,11 @@ class Evaluator:
             return values
 
         found = bootstrap.intervals(statistic, [case.patient_id for case in self._cases], resamples, seed)
+        if self._volumes:
+            volumes = self._measure_volumes(confidence)
+            found |= bootstrap.intervals(
+                lambda weights: self._volume_averages(volumes, weights), volumes.patient_ids, resamples, seed
+            )
         low = {f"{name}_lo": pair[0] for name, pair in found.items()}
         return low | {f"{name}_hi": pair[1] for name, pair in found.items()}
 
@@ -139,6 +159,36 @@ class Evaluator:
             means |= {f"dice/{name}": float(measured.dice[position, k]) for k, name in enumerate(self.class_names)}
             rows.append(row | {name: None if np.isnan(value) else value for name, value in means.items()})
         return rows
+
+    def per_volume(self, confidence: float) -> list[dict[str, Any]]:
+        """A row for each volume, all with the same keys; None where undefined.
+
+        `volume`, `patient_id`, `slices`; `dice`, `hd95_mm`, means over the classes defined in it, and both of each
+        class as `…/<class>`.
+        """
+        volumes = self._measure_volumes(confidence)
+        rows = []
+        for position, (name, patient_id, slices) in enumerate(
+            zip(volumes.names, volumes.patient_ids, volumes.slices, strict=True)
+        ):
+            values = {}
+            for score in ("dice", "hd95_mm"):
+                of_classes = getattr(volumes, score)[position]
+                values[score] = float(mean_over_classes(of_classes))
+                values |= {f"{score}/{each}": float(of_classes[k]) for k, each in enumerate(self.class_names)}
+            row = {"volume": name, "patient_id": patient_id, "slices": slices}
+            rows.append(row | {name: None if np.isnan(value) else value for name, value in values.items()})
+        return rows
+
+    def predicted_regions(self, volume: str, confidence: float, shape: tuple[int, int, int]) -> np.ndarray:
+        """(K, slices, rows, columns) bool: for each class the union of its detections in the slices of a volume."""
+        slices = by_volume(self._cases)[volume]
+        return np.stack(
+            [
+                stack_of(slices, [predicted_masks(case, confidence, class_id) for case in slices], shape)
+                for class_id in range(1, len(self.class_names) + 1)
+            ]
+        )
 
     def coco_ground_truth(self) -> dict[str, Any]:
         """The truth as a COCO data set, ready for JSON."""
@@ -168,6 +218,21 @@ class Evaluator:
         if self._measured is None or self._measured[0] != confidence:
             self._measured = (confidence, measure(self._cases, float(confidence), len(self.class_names)))
         return self._measured[1]
+
+    def _measure_volumes(self, confidence: float) -> VolumeMeasurement:
+        if self._measured_volumes is None or self._measured_volumes[0] != confidence:
+            measured = measure_volumes(self._cases, float(confidence), len(self.class_names))
+            self._measured_volumes = (confidence, measured)
+        return self._measured_volumes[1]
+
+    def _volume_averages(self, measured: VolumeMeasurement, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Scores of volumes, (B,) by name, once for each row of `weights` (B, V)."""
+        values = {}
+        for name, of_each in (("volume_dice", measured.dice), ("volume_hd95", measured.hd95_mm)):
+            means = class_means(of_each, weights)
+            values[name] = mean_over_classes(means)
+            values |= {f"{name}/{each}": means[:, position] for position, each in enumerate(self.class_names)}
+        return values
 
     def _pooled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Scores, hits and position of the image, (D,) each, of all detections of all images."""

@@ -8,21 +8,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
-from mrcnn.data.sample import Sample
 from mrcnn.errors import InputError
-from mrcnn.phantoms import brain, thyroid, via_file
+from mrcnn.phantoms import brain, brats, lgg, thyroid
 from mrcnn.phantoms.coco_file import write_coco
 from mrcnn.phantoms.via_file import write_via
 
 _STAMP = "phantom.json"
-_FORMS = MappingProxyType(
-    {
-        "coco": (write_coco, ("annotations.json",)),
-        "via": (write_via, tuple(f"{folder}/{via_file.NAME}" for folder in via_file.FOLDERS)),
-    }
-)
-"""How to write each form, and the files that hold its annotations."""
 
 
 @dataclass(frozen=True)
@@ -30,19 +23,21 @@ class PhantomKind:
     """One kind of phantom.
 
     Attributes:
-        make: (images, seed) → that many samples.
+        make: (number, seed) → that many of what `write` takes: images, or patients where a patient is a volume.
         class_names: what the class ids of the samples mean, from 1.
         description: stands in the data set's own file, so that nobody takes it for patients.
         version: rises when the same seed gives other pictures.
-        form: `coco` or `via`, as people have such images.
+        write: (what is made, class names, an existing, empty folder, description) → files, as people have such images.
+        reader: of `mrcnn.data.read_dataset` that reads them.
         patient_pattern: what the reader of a form that names no patient searches in the file name.
     """
 
-    make: Callable[[int, int], Iterator[Sample]]
+    make: Callable[[int, int], Iterator[Any]]
     class_names: tuple[str, ...]
     description: str
     version: int
-    form: str = "coco"
+    write: Callable[[Iterator[Any], tuple[str, ...], Path, str], None] = write_coco
+    reader: str = "coco"
     patient_pattern: str | None = None
 
 
@@ -59,15 +54,32 @@ PHANTOM_KINDS: Mapping[str, PhantomKind] = MappingProxyType(
             brain.CLASS_NAMES,
             "Synthetic brain MRI phantoms; not patients",
             brain.VERSION,
-            form="via",
+            write_via,
+            "via",
             patient_pattern=r"---(\d+)-",
+        ),
+        "brats": PhantomKind(
+            brats.make_cases,
+            brats.CLASS_NAMES,
+            "Synthetic brain MRI phantom; not a patient",
+            brats.VERSION,
+            brats.write_cases,
+            "brats",
+        ),
+        "lgg": PhantomKind(
+            lgg.make_cases,
+            lgg.CLASS_NAMES,
+            "Synthetic brain MRI phantom; not a patient",
+            lgg.VERSION,
+            lgg.write_cases,
+            "lgg",
         ),
     }
 )
 
 
 def write_dataset(kind: str, folder: Path, *, images: int, seed: int) -> Path:
-    """A folder with `images` phantoms, in the form of their kind, for `mrcnn.data.read_dataset`.
+    """A folder with `images` phantoms for `mrcnn.data.read_dataset` with the kind's reader.
 
     It is written beside its place and renamed, so it is complete or absent, also when several processes ask for it at
     once. A complete set of the same kind, number, seed and version is returned as it is; another set of phantoms in its
@@ -92,9 +104,8 @@ def write_dataset(kind: str, folder: Path, *, images: int, seed: int) -> Path:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         fresh = Path(scratch) / "fresh"
         fresh.mkdir()
-        write, _ = _FORMS[made.form]
-        write(made.make(images, seed), made.class_names, fresh, made.description)
-        (fresh / _STAMP).write_text(json.dumps(stamp), encoding="utf-8")
+        made.write(made.make(images, seed), made.class_names, fresh, made.description)
+        (fresh / _STAMP).write_text(json.dumps({**stamp, "files": _count_files(fresh)}), encoding="utf-8")
         _put(fresh, folder, Path(scratch) / "old", stamp)
     return folder
 
@@ -117,6 +128,8 @@ def _is_complete(folder: Path, stamp: dict) -> bool:
         found = json.loads((folder / _STAMP).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    _, annotations = _FORMS[PHANTOM_KINDS[stamp["kind"]].form]
-    pictures = sum(1 for _ in folder.glob("*/*.png"))
-    return found == stamp and all((folder / name).is_file() for name in annotations) and pictures == stamp["images"]
+    return isinstance(found, dict) and found == {**stamp, "files": _count_files(folder) - 1}
+
+
+def _count_files(folder: Path) -> int:
+    return sum(1 for path in folder.rglob("*") if path.is_file())

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
@@ -80,3 +81,56 @@ def shared_data():
     if not SHARED.is_dir():
         pytest.skip("the shared data sets are not here")
     return SHARED
+
+
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""First axis to the left, second to the back, third up, as BraTS lies."""
+
+
+@pytest.fixture(scope="session")
+def head():
+    """Brain (columns, rows, slices) bool, as it lies in a file of BraTS, and a label map in the codes of 2018.
+
+    Slices 1 … 6 show brain; 2 … 4 edema, 3 and 4 core, 3 enhancing tumour too, and 4 a speck of edema besides.
+    """
+    brain, labels = np.zeros((12, 10, 8), bool), np.zeros((12, 10, 8), np.uint8)
+    brain[1:11, 1:9, 1:7] = True
+    labels[2:8, 2:7, 2:5] = 2
+    labels[3:7, 3:6, 3:5] = 1
+    labels[4:6, 4:5, 3] = 4
+    labels[9, 8, 4] = 2
+    return brain, labels
+
+
+@pytest.fixture(scope="session")
+def write_nifti():
+    """Writes an array as a NIfTI file, in the grid of BraTS unless said otherwise."""
+
+    def write(path, array, affine=LPS):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nibabel.Nifti1Image(array, affine).to_filename(path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def write_case(head, write_nifti, tmp_path, monkeypatch):
+    """Writes a case below `tmp_path / "set"`: raw intensities, 0 around the brain, and a label map. Returns the folder.
+
+    Slices that are opened go to a cache of the test's own.
+    """
+    monkeypatch.setenv("MRCNN_CACHE", str(tmp_path / "cache"))
+
+    def write(
+        name, kinds=("flair", "t1", "t1ce", "t2"), pattern="{}_{}.nii.gz", labels=head[1], seg="seg", folder=None
+    ):
+        folder, rng = folder or tmp_path / "set" / name, np.random.default_rng(len(name))
+        for kind in kinds:
+            voxels = np.where(head[0], rng.integers(100, 900, head[0].shape), 0).astype(np.int16)
+            write_nifti(folder / pattern.format(name, kind), voxels)
+        if seg:
+            write_nifti(folder / pattern.format(name, seg), labels)
+        return tmp_path / "set"
+
+    return write

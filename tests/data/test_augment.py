@@ -126,6 +126,15 @@ def test_floats_keep_their_units():
     np.testing.assert_array_equal(one.masks, other.masks)
 
 
+def test_channels_of_floats_are_modalities_of_their_own_range():
+    given = sample(channels=2, dtype=np.float32)
+    image = given.image * np.float32([1, 40]) - np.float32([0, 3000])
+    changed = augment(replace(given, image=image), WARPS, (3, 1, 4)).image
+    alone = augment(given, WARPS, (3, 1, 4)).image
+    np.testing.assert_allclose(changed, alone * [1, 40] - [0, 3000], atol=1.0)
+    assert changed.min(axis=(0, 1)).tolist() == [0, -3000]  # what comes from outside too
+
+
 @pytest.mark.parametrize("strength", [{"gamma": 0.4}, {"contrast": 0.4}, {"brightness": 0.3}, {"blur_sigma": 2}])
 def test_bytes_and_floats_change_alike(strength):
     image = np.tile(np.arange(256, dtype=np.uint8), (8, 1))[..., None]

@@ -50,6 +50,12 @@ def test_normalised_over_the_image_and_padded_with_zero(shape, dtype):
     assert not prepared[:, width:].any()
 
 
+def test_what_the_reader_has_normalised_stays():
+    image = noise(64, 64, 4, np.float32) * 3 - 7
+    prepared, _ = prepare_image(image, config(channels=4, normalisation="none"))
+    np.testing.assert_array_equal(prepared, image)
+
+
 def test_a_scanner_with_another_gain_gives_the_same_input():
     image = noise(40, 64, 1, np.float32)
     one, _ = prepare_image(image, config())

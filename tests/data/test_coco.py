@@ -175,7 +175,7 @@ def test_no_json_or_no_choice(tmp_path, coco, write_coco):
     (tmp_path / "annotations.json").write_text("[]")
     with pytest.raises(InputError, match="expected a COCO object"):
         read_dataset(tmp_path)
-    with pytest.raises(InputError, match=r"reader='voc': expected auto or one of coco"):
+    with pytest.raises(InputError, match=r"reader='voc': expected auto or one of .*coco"):
         read_dataset(tmp_path, "voc")
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrcnn.data import split_by_patient
+from mrcnn.data import split_by_patient, thin_empty
 from mrcnn.errors import InputError
 
 IMAGES = st.lists(
@@ -117,3 +117,26 @@ def test_shares_that_are_none(in_memory, shares):
 def test_no_image_at_all(in_memory):
     with pytest.raises(InputError, match="0 patients: expected at least 3"):
         split(in_memory([]))
+
+
+@settings(max_examples=80, deadline=None)
+@given(images=IMAGES, share=st.floats(0, 1), data=st.data())
+def test_images_without_instances_make_up_no_more_than_their_share(in_memory, images, share, data):
+    dataset = in_memory(images)
+    indices = np.array(sorted(data.draw(st.sets(st.integers(0, len(images) - 1)))), np.int64)
+    kept = thin_empty(dataset, indices, share)
+    filled = [index for index in indices if images[index][1]]
+    assert set(filled) <= set(kept.tolist()) <= set(indices.tolist())
+    assert (np.diff(kept) > 0).all()
+    empty, all_empty = len(kept) - len(filled), len(indices) - len(filled)
+    # One more or one less would be farther from the share, unless there are no more.
+    off = [abs(count - share * (count + len(filled))) for count in (empty - 1, empty, empty + 1)]
+    assert off[1] <= off[0] + 1e-9 or empty == 0
+    assert off[1] <= off[2] + 1e-9 or empty == all_empty
+
+
+def test_the_seed_chooses_among_images_without_instances(in_memory):
+    dataset = in_memory([("p", [1])] * 10 + [("p", [])] * 90)
+    kept = [thin_empty(dataset, np.arange(100), 0.5, seed).tolist() for seed in (1, 1, 2)]
+    assert kept[0] == kept[1] != kept[2]
+    assert len(kept[0]) == 20

@@ -123,6 +123,16 @@ def test_the_resolved_file_gives_the_same_task_again(tmp_path):
     assert resolve(["--task", str(path)]).config == config
 
 
+def test_the_tasks_of_volumes():
+    for task in ("brats", "lgg"):
+        config = resolve(["--task", task]).config
+        assert (config.task, config.modality, config.data.reader, config.evaluate.volumes) == (task, "mri", task, True)
+    with pytest.raises(InputError, match=r"evaluate\.metric=volume_dice: expected one of images"):
+        resolve(["--metric", "volume_dice"])
+    with pytest.raises(InputError, match=r"--data\.modalities\[1\]='pet': expected 'flair', 't1', 't1ce' or 't2'"):
+        resolve(["--task", "brats", "--modalities", "[t1, pet]"])
+
+
 def test_every_option_is_explained_and_recorded():
     recorded = parameters(resolve([]).config)
     for key, field in options():

@@ -39,7 +39,7 @@ def test_the_reader_gets_back_what_was_made(tmp_path):
             assert (a & b).sum() / (a | b).sum() >= 0.95
     assert "phantoms" in json.loads((folder / "annotations.json").read_text())["info"]["description"]
     stamp = json.loads((folder / "phantom.json").read_text())
-    assert stamp == {"kind": "thyroid", "images": 12, "seed": 4, "version": thyroid.VERSION}
+    assert stamp == {"kind": "thyroid", "images": 12, "seed": 4, "version": thyroid.VERSION, "files": 13}
 
 
 def test_a_complete_set_is_used_again_and_nothing_else_is_left_behind(tmp_path, monkeypatch):
@@ -122,7 +122,7 @@ def test_what_is_no_phantom_is_never_overwritten(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "kind, images, seed, message",
     [
-        ("liver", 3, 0, "'liver': expected one of brain_tumor, thyroid"),
+        ("liver", 3, 0, "'liver': expected one of brain_tumor, brats, lgg, thyroid"),
         ("thyroid", 0, 0, "images=0"),
         ("thyroid", 3, -1, "seed=-1"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 
 from mrcnn.data.dataset import Dataset
 from mrcnn.data.readers import coco, masks, via
-from mrcnn.data.readers.options import MasksOptions, ReaderOptions, ViaOptions
+from mrcnn.data.readers.options import BratsOptions, MasksOptions, ReaderOptions, ViaOptions
 from mrcnn.errors import InputError
 
 
@@ -32,10 +33,27 @@ class Reader:
     options: type[ReaderOptions] | None = None
 
 
+def _of_module(name: str) -> Callable[..., Dataset]:
+    """`read` of a module here, imported when it is called: a form's library may take a second."""
+
+    def read(path: Path, *, options: ReaderOptions | None = None, **given: Any) -> Dataset:
+        told = options.model_dump() if options else {}
+        return import_module(f"{__name__}.{name}").read(path, **given, **told)
+
+    return read
+
+
+def _below(*patterns: str) -> Callable[[Path], bool]:
+    """Whether a folder holds a file of one of the patterns."""
+    return lambda path: path.is_dir() and any(True for pattern in patterns for _ in path.rglob(pattern))
+
+
 READERS: Mapping[str, Reader] = MappingProxyType(
     {
         "via": Reader(via.read, via.recognises, ViaOptions),
         "coco": Reader(coco.read, coco.recognises),
+        "brats": Reader(_of_module("brats"), _below("*seg.nii", "*seg.nii.gz"), BratsOptions),
+        "lgg": Reader(_of_module("lgg"), _below("*_[0-9]_mask.tif", "*_[0-9][0-9]_mask.tif")),
         "masks": Reader(masks.read, masks.recognises, MasksOptions),
     }
 )
@@ -55,7 +73,7 @@ def read_dataset(
         options: of that reader; see `mrcnn.data.readers.options`.
 
     Raises:
-        InputError: lists everything that is wrong with the annotations and image files.
+        InputError: an option that this form has not; or lists all that is wrong with the annotations and image files.
     """
     path = Path(path)
     name = find_reader(path) if reader == "auto" else reader

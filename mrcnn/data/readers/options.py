@@ -11,6 +11,18 @@ class ReaderOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class BratsOptions(ReaderOptions):
+    """BraTS volumes."""
+
+    modalities: tuple[Literal["flair", "t1", "t1ce", "t2"], ...] | None = Field(
+        None, description="of brats, the channels in their order; null: those that every case has"
+    )
+    label_codes: Literal["brats2013", "brats2018", "brats2023"] | None = Field(
+        None, description="of brats, what its labels mean; null: told from their values, case by case"
+    )
+    min_area: int = Field(10, ge=1, description="of brats, pixels of the smallest piece that is an instance")
+
+
 class ViaOptions(ReaderOptions):
     """VGG Image Annotator."""
 

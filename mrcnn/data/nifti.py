@@ -1,0 +1,113 @@
+"""NIfTI files as stacks of axial slices, however they lie in the file, and back.
+
+A stack is (slices, rows, columns): slices run from the feet to the head, rows from front to back, columns from the
+patient's right to the left. So a slice looks as radiologists show it, the patient's right on the left.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+
+from mrcnn.errors import InputError
+
+SUFFIXES = (".nii", ".nii.gz")
+_STACK = axcodes2ornt(("L", "P", "S"))
+_SAME_PLACE = 1e-3  # mm by which affines may differ: they are float32, and rounded differently by different programs
+# What nibabel, gzip and zlib raise on files that are damaged, cut short or something else.
+_UNREADABLE = (
+    OSError, EOFError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError,
+    nibabel.spatialimages.HeaderDataError, nibabel.wrapstruct.WrapStructError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Nifti:
+    """A volume whose header is read and whose voxels are not.
+
+    Attributes:
+        path: its file.
+        image: nibabel's, with one volume.
+    """
+
+    path: Path
+    image: nibabel.Nifti1Image
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(slices, rows, columns) of the stack."""
+        order = np.argsort(self._to_stack()[:, 0])
+        columns, rows, slices = (int(self.image.shape[axis]) for axis in order)
+        return slices, rows, columns
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """From slice to slice, row to row, column to column."""
+        sides = nibabel.affines.voxel_sizes(self.image.affine)
+        columns, rows, slices = (float(sides[axis]) for axis in np.argsort(self._to_stack()[:, 0]))
+        return slices, rows, columns
+
+    def stack(self) -> np.ndarray:
+        """The voxels (slices, rows, columns), of the file's own type, or float64 where it states a scale.
+
+        Raises:
+            InputError: the file is cut short or damaged, or a voxel is not a finite number.
+        """
+        try:
+            voxels = np.asanyarray(self.image.dataobj).reshape(self.image.shape[:3])
+        except _UNREADABLE as error:
+            raise unreadable(self.path, error) from error
+        if voxels.dtype.kind == "f" and not np.isfinite(voxels.sum(dtype=np.float64)):
+            raise InputError(f"{self.path}: voxels are NaN or infinite; expected finite numbers")
+        return apply_orientation(voxels, self._to_stack()).transpose(2, 1, 0)
+
+    def from_stack(self, stack: np.ndarray) -> np.ndarray:
+        """A (slices, rows, columns) array as it lies in the file, of the file's shape."""
+        there = io_orientation(self.image.affine)
+        return apply_orientation(stack.transpose(2, 1, 0), ornt_transform(_STACK, there)).reshape(self.image.shape)
+
+    def lies_as(self, other: Nifti) -> bool:
+        """Whether voxel by voxel both show the same place."""
+        corners = np.array([[0, 0, 0, 1], [*self.image.shape[:3], 1]], np.float64).T
+        apart = (self.image.affine - other.image.affine) @ corners
+        return self.image.shape[:3] == other.image.shape[:3] and bool((np.abs(apart) < _SAME_PLACE).all())
+
+    def grid(self) -> str:
+        """Size and origin in words, for messages."""
+        size = "×".join(map(str, self.image.shape[:3]))
+        sides = "×".join(f"{side:.4g}" for side in nibabel.affines.voxel_sizes(self.image.affine))
+        origin = ", ".join(f"{place:.4g}" for place in self.image.affine[:3, 3])
+        axes = "".join(nibabel.aff2axcodes(self.image.affine))
+        return f"{size} voxels of {sides} mm, axes {axes}, origin {origin}"
+
+    def _to_stack(self) -> np.ndarray:
+        return ornt_transform(io_orientation(self.image.affine), _STACK)
+
+
+def open_nifti(path: Path) -> Nifti:
+    """Reads the header.
+
+    Raises:
+        InputError: the file is missing, no NIfTI, not one three-dimensional volume, or lies nowhere.
+    """
+    try:
+        image = nibabel.Nifti1Image.from_filename(path)
+    except _UNREADABLE as error:
+        raise unreadable(path, error) from error
+    if len(image.shape) < 3 or 0 in image.shape or any(side != 1 for side in image.shape[3:]):
+        raise InputError(f"{path}: has shape {image.shape}; expected one volume of three dimensions")
+    # Without an orientation or a size nobody can say which axis runs to the head.
+    if np.isnan(io_orientation(image.affine)).any() or min(nibabel.affines.voxel_sizes(image.affine)) <= 0:
+        raise InputError(f"{path}: its affine does not place every axis; expected an invertible one")
+    return Nifti(path, image)
+
+
+def unreadable(path: Path, error: Exception) -> InputError:
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"{path}: no such file")
+    return InputError(f"{path}: expected a readable NIfTI file ({error})")

@@ -1,0 +1,180 @@
+"""BraTS and its kin: NIfTI volumes of a head in several modalities, and a label map of its tumour.
+
+A case is a folder with `<case>_flair.nii.gz`, `_t1`, `_t1ce`, `_t2` and `_seg`, or with `-t2f`, `-t1n`, `-t1c`, `-t2w`
+and `-seg` as from 2023 on, each also as `.nii` and with `_norm` at its end; several cases may share a folder. What else
+lies there is passed over. Every axial slice that shows brain is an image, its channels the modalities. The classes are
+the three nested regions; an instance is a connected piece of one of them in the slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import find_objects
+
+from mrcnn.data.dataset import Dataset, Record
+from mrcnn.data.digest import digest_of
+from mrcnn.data.label_codes import LABEL_CODES, REGIONS, guess_codes, regions_of
+from mrcnn.data.nifti import Nifti, open_nifti
+from mrcnn.data.readers.brats_files import LABELS, CaseFiles, choose_modalities, find_cases, patient_of
+from mrcnn.data.readers.patients import name_patients
+from mrcnn.data.readers.pieces import pieces_of
+from mrcnn.data.readers.problems import Problems
+from mrcnn.data.sample import Place
+from mrcnn.data.volume import Volume, background_of
+from mrcnn.errors import InputError
+
+MIN_AREA = 10
+_KNOWN = frozenset({0, 1, 2, 3, 4})
+
+
+@dataclass(frozen=True)
+class _Head:
+    """What is kept of a case until the codes of all are known.
+
+    Attributes:
+        files: one a channel.
+        shape: (slices, rows, columns).
+        spacing_mm: along those.
+        brain: (slices,) bool, which show brain or tumour.
+        labels: the label map, cut to the tumour, uint8.
+        corner: where in the volume the cut begins.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    brain: np.ndarray
+    labels: np.ndarray
+    corner: tuple[int, int, int]
+
+    def label_slice(self, index: int) -> np.ndarray:
+        """(rows, columns) of the label map."""
+        whole = np.zeros(self.shape[1:], np.uint8)
+        first, top, left = self.corner
+        if first <= index < first + len(self.labels):
+            rows, columns = self.labels.shape[1:]
+            whole[top : top + rows, left : left + columns] = self.labels[index - first]
+        return whole
+
+
+def read(
+    path: Path,
+    *,
+    patient_pattern: str | None = None,
+    modalities: Sequence[str] | None = None,
+    label_codes: str | None = None,
+    min_area: int = MIN_AREA,
+) -> Dataset:
+    """Reads all cases below a folder.
+
+    Args:
+        patient_pattern: searched in the case's name; without it a case is a patient, and the visits
+            `BraTS-GLI-00001-000` and `-001` are one.
+        modalities: some of flair, t1, t1ce, t2 in the order of the channels; None for those that every case has.
+        label_codes: one of `LABEL_CODES`; None to tell from the values in each label map, see `guess_codes`.
+        min_area: pixels; smaller pieces of a region are no instances.
+
+    Raises:
+        InputError: an impossible option, or a list of what is wrong with the files.
+    """
+    if label_codes not in (None, *LABEL_CODES):
+        raise InputError(f"label_codes={label_codes!r}: expected one of {', '.join(LABEL_CODES)}")
+    problems = Problems(path)
+    cases = find_cases(path, problems)
+    channels, warnings = choose_modalities(modalities, cases, problems)
+    names = [case.name for case in cases]
+    stated = [None if patient_pattern else patient_of(name) for name in names]
+    patients, _ = name_patients(stated, names, patient_pattern, problems)
+    problems.raise_if_any()
+
+    heads = []
+    for case in cases:
+        try:
+            heads.append(_open(case, channels))
+        except InputError as error:
+            problems.add(str(error))
+    problems.raise_if_any()
+    values = [frozenset(np.unique(head.labels).tolist()) for head in heads]
+    if label_codes is None:
+        codes, doubts = guess_codes(names, values)
+        warnings += doubts
+    else:
+        codes = [label_codes] * len(heads)
+        for name, found in zip(names, values, strict=True):
+            if foreign := found - LABEL_CODES[label_codes].values:
+                problems.add(f"{name}: the label map holds {min(foreign)}, which label_codes={label_codes} has not")
+        problems.raise_if_any()
+    return _dataset(heads, patients, codes, min_area, warnings)
+
+
+def _open(case: CaseFiles, channels: Sequence[str]) -> _Head:
+    """Reads the label map, the headers of the modalities, and of the first its voxels, to see the brain."""
+    files = tuple(case.files[name] for name in channels)
+    opened = [open_nifti(file) for file in (*files, case.files[LABELS])]
+    for other in opened[1:]:
+        if not other.lies_as(opened[0]):
+            raise InputError(
+                f"{opened[0].path} and {other.path.name}: expected one grid, "
+                f"found {opened[0].grid()} and {other.grid()}"
+            )
+    labels = _read_labels(opened[-1])
+    first = opened[0].stack()
+    brain = (first != background_of(first)).any(axis=(1, 2)) | labels.any(axis=(1, 2))
+    part = next(iter(find_objects((labels > 0).view(np.uint8))), (slice(0, 0),) * 3)
+    return _Head(
+        name=case.name,
+        files=files,
+        shape=opened[0].shape,
+        spacing_mm=opened[0].spacing_mm,
+        brain=brain,
+        labels=labels[part].copy(),
+        corner=tuple(int(span.start) for span in part),
+    )
+
+
+def _read_labels(file: Nifti) -> np.ndarray:
+    """(slices, rows, columns) uint8. Some challenges stored whole numbers as floats."""
+    stack = file.stack()
+    labels = np.rint(stack).clip(0, 255).astype(np.uint8)
+    if (np.abs(stack - labels) > 1e-3).any() or not set(np.flatnonzero(np.bincount(labels.ravel()))) <= _KNOWN:
+        found = np.unique(stack)
+        shown = ", ".join(f"{value:g}" for value in found[:8]) + (", …" if len(found) > 8 else "")
+        raise InputError(f"{file.path}: holds the values {shown}; expected the labels 0 to 4")
+    return labels
+
+
+def _dataset(
+    heads: Sequence[_Head], patients: Sequence[str], codes: Sequence[str], min_area: int, warnings: list[str]
+) -> Dataset:
+    records, runs, lost, covered = [], [], 0, 0
+    for head, patient, code in zip(heads, patients, codes, strict=True):
+        volume = Volume(head.files, head.shape, digest_of(head.files), code)
+        step, *spacing = head.spacing_mm
+        for index in np.flatnonzero(head.brain).tolist():
+            class_ids, boxes, areas, instances, missed = pieces_of(regions_of(head.label_slice(index), code), min_area)
+            record = Record(
+                file_name=f"{head.files[0].name}:{index}",
+                path=head.files[0],
+                height=head.shape[1],
+                width=head.shape[2],
+                patient_id=patient,
+                class_ids=class_ids,
+                boxes=boxes,
+                areas=areas,
+                spacing_mm=tuple(spacing),
+                place=Place(head.name, index, step),
+                volume=volume,
+            )
+            records.append(record)
+            runs.append(instances)
+            lost, covered = lost + missed, covered + missed + int(areas.sum())
+    if lost:
+        warnings.append(
+            f"pieces of fewer than {min_area} pixels (min_area) are left out: {lost / covered:.2%} of the labelled ones"
+        )
+    return Dataset(REGIONS, records, runs, warnings)

@@ -1,0 +1,117 @@
+"""Folders of slices with a mask beside each, as the LGG segmentation set on Kaggle has them.
+
+A folder a patient, with `<anything>_<k>.tif` and `<anything>_<k>_mask.tif` for slice k; the folders may lie anywhere
+below that of the set. Tables beside them, such as data.csv, are not needed and not read. Every slice is an image, and
+an instance is a connected piece of its mask. The set states no size of a pixel.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from mrcnn.data.dataset import Dataset, Record
+from mrcnn.data.images import read_image, read_size
+from mrcnn.data.readers.patients import name_patients
+from mrcnn.data.readers.pieces import pieces_of
+from mrcnn.data.readers.problems import Problems
+from mrcnn.data.sample import Place
+from mrcnn.errors import InputError
+
+CLASS_NAMES = ("tumor",)
+LABELS = ("no_tumor", "tumor")
+"""Of a whole slice, by whether its mask has a pixel."""
+MIN_AREA = 10
+_IMAGE = re.compile(r".*?(\d+)\.tiff?", re.IGNORECASE)
+_MASK = "_mask"
+
+
+def read(path: Path, *, patient_pattern: str | None = None, min_area: int = MIN_AREA) -> Dataset:
+    """Reads all patients below a folder.
+
+    Args:
+        patient_pattern: searched in the name of the folder that a slice lies in; without it that name is the patient.
+        min_area: pixels; smaller pieces of a mask are no instances.
+
+    Raises:
+        InputError: lists what is wrong with the files.
+    """
+    problems = Problems(path)
+    slices = _find_slices(path, problems)
+    problems.raise_if_any()
+    folders = [image.parent.resolve().name for image, _, _ in slices]
+    stated = [None if patient_pattern else name for name in folders]
+    patients, _ = name_patients(stated, folders, patient_pattern, problems)
+    records, runs, lost, covered = [], [], 0, 0
+    for (image, mask, index), volume, patient in zip(slices, folders, patients, strict=True):
+        try:
+            region = _read_mask(mask, image)
+        except InputError as error:
+            problems.add(str(error))
+            continue
+        class_ids, boxes, areas, instances, missed = pieces_of([region], min_area)
+        record = Record(
+            file_name=image.relative_to(path).as_posix(),
+            path=image,
+            height=region.shape[0],
+            width=region.shape[1],
+            patient_id=patient,
+            class_ids=class_ids,
+            boxes=boxes,
+            areas=areas,
+            label=LABELS[int(region.any())],
+            place=Place(volume, index),
+        )
+        records.append(record)
+        runs.append(instances)
+        lost, covered = lost + missed, covered + missed + int(areas.sum())
+    problems.raise_if_any()
+    warnings = []
+    if lost:
+        warnings.append(
+            f"pieces of fewer than {min_area} pixels (min_area) are left out: {lost / covered:.2%} of the marked ones"
+        )
+    return Dataset(CLASS_NAMES, records, runs, warnings)
+
+
+def _find_slices(root: Path, problems: Problems) -> list[tuple[Path, Path, int]]:
+    """Image, mask and number of every slice, by folder and number."""
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; expected one with a folder a patient of *_1.tif and *_1_mask.tif")
+    files = [path for path in sorted(root.rglob("*.tif*")) if not path.name.startswith(".")]
+    masks = {path for path in files if path.stem.endswith(_MASK)}
+    slices = []
+    for path in files:
+        if path in masks:
+            continue
+        number, mask = _IMAGE.fullmatch(path.name), path.with_name(f"{path.stem}{_MASK}{path.suffix}")
+        if number is None:
+            problems.add(f"{path.relative_to(root)}: expected a name that ends in the number of the slice")
+        elif mask not in masks:
+            problems.add(f"{path.relative_to(root)}: has no mask; expected {mask.name} beside it")
+        else:
+            slices.append((path, mask, int(number[1])))
+    if not files:
+        raise InputError(f"{root}: holds no slices; expected files such as <patient>/<patient>_1.tif and _1_mask.tif")
+    for folder, count in Counter(folder.name for folder in {path.parent for path, _, _ in slices}).items():
+        if count > 1:
+            problems.add(f"{folder}: {count} folders have this name; expected each once")
+    for (folder, number), count in Counter((path.parent.name, number) for path, _, number in slices).items():
+        if count > 1:
+            problems.add(f"{folder}: {count} images of slice {number}; expected one")
+    return sorted(slices, key=lambda found: (found[0].parent, found[2]))
+
+
+def _read_mask(path: Path, image: Path) -> np.ndarray:
+    """(H, W) bool."""
+    pixels = read_image(path).max(axis=-1)
+    if len(values := np.unique(pixels)) > 2 or (len(values) > 1 and values[0] != 0):
+        raise InputError(f"{path}: holds {len(values)} values; expected 0 and one other")
+    if (size := read_size(image)) != pixels.shape:
+        raise InputError(
+            f"{path}: is {pixels.shape[1]}×{pixels.shape[0]} pixels; expected {size[1]}×{size[0]}, as its image"
+        )
+    return pixels > 0

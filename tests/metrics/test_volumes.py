@@ -1,0 +1,155 @@
+"""Volumes put together from slices, against cubes worked by hand and arrays that were never cut."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import ndimage
+from scipy.spatial.distance import cdist
+
+from mrcnn.data.sample import Place
+from mrcnn.errors import InputError
+from mrcnn.metrics import Evaluator
+from mrcnn.metrics.surface import surface
+
+
+@pytest.fixture
+def evaluated(make_sample, make_detections):
+    """Function: an evaluator of volumes, name → (truth, prediction), each (slices, H, W) bool or (K, slices, H, W)."""
+
+    def make(volumes, spacing=(1.0, 1.0), step=1.0, classes=("one",), chosen=None):
+        evaluator = Evaluator(classes, volumes=True)
+        for name, (truth, predicted) in volumes.items():
+            truth, predicted = (array.reshape(len(classes), -1, *array.shape[-2:]) for array in (truth, predicted))
+            for index in chosen or range(truth.shape[1]):
+                parts = []
+                for stack in (truth, predicted):
+                    ids = np.flatnonzero(stack[:, index].any(axis=(1, 2)))
+                    parts.append((stack[ids, index], ids + 1))
+                sample = make_sample(*parts[0], patient_id=name[0], source=f"{name}:{index}", spacing_mm=spacing)
+                sample = replace(sample, place=Place(name, index, step))
+                masks, ids = parts[1]
+                evaluator.add(sample, make_detections(masks, np.full(len(masks), 0.9), ids))
+        return evaluator
+
+    return make
+
+
+def cube(*spans, shape=(8, 10, 12)):
+    made = np.zeros(shape, bool)
+    made[tuple(slice(*span) for span in spans)] = True
+    return made
+
+
+def test_a_cube_moved_by_one_slice(evaluated):
+    # 4×4×4 voxels, 3 of 4 slices in common: Dice 2·48/128. Of the farthest slice's 16 voxels the 95th percentile is one
+    # step of 2.5 mm away, as 16 of 56 surface voxels are.
+    truth, predicted = cube((1, 5), (2, 6), (3, 7)), cube((2, 6), (2, 6), (3, 7))
+    scores = evaluated({"a": (truth, predicted)}, step=2.5).summary(0.5)
+    assert scores["volume_dice"] == scores["volume_dice/one"] == 0.75
+    assert scores["volume_hd95"] == pytest.approx(2.5)
+    assert scores["volumes"] == 1 and scores["volume_hd95_skipped"] == 0
+
+
+def test_voxels_far_apart_use_all_three_sides(evaluated):
+    truth, predicted = cube((0, 1), (0, 1), (0, 1)), cube((2, 3), (3, 4), (4, 5))
+    scores = evaluated({"a": (truth, predicted)}, spacing=(0.5, 2.0), step=3.0).summary(0.5)
+    assert scores["volume_hd95"] == pytest.approx(math.hypot(2 * 3.0, 3 * 0.5, 4 * 2.0))
+    assert scores["volume_dice"] == 0
+
+
+def test_slices_apart_weigh_by_their_voxels_not_alike(evaluated):
+    # Slice 0: 100 voxels, all found. Slice 1: 1 voxel, missed. The mean over slices is 0.5, the volume's Dice 200/201.
+    truth = cube((0, 1), (0, 10), (0, 10)) | cube((1, 2), (0, 1), (0, 1))
+    scores = evaluated({"a": (truth, truth & cube((0, 1), (0, 10), (0, 12)))}).summary(0.5)
+    assert scores["dice"] == 0.5
+    assert scores["volume_dice"] == pytest.approx(200 / 201)
+
+
+def test_empty_truth_and_empty_prediction(evaluated):
+    some, none = cube((1, 3), (1, 3), (1, 3)), cube((0, 0))
+    pairs = {"a": (some, some), "b": (some, none), "c": (none, some), "d": (none, none)}
+    evaluator = evaluated(pairs)
+    scores = evaluator.summary(0.5)
+    assert scores["volume_dice"] == pytest.approx(1 / 3)  # 1, 0, 0; the last is left out
+    assert scores["volume_hd95"] == 0  # of the first alone
+    assert (scores["volumes"], scores["volume_hd95_skipped"]) == (4, 2)
+    rows = {row["volume"]: row for row in evaluator.per_volume(0.5)}
+    assert [rows[name]["dice"] for name in "abcd"] == [1, 0, 0, None]
+    assert rows["d"] == {
+        "volume": "d", "patient_id": "d", "slices": 8, "dice": None, "dice/one": None, "hd95_mm": None,
+        "hd95_mm/one": None,
+    }  # fmt: skip
+
+
+def test_classes_are_measured_apart_and_averaged(evaluated):
+    whole, core = cube((1, 5), (1, 7), (1, 7)), cube((2, 4), (2, 4), (2, 4))
+    none = np.zeros_like(whole)
+    scores = evaluated({"a": (np.stack([whole, core]), np.stack([whole, none]))}, classes=("wt", "tc")).summary(0.5)
+    assert (scores["volume_dice/wt"], scores["volume_dice/tc"], scores["volume_dice"]) == (1, 0, 0.5)
+    assert "volume_hd95/tc" not in scores
+
+
+def test_without_the_size_of_a_voxel_there_is_no_distance(evaluated):
+    some = cube((1, 3), (1, 3), (1, 3))
+    scores = evaluated({"a": (some, some)}, step=None).summary(0.5)
+    assert scores["volume_dice"] == 1
+    assert not any(name.startswith("volume_hd95/") or name == "volume_hd95" for name in scores)
+    assert scores["volume_hd95_skipped"] == 0
+
+
+def test_only_what_reaches_the_confidence_counts(evaluated):
+    some = cube((1, 3), (1, 3), (1, 3))
+    assert evaluated({"a": (some, some)}).summary(0.95)["volume_dice"] == 0
+
+
+def test_intervals_are_over_patients(evaluated):
+    some, half = cube((1, 3), (1, 3), (1, 3)), cube((1, 2), (1, 3), (1, 3))
+    evaluator = evaluated({"a1": (some, some), "a2": (some, half), "b1": (some, half)})
+    found = evaluator.intervals(0.5, resamples=200)
+    # Patient a has Dice 1 and 2/3, b 2/3: resamples are a a, a b or b b.
+    assert found["volume_dice_lo"] == pytest.approx(2 / 3)
+    assert found["volume_dice_hi"] == pytest.approx(5 / 6)
+
+
+def test_images_that_are_no_slices_are_refused(make_sample, make_detections, rectangles):
+    masks = rectangles((1, 1, 4, 4))
+    evaluator = Evaluator(("one",), volumes=True)
+    evaluator.add(make_sample(masks, source="lone.png"), make_detections(masks, [0.9]))
+    with pytest.raises(InputError, match=r"lone\.png: is no slice"):
+        evaluator.summary(0.5)
+
+
+def test_slices_given_twice_or_of_two_sizes_are_refused(make_sample, make_detections, rectangles):
+    for second, message in ((("a", 1, 20), "given before"), (("a", 2, 30), "is 30×30 pixels; expected 20×20")):
+        evaluator = Evaluator(("one",), volumes=True)
+        for volume, index, side in (("a", 1, 20), second):
+            masks = rectangles((1, 1, 4, 4), side=side)
+            sample = make_sample(masks, source=f"{volume}:{index}")
+            sample = replace(sample, place=Place(volume, index))
+            evaluator.add(sample, make_detections(masks, [0.9]))
+        with pytest.raises(InputError, match=message):
+            evaluator.summary(0.5)
+
+
+@settings(deadline=None, max_examples=40)
+@given(hnp.arrays(bool, st.tuples(*[st.integers(1, 5)] * 3)))
+def test_surface_of_a_volume_is_mask_minus_erosion(mask):
+    assert (surface(mask) == (mask & ~ndimage.binary_erosion(mask))).all()
+
+
+def test_against_distances_of_all_pairs(evaluated):
+    rng = np.random.default_rng(4)
+    spacing = (0.7, 1.3)
+    for _ in range(5):
+        truth, predicted = (ndimage.gaussian_filter(rng.normal(size=(9, 14, 13)), 1.5) > 0.05 for _ in range(2))
+        points = [np.argwhere(mask & ~ndimage.binary_erosion(mask)) * (2.0, *spacing) for mask in (truth, predicted)]
+        apart = cdist(*points)
+        expected = max(np.percentile(apart.min(axis=0), 95), np.percentile(apart.min(axis=1), 95))
+        scores = evaluated({"a": (truth, predicted)}, spacing=spacing, step=2.0).summary(0.5)
+        assert scores["volume_hd95"] == pytest.approx(expected)
+        assert scores["volume_dice"] == pytest.approx(2 * (truth & predicted).sum() / (truth.sum() + predicted.sum()))
