@@ -20,9 +20,10 @@ def open_dataset(options: DataOptions) -> Dataset:
         InputError: nothing is there, or it cannot be read; or the cache folder cannot be written.
     """
     if options.dataset is not None:
-        return read_dataset(
+        found = read_dataset(
             dataset_path(options.dataset), reader=options.reader, patient_pattern=options.patient_pattern
         )
+        return found.with_spacing(spacing) if (spacing := options.spacing_mm) else found
     folder = cache_folder() / "phantoms" / f"{options.phantoms}-{options.phantom_images}-{options.phantom_seed}"
     try:
         written = write_dataset(options.phantoms, folder, images=options.phantom_images, seed=options.phantom_seed)

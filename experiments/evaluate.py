@@ -22,12 +22,16 @@ def predictions(model: MaskRCNN, dataset: Dataset, *, batch_size: int) -> Iterat
 
 
 def evaluate(
-    model: MaskRCNN, dataset: Dataset, *, batch_size: int, on_image: Callable[[], None] | None = None
+    model: MaskRCNN,
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    on_image: Callable[[Sample, Detections], None] | None = None,
 ) -> Evaluator:
-    """An evaluator that has seen the whole of `dataset`; `on_image` is called after each image."""
+    """An evaluator that has seen the whole of `dataset`; `on_image` is called after each image, with what was found."""
     evaluator = Evaluator(dataset.class_names)
     for sample, detections in predictions(model, dataset, batch_size=batch_size):
         evaluator.add(sample, detections)
         if on_image is not None:
-            on_image()
+            on_image(sample, detections)
     return evaluator

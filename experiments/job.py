@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
+import numpy as np
 from rich.console import Console
 
 from experiments.artifacts import log_evaluation, log_overlays, split_lists
@@ -17,13 +18,16 @@ from experiments.config import TaskConfig
 from experiments.datasets import dataset_name, open_dataset
 from experiments.epoch_end import EpochEnd
 from experiments.evaluate import evaluate
+from experiments.findings import FINDINGS
+from experiments.findings_log import FindingsLog
 from experiments.fit import fit
 from experiments.plan import make_plan
 from experiments.resolve import Resolved, parameters, resolved_yaml
 from experiments.screen import TrainingScreen
-from experiments.tables import data_table, data_text, results_table
+from experiments.tables import data_table, data_text, findings_table, results_table
 from mrcnn.backend import on_avx2
 from mrcnn.data import Dataset, Loader, fingerprint, split_by_patient
+from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 from mrcnn.model import MaskRCNN, load
 from mrcnn.model.weights import load_weights
@@ -86,6 +90,8 @@ def read_data(config: TaskConfig, run: Run, console: Console) -> Data:
     console.print(data_text(found), markup=False, soft_wrap=True)
     for warning in found.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
+    # Asked of an empty image, so that classes which do not fit the findings are told before the training.
+    FINDINGS[config.findings](np.zeros((1, 1, 1), np.uint8), Detections.none(1, 1), whole.class_names, None, None)
     data = Data(name, {split: whole.subset(chosen) for split, chosen in indices.items() if len(chosen)})
     for split, part in data.splits.items():
         if not any(len(record.class_ids) for record in part.records):
@@ -172,7 +178,8 @@ def judge(model: MaskRCNN, config: TaskConfig, data: Data, run: Run, console: Co
     confidence, at_once = options.confidence, options.images_at_once
     if confidence == "auto":
         confidence = evaluate(model, data.splits["val"], batch_size=at_once).best_confidence()
-    evaluator = evaluate(model, data.splits[split], batch_size=at_once)
+    findings = FindingsLog(config.findings, confidence, model.config.class_names)
+    evaluator = evaluate(model, data.splits[split], batch_size=at_once, on_image=findings.add)
     scores = evaluator.summary(confidence)
     intervals = evaluator.intervals(confidence, resamples=options.resamples, seed=config.seed)
     run.metrics({f"{split}/{name}": value for name, value in (scores | intervals).items()}, step)
@@ -180,6 +187,7 @@ def judge(model: MaskRCNN, config: TaskConfig, data: Data, run: Run, console: Co
     headline = ", ".join(f"{name} {scores[name]:.3f}" for name in HEADLINE if name in scores)
     run.tags({"mlflow.note.content": f"{data.name}. {_title(data, confidence)}: {headline}. **Research use only.**"})
     log_evaluation(run, evaluator, confidence, split)
+    findings.log(run, split, step)
     log_overlays(
         run,
         model,
@@ -191,6 +199,8 @@ def judge(model: MaskRCNN, config: TaskConfig, data: Data, run: Run, console: Co
     )
     console.print(f"\n{_title(data, confidence)}", style="bold", soft_wrap=True)
     console.print(results_table(scores, intervals, model.config.class_names))
+    if findings.summary():
+        console.print(findings_table(findings.summary()))
     return Result(confidence, scores)
 
 
@@ -212,6 +222,7 @@ def publish(model: MaskRCNN, result: Result, config: TaskConfig, data: Data, run
         class_names=model.config.class_names,
         config=config.model_dump(mode="json"),
         sample_image=part[0].image,
+        findings=FINDINGS[config.findings] if config.findings != "none" else None,
     )
     entered = register(
         uri,

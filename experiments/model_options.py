@@ -16,6 +16,7 @@ DESCRIPTIONS = {
     "conventions": "whose Mask R-CNN it is in anchors, pooling and padding, which weights depend on; auto: by weights",
     "channels": "channels of the network input; auto: 1 for grey images without ImageNet weights, else 3",
     "normalisation": "image: zero mean, unit variance an image; imagenet: as its weights expect; auto: by weights",
+    "equalise": "spreads the grey levels first: histogram over the image, clahe tile by tile",
     "backbone": "small is made for training from scratch on little data",
     "norm": "normalisation layers; auto: frozen_batch with ImageNet weights, group from scratch",
     "fpn_channels": "channels of every pyramid level",

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,17 @@ def test_a_persons_own_data_are_found_from_where_they_stand(tmp_path, monkeypatc
     assert dataset_name(DataOptions(dataset="mine/annotations.json")) == phantom_folder.name
     with pytest.raises(InputError, match=r"--data\.dataset yours: expected .*does not exist"):
         dataset_path("yours")
+
+
+def test_a_spacing_is_given_to_images_without_one(phantom_folder, tmp_path):
+    content = json.loads((phantom_folder / "annotations.json").read_text())
+    own = content["images"][0]["spacing_mm"]
+    for image in content["images"][1:]:
+        del image["spacing_mm"]
+    file = phantom_folder / "spaced.json"
+    file.write_text(json.dumps(content))
+    for given, pair in ((0.2, (0.2, 0.2)), ((0.2, 0.1), (0.2, 0.1))):
+        dataset = open_dataset(DataOptions(dataset=str(file), spacing_mm=given))
+        assert [record.spacing_mm for record in dataset.records] == [tuple(own)] + [pair] * (len(dataset) - 1)
+        assert dataset[1].spacing_mm == pair
+    file.unlink()
