@@ -48,7 +48,9 @@ class DataOptions(Section):
         None,
         description="size of a pixel, or [row, column], of images whose files name none; null: sizes are in pixels",
     )
-    phantoms: Literal["thyroid"] = Field("thyroid", description="kind of synthetic images made without a dataset")
+    phantoms: Literal["thyroid", "lung"] = Field(
+        "thyroid", description="kind of synthetic images made without a dataset"
+    )
     phantom_images: int = Field(240, ge=10, description="how many of them")
     phantom_seed: int = Field(0, ge=0, description="random seed of the images themselves")
 

@@ -11,8 +11,9 @@ from types import MappingProxyType
 
 from mrcnn.data.sample import Sample
 from mrcnn.errors import InputError
-from mrcnn.phantoms import thyroid
+from mrcnn.phantoms import chest, thyroid
 from mrcnn.phantoms.coco_file import write_coco
+from mrcnn.phantoms.film_files import write_film_files
 
 _STAMP = "phantom.json"
 
@@ -41,7 +42,10 @@ PHANTOM_KINDS: Mapping[str, PhantomKind] = MappingProxyType(
             thyroid.CLASS_NAMES,
             "Synthetic thyroid ultrasound phantoms; not patients",
             thyroid.VERSION,
-        )
+        ),
+        "lung": PhantomKind(
+            chest.make_images, chest.CLASS_NAMES, "Synthetic chest X-ray phantoms; not patients", chest.VERSION
+        ),
     }
 )
 
@@ -63,6 +67,20 @@ def write_dataset(kind: str, folder: Path, *, images: int, seed: int) -> Path:
         raise InputError(f"phantoms={kind}: images={images}, seed={seed}; expected at least 1 image and a seed from 0")
     made = PHANTOM_KINDS[kind]
     stamp = {"kind": kind, "images": images, "seed": seed, "version": made.version}
+
+    def write(fresh: Path) -> None:
+        write_coco(made.make(images, seed), made.class_names, fresh, made.description)
+
+    return _write(folder, stamp, write)
+
+
+def write_films(folder: Path, *, images: int, seed: int) -> Path:
+    """The same chest phantoms with one mask of both lungs each and no sides: `images`, `masks` and `index.csv`."""
+    stamp = {"kind": "films", "images": images, "seed": seed, "version": chest.VERSION}
+    return _write(Path(folder), stamp, lambda fresh: write_film_files(chest.make_images(images, seed), fresh))
+
+
+def _write(folder: Path, stamp: dict, write: Callable[[Path], None]) -> Path:
     if _is_complete(folder, stamp):
         return folder
     if folder.exists() and not (folder / _STAMP).is_file() and (not folder.is_dir() or any(folder.iterdir())):
@@ -72,7 +90,7 @@ def write_dataset(kind: str, folder: Path, *, images: int, seed: int) -> Path:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         fresh = Path(scratch) / "fresh"
         fresh.mkdir()
-        write_coco(made.make(images, seed), made.class_names, fresh, made.description)
+        write(fresh)
         (fresh / _STAMP).write_text(json.dumps(stamp), encoding="utf-8")
         _put(fresh, folder, Path(scratch) / "old", stamp)
     return folder
@@ -97,4 +115,5 @@ def _is_complete(folder: Path, stamp: dict) -> bool:
     except (OSError, ValueError):
         return False
     pictures = sum(1 for _ in (folder / "images").glob("*.png"))
-    return found == stamp and (folder / "annotations.json").is_file() and pictures == stamp["images"]
+    listed = any((folder / name).is_file() for name in ("annotations.json", "index.csv"))
+    return found == stamp and listed and pictures == stamp["images"]
