@@ -1,9 +1,19 @@
 """Drawn masks whose sizes are known, and detections of them."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from mrcnn.detections import Detections
+
+
+@pytest.fixture
+def shared_data():
+    folder = Path(__file__).parents[4] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the shared data sets are not here")
+    return folder
 
 
 @pytest.fixture(scope="session")
