@@ -51,8 +51,9 @@ class Augmentation(BaseModel):
         """
         ids = np.arange(len(class_names) + 1, dtype=np.int32)
         for pair in self.flip_swaps:
-            for name, other in (pair, pair[::-1]):
-                if other not in class_names:
-                    raise InputError(f"augment.flip_swaps: no class {other!r}; expected {', '.join(class_names)}")
-                ids[class_names.index(name) + 1] = class_names.index(other) + 1
+            for name in pair:
+                if name not in class_names:
+                    raise InputError(f"augment.flip_swaps: no class {name!r}; expected {', '.join(class_names)}")
+            first, second = (class_names.index(name) + 1 for name in pair)
+            ids[[first, second]] = second, first
         return ids

@@ -14,7 +14,7 @@ from mrcnn.phantoms.chest import CLASS_NAMES, LEFT, RIGHT, make_images
 
 @pytest.fixture(scope="module")
 def films():
-    return list(make_images(40, 7))
+    return list(make_images(28, 7))
 
 
 def test_the_same_seed_gives_the_same_films_and_a_longer_series_begins_with_it(films):

@@ -121,7 +121,11 @@ def test_what_is_no_phantom_is_never_overwritten(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "kind, images, seed, message",
-    [("liver", 3, 0, "'liver': expected one of thyroid"), ("thyroid", 0, 0, "images=0"), ("thyroid", 3, -1, "seed=-1")],
+    [
+        ("liver", 3, 0, "'liver': expected one of lung, thyroid"),
+        ("thyroid", 0, 0, "images=0"),
+        ("thyroid", 3, -1, "seed=-1"),
+    ],
 )
 def test_bad_requests_are_named(tmp_path, kind, images, seed, message):
     with pytest.raises(InputError, match=message):
