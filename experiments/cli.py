@@ -6,14 +6,15 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from experiments import check, export, train
+from experiments import check, export, prepare, train
 
-COMMANDS = {"check": check.main, "train": train.main, "export": export.main}
+COMMANDS = {"check": check.main, "prepare": prepare.main, "train": train.main, "export": export.main}
 
 USAGE = """\
 usage: mrcnn COMMAND ...
 
   check     look at a data set before training: what is there, what is wrong, pictures; `mrcnn check --help`
+  prepare   make a data set with left and right lungs of chest films; `mrcnn prepare --help`
   train     train, evaluate, track and register a Mask R-CNN; `mrcnn train --help` explains each option
   export    write a trained model as a TensorFlow SavedModel or as ONNX, which run without this project
 

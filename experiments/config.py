@@ -14,6 +14,7 @@ from mrcnn.weight_names import FILES, NAMED
 
 WEIGHTS = re.compile(r"(runs|models):/.+|[0-9a-f]{32}")
 """What MLflow keeps; see `trackers.started_from`."""
+Millimetres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Layers = Literal["heads", "5+", "4+", "3+", "all"]
 Metric = Literal[
@@ -63,7 +64,11 @@ class DataOptions(Section):
         (0.8, 0.1, 0.1),
         description="shares of the patients that train, validate and test; a test share of 0 reports on validation",
     )
-    phantoms: Literal["thyroid", "brain_tumor", "brats", "lgg"] = Field(
+    spacing_mm: Millimetres | tuple[Millimetres, Millimetres] | None = Field(
+        None,
+        description="size of a pixel, or [row, column], of images whose files name none; null: sizes are in pixels",
+    )
+    phantoms: Literal["thyroid", "brain_tumor", "brats", "lgg", "lung"] = Field(
         "thyroid", description="kind of synthetic images made without a dataset"
     )
     phantom_images: int = Field(240, ge=10, description="how many of them; of volumes (brats, lgg) how many patients")
@@ -157,6 +162,9 @@ class TaskConfig(Section):
     task: str = Field(min_length=1, description="name of the task and of its MLflow experiment")
     modality: Literal["ultrasound", "mri", "xray", "ct"] = Field(
         description="the model is registered as mrcnn-<modality>"
+    )
+    findings: Literal["none", "nodules", "lungs"] = Field(
+        "none", description="what is read from the masks of an image beside the masks; see experiments.findings"
     )
     seed: int = Field(0, ge=0, lt=2**32, description="of the split, the initial weights, the order, the augmentation")
     data: DataOptions = DataOptions()

@@ -26,7 +26,8 @@ def open_dataset(options: DataOptions) -> Dataset:
         reader = find_reader(path) if options.reader == "auto" else options.reader
         section = getattr(options, reader, None)
         told = section.model_dump() if section else {}
-        return read_dataset(path, reader=reader, patient_pattern=options.patient_pattern, **told)
+        found = read_dataset(path, reader=reader, patient_pattern=options.patient_pattern, **told)
+        return found.with_spacing(spacing) if (spacing := options.spacing_mm) else found
     folder = cache_folder() / "phantoms" / f"{options.phantoms}-{options.phantom_images}-{options.phantom_seed}"
     try:
         written = write_dataset(options.phantoms, folder, images=options.phantom_images, seed=options.phantom_seed)

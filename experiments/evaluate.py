@@ -27,12 +27,12 @@ def evaluate(
     *,
     batch_size: int,
     volumes: bool = False,
-    on_image: Callable[[], None] | None = None,
+    on_image: Callable[[Sample, Detections], None] | None = None,
 ) -> Evaluator:
-    """An evaluator that has seen the whole of `dataset`; `on_image` is called after each image."""
+    """An evaluator that has seen the whole of `dataset`; `on_image` is called after each image, with what was found."""
     evaluator = Evaluator(dataset.class_names, volumes=volumes)
     for sample, detections in predictions(model, dataset, batch_size=batch_size):
         evaluator.add(sample, detections)
         if on_image is not None:
-            on_image()
+            on_image(sample, detections)
     return evaluator

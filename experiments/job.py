@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
+import numpy as np
 from rich.console import Console
 
 from experiments.artifacts import log_evaluation, log_overlays, log_volumes
@@ -17,13 +18,16 @@ from experiments.config import TaskConfig
 from experiments.data_check import check_data, show
 from experiments.epoch_end import EpochEnd
 from experiments.evaluate import evaluate
+from experiments.findings import FINDINGS
+from experiments.findings_log import FindingsLog
 from experiments.fit import fit
 from experiments.plan import make_plan
 from experiments.resolve import Resolved, parameters, resolved_yaml
 from experiments.screen import TrainingScreen
-from experiments.tables import results_table
+from experiments.tables import findings_table, results_table
 from mrcnn.backend import on_avx2
 from mrcnn.data import Dataset, Loader
+from mrcnn.detections import Detections
 from mrcnn.model import MaskRCNN, load
 from mrcnn.model.weights import load_weights
 from trackers.checkpoints import Checkpoints
@@ -80,6 +84,10 @@ def read_data(config: TaskConfig, run: Run, console: Console) -> Data:
     show(checked, console)
     checked.raise_if_wrong()
     name, facts = checked.name, checked.found.as_dict()
+    # Asked of an empty image, so that classes which do not fit the findings are told before the training.
+    FINDINGS[config.findings](
+        np.zeros((1, 1, 1), np.uint8), Detections.none(1, 1), checked.whole.class_names, None, None
+    )
     data = Data(name, {split: checked.whole.subset(chosen) for split, chosen in checked.splits.items() if len(chosen)})
     for split, part in data.splits.items():
         run.dataset(name, part.digest, facts, split, source=config.data.dataset)
@@ -161,7 +169,8 @@ def judge(model: MaskRCNN, config: TaskConfig, data: Data, run: Run, console: Co
     confidence, at_once = options.confidence, options.images_at_once
     if confidence == "auto":
         confidence = evaluate(model, data.splits["val"], batch_size=at_once).best_confidence()
-    evaluator = evaluate(model, data.splits[split], batch_size=at_once, volumes=options.volumes)
+    findings = FindingsLog(config.findings, confidence, model.config.class_names)
+    evaluator = evaluate(model, data.splits[split], batch_size=at_once, volumes=options.volumes, on_image=findings.add)
     scores = evaluator.summary(confidence)
     intervals = evaluator.intervals(confidence, resamples=options.resamples, seed=config.seed)
     run.metrics({f"{split}/{name}": value for name, value in (scores | intervals).items()}, step)
@@ -171,6 +180,7 @@ def judge(model: MaskRCNN, config: TaskConfig, data: Data, run: Run, console: Co
     log_evaluation(run, evaluator, confidence, split)
     if options.volumes:
         log_volumes(run, evaluator, data.splits[split], confidence)
+    findings.log(run, split, step)
     log_overlays(
         run,
         model,
@@ -182,6 +192,8 @@ def judge(model: MaskRCNN, config: TaskConfig, data: Data, run: Run, console: Co
     )
     console.print(f"\n{_title(data, confidence)}", style="bold", soft_wrap=True)
     console.print(results_table(scores, intervals, model.config.class_names))
+    if findings.summary():
+        console.print(findings_table(findings.summary()))
     return Result(confidence, scores)
 
 
@@ -203,6 +215,7 @@ def publish(model: MaskRCNN, result: Result, config: TaskConfig, data: Data, run
         class_names=model.config.class_names,
         config=config.model_dump(mode="json"),
         sample_image=part[0].image,
+        findings=FINDINGS[config.findings] if config.findings != "none" else None,
     )
     entered = register(
         uri,

@@ -17,6 +17,7 @@ DESCRIPTIONS = {
     "channels": "channels of the network input; auto: 1 for grey images without ImageNet weights, else 3",
     "normalisation": "image: zero mean, unit variance an image; imagenet: as its weights expect; none: as the reader "
     "gives it (brats: normalised over the volume); auto: by weights",
+    "equalise": "spreads the grey levels first: histogram over the image, clahe tile by tile",
     "backbone": "small is made for training from scratch on little data",
     "norm": "normalisation layers; auto: frozen_batch with ImageNet weights, group from scratch",
     "fpn_channels": "channels of every pyramid level",

@@ -72,3 +72,13 @@ def _rows(class_names: Sequence[str]) -> Iterator[tuple[str, str]]:
         yield name, label
         if name in PER_CLASS and len(class_names) > 1:
             yield from ((f"{name}/{each}", f"  {each}") for each in class_names)
+
+
+def findings_table(summary: Mapping[str, float]) -> Table:
+    """What the findings of a set of images come to: shares (`…_rate_…`) and counts."""
+    table = Table()
+    table.add_column("findings")
+    table.add_column("value", justify="right")
+    for name, value in summary.items():
+        table.add_row(name.replace("_", " "), f"{value:.1%}" if "_rate_" in name else f"{value:g}")
+    return table

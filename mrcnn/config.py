@@ -30,6 +30,8 @@ class ModelConfig(BaseModel):
     # `image`: zero mean, unit variance per image, which forgives another scanner's gain; `imagenet`: what
     # keras.applications' weights were trained with; `none`: the reader has done it, as over a whole volume.
     normalisation: Literal["image", "imagenet", "none"] = "image"
+    # Grey levels spread evenly before that, over the whole image or tile by tile; see `mrcnn.data.equalise`.
+    equalise: Literal["none", "histogram", "clahe"] = "none"
 
     backbone: Literal["small", "resnet50", "resnet101"] = "resnet50"
     # `group` trains from scratch at two images a batch (Wu & He 2018); `frozen_batch` is for pretrained weights.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -17,9 +19,11 @@ from trackers import served
 from trackers.plain import json_text
 from trackers.run import Run
 
-REQUIREMENTS = ("mlflow", "tensorflow", "keras", "numpy", "pydantic", "pycocotools", "pillow", "tifffile", "scipy")
-"""What `trackers.served` and those modules of `mrcnn` that it uses import. TensorFlow is there for a model that was
-trained on JAX too: a `.keras` file is the same for both, and Keras takes TensorFlow where nobody chose."""
+REQUIREMENTS = (
+    "mlflow", "tensorflow", "keras", "numpy", "pydantic", "pycocotools", "pillow", "tifffile", "scipy", "scikit-image"
+)  # fmt: skip
+"""What `trackers.served`, findings, and those modules of `mrcnn` that both use import. TensorFlow is there for a model
+that was trained on JAX too: a `.keras` file is the same for both, and Keras takes TensorFlow where nobody chose."""
 EXAMPLE_SIDE = 24
 """Pixels of the input example's longer side: it is stored as JSON, a number a line."""
 
@@ -32,6 +36,7 @@ def log_packaged_model(
     class_names: tuple[str, ...],
     config: Mapping[str, object],
     sample_image: np.ndarray,
+    findings: Callable[..., dict[str, Any]] | None = None,
     name: str = "model",
 ) -> str:
     """Logs the `.keras` file at `model_path` to `run` as an MLflow model and returns its address, `models:/…`.
@@ -46,22 +51,28 @@ def log_packaged_model(
         class_names: of class ids 1, 2, ….
         config: the resolved configuration, kept for whoever asks where the model came from.
         sample_image: (H, W, C); the input example is made from it.
+        findings: a function of a module `(image, detections, class_names, spacing_mm, reader_input) -> dict`, for the
+            `findings` of an answer. The package that it stands in travels with the model, the whole of it, so that who
+            loads the model within this project still finds all of that package's modules.
         name: under which the run shows the model.
     """
     active = mlflow.active_run()
     if active is None or active.info.run_id != run.id:
         raise RuntimeError(f"run {run.id} is not the active one: MLflow would log the model to another")
-    example, params = [_example(sample_image)], {"confidence": confidence}
+    example, params = [_example(sample_image)], {"confidence": confidence, "spacing_mm": [0.0, 0.0]}
+    code = [mrcnn.__file__]
+    facts: dict[str, object] = {"class_names": class_names, "confidence": confidence, "config": config}
+    if findings is not None:
+        code.append(sys.modules[findings.__module__.partition(".")[0]].__file__)
+        facts["findings"] = f"{findings.__module__}:{findings.__qualname__}"
     with tempfile.TemporaryDirectory() as folder, _without_advice_on_type_hints():
         settings = Path(folder, "settings.json")
-        settings.write_text(
-            json_text({"class_names": class_names, "confidence": confidence, "config": config}), encoding="utf-8"
-        )
+        settings.write_text(json_text(facts), encoding="utf-8")
         logged = mlflow.pyfunc.log_model(
             name=name,
             python_model=str(Path(served.__file__)),
             artifacts={"model": str(model_path), "settings": str(settings)},
-            code_paths=[str(Path(mrcnn.__file__).parent)],
+            code_paths=[str(Path(file).parent) for file in code],
             pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
             input_example=(example, params),
         )

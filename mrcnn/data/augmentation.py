@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mrcnn.errors import InputError
 
 
 class Augmentation(BaseModel):
@@ -24,3 +29,31 @@ class Augmentation(BaseModel):
     noise: float = Field(
         0.0, ge=0, le=1, description="largest standard deviation of Gaussian noise, as a share of the value range"
     )
+    # The last field: what a sample draws depends on the positions of those before it.
+    flip_swaps: tuple[tuple[str, str], ...] = Field(
+        (),
+        description="pairs of classes that change places in a left-right mirror image, such as [[left_lung, "
+        "right_lung]]; upside down they keep them, for a class tells the side of the picture",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Augmentation:
+        named = [name for pair in self.flip_swaps for name in pair]
+        if len(set(named)) != len(named):
+            raise ValueError(f"flip_swaps={[list(pair) for pair in self.flip_swaps]}: expected each class once")
+        return self
+
+    def mirrored_ids(self, class_names: Sequence[str]) -> np.ndarray:
+        """(K + 1,) int32: what each class id becomes in a left-right mirror image, 0 for the background first.
+
+        Raises:
+            InputError: a class of `flip_swaps` that there is not.
+        """
+        ids = np.arange(len(class_names) + 1, dtype=np.int32)
+        for pair in self.flip_swaps:
+            for name in pair:
+                if name not in class_names:
+                    raise InputError(f"augment.flip_swaps: no class {name!r}; expected {', '.join(class_names)}")
+            first, second = (class_names.index(name) + 1 for name in pair)
+            ids[[first, second]] = second, first
+        return ids

@@ -20,7 +20,9 @@ _ELASTIC_SIGMA = 32
 _ELASTIC_ALPHA = 3**0.5 * 2 * _ELASTIC_SIGMA
 
 
-def change(sample: Sample, augmentation: Augmentation, rng_seed: tuple[int, int, int]) -> Sample:
+def change(
+    sample: Sample, augmentation: Augmentation, rng_seed: tuple[int, int, int], mirrored_ids: np.ndarray | None = None
+) -> Sample:
     """See `mrcnn.data.augment.augment`."""
     # A seed for each kind of change, so that switching one off leaves the others as they were.
     drawn = np.random.SeedSequence(rng_seed).generate_state(len(Augmentation.model_fields))
@@ -44,6 +46,8 @@ def change(sample: Sample, augmentation: Augmentation, rng_seed: tuple[int, int,
         image = iaa.Sequential(recolourings, seed=0)(image=image)
     if is_float:
         image = np.clip(image, 0, 1).astype(np.float32) * span + low
+    if mirrored_ids is not None and _flips(augmentation, seeds):
+        class_ids = mirrored_ids[class_ids]
     return replace(sample, image=image, masks=masks, class_ids=class_ids)
 
 
@@ -60,8 +64,8 @@ def _warp(image: np.ndarray, masks: np.ndarray, warps: iaa.Augmenter) -> tuple[n
 
 def _warps(strength: Augmentation, seeds: dict[str, int]) -> list[iaa.Augmenter]:
     warps = []
-    if strength.flip_horizontal:
-        warps.append(iaa.Fliplr(strength.flip_horizontal, seed=seeds["flip_horizontal"]))
+    if _flips(strength, seeds):
+        warps.append(iaa.Fliplr(1.0))
     if strength.flip_vertical:
         warps.append(iaa.Flipud(strength.flip_vertical, seed=seeds["flip_vertical"]))
     if strength.rotate_degrees or strength.scale or strength.translate or strength.shear_degrees:
@@ -81,6 +85,11 @@ def _warps(strength: Augmentation, seeds: dict[str, int]) -> list[iaa.Augmenter]
         alpha = (0, strength.elastic * _ELASTIC_ALPHA)
         warps.append(iaa.ElasticTransformation(alpha, _ELASTIC_SIGMA, order=1, seed=seeds["elastic"]))
     return warps
+
+
+def _flips(strength: Augmentation, seeds: dict[str, int]) -> bool:
+    """Whether the image is mirrored left-right; drawn here, since classes may change with it."""
+    return np.random.default_rng(seeds["flip_horizontal"]).random() < strength.flip_horizontal
 
 
 def _recolourings(strength: Augmentation, seeds: dict[str, int], is_float: bool) -> list[iaa.Augmenter]:

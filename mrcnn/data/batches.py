@@ -9,6 +9,7 @@ import numpy as np
 
 from mrcnn.config import ModelConfig
 from mrcnn.data import pixels
+from mrcnn.data.equalise import equalise
 from mrcnn.data.mask_crops import crop_mask, tight_boxes
 from mrcnn.data.matterport_input import CentredLetterbox, prepare_centred
 from mrcnn.data.sample import Sample
@@ -49,7 +50,8 @@ def prepare_image(image: np.ndarray, config: ModelConfig) -> tuple[np.ndarray, L
 
     Returns:
         (S, S, C) float32 with S = config.image_size and C = config.channels: the image with its aspect kept,
-        normalised over its own area, then padded with 0; and the `Letterbox` that maps boxes there and back.
+        equalised and normalised over its own area, then padded with 0; and the `Letterbox` that maps boxes there and
+        back.
 
     Raises:
         InputError: channels that do not fit the model, no pixels, or pixels that are not finite.
@@ -68,12 +70,12 @@ def prepare_image(image: np.ndarray, config: ModelConfig) -> tuple[np.ndarray, L
     image = pixels.match_channels(image, config.channels)
 
     if config.conventions == "matterport":
-        return prepare_centred(image, config.image_size)
+        return prepare_centred(image, config.image_size, config.equalise)
     size, (height, width) = config.image_size, image.shape[:2]
     letterbox = Letterbox(size / max(height, width), height, width)
     # The tiny addition keeps a side that fits exactly from losing a pixel to rounding.
     inner = [max(1, int(side * letterbox.scale + 1e-6)) for side in (height, width)]
-    image = pixels.resize(image, *inner, letterbox.scale)
+    image = equalise(pixels.resize(image, *inner, letterbox.scale), config.equalise)
     normalise = _NORMALISATIONS[config.normalisation]
     normalise = pixels.torch_style if config.conventions == "torchvision" else normalise
     prepared = np.zeros((size, size, config.channels), np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -140,6 +140,12 @@ class Dataset:
             [self._runs[index] for index in chosen],
             self.warnings,
         )
+
+    def with_spacing(self, spacing_mm: float | Spacing) -> Dataset:
+        """The same, with the (row, column) size of a pixel, or its side, where an image names none."""
+        pair = spacing_mm if isinstance(spacing_mm, tuple) else (spacing_mm, spacing_mm)
+        records = [record if record.spacing_mm else replace(record, spacing_mm=pair) for record in self.records]
+        return Dataset(self.class_names, records, self._runs, self.warnings)
 
     @cached_property
     def digest(self) -> str:

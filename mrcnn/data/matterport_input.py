@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mrcnn.data.equalise import equalise
+
 MEAN_PIXEL = np.array([123.7, 116.8, 103.9], np.float32)  # red, green, blue
 INCLUSIVE = np.array([0, 0, 1, 1], np.float32)
 
@@ -55,7 +57,7 @@ class CentredLetterbox:
         return (np.asarray(boxes, np.float32) - INCLUSIVE - self._origin) / ratios + INCLUSIVE
 
 
-def prepare_centred(image: np.ndarray, size: int) -> tuple[np.ndarray, CentredLetterbox]:
+def prepare_centred(image: np.ndarray, size: int, equalisation: str = "none") -> tuple[np.ndarray, CentredLetterbox]:
     """(H, W, 3) RGB in 0 … 255 as (size, size, 3) float32, and where it lies in there."""
     height, width = image.shape[:2]
     scale = size / max(height, width)
@@ -67,7 +69,7 @@ def prepare_centred(image: np.ndarray, size: int) -> tuple[np.ndarray, CentredLe
         resized = np.floor(resized) if image.dtype == np.uint8 else resized
     top, left = (size - inner_height) // 2, (size - inner_width) // 2
     square = np.zeros((size, size, 3), np.float32)
-    square[top : top + inner_height, left : left + inner_width] = resized
+    square[top : top + inner_height, left : left + inner_width] = equalise(resized, equalisation)
     return square - MEAN_PIXEL, CentredLetterbox(scale, height, width, top, left, inner_height, inner_width)
 
 

@@ -32,6 +32,8 @@ class Recipe:
         self.config = config
         self.augmentation = augmentation
         self.seed = seed
+        # An error names a class that the data do not have before any image is opened.
+        self._mirrored_ids = augmentation.mirrored_ids(dataset.class_names) if augmentation else None
         self._cache = SampleCache(cache_bytes)
 
     def make(self, epoch: int, indices: Sequence[int]) -> Batch:
@@ -41,7 +43,9 @@ class Recipe:
     def _sample(self, epoch: int, index: int) -> Sample:
         try:
             sample = self._cache.get(index, self._open)
-            return augment(sample, self.augmentation, (self.seed, epoch, index)) if self.augmentation else sample
+            if not self.augmentation:
+                return sample
+            return augment(sample, self.augmentation, (self.seed, epoch, index), self._mirrored_ids)
         except InputError:
             raise
         except Exception as error:

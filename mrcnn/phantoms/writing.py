@@ -11,8 +11,9 @@ from types import MappingProxyType
 from typing import Any
 
 from mrcnn.errors import InputError
-from mrcnn.phantoms import brain, brats, lgg, thyroid
+from mrcnn.phantoms import brain, brats, chest, lgg, thyroid
 from mrcnn.phantoms.coco_file import write_coco
+from mrcnn.phantoms.film_files import write_film_files
 from mrcnn.phantoms.via_file import write_via
 
 _STAMP = "phantom.json"
@@ -74,6 +75,9 @@ PHANTOM_KINDS: Mapping[str, PhantomKind] = MappingProxyType(
             lgg.write_cases,
             "lgg",
         ),
+        "lung": PhantomKind(
+            chest.make_images, chest.CLASS_NAMES, "Synthetic chest X-ray phantoms; not patients", chest.VERSION
+        ),
     }
 )
 
@@ -95,6 +99,20 @@ def write_dataset(kind: str, folder: Path, *, images: int, seed: int) -> Path:
         raise InputError(f"phantoms={kind}: images={images}, seed={seed}; expected at least 1 image and a seed from 0")
     made = PHANTOM_KINDS[kind]
     stamp = {"kind": kind, "images": images, "seed": seed, "version": made.version}
+
+    def write(fresh: Path) -> None:
+        made.write(made.make(images, seed), made.class_names, fresh, made.description)
+
+    return _write(folder, stamp, write)
+
+
+def write_films(folder: Path, *, images: int, seed: int) -> Path:
+    """The same chest phantoms with one mask of both lungs each and no sides: `images`, `masks` and `index.csv`."""
+    stamp = {"kind": "films", "images": images, "seed": seed, "version": chest.VERSION}
+    return _write(Path(folder), stamp, lambda fresh: write_film_files(chest.make_images(images, seed), fresh))
+
+
+def _write(folder: Path, stamp: dict, write: Callable[[Path], None]) -> Path:
     if _is_complete(folder, stamp):
         return folder
     if folder.exists() and not (folder / _STAMP).is_file() and (not folder.is_dir() or any(folder.iterdir())):
@@ -104,7 +122,7 @@ def write_dataset(kind: str, folder: Path, *, images: int, seed: int) -> Path:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         fresh = Path(scratch) / "fresh"
         fresh.mkdir()
-        made.write(made.make(images, seed), made.class_names, fresh, made.description)
+        write(fresh)
         (fresh / _STAMP).write_text(json.dumps({**stamp, "files": _count_files(fresh)}), encoding="utf-8")
         _put(fresh, folder, Path(scratch) / "old", stamp)
     return folder

@@ -16,6 +16,7 @@ from mrcnn.data import Sample
 from mrcnn.data.augment import augment
 from mrcnn.data.augmentation import Augmentation
 from mrcnn.data.label_planes import pack, unpack
+from mrcnn.errors import InputError
 
 ALL = Augmentation(
     flip_horizontal=0.5,
@@ -219,3 +220,41 @@ def test_apart_instances_share_a_plane():
 def test_settings_are_checked(wrong):
     with pytest.raises(ValidationError):
         Augmentation(**wrong)
+
+
+SIDES = Augmentation(flip_horizontal=0.5, flip_vertical=0.5, rotate_degrees=5, flip_swaps=[["left", "right"]])
+NAMES = ("left", "heart", "right")
+
+
+def test_classes_change_places_in_a_left_right_mirror_image_alone():
+    given = sample(count=3)  # left and heart side by side above, right below
+    ids = SIDES.mirrored_ids(NAMES)
+    assert ids.tolist() == [0, 3, 2, 1]
+    seen = set()
+    for index in range(24):
+        changed = augment(given, SIDES, (0, 0, index), ids)
+        middle = [np.nonzero(mask)[1].mean() for mask in changed.masks]
+        mirrored = bool(middle[0] > middle[1])
+        assert changed.class_ids.tolist() == ([3, 2, 1] if mirrored else [1, 2, 3])
+        seen.add((mirrored, bool(np.nonzero(changed.masks[2])[0].mean() < 45)))
+    assert seen == {(True, True), (True, False), (False, True), (False, False)}
+    without = augment(given, SIDES.model_copy(update={"flip_horizontal": 0}), (0, 0, 0), ids)
+    assert without.class_ids.tolist() == [1, 2, 3]
+
+
+def test_swapping_classes_changes_nothing_else():
+    given = sample(count=3)
+    plain = SIDES.model_copy(update={"flip_swaps": ()})
+    for index in range(6):
+        one = augment(given, SIDES, (0, 0, index), SIDES.mirrored_ids(NAMES))
+        other = augment(given, plain, (0, 0, index), plain.mirrored_ids(NAMES))
+        np.testing.assert_array_equal(one.image, other.image)
+        np.testing.assert_array_equal(one.masks, other.masks)
+        assert other.class_ids.tolist() == [1, 2, 3]
+
+
+def test_swaps_of_unknown_or_repeated_classes():
+    with pytest.raises(InputError, match=r"augment\.flip_swaps: no class 'left'; expected iso, hypo"):
+        SIDES.mirrored_ids(("iso", "hypo"))
+    with pytest.raises(ValidationError, match="each class once"):
+        Augmentation(flip_swaps=[["left", "right"], ["left", "heart"]])

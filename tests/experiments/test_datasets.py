@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path
 from typing import get_args
@@ -69,3 +70,17 @@ def test_the_form_is_found_and_its_reader_told_what_was_said(tmp_path):
     assert open_dataset(DataOptions(dataset=str(folder), via={"class_name": "lesion"})).class_names == ("lesion",)
     with pytest.raises(InputError, match="annotations: expected a list"):
         open_dataset(DataOptions(dataset=str(folder / "train"), reader="coco"))
+
+
+def test_a_spacing_is_given_to_images_without_one(phantom_folder, tmp_path):
+    content = json.loads((phantom_folder / "annotations.json").read_text())
+    own = content["images"][0]["spacing_mm"]
+    for image in content["images"][1:]:
+        del image["spacing_mm"]
+    file = phantom_folder / "spaced.json"
+    file.write_text(json.dumps(content))
+    for given, pair in ((0.2, (0.2, 0.2)), ((0.2, 0.1), (0.2, 0.1))):
+        dataset = open_dataset(DataOptions(dataset=str(file), spacing_mm=given))
+        assert [record.spacing_mm for record in dataset.records] == [tuple(own)] + [pair] * (len(dataset) - 1)
+        assert dataset[1].spacing_mm == pair
+    file.unlink()

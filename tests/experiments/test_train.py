@@ -75,6 +75,15 @@ def test_losses_and_validation_are_logged_each_epoch(store, trained):
         assert [point.step for point in store.get_metric_history(trained[0].info.run_id, name)] == [1, 2]
 
 
+def test_the_findings_of_each_test_image_are_kept(artifact):
+    found = json.loads(artifact("findings.json").read_text())
+    cases = list(csv.DictReader(artifact("per_case.csv").open()))
+    assert [entry["source"] for entry in found] == [case["source"] for case in cases]
+    assert [len(entry["nodules"]) for entry in found] == [int(case["detections"]) for case in cases]
+    assert {(entry["unit"], entry["notice"]) for entry in found} == {("mm", "Research use only")}
+    assert artifact("findings.csv").read_text().count("\n") == 1 + sum(len(entry["nodules"]) for entry in found)
+
+
 def test_test_scores_are_logged_once(store, trained):
     metrics = trained[0].data.metrics
     for name in ("test/mask_ap50", "test/box_ap", "test/dice", "test/recall", "test/froc", "test/detection_rate"):

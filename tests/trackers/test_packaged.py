@@ -12,6 +12,7 @@ import yaml
 from mlflow import MlflowClient
 from pycocotools import mask as coco_mask
 
+from experiments.findings import FINDINGS
 from mrcnn.config import ModelConfig
 from trackers.packaged import log_packaged_model
 from trackers.registry import register
@@ -38,8 +39,10 @@ model = mlflow.pyfunc.load_model("models:/mrcnn-ultrasound@champion")
 answers = {name: model.predict(image) for name, image in images.items()}
 answers["together"] = model.predict(list(images.values()))
 answers["strict"] = model.predict(images["rgb_8_bit"], params={"confidence": 1.0})
+answers["measured"] = model.predict(images["rgb_8_bit"], params={"spacing_mm": [2.0, 0.5]})
 answers["example"] = model.predict(model.input_example)
-files = {name: module.__file__ for name, module in sys.modules.items() if name.split(".")[0] == "mrcnn"}
+files = {name: module.__file__ for name, module in sys.modules.items()
+         if name.split(".")[0] in ("mrcnn", "experiments")}
 print("ANSWER" + json.dumps({"answers": answers, "files": files, "left": os.listdir()}))
 """
 
@@ -81,6 +84,7 @@ def packaged(tmp_path_factory, empty_store):
                 class_names=network.config.class_names,
                 config={"task": "thyroid", "model": {"image_size": 64}},
                 sample_image=IMAGES["rgb_8_bit"],
+                findings=FINDINGS["nodules"],
             )
         register(uri, name="mrcnn-ultrasound", metric="dice", value=0.5, digest="d", task="thyroid", run_id=run.id)
         yield {"network": network, "uri": uri, "run": run, "folder": folder, "store": MlflowClient()}
@@ -153,7 +157,7 @@ def test_the_requirements_are_what_the_code_imports(packaged, elsewhere):
     imported = set()
     for file in {*elsewhere["files"].values(), packaged_files(packaged) / "served.py"}:
         imported |= imports(Path(file))
-    known = {*sys.stdlib_module_names, "mrcnn"}
+    known = {*sys.stdlib_module_names, "mrcnn", "experiments"}
     missing = {name for name in imported - known if not required.keys() & set(distributions.get(name, []))}
     assert missing == set()
     unused = {name for name in required if not any(name in distributions.get(module, []) for module in imported)}
@@ -177,7 +181,7 @@ def imports(file):
 
 def test_nothing_else_travels(packaged):
     root = packaged_files(packaged)
-    assert [path.name for path in (root / "code").iterdir()] == ["mrcnn"]
+    assert sorted(path.name for path in (root / "code").iterdir()) == ["experiments", "mrcnn"]
     assert sorted(path.name for path in (root / "artifacts").iterdir()) == ["model.keras", "settings.json"]
     endings = {path.suffix for path in root.rglob("*") if path.is_file()}
     assert endings <= {".py", ".keras", ".json", ".yaml", ".txt", ""}
@@ -187,14 +191,24 @@ def test_nothing_else_travels(packaged):
         "class_names": ["nódulo (iso)", "hypo"],
         "confidence": CONFIDENCE,
         "config": {"task": "thyroid", "model": {"image_size": 64}},
+        "findings": "experiments.findings.nodules:nodules",
     }
+
+
+def test_findings_are_answered_from_the_code_that_travelled(elsewhere):
+    (plain,), (measured,) = elsewhere["answers"]["rgb_8_bit"], elsewhere["answers"]["measured"]
+    assert (plain["findings"]["unit"], measured["findings"]["unit"]) == ("px", "mm")
+    assert len(plain["findings"]["nodules"]) == len(plain["instances"]) > 0
+    for pixels, millimetres in zip(plain["findings"]["nodules"], measured["findings"]["nodules"], strict=True):
+        assert millimetres["width"] == pytest.approx(0.5 * pixels["width"])
+        assert millimetres["height"] == pytest.approx(2 * pixels["height"])
 
 
 def test_the_signature_says_what_can_be_given(packaged):
     described = yaml.safe_load((packaged_files(packaged) / "MLmodel").read_text())["signature"]
     assert json.loads(described["inputs"]) == [{"type": "any", "required": True}]
-    (parameter,) = json.loads(described["params"])
-    assert (parameter["name"], parameter["type"], parameter["default"]) == ("confidence", "double", CONFIDENCE)
+    found = {each["name"]: (each["type"], each["default"]) for each in json.loads(described["params"])}
+    assert found == {"confidence": ("double", CONFIDENCE), "spacing_mm": ("double", [0.0, 0.0])}
 
 
 def test_the_run_and_the_model_know_each_other(packaged):

@@ -106,3 +106,16 @@ def test_the_confidence_can_be_overridden(served):
     assert len(served.predict(None, GREY, {"confidence": 0.6})[0]["instances"]) == 0
     with pytest.raises(InputError, match=r"confidence=1\.5: expected a number from 0 to 1"):
         served.predict(None, GREY, {"confidence": 1.5})
+
+
+def test_findings_are_asked_of_what_is_shown(served):
+    served.findings = lambda image, found, names, spacing, reader: {"seen": [len(found), *names, spacing, reader]}
+    assert served.predict(None, GREY)[0]["findings"] == {"seen": [1, "iso", "hypo", None, None]}
+    asked = {"confidence": 0.6, "spacing_mm": [0.1, 0.2]}
+    assert served.predict(None, GREY, asked)[0]["findings"] == {"seen": [0, "iso", "hypo", (0.1, 0.2), None]}
+
+
+@pytest.mark.parametrize("spacing", [[1], [0.1, -1], ["a", "b"], [1, float("nan")], 0.2])
+def test_a_spacing_that_is_none(served, spacing):
+    with pytest.raises(InputError, match="spacing_mm="):
+        served.predict(None, GREY, {"spacing_mm": spacing})

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from mrcnn.data.dataset import Dataset, Record
-from mrcnn.data.images import read_image, read_size
+from mrcnn.data.images import read_header, read_image
 from mrcnn.data.readers.patients import name_patients
 from mrcnn.data.readers.pieces import pieces_of
 from mrcnn.data.readers.problems import Problems
@@ -110,8 +110,10 @@ def _read_mask(path: Path, image: Path) -> np.ndarray:
     pixels = read_image(path).max(axis=-1)
     if len(values := np.unique(pixels)) > 2 or (len(values) > 1 and values[0] != 0):
         raise InputError(f"{path}: holds {len(values)} values; expected 0 and one other")
-    if (size := read_size(image)) != pixels.shape:
+    header = read_header(image)
+    if (header.height, header.width) != pixels.shape:
         raise InputError(
-            f"{path}: is {pixels.shape[1]}×{pixels.shape[0]} pixels; expected {size[1]}×{size[0]}, as its image"
+            f"{path}: is {pixels.shape[1]}×{pixels.shape[0]} pixels; expected {header.width}×{header.height}, as its "
+            "image"
         )
     return pixels > 0

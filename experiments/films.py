@@ -1,0 +1,136 @@
+"""Chest films that are not yet a data set: images, with a mask of both lungs each or none, and what a table says.
+
+A folder holds `index.csv`, or `images` and `masks`, or images alone. The table has a column `image` and may have
+`mask`, `patient_id`, `view`, `orientation` (DICOM PatientOrientation, such as L\\F), `mirrored` (true or false) and
+`license`; others are left alone. In folders a mask has its image's name, whatever the ending, or that and `_mask`.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from experiments.findings.lung_sides import orientation_of
+from mrcnn.data.readers.problems import Problems
+from mrcnn.errors import InputError
+
+IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm")
+DICOM = (".dcm",)
+FRONTAL = ("", "PA", "AP", "AP SUPINE", "AP ERECT", "FRONTAL")
+_WORDS = {"": None, "false": False, "no": False, "0": False, "true": True, "yes": True, "1": True}
+
+
+@dataclass(frozen=True)
+class Film:
+    """One film.
+
+    Attributes:
+        name: of the image within its folder, with / between folders.
+        image: its file.
+        mask: file of the mask of its lungs, or None.
+        facts: `patient_id`, `view`, `license` as far as the table has them.
+        orientation: DICOM PatientOrientation, or empty.
+        mirrored: what the table says of that, or None.
+    """
+
+    name: str
+    image: Path
+    mask: Path | None
+    facts: dict[str, str]
+    orientation: str = ""
+    mirrored: bool | None = None
+
+    def hanging(self, otherwise: bool) -> tuple[bool, str | None]:
+        """Whether the film is mirrored, or `otherwise` where nothing says so; and why it cannot be read as an upright
+        frontal one, if so."""
+        view = self.facts.get("view", "")
+        if view.strip().upper() not in FRONTAL:
+            return False, f"view {view!r} is not frontal (PA or AP)"
+        oriented, doubt = orientation_of(self.orientation)
+        said = {each for each in (oriented, self.mirrored) if each is not None}
+        if len(said) == 2:
+            return False, f"patient orientation {self.orientation!r}, yet mirrored={str(self.mirrored).lower()}"
+        return said.pop() if said else otherwise, doubt
+
+
+def read_films(folder: Path, *, with_masks: bool) -> list[Film]:
+    """The films of a folder in the order of their names or of the table.
+
+    Args:
+        with_masks: each must have a mask; otherwise none is looked for.
+
+    Raises:
+        InputError: lists what is missing.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; expected images and masks, or index.csv that names them")
+    problems = Problems(folder)
+    table = folder / "index.csv"
+    films = list(
+        _of_table(table, with_masks, problems) if table.is_file() else _of_folders(folder, with_masks, problems)
+    )
+    if not films:
+        problems.add(f"no image; expected index.csv, an images folder or files ending in {', '.join(IMAGES)}")
+    problems.raise_if_any()
+    return films
+
+
+def _of_table(table: Path, with_masks: bool, problems: Problems) -> Iterator[Film]:
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows, columns = list(reader), reader.fieldnames or []
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{table}: cannot be read as CSV ({error})") from error
+    for column in ("image", "mask") if with_masks else ("image",):
+        if column not in columns:
+            raise InputError(f"{table}: columns are {', '.join(columns) or 'none'}; expected one called {column}")
+    for number, row in enumerate(rows, start=2):
+        row = {key: (value or "").strip() for key, value in row.items() if key}
+        image = table.parent / row["image"]
+        mask = table.parent / row["mask"] if with_masks else None
+        for file in filter(None, (image, mask)):
+            if not file.is_file():
+                problems.add(f"index.csv line {number}: {file.name!r} is not there")
+        mirrored = row.get("mirrored", "").lower()
+        if mirrored not in _WORDS:
+            problems.add(f"index.csv line {number}: mirrored={mirrored!r}; expected true or false")
+        if image.is_file() and not image.resolve().is_relative_to(table.parent.resolve()):
+            problems.add(f"index.csv line {number}: {row['image']!r} leaves the folder")
+        facts = {name: row[name] for name in ("patient_id", "view", "license") if row.get(name)}
+        orientation = row.get("orientation", "") or _orientation_in(image)
+        yield Film(row["image"], image, mask, facts, orientation, _WORDS.get(mirrored))
+
+
+def _of_folders(folder: Path, with_masks: bool, problems: Problems) -> Iterator[Film]:
+    images, masks = folder / "images", folder / "masks"
+    if with_masks and not (images.is_dir() and masks.is_dir()):
+        raise InputError(
+            f"{folder}: expected index.csv, or the folders images and masks; for images alone add --model, a lung model"
+        )
+    by_stem = {file.stem.removesuffix("_mask"): file for file in _image_files(masks)} if with_masks else {}
+    root = images if images.is_dir() else folder
+    for image in _image_files(root):
+        if with_masks and image.stem not in by_stem:
+            problems.add(f"images/{image.name} has no mask of that name in masks")
+        yield Film(image.relative_to(folder).as_posix(), image, by_stem.get(image.stem), {}, _orientation_in(image))
+
+
+def _image_files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGES) if folder.is_dir() else []
+
+
+def _orientation_in(image: Path) -> str:
+    """PatientOrientation of a DICOM file as text, empty where there is none."""
+    if image.suffix.lower() not in DICOM or not image.is_file():
+        return ""
+    try:
+        header = pydicom.dcmread(image, stop_before_pixels=True, specific_tags=["PatientOrientation"])
+    except (InvalidDicomError, OSError) as error:
+        raise InputError(f"{image}: expected a DICOM file ({error})") from error
+    return "\\".join(header.get("PatientOrientation") or [])

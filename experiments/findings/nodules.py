@@ -1,0 +1,110 @@
+"""Thyroid nodules on ultrasound: size, shape, and a range of ACR TI-RADS points with the source of each.
+
+Height is measured along the image's columns, width along its rows, which is across the neck on a transverse view; on
+another view `shape` does not mean what TI-RADS asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.findings.echogenicity import echogenicity_points
+from experiments.findings.margin import margin_points
+from experiments.findings.measures import Measures, Spacing, measure
+from experiments.findings.tirads import TABLE, Points, assess, read, unknown
+from mrcnn.detections import Detections
+from mrcnn.errors import InputError
+
+NOTICE = "Research use only"
+ReaderInput = Mapping[str, Any] | Sequence[Mapping[str, Any] | None]
+
+
+def nodules(
+    image: np.ndarray,
+    detections: Detections,
+    class_names: Sequence[str],
+    spacing_mm: Spacing | None = None,
+    reader_input: ReaderInput | None = None,
+) -> dict[str, Any]:
+    """Measures and TI-RADS of each nodule, in the order of the detections.
+
+    Args:
+        image: (H, W) or (H, W, C).
+        spacing_mm: (row, column) size of a pixel; without it sizes are in pixels, pixels are taken as square, and
+            there is no advice, which depends on millimetres.
+        reader_input: what a reader saw, in the words of `tirads.TABLE`, such as
+            `{"composition": "solid", "echogenic_foci": ["punctate"]}`: one mapping for all nodules, or a list with one
+            (or None) for each. It stands in place of what was measured.
+
+    Returns:
+        `unit`, `nodules` and `notice`; of each nodule its `class`, `score`, `longest`, `perpendicular`, `height`,
+        `width`, `area`, `shape_ratio` (height / width), `axis_ratio` (perpendicular / longest) and `tirads`, see
+        `tirads.assess`. A detection without a pixel has None for the sizes and for `tirads`.
+
+    Raises:
+        InputError: the reader's input has another number of nodules, or words that the table does not have.
+    """
+    given = _of_each(reader_input, len(detections))
+    covered = detections.masks.sum(axis=0)
+    found = []
+    for score, class_id, mask, reader in zip(
+        detections.scores, detections.class_ids, detections.masks, given, strict=True
+    ):
+        name = class_names[class_id - 1]
+        sizes = measure(mask, spacing_mm) if mask.any() else None
+        nodule = {"class": name, "score": float(score), **_sizes(sizes), "tirads": None}
+        if sizes is not None:
+            others = covered - mask > 0
+            categories = {
+                "composition": unknown("composition"),
+                "echogenicity": echogenicity_points(image, mask, others, name),
+                "shape": shape_points(sizes),
+                "margin": margin_points(mask),
+                "echogenic_foci": unknown("echogenic_foci"),
+            }
+            categories |= {category: read(category, word) for category, word in reader.items()}
+            nodule["tirads"] = assess(categories, sizes.longest if spacing_mm else None)
+        found.append(nodule)
+    return {"unit": "mm" if spacing_mm else "px", "nodules": found, "notice": NOTICE}
+
+
+def nodule_rows(finding: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row of a table for each nodule."""
+    rows = []
+    for number, nodule in enumerate(finding["nodules"], start=1):
+        row = {"nodule": number, **{key: value for key, value in nodule.items() if key != "tirads"}}
+        tirads = nodule["tirads"] or {"points": (None, None), "level": (None, None), "advice": None}
+        for name in ("points", "level", "advice"):
+            row[f"{name}_low"], row[f"{name}_high"] = tirads[name] or (None, None)
+        rows.append({**row, "unit": finding["unit"], "notice": finding["notice"]})
+    return rows
+
+
+def shape_points(sizes: Measures) -> Points:
+    """Taller-than-wide 3, else 0, by the extents along the image's axes."""
+    seen = "taller-than-wide" if sizes.height > sizes.width else "wider-than-tall"
+    points = TABLE["shape"][seen]
+    return Points(points, points, "measured", seen)
+
+
+def _sizes(sizes: Measures | None) -> dict[str, float | None]:
+    names = ("longest", "perpendicular", "height", "width", "area", "shape_ratio", "axis_ratio")
+    if sizes is None:
+        return dict.fromkeys(names)
+    ratios = sizes.height / sizes.width, sizes.perpendicular / sizes.longest
+    lengths = (sizes.longest, sizes.perpendicular, sizes.height, sizes.width, sizes.area)
+    return {name: round(value, 3) for name, value in zip(names, (*lengths, *ratios), strict=True)}
+
+
+def _of_each(reader_input: ReaderInput | None, count: int) -> list[Mapping[str, Any]]:
+    """The reader's words for each of `count` nodules."""
+    given = [reader_input] * count if reader_input is None or isinstance(reader_input, Mapping) else reader_input
+    if isinstance(given, str) or not isinstance(given, Sequence) or len(given) != count:
+        raise InputError(f"reader_input: expected a mapping, or a list with one for each of the {count} nodules")
+    for each in given:
+        if each is not None and not (isinstance(each, Mapping) and each.keys() <= TABLE.keys()):
+            raise InputError(f"reader_input: {each!r}: expected a mapping with keys among {', '.join(TABLE)}")
+    return [each or {} for each in given]
