@@ -31,8 +31,8 @@ from benchmarks.speed_machine import describe_machine, peak_memory
 DEFAULT = {"size": 256, "batch": 4, "instances": 4, "regions": 128}
 VARIED = {
     "size": (128, 256, 512, 1024),
-    "batch": (1, 2, 4, 8),
-    "instances": (1, 4, 16, 64, 256),
+    "batch": (1, 4, 8),
+    "instances": (0, 4, 64, 256),
     "regions": (32, 128, 512),
 }
 ANNOTATIONS = (1_000, 10_000, 100_000)

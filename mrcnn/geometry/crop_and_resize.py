@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from mrcnn.backend import fused
-from mrcnn.geometry.roi_align import weighted_rows
+from mrcnn.geometry.roi_align import images_of, weighted_rows
 
 CANONICAL_LEVEL = 4
 FIRST_LEVEL = 2
@@ -41,7 +41,7 @@ def _samples(low, high, cells, image_size: int, count: int):
     return ops.cast(index, "int32"), ops.stack([1.0 - fraction, fraction], axis=-1)
 
 
-def crop_and_resize(features, boxes, image_size: int, output_size: int, *, canonical_size: float = 224.0):
+def crop_and_resize(features, boxes, image_size: int, output_size: int, images=None, *, canonical_size: float = 224.0):
     """Pool each region from the pyramid level that suits its size.
 
     Args:
@@ -49,17 +49,18 @@ def crop_and_resize(features, boxes, image_size: int, output_size: int, *, canon
         boxes: (B, R, 4) in corner-inclusive pixels of the square input.
         image_size: side of the input.
         output_size: P, bins along a side.
+        images: (B', R) int32, the image of each of boxes (B', R, 4); by default those of row b are of image b.
         canonical_size: side of the region that belongs to P4.
 
     Returns:
         (B, R, P, P, C) in the features' dtype. No gradient passes to the boxes.
     """
     pool = fused(_pool, image_size=image_size, output_size=output_size, canonical_size=canonical_size)
-    return pool(*features, boxes)
+    return pool(*features, boxes, images_of(boxes) if images is None else images)
 
 
-def _pool(*features_and_boxes, image_size, output_size, canonical_size):
-    *features, boxes = features_and_boxes
+def _pool(*arrays, image_size, output_size, canonical_size):
+    *features, boxes, images = arrays
     boxes = ops.stop_gradient(boxes)
     # A diverged network's boxes must not become indices.
     boxes = ops.where(ops.isfinite(boxes), boxes, 0.0)
@@ -78,7 +79,7 @@ def _pool(*features_and_boxes, image_size, output_size, canonical_size):
     y, y_weight = _samples(boxes[..., 1], boxes[..., 3], of_level(heights.astype(np.float32)), image_size, output_size)
     x, x_weight = _samples(boxes[..., 0], boxes[..., 2], of_level(widths.astype(np.float32)), image_size, output_size)
     rows = int((heights * widths).sum())
-    start = of_level(offsets) + ops.expand_dims(ops.arange(ops.shape(boxes)[0], dtype="int32") * rows, -1)
+    start = of_level(offsets) + images * rows
     y = y * of_level(widths)[:, :, None, None] + start[:, :, None, None]
     index = y[:, :, :, None, :, None] + x[:, :, None, :, None, :]
     weight = ops.cast(y_weight[:, :, :, None, :, None] * x_weight[:, :, None, :, None, :], table.dtype)

@@ -55,6 +55,7 @@ def roi_align(
     boxes,
     strides,
     output_size: int,
+    images=None,
     *,
     canonical_size: float = 224.0,
     sampling: int = 2,
@@ -67,6 +68,7 @@ def roi_align(
         boxes: (B, R, 4) in input pixels.
         strides: pixels per cell of each level.
         output_size: P, bins along a side.
+        images: (B', R) int32, the image of each of boxes (B', R, 4); by default those of row b are of image b.
         canonical_size: side of the region that belongs to P4.
         sampling: samples along a side of a bin; their mean is the bin's value.
         aligned: False takes a cell's centre to be at its corner and no region to be smaller than a cell, as the first
@@ -83,11 +85,16 @@ def roi_align(
         sampling=sampling,
         aligned=aligned,
     )
-    return pool(*features, boxes)
+    return pool(*features, boxes, images_of(boxes) if images is None else images)
 
 
-def _pool(*features_and_boxes, strides, output_size, canonical_size, sampling, aligned):
-    *features, boxes = features_and_boxes
+def images_of(boxes):
+    """(B, 1) int32 for boxes (B, …): the regions of row b are of image b."""
+    return ops.expand_dims(ops.arange(ops.shape(boxes)[0], dtype="int32"), -1)
+
+
+def _pool(*arrays, strides, output_size, canonical_size, sampling, aligned):
+    *features, boxes, images = arrays
     channels = features[0].shape[-1]
     regions, size = boxes.shape[1], output_size
     heights = np.array([feature.shape[1] for feature in features], np.int32)
@@ -97,7 +104,6 @@ def _pool(*features_and_boxes, strides, output_size, canonical_size, sampling, a
     table = ops.concatenate(
         [ops.reshape(f, (-1, int(h * w), channels)) for f, h, w in zip(features, heights, widths, strict=True)], axis=1
     )
-    batch = ops.shape(table)[0]
     level = assign_levels(boxes, len(features), canonical_size)
 
     def of_level(values):
@@ -116,7 +122,7 @@ def _pool(*features_and_boxes, strides, output_size, canonical_size, sampling, a
     shape = (-1, regions, size, taps)
     x, x_weight = ops.reshape(ops.cast(x, "int32"), shape), ops.reshape(x_weight, shape)
     y, y_weight = ops.reshape(ops.cast(y, "int32"), shape), ops.reshape(y_weight / float(sampling**2), shape)
-    start = of_level(offsets) + ops.expand_dims(ops.arange(batch, dtype="int32") * rows, -1)
+    start = of_level(offsets) + images * rows
     y = y * of_level(widths)[:, :, None, None] + start[:, :, None, None]
     index = y[:, :, :, None, :, None] + x[:, :, None, :, None, :]
     weight = ops.cast(y_weight[:, :, :, None, :, None] * x_weight[:, :, None, :, None, :], table.dtype)

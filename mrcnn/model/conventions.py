@@ -68,9 +68,9 @@ class Paper:
         """As `mrcnn.model.proposals.propose`, inner."""
         return propose(logits, deltas, anchors, self.config)
 
-    def pool(self, levels, boxes, size: int):
-        """(B, R, size, size, C) of P2 … P5 for inner boxes (B, R, 4)."""
-        return roi_align(levels, boxes, STRIDES[:4], size, canonical_size=self.config.roi_canonical_size)
+    def pool(self, levels, boxes, size: int, images=None):
+        """(B, R, size, size, C) of P2 … P5 for inner boxes (B, R, 4); `images` as in `roi_align`."""
+        return roi_align(levels, boxes, STRIDES[:4], size, images, canonical_size=self.config.roi_canonical_size)
 
     def eligible(self, probabilities):
         """Scores (B, R, K) from class probabilities (B, R, K + 1): what a region may be reported as."""

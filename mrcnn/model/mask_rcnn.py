@@ -25,7 +25,7 @@ from mrcnn.model.sampled_proposals import outputs_at
 from mrcnn.model.targets import anchor_targets, region_targets
 
 MASK_SLOTS = (8, 16, 32)
-"""Numbers of regions an image for which masks are computed, below the most that there can be."""
+"""Numbers of regions for which masks are computed, for each image of a batch, below the most that there can be."""
 
 
 @keras.saving.register_keras_serializable("mrcnn")
@@ -144,27 +144,34 @@ class MaskRCNN(keras.Model):
         }
 
     def _mask_logits(self, levels, boxes, class_ids, training=False):
-        """Mask logits (B, D, m, m) of each region's class, for the regions that have one.
+        """Mask logits (B, D, m, m) of each region's class, for the regions that have one; 0 for empty slots (class 0).
 
-        Empty slots (class 0) are last: only as many slots are computed as the fullest image of the batch needs, in a
-        few sizes, because each is compiled for itself.
+        The regions of all images are gathered, and as many computed as there are, in a few sizes, because each is
+        compiled for itself.
         """
-        slots, side = boxes.shape[1], self.config.mask_size
+        batch, slots, side = ops.shape(boxes)[0], boxes.shape[1], self.config.mask_size
+        boxes, class_ids = ops.reshape(boxes, (-1, 4)), ops.reshape(class_ids, (-1,))
+        exists = ops.cast(class_ids > 0, "int32")
 
         def of_first(count: int):
             def compute():
-                pooled = self._pool(levels, boxes[:, :count], self.config.mask_pool_size)
-                logits = ops.transpose(self.mask_head(pooled, training=training), (0, 3, 1, 2))
-                logits = self._per_class(logits, class_ids[:, :count], per_region=(side, side))
-                return ops.pad(logits, ((0, 0), (0, slots - count), (0, 0), (0, 0)))
+                _, chosen = ops.top_k(exists, count * batch)
+                chosen = ops.cast(chosen, "int32")
+                regions, images = ops.take(boxes, chosen, axis=0), chosen // slots
+                pooled = self.conventions.pool(levels, regions[:, None], self.config.mask_pool_size, images[:, None])
+                logits = self.mask_head(ops.squeeze(pooled, 1), training=training)
+                logits = self._per_class(
+                    ops.transpose(logits, (0, 3, 1, 2)), ops.take(class_ids, chosen)[:, None], per_region=(side, side)
+                )
+                whole = ops.scatter(chosen[:, None], ops.squeeze(logits, 1), (batch * slots, side, side))
+                return ops.reshape(whole, (-1, slots, side, side))
 
             return compute
 
         sizes = [*(size for size in MASK_SLOTS if size < slots), slots]
-        fullest = ops.max(ops.sum(ops.cast(class_ids > 0, "int32"), axis=1))
-        return ops.switch(
-            ops.sum(ops.cast(fullest > ops.array(sizes[:-1], "int32"), "int32")), [of_first(size) for size in sizes]
-        )
+        total = ops.sum(exists)
+        fits = [ops.cast(total > size * batch, "int32") for size in sizes[:-1]]
+        return ops.switch(sum(fits, ops.cast(0, "int32")), [of_first(size) for size in sizes])
 
     def _best_per_class(self, boxes, scores):
         """Suppress within each class and keep the `max_detections` best: (B, R, K, 4), (B, R, K) → (B, D, …)."""

@@ -69,9 +69,9 @@ class Matterport(Paper):
         scores, index = ops.top_k(ops.where(kept, scores, -1e9), min(self.config.proposals, count))
         return take_rows(boxes, index), scores > -1e8
 
-    def pool(self, levels, boxes, size: int):
+    def pool(self, levels, boxes, size: int, images=None):
         return crop_and_resize(
-            levels, boxes, self.config.image_size, size, canonical_size=self.config.roi_canonical_size
+            levels, boxes, self.config.image_size, size, images, canonical_size=self.config.roi_canonical_size
         )
 
     def eligible(self, probabilities):

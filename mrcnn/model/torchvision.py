@@ -57,8 +57,10 @@ class Torchvision(Paper):
     def propose(self, logits, deltas, anchors):
         return propose(logits, deltas, anchors, self.config, min_side=MIN_SIDE)
 
-    def pool(self, levels, boxes, size: int):
-        return roi_align(levels, boxes, STRIDES[:4], size, canonical_size=self.config.roi_canonical_size, aligned=False)
+    def pool(self, levels, boxes, size: int, images=None):
+        return roi_align(
+            levels, boxes, STRIDES[:4], size, images, canonical_size=self.config.roi_canonical_size, aligned=False
+        )
 
     def candidates(self, regions: int, classes: int) -> int:
         return min(regions * classes, CANDIDATES)
