@@ -25,8 +25,8 @@ def write_saved_model(model: MaskRCNN, folder: Path) -> None:
         raise InputError(
             f"--to saved_model: Keras runs on {keras.backend.backend()}; expected KERAS_BACKEND=tensorflow"
         )
+    # It finds the variables that are used; a model that is tracked besides would be written twice.
     archive = keras.export.ExportArchive()
-    archive.track(model)
     images = keras.InputSpec(shape=(None, None, None, None), dtype="float32", name="images")
     archive.add_endpoint("serve", lambda images: _detect(model, images), input_signature=[images])
     archive.write_out(str(folder), verbose=False)

@@ -138,6 +138,11 @@ def test_the_notes_travel_with_the_model(form, exported):
     assert [path.name for path in exported.path.parent.iterdir()] == [exported.path.name]
 
 
+def test_weights_are_written_once(exported, small_model):
+    files = [exported.path] if exported.path.is_file() else exported.path.rglob("variables.data*")
+    assert sum(file.stat().st_size for file in files) < 1.1 * 4 * small_model.count_params()
+
+
 def test_what_cannot_be_exported_is_told_in_a_line(small_model, tmp_path, monkeypatch):
     (tmp_path / "there").touch()
     for problem, form, path in (
