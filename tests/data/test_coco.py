@@ -160,7 +160,7 @@ def test_no_json_or_no_choice(tmp_path, coco, write_coco):
         read_dataset(tmp_path / "none", "coco")
     with pytest.raises(InputError, match=r"expected annotations\.json or a single \*\.json; found none"):
         read_dataset(tmp_path, "coco")
-    with pytest.raises(InputError, match="no known form of annotations is there; expected one of .*coco"):
+    with pytest.raises(InputError, match=r"no known form of annotations is there; expected one of .*coco"):
         read_dataset(tmp_path)
     (tmp_path / "a.json").write_text("{}")
     (tmp_path / "b.json").write_text("{}")

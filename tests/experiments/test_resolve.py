@@ -129,7 +129,9 @@ def test_the_tasks_of_volumes():
         assert (config.task, config.modality, config.data.reader, config.evaluate.volumes) == (task, "mri", task, True)
     with pytest.raises(InputError, match=r"evaluate\.metric=volume_dice: expected one of images"):
         resolve(["--metric", "volume_dice"])
-    with pytest.raises(InputError, match=r"--data\.brats\.modalities\[1\]='pet': expected 'flair', 't1', 't1ce' or 't2'"):
+    with pytest.raises(
+        InputError, match=r"--data\.brats\.modalities\[1\]='pet': expected 'flair', 't1', 't1ce' or 't2'"
+    ):
         resolve(["--task", "brats", "--modalities", "[t1, pet]"])
 
 

@@ -8,6 +8,7 @@ from scipy.ndimage import binary_erosion, label
 
 from mrcnn.data import read_dataset
 from mrcnn.data.label_codes import regions_of
+from mrcnn.data.readers.lgg import read as read_lgg
 from mrcnn.phantoms import brats, lgg, write_dataset
 
 
@@ -79,7 +80,7 @@ def test_the_reader_gets_back_what_was_made(cases, heads, tmp_path, monkeypatch)
 
 def test_slices_with_masks_and_their_table(tmp_path, low_grade):
     folder = write_dataset("lgg", tmp_path / "lgg", images=2, seed=2)
-    dataset = lgg.read(folder, min_area=1)
+    dataset = read_lgg(folder, min_area=1)
     assert len(dataset) == sum(len(case.slices) for case in low_grade[:2])
     for index, record in enumerate(dataset.records):
         case = low_grade[int(record.patient_id[-3:]) - 1]
