@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import version
 
-from experiments import check, export, prepare, train
-
-COMMANDS = {"check": check.main, "prepare": prepare.main, "train": train.main, "export": export.main}
+COMMANDS = ("check", "prepare", "train", "export")
+"""Each the module here whose `main` it is, imported when it is asked for: what one needs may take another seconds."""
 
 USAGE = """\
 usage: mrcnn COMMAND ...
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     command, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if command in COMMANDS:
-        return COMMANDS[command](rest)
+        return import_module(f"experiments.{command}").main(rest)
     if command == "--version":
         print(f"medmrcnn {version('medmrcnn')}")
         return 0
