@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -15,8 +16,10 @@ from pycocotools import mask as coco_mask
 from mrcnn.data.digest import file_digest
 from mrcnn.data.images import read_image
 from mrcnn.data.sample import Place, Sample, Spacing
-from mrcnn.data.volume import Volume
 from mrcnn.errors import InputError
+
+if TYPE_CHECKING:  # what it needs takes half a second to load
+    from mrcnn.data.volume import Volume
 
 
 def decode_masks(runs: Sequence[bytes], height: int, width: int) -> np.ndarray:

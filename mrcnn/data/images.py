@@ -116,8 +116,10 @@ def _needs_tifffile(path: Path) -> bool:
 
 def _read_with_pillow(path: Path) -> np.ndarray:
     with Image.open(path) as image:
-        if image.format == "PNG" and _png_kind(path) in _DEEP_COLOURS:
-            return _read_with_opencv(path)
+        if image.format == "PNG" and (kind := _png_kind(path)) in _DEEP_COLOURS:
+            from mrcnn.data.deep_png import read_deep_png  # a fifth of a second, for a rare kind of file
+
+            return read_deep_png(path, grey=kind == _DEEP_GREY_ALPHA)
         if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
             raise InputError(f"{path}: holds {image.n_frames} pages; expected a single image")
         if image.mode in ("1", "LA", "La"):
@@ -126,17 +128,6 @@ def _read_with_pillow(path: Path) -> np.ndarray:
             image = image.convert("RGB")
         array = np.array(image)
     return array if array.ndim == 3 else array[..., None]
-
-
-def _read_with_opencv(path: Path) -> np.ndarray:
-    """A 16-bit PNG of several channels, which Pillow would cut to 8 bits; OpenCV comes with imaug."""
-    import cv2  # a fifth of a second, for a rare kind of file
-
-    array = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if array is None:
-        raise ValueError("damaged")
-    # OpenCV has blue first, and makes colours with alpha of grey with alpha.
-    return array[..., :1] if _png_kind(path) == _DEEP_GREY_ALPHA else array[..., 2::-1]
 
 
 def _png_kind(path: Path) -> tuple[int, int]:
