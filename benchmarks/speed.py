@@ -1,11 +1,12 @@
-"""How fast a training step and an inference are, beside torchvision's Mask R-CNN and the machine's limit.
+"""How fast a training step and an inference are, beside two other Mask R-CNNs and the machine's limit.
 
     python -m benchmarks.speed --peer-python <python with torch and torchvision> --peer-setup <folder>
+        --matterport-python <python with TensorFlow 2.15> --matterport-source <checkout of akTwelve/Mask_RCNN>
 
 Prints the machine and one Markdown table. Inference is `model.detect`, from uint8 images to masks in the original
 image, with 100 detections kept in each image (many) and with at most 5 (few). All systems see the same noise images
 and have random weights, ResNet-50, frozen batch norm, 128 sampled regions, 1000 proposals, 2 classes, all layers
-trained, SGD with momentum. Each system is a process of its own, and they take turns step by step (ours, torchvision,
+trained, SGD with momentum. Each system is a process of its own, and they take turns step by step (ours, the peers,
 the limit's convolutions, ours, …), so a machine that drifts slows all of them; ratios are taken turn by turn.
 
 Workers obey the usual variables, such as CUDA_VISIBLE_DEVICES and OMP_NUM_THREADS. On a GPU: KERAS_BACKEND=jax; the
@@ -74,7 +75,7 @@ def our_systems(backend: str, precisions: list[str]) -> list[System]:
     ]
 
 
-def find_peer(arguments: argparse.Namespace) -> tuple[list[System], str]:
+def find_torchvision(arguments: argparse.Namespace) -> tuple[list[System], str]:
     """torchvision's systems and what it says of itself; none where it is neither named nor installed."""
     python = arguments.peer_python
     if python is None:
@@ -94,6 +95,22 @@ def find_peer(arguments: argparse.Namespace) -> tuple[list[System], str]:
     precisions = ["float32"] if hello["device"] == "cpu" else arguments.precision
     text = f"peer: {hello['versions']}, {hello['threads']} threads, {hello['device']}"
     return [system(precision) for precision in precisions], text
+
+
+def find_matterport(arguments: argparse.Namespace) -> tuple[list[System], str]:
+    """matterport's system and what it says of itself; none where it is not named."""
+    if arguments.matterport_python is None:
+        return [], "no matterport: name a Python and a checkout with --matterport-python, --matterport-source"
+    system = System(
+        "matterport float32",
+        "float32",
+        "benchmarks.matterport_worker",
+        arguments.matterport_python,
+        {},
+        {"source": arguments.matterport_source},
+    )
+    with system.start(size=64, batch=1) as worker:
+        return [system], f"peer: {worker.ask('hello')['versions']}"
 
 
 def take_turns(
@@ -133,11 +150,11 @@ def tell(text: str) -> None:
 
 
 def peer_of(system: System, peers: list[System], measured: dict[str, Measured]) -> Measured | None:
-    """The peer in the same precision, or in float32 where it has no other."""
+    """The fastest peer in the same precision, or in float32 where none has it."""
     if system in peers or not peers:
         return None
     same = [peer for peer in peers if peer.precision == system.precision]
-    return measured[(same or peers)[0].name]
+    return min((measured[peer.name] for peer in same or peers), key=lambda each: median(each.seconds))
 
 
 def size_and_batch(text: str) -> tuple[int, int]:
@@ -179,26 +196,35 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--peer-setup", metavar="FOLDER", help="holds a torchvision_cpu.py to import before torchvision"
     )
+    parser.add_argument("--matterport-python", metavar="PYTHON", help="one with TensorFlow 2.15 and NumPy 1")
+    parser.add_argument("--matterport-source", metavar="FOLDER", help="a checkout of akTwelve/Mask_RCNN")
     arguments = parser.parse_args(words)
     if arguments.turns < 1:
         parser.error("--turns: expected at least 1")
     if arguments.precision is None:
         flags = processor()[1]
         arguments.precision = list(PRECISIONS[:1] if "avx2" in flags and "avx512f" not in flags else PRECISIONS)
-    if arguments.peer_python:
-        found = shutil.which(arguments.peer_python)
-        if found is None:
-            parser.error(f"--peer-python: {arguments.peer_python} is no program")
-        arguments.peer_python = os.path.abspath(found)
-    if arguments.peer_setup:
-        arguments.peer_setup = os.path.abspath(arguments.peer_setup)
+    if bool(arguments.matterport_python) != bool(arguments.matterport_source):
+        parser.error("--matterport-python, --matterport-source: expected both or none")
+    for option in ("peer_python", "matterport_python"):
+        given = getattr(arguments, option)
+        if given:
+            found = shutil.which(given)
+            if found is None:
+                parser.error(f"--{option.replace('_', '-')}: {given} is no program")
+            setattr(arguments, option, os.path.abspath(found))
+    for option in ("peer_setup", "matterport_source"):
+        if getattr(arguments, option):
+            setattr(arguments, option, os.path.abspath(getattr(arguments, option)))
     return arguments
 
 
 def main() -> None:
     arguments = parse()
-    peers, about_peer = find_peer(arguments)
-    print(*describe_machine(), about_peer, "", heading(), sep="\n", flush=True)
+    torchvision, about_torchvision = find_torchvision(arguments)
+    matterport, about_matterport = find_matterport(arguments)
+    peers = [*torchvision, *matterport]
+    print(*describe_machine(), about_torchvision, about_matterport, "", heading(), sep="\n", flush=True)
     limits: dict[str, list[float]] = {}
     for size, batch in arguments.at:
         for backend in arguments.backend:

@@ -31,7 +31,7 @@ class Measured:
     Attributes:
         first: seconds of the first step, which traces and compiles.
         peak: bytes that the process held at most.
-        gflop: of one step.
+        gflop: of one step; None where nobody counts them.
         kept: detections of each image.
         device: that the limits belong to.
     """
@@ -41,7 +41,7 @@ class Measured:
     work: str
     system: str
     first: float
-    gflop: float
+    gflop: float | None
     kept: list[int]
     device: str
     peak: int = 0
@@ -60,10 +60,14 @@ def heading() -> str:
 
 def row(measured: Measured, peer: Measured | None) -> str:
     """One line; the last cell is how many times as fast as `peer` it is: the median of the turns' ratios."""
-    rate = measured.gflop / median(measured.seconds)
-    share = median(
-        measured.gflop / seconds / limit for seconds, limit in zip(measured.seconds, measured.limits, strict=True)
-    )
+    if measured.gflop is None:
+        counted = {}
+    else:
+        share = median(
+            measured.gflop / seconds / limit for seconds, limit in zip(measured.seconds, measured.limits, strict=True)
+        )
+        rate = measured.gflop / median(measured.seconds)
+        counted = {"GFLOP": f"{measured.gflop:.0f}", "GFLOP/s": f"{rate:.0f}", "of limit": f"{share:.0%}"}
     cells = {
         "size": str(measured.size),
         "batch": str(measured.batch),
@@ -72,13 +76,11 @@ def row(measured: Measured, peer: Measured | None) -> str:
         "seconds (min–max)": spread(measured.seconds),
         "first step, s": f"{measured.first:.1f}",
         "peak, GiB": f"{measured.peak / 2**30:.2f}",
-        "GFLOP": f"{measured.gflop:.0f}",
-        "GFLOP/s": f"{rate:.0f}",
-        "of limit": f"{share:.0%}",
+        **counted,
         "kept": span(measured.kept),
         "× peer": f"{speedup(measured.seconds, peer.seconds):.2f}" if peer else "",
     }
-    return "| " + " | ".join(_fit(title, text) for title, text in cells.items()) + " |"
+    return "| " + " | ".join(_fit(title, cells.get(title, "")) for title in TITLES) + " |"
 
 
 def speedup(ours: list[float], theirs: list[float]) -> float:

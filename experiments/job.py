@@ -25,7 +25,7 @@ from experiments.plan import make_plan
 from experiments.resolve import Resolved, parameters, resolved_yaml
 from experiments.screen import TrainingScreen
 from experiments.tables import findings_table, results_table
-from mrcnn.backend import on_avx2
+from mrcnn.backend import cpu_vectors
 from mrcnn.data import Dataset, Loader
 from mrcnn.detections import Detections
 from mrcnn.model import MaskRCNN, load
@@ -104,7 +104,7 @@ def make_model(config: TaskConfig, data: Data, run: Run, console: Console, folde
     run.params(parameters(config))
     run.metrics(plan.measures())
     run.text(resolved_yaml(config), "config.yaml")
-    if config.train.precision != "float32" and on_avx2():
+    if config.train.precision != "float32" and cpu_vectors() == "avx2":
         console.print(
             f"warning: train.precision={config.train.precision}: this processor has no bfloat16 arithmetic, a step "
             "takes tens of times as long as in float32",

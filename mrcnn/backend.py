@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, partial
+from typing import Literal
 
 import keras
 import numpy as np
@@ -40,12 +41,16 @@ def _compiled(function: Callable, **settings) -> Callable:
 
 
 @cache
-def on_avx2() -> bool:
-    """Whether TensorFlow runs on an x86 CPU whose widest vectors are AVX2's."""
-    found = set(np.show_config(mode="dicts")["SIMD Extensions"].get("found", []))
-    # NumPy names feature levels (X86_V3, X86_V4) from 2.4 on.
-    if keras.backend.backend() != "tensorflow" or found & {"AVX512F", "X86_V4"} or not found & {"AVX2", "X86_V3"}:
-        return False
+def cpu_vectors() -> Literal["avx2", "avx512"] | None:
+    """The widest vectors of the x86 CPU that TensorFlow runs on; None on a GPU, another CPU or another backend."""
+    if keras.backend.backend() != "tensorflow":
+        return None
     import tensorflow as tf
 
-    return not tf.config.list_physical_devices("GPU")
+    if tf.config.list_physical_devices("GPU"):
+        return None
+    found = set(np.show_config(mode="dicts")["SIMD Extensions"].get("found", []))
+    # NumPy names feature levels (X86_V3, X86_V4) from 2.4 on.
+    if found & {"AVX512F", "X86_V4"}:
+        return "avx512"
+    return "avx2" if found & {"AVX2", "X86_V3"} else None

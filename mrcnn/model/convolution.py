@@ -1,34 +1,37 @@
-"""A 3 × 3 convolution that is quick on CPUs without AVX-512 too."""
+"""A 3 × 3 convolution that is quick on x86 CPUs."""
 
 from __future__ import annotations
 
 import keras
 from keras import layers, ops
 
-from mrcnn.backend import on_avx2
+from mrcnn.backend import cpu_vectors
 from mrcnn.geometry import winograd
 
-MANY_CELLS = 8192
-"""Cells of a batch's maps from which the products below beat the backend's kernels."""
+MANY_CELLS = 3072
+"""Cells of a batch's maps from which the products below beat the backend's kernels with the wide layers' channels."""
+MANY_CHANNELS = 128
+"""Channels from which Winograd's transforms cost less than they save with AVX-512."""
 
 
 @keras.saving.register_keras_serializable("mrcnn")
 class Convolution3x3(layers.Conv2D):
     """`Conv2D` with a 3 × 3 kernel, stride 1 and zeros around.
 
-    A CPU with AVX2 alone reaches its arithmetic's limit in a convolution, so on large maps fewer multiplications are
-    faster there: half the time forward at 128 × 128 cells and 256 channels. oneDNN's code for the kernel's gradient is
-    slow on it besides, three to four times the forward pass, so that is made of nine matrix products, one for each of
-    the kernel's cells. Elsewhere this is `Conv2D`.
+    oneDNN's convolution in float32 reaches the arithmetic's limit of an x86 CPU, so on large maps fewer
+    multiplications are faster: half the time forward at 128 × 128 cells and 256 channels. Its code for the kernel's
+    gradient is slow with AVX2 alone, three to four times the forward pass, so that is made of nine matrix products,
+    one for each of the kernel's cells. Elsewhere this is `Conv2D`.
     """
 
     def __init__(self, filters: int, **kwargs):
         super().__init__(filters, **{"kernel_size": 3, "padding": "same", **kwargs})
 
     def convolution_op(self, inputs, kernel):
-        images, height, width, _ = inputs.shape
+        images, height, width, channels = inputs.shape
         many = None not in (height, width) and (images or 1) * height * width >= MANY_CELLS
-        if many and self.compute_dtype == "float32" and on_avx2():
+        vectors = cpu_vectors() if many and self.compute_dtype == "float32" else None
+        if vectors == "avx2" or (vectors == "avx512" and channels >= MANY_CHANNELS):
             # A custom gradient takes tensors, not variables.
             return convolve(inputs, ops.copy(kernel))
         return super().convolution_op(inputs, kernel)

@@ -23,12 +23,13 @@ def test_gradients_are_those_of_the_plain_convolution(arrays, gradients):
         np.testing.assert_allclose(each, other, atol=1e-3)
 
 
-@pytest.mark.parametrize("avx2", [False, True])
-def test_layer_is_a_convolution_with_bias_and_activation(monkeypatch, avx2):
-    monkeypatch.setattr(convolution, "on_avx2", lambda: avx2)
+@pytest.mark.parametrize("vectors", [None, "avx2", "avx512"])
+@pytest.mark.parametrize("channels", [3, 128])
+def test_layer_is_a_convolution_with_bias_and_activation(monkeypatch, vectors, channels):
+    monkeypatch.setattr(convolution, "cpu_vectors", lambda: vectors)
     layer = Convolution3x3(6, activation="relu", name="shared")
     plain = layers.Conv2D(6, 3, padding="same", activation="relu")
-    inputs = np.random.default_rng(1).normal(size=(2, 64, 64, 3)).astype(np.float32)
+    inputs = np.random.default_rng(1).normal(size=(2, 64, 64, channels)).astype(np.float32)
     assert inputs[..., 0].size >= convolution.MANY_CELLS
     layer.build(inputs.shape)
     plain.build(inputs.shape)
@@ -37,13 +38,20 @@ def test_layer_is_a_convolution_with_bias_and_activation(monkeypatch, avx2):
     np.testing.assert_allclose(*(ops.convert_to_numpy(each(inputs)) for each in (layer, plain)), atol=1e-4)
 
 
-def test_small_maps_and_other_precisions_take_the_backends_convolution(monkeypatch):
-    monkeypatch.setattr(convolution, "on_avx2", lambda: True)
+@pytest.mark.parametrize(("vectors", "channels"), [("avx2", 1), ("avx512", 128)])
+def test_small_maps_and_other_precisions_take_the_backends_convolution(monkeypatch, vectors, channels):
+    monkeypatch.setattr(convolution, "cpu_vectors", lambda: vectors)
     monkeypatch.setattr(convolution, "convolve", None)
-    Convolution3x3(2)(np.zeros((1, 8, 8, 1), np.float32))
-    Convolution3x3(2, dtype="mixed_bfloat16")(np.zeros((2, 64, 64, 1), np.float32))
+    Convolution3x3(2)(np.zeros((1, 8, 8, channels), np.float32))
+    Convolution3x3(2, dtype="mixed_bfloat16")(np.zeros((2, 64, 64, channels), np.float32))
     with pytest.raises(TypeError):
-        Convolution3x3(2)(np.zeros((2, 64, 64, 1), np.float32))
+        Convolution3x3(2)(np.zeros((2, 64, 64, channels), np.float32))
+
+
+def test_few_channels_take_the_backends_convolution_with_avx512(monkeypatch):
+    monkeypatch.setattr(convolution, "cpu_vectors", lambda: "avx512")
+    monkeypatch.setattr(convolution, "convolve", None)
+    Convolution3x3(2)(np.zeros((2, 64, 64, 127), np.float32))
 
 
 def test_saved_and_made_again():
