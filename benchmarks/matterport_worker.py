@@ -72,6 +72,9 @@ class Matterport:
         self.model = model.MaskRCNN(
             "training" if work == "train" else "inference", self._config(threshold), tempfile.mkdtemp()
         )
+        # Proposals are anchors in all systems.
+        boxes = self.model.keras_model.get_layer("rpn_model").get_layer("rpn_bbox_pred")
+        boxes.set_weights([np.zeros_like(each) for each in boxes.get_weights()])
         if work != "train":
             # Its features of noise are large, and all scores would be exactly 1.
             layer = self.model.keras_model.get_layer("mrcnn_class_logits")

@@ -103,6 +103,8 @@ class Torchvision:
             box_detections_per_img=100,
             box_score_thresh=threshold,
         ).to(self.device)
+        # Proposals are anchors in all systems.
+        torch.nn.init.zeros_(model.rpn.head.bbox_pred.weight)
         return model.to(memory_format=torch.channels_last) if self.mixed else model
 
     def _autocast(self):

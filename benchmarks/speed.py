@@ -5,9 +5,9 @@
 
 Prints the machine and one Markdown table. Inference is `model.detect`, from uint8 images to masks in the original
 image, with 100 detections kept in each image (many) and with at most 5 (few). All systems see the same noise images
-and have random weights, ResNet-50, frozen batch norm, 128 sampled regions, 1000 proposals, 2 classes, all layers
-trained, SGD with momentum. Each system is a process of its own, and they take turns step by step (ours, the peers,
-the limit's convolutions, ours, …), so a machine that drifts slows all of them; ratios are taken turn by turn.
+and have random weights, ResNet-50, frozen batch norm, 128 sampled regions, 1000 proposals that are anchors, 2 classes,
+all layers trained, SGD with momentum. Each system is a process of its own, and they take turns step by step (ours, the
+peers, the limit's convolutions, ours, …), so a machine that drifts slows all of them; ratios are taken turn by turn.
 
 Workers obey the usual variables, such as CUDA_VISIBLE_DEVICES and OMP_NUM_THREADS. On a GPU: KERAS_BACKEND=jax; the
 table's peaks are then the device's memory.

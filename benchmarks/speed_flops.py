@@ -51,24 +51,24 @@ def _proposal_flops(model: MaskRCNN) -> int:
     return sum(_flops(model.proposal_head, side) for side in model.config.grid_sizes)
 
 
-def training_flops(model: MaskRCNN, batch: int, fullest: int) -> int:
-    """With `fullest` positive regions in the image that has the most.
+def training_flops(model: MaskRCNN, batch: int, positives: int) -> int:
+    """With so many positive regions in the whole batch.
 
     The proposal head runs once over the levels; only for the sampled anchors' cells is it trained.
     """
     config = model.config
-    slots = computed_mask_slots(fullest, config.roi_positives)
+    slots = computed_mask_slots(positives, batch, config.roi_positives)
     forward = forward_flops(model, batch=batch, regions=config.roi_samples, mask_slots=slots)
     levels, cell = batch * _proposal_flops(model), _flops(model.proposal_head, 1)
     return TRAINING_PASSES * (forward - levels + batch * config.rpn_samples * cell) + levels
 
 
-def inference_flops(model: MaskRCNN, batch: int, fullest: int) -> int:
-    """With `fullest` detections in the image that has the most."""
-    slots = computed_mask_slots(fullest, model.config.max_detections)
+def inference_flops(model: MaskRCNN, batch: int, kept: int) -> int:
+    """With so many detections in the whole batch."""
+    slots = computed_mask_slots(kept, batch, model.config.max_detections)
     return forward_flops(model, batch=batch, regions=model.config.proposals, mask_slots=slots)
 
 
-def computed_mask_slots(fullest: int, most: int) -> int:
-    """Masks that the network makes for each image of a batch whose fullest one has so many regions, of `most`."""
-    return next((slots for slots in MASK_SLOTS if fullest <= slots < most), most)
+def computed_mask_slots(regions: int, batch: int, most: int) -> int:
+    """Masks that the network makes for each image of a batch that has so many regions, of at most `most` an image."""
+    return next((slots for slots in MASK_SLOTS if regions <= slots * batch and slots < most), most)

@@ -8,7 +8,7 @@ from keras import layers, ops
 from mrcnn.backend import cpu_vectors
 from mrcnn.geometry import winograd
 
-MANY_CELLS = 3072
+MANY_CELLS = 8192
 """Cells of a batch's maps from which the products below beat the backend's kernels with the wide layers' channels."""
 MANY_CHANNELS = 128
 """Channels from which Winograd's transforms cost less than they save with AVX-512."""

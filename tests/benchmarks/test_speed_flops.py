@@ -88,8 +88,8 @@ def test_heads_cost_what_each_region_adds(small):
     cell = 2 * (9 * 16 * 16 + 16 * 3 + 16 * 12)
     levels = (16**2 + 8**2 + 4**2 + 2**2 + 1) * cell
     trained = base - levels + 256 * cell + 8 * box + 2 * mask
-    assert training_flops(small, 2, fullest=1) == 2 * (3 * trained + levels)
-    assert inference_flops(small, 2, fullest=5) == 2 * (base + 10 * box + 8 * mask)
+    assert training_flops(small, 2, positives=1) == 2 * (3 * trained + levels)
+    assert inference_flops(small, 2, kept=16) == 2 * (base + 10 * box + 8 * mask)
 
 
 def test_the_proposal_head_runs_on_every_level(small):
@@ -99,7 +99,7 @@ def test_the_proposal_head_runs_on_every_level(small):
     assert forward_flops(small, batch=1, regions=0, mask_slots=0) == sum(trunk) + head
 
 
-@pytest.mark.parametrize(("fullest", "slots"), [(0, 8), (8, 8), (9, 16), (17, 32), (33, 100), (100, 100)])
-def test_masks_are_made_in_a_few_sizes(fullest, slots):
-    assert computed_mask_slots(fullest, 100) == slots
-    assert computed_mask_slots(fullest, 12) == min(slots, 12)
+@pytest.mark.parametrize(("regions", "slots"), [(0, 8), (16, 8), (17, 16), (33, 32), (65, 100), (200, 100)])
+def test_masks_are_made_in_a_few_sizes(regions, slots):
+    assert computed_mask_slots(regions, 2, 100) == slots
+    assert computed_mask_slots(regions, 2, 12) == min(slots, 12)
