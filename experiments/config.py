@@ -160,8 +160,9 @@ class TaskConfig(Section):
     """A task, resolved: everything that a run needs to be repeated."""
 
     task: str = Field(min_length=1, description="name of the task and of its MLflow experiment")
-    modality: Literal["ultrasound", "mri", "xray", "ct"] = Field(
-        description="the model is registered as mrcnn-<modality>"
+    modality: str = Field(
+        pattern="^[a-z][a-z0-9_]*$",
+        description="ultrasound, mri, xray, ct, or a name of your own; the model is registered as mrcnn-<modality>",
     )
     findings: Literal["none", "nodules", "lungs"] = Field(
         "none", description="what is read from the masks of an image beside the masks; see experiments.findings"

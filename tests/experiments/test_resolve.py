@@ -77,7 +77,7 @@ def test_errors_name_the_option_the_value_and_what_is_allowed(arguments, parts):
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("task: x\nmodality: sonar\n", ["modality='sonar'", "'ultrasound'"]),
+        ("task: x\nmodality: X ray\n", ["modality='X ray'", "^[a-z][a-z0-9_]*$"]),
         ("task: x\n", ["modality: missing"]),
         ("task: x\nmodality: ct\ntrian: {}\n", ["trian={}", "did you mean train?"]),
         (
@@ -95,6 +95,10 @@ def test_errors_in_a_file_name_the_file(task, text, parts):
     message = error_of("--task", file)
     for part in [file, *parts]:
         assert part in message
+
+
+def test_a_task_of_ones_own_may_name_a_modality_of_its_own(task):
+    assert resolve(["--task", task("task: nuclei\nmodality: microscopy\n")]).config.modality == "microscopy"
 
 
 def test_every_task_file_and_profile_resolves():
