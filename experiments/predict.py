@@ -133,7 +133,7 @@ def predict(wanted: Wanted) -> int:
         hush()
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         with silent_start():
-            import mrcnn.model
+            import mrcnn.model  # noqa: F401
             import trackers.kept_model  # noqa: F401
             from experiments.prediction.detector import open_detector
         detector = open_detector(wanted.model, task=wanted.task, folder=Path(scratch) / "model")

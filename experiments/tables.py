@@ -34,7 +34,8 @@ PER_CLASS = ("mask_ap50", "dice", "hd95", "volume_dice", "volume_hd95")
 
 ROWS_SHOWN = 20
 FINDING_COLUMNS = (
-    "source", "frame", "class", "score", "longest", "level_low", "level_high", "found", "left_area", "right_area", "unit"
+    "source", "frame", "class", "score", "longest", "level_low", "level_high", "found", "left_area", "right_area",
+    "unit",
 )  # fmt: skip
 """Of the rows of findings, those that fit on a screen; the files hold all."""
 
