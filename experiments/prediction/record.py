@@ -61,7 +61,7 @@ class Record:
         folder.mkdir(parents=True, exist_ok=True)
         if before is None:
             self.write(RECORD, json_text(self.about))
-        self.done = {each.name: each for each in self._read_done()}
+        self.done = {each.name: each for each in self._read_done() if (folder / each.files["json"]).is_file()}
 
     def is_done(self, name: str, sha256: str, forms: frozenset[str]) -> bool:
         """Whether an item of that content is complete, with all these forms, and its files are there."""
@@ -80,6 +80,12 @@ class Record:
             file.write(json_text(asdict(done), indent=None) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+    def forget(self, name: str) -> None:
+        """Takes an item out of the record, and its files off the disk."""
+        for relative in self.done.pop(name).files.values():
+            (self.folder / relative).unlink(missing_ok=True)
+        self.write(DONE, "".join(json_text(asdict(each), indent=None) + "\n" for each in self.done.values()))
 
     @contextmanager
     def place(self, relative: str) -> Iterator[Path]:

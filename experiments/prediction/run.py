@@ -74,7 +74,7 @@ def predict_items(
             try:
                 waiting.append((job, job.frames.read(0)))
             except InputError as error:
-                _fail(job, error, report, screen)
+                _fail(job, error, record, report, screen)
             if len(waiting) == detector.batch_size:
                 _finish(waiting, detector, options, record, report, screen)
         _finish(waiting, detector, options, record, report, screen)
@@ -119,7 +119,7 @@ def _finish(
                 _add(job, 0, image, found, detector, options)
                 job.writer.finish()
         except InputError as error:
-            _fail(job, error, report, screen)
+            _fail(job, error, record, report, screen)
         else:
             _complete(job, record, report, screen)
 
@@ -137,7 +137,7 @@ def _whole(job: _Job, detector: Detector, options: Options, record: Record, repo
                 screen.frames(job.item.source, done, job.frames.expected)
             job.writer.finish()
     except InputError as error:
-        _fail(job, error, report, screen)
+        _fail(job, error, record, report, screen)
     else:
         _complete(job, record, report, screen)
 
@@ -169,7 +169,15 @@ def _complete(job: _Job, record: Record, report: Report, screen: _Screen) -> Non
     screen.item_done()
 
 
-def _fail(job: _Job, error: InputError, report: Report, screen: _Screen) -> None:
+def _fail(job: _Job, error: InputError, record: Record, report: Report, screen: _Screen) -> None:
+    """Notes what went wrong, and removes what the item has left half done."""
+    before = record.done.get(job.item.name)
+    if before is not None and before.sha256 != job.sha256:  # what was found in other content is no longer true
+        record.forget(job.item.name)
+        before = None
+    kept = set(before.files.values()) if before else set()
+    for relative in set(job.writer.files.values()) - kept:
+        (record.folder / relative).unlink(missing_ok=True)
     report.problems.append(_named(job.item, error))
     screen.item_done()
 

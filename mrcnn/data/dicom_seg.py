@@ -54,6 +54,10 @@ def write_dicom_seg(
     images = [pydicom.dcmread(source) for source in sources]
     if regions.shape[1:] != (len(images), int(images[0].Rows), int(images[0].Columns)):
         raise InputError(f"{sources[0]}: is of another size than what was found in it")
+    try:
+        _complete_thickness(images)
+    except InputError as error:
+        raise InputError(f"{sources[0]}: {error}") from error
     algorithm = hd.AlgorithmIdentificationSequence(
         name=f"{MAKER} {MODEL}", family=codes.DCM.ArtificialIntelligence, version=version
     )
@@ -91,6 +95,28 @@ def write_dicom_seg(
     except (AttributeError, KeyError, ValueError, TypeError) as error:
         raise InputError(f"{sources[0]}: cannot be the source of a DICOM segmentation ({error})") from error
     segmentation.save_as(path)
+
+
+def _complete_thickness(images: Sequence[pydicom.Dataset]) -> None:
+    """Gives slices without a thickness, which many files leave out, the distance between them.
+
+    The standard's pixel measures need one. Those of a single image without thickness and place, as ultrasound is, are
+    left out: what shows the segmentation takes them from its source.
+    """
+    if all(image.get("SliceThickness") for image in images):
+        return
+    if len(images) > 1:
+        corners = np.array([image.ImagePositionPatient for image in images], np.float64)
+        distance = float(np.median(np.linalg.norm(np.diff(corners, axis=0), axis=1)))
+        for image in images:
+            image.SliceThickness = f"{distance:.6g}"
+        return
+    if "FrameOfReferenceUID" in images[0]:
+        raise InputError(
+            "states its place and no SliceThickness, which its segmentation needs; expected its whole series"
+        )
+    if "PixelSpacing" in images[0]:
+        del images[0].PixelSpacing
 
 
 def _meaning(name: str) -> tuple[str, str]:

@@ -98,7 +98,7 @@ class VideoWriter:
 
     def _new_stream(self, av: Any, height: int, width: int) -> Any:
         modern = "libx264" in av.codecs_available
-        rate = self._rate.limit_denominator(60_000)
+        rate = self._rate.limit_denominator(60_000)  # what MPEG-4 can hold
         stream = self._container.add_stream("libx264" if modern else "mpeg4", rate=rate)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         if modern:

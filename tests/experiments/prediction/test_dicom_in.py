@@ -101,6 +101,27 @@ def test_an_ultrasound_image_without_a_place_in_space_is_segmented(predicted, tm
     np.testing.assert_array_equal(pixels[0, ..., 1], image == 220)
 
 
+@pytest.mark.parametrize("thickness", [None, ""])
+def test_files_that_leave_the_thickness_out(predicted, tmp_path, thickness):
+    hd = pytest.importorskip("highdicom")
+    stack = slices()
+    for place in range(2, 4):
+        path = write(tmp_path / "scan" / f"{place}.dcm", stack[place], series="1.2.3.6", place=2.5 * place)
+        dataset = pydicom.dcmread(path)
+        if thickness is None:
+            del dataset.SliceThickness
+        else:
+            dataset.SliceThickness = thickness
+        dataset.save_as(path)
+    report, record = predicted(tmp_path / "scan", tmp_path / "scan" / "3.dcm", forms=("dicom_seg",))
+    (problem,) = report.problems
+    assert problem.startswith(f"{tmp_path}/scan/3.dcm: states its place and no SliceThickness")
+    whole = hd.seg.segread(record.folder / "dicom_seg/scan.dcm")
+    measures = whole.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert (measures.SliceThickness, list(measures.PixelSpacing)) == (2.5, [0.5, 0.25])
+    assert [path.name for path in record.folder.rglob("*3*")] == []
+
+
 def test_nothing_found_is_a_segmentation_too(predicted, tmp_path):
     hd = pytest.importorskip("highdicom")
     path = write(tmp_path / "a.dcm", np.zeros((20, 30), np.uint8), place=0.0)

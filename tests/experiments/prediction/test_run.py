@@ -106,6 +106,23 @@ def test_nothing_is_done_twice_and_what_changed_is_done_again(predicted, picture
     assert (report.predicted, report.skipped) == (1, 5)
 
 
+def test_what_fails_the_second_time_leaves_only_what_is_true(predicted, pictures, squares):
+    predicted(pictures)
+
+    def find(images):
+        raise InputError("no memory")
+
+    failing = replace(squares, find=find)
+    report, record = predicted(pictures, forms=("coco", "mask"), detector=failing)  # the same images, a form more
+    assert len(report.problems) == 6 and len(record.done) == 6
+    Image.fromarray(np.zeros((40, 56), np.uint8)).save(pictures / "3.png")
+    report, record = predicted(pictures, detector=failing)
+    assert report.problems == ["3.png: no memory"] and sorted(record.done) == ["0", "1", "2", "4", "5"]
+    assert not (record.folder / "json/3.json").exists()
+    write_together(record, ("coco",), ("dim", "bright"), "none")
+    assert len(json.loads((record.folder / "coco.json").read_text())["images"]) == 5
+
+
 KILLED = """
 import os, sys
 sys.path.insert(0, {here!r})

@@ -1,6 +1,7 @@
 """A tiny video of phantom frames, in and out."""
 
 import json
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ def frame(number):
 @pytest.fixture
 def film(tmp_path):
     path = tmp_path / "film.mp4"
-    with VideoWriter(path, 12) as video:
+    with VideoWriter(path, Fraction(12)) as video:
         for number in range(10):
             video.write(frame(number))
     return path
@@ -64,7 +65,7 @@ def test_a_video_cut_short_leaves_nothing_behind_and_loses_no_other(predicted, f
 
 
 def test_what_is_missing_is_told(tmp_path, monkeypatch):
-    with pytest.raises(InputError, match="gone.mp4: no such file"):
+    with pytest.raises(InputError, match=r"gone\.mp4: no such file"):
         read_video_header(tmp_path / "gone.mp4")
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     with pytest.raises(InputError, match=r"videos need one more package: pip install 'medmrcnn\[video\]'"):
