@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from experiments.prediction.web import is_address, shown
 from mrcnn.data.readers.brats_files import LABELS, MODALITIES, find_cases, kind_of
-from mrcnn.data.readers.problems import Problems
+from mrcnn.data.readers.problems import DataError, Problems
 from mrcnn.data.video import SUFFIXES as VIDEO_SUFFIXES
 from mrcnn.errors import InputError
 
@@ -181,8 +181,8 @@ def _nifti_items(folder: Path, files: Sequence[Path], found: Inputs) -> list[Ite
                 items.append(Item(name, "case", files_of, case.name, tuple(chosen)))
         try:
             problems.raise_if_any()
-        except InputError as error:
-            found.problems.append(str(error))
+        except DataError as error:
+            found.problems += error.problems
     for path, kind in kinds.items():
         if kind is None and path.parent not in of_cases:
             relative = path.relative_to(folder).as_posix()
