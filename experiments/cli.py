@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 
-COMMANDS = ("check", "prepare", "train", "export")
+COMMANDS = ("check", "prepare", "train", "predict", "export")
 """Each the module here whose `main` it is, imported when it is asked for: what one needs may take another seconds."""
 
 USAGE = """\
@@ -16,6 +16,7 @@ usage: mrcnn COMMAND ...
   check     look at a data set before training: what is there, what is wrong, pictures; `mrcnn check --help`
   prepare   make a data set with left and right lungs of chest films; `mrcnn prepare --help`
   train     train, evaluate, track and register a Mask R-CNN; `mrcnn train --help` explains each option
+  predict   find instances in images, volumes and videos with a trained model; `mrcnn predict --help`
   export    write a trained model as a TensorFlow SavedModel or as ONNX, which run without this project
 
   --version

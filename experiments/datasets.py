@@ -11,6 +11,7 @@ from experiments.config import DataOptions
 from mrcnn.cache_folder import cache_folder
 from mrcnn.data import Dataset, read_dataset
 from mrcnn.data.readers import find_reader
+from mrcnn.data.readers.brats_files import kind_of
 from mrcnn.errors import InputError
 from mrcnn.phantoms import PHANTOM_KINDS, write_dataset
 
@@ -37,6 +38,18 @@ def open_dataset(options: DataOptions) -> Dataset:
         ) from error
     made = PHANTOM_KINDS[options.phantoms]
     return read_dataset(written, made.reader, patient_pattern=made.patient_pattern)
+
+
+def with_modalities(options: DataOptions, dataset: Dataset) -> DataOptions:
+    """`options` that name the modalities which `dataset` was read with, where they left them to the data.
+
+    Who predicts later must put the same sequences into the same channels.
+    """
+    volume = dataset.records[0].volume if len(dataset) else None
+    if volume is None or options.brats.modalities is not None:
+        return options
+    told = tuple(kind_of(file) for file in volume.files)
+    return options.model_copy(update={"brats": options.brats.model_copy(update={"modalities": told})})
 
 
 def dataset_name(options: DataOptions) -> str:

@@ -16,6 +16,7 @@ from rich.console import Console
 from experiments.artifacts import log_evaluation, log_overlays, log_volumes
 from experiments.config import TaskConfig
 from experiments.data_check import check_data, show
+from experiments.datasets import with_modalities
 from experiments.epoch_end import EpochEnd
 from experiments.evaluate import evaluate
 from experiments.findings import FINDINGS
@@ -101,6 +102,7 @@ def make_model(config: TaskConfig, data: Data, run: Run, console: Console, folde
     weights = model_file(config.train.weights, task=config.task, folder=folder / "start")
     plan = make_plan(config, data.splits["train"], weights)
     config = plan.fill_in(config)
+    config = config.model_copy(update={"data": with_modalities(config.data, data.splits["train"])})
     run.params(parameters(config))
     run.metrics(plan.measures())
     run.text(resolved_yaml(config), "config.yaml")

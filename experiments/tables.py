@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from mrcnn.data.fingerprint import Fingerprint
@@ -29,6 +31,13 @@ ROWS = {
 }
 SIZES_SHOWN = 3
 PER_CLASS = ("mask_ap50", "dice", "hd95", "volume_dice", "volume_hd95")
+
+ROWS_SHOWN = 20
+FINDING_COLUMNS = (
+    "source", "frame", "class", "score", "longest", "level_low", "level_high", "found", "left_area", "right_area",
+    "unit",
+)  # fmt: skip
+"""Of the rows of findings, those that fit on a screen; the files hold all."""
 
 
 def data_table(found: Fingerprint) -> Table:
@@ -82,3 +91,22 @@ def findings_table(summary: Mapping[str, float]) -> Table:
     for name, value in summary.items():
         table.add_row(name.replace("_", " "), f"{value:.1%}" if "_rate_" in name else f"{value:g}")
     return table
+
+
+def prediction_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The first findings of a prediction, a row each; columns that are empty throughout are left out."""
+    shown = rows[:ROWS_SHOWN]
+    columns = [name for name in FINDING_COLUMNS if any(row.get(name) is not None for row in shown)]
+    further = len(rows) - len(shown)
+    table = Table(caption=f"… and {further} further, in findings.csv" if further else None)
+    for name in columns:
+        table.add_column(name.replace("_", " "), overflow="fold")
+    for row in shown:
+        table.add_row(*(_cell(row.get(name)) for name in columns))
+    return table
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "" if value is None else escape(str(value))

@@ -91,6 +91,16 @@ def side_by_side(sample: Sample, detections: Detections, class_names: Sequence[s
     return np.concatenate([title, panels, _footer(panels.shape[1], font, class_names)])
 
 
+def captioned(image: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+    """A finished picture with the footer below it, enlarged to `MIN_WIDTH` if it is narrower; (H', W', 3) uint8."""
+    picture = to_display(image)
+    if picture.shape[1] < MIN_WIDTH:
+        height = round(MIN_WIDTH / picture.shape[1] * picture.shape[0])
+        picture = np.array(Image.fromarray(picture).resize((MIN_WIDTH, height), Image.Resampling.BICUBIC))
+    width = picture.shape[1]
+    return np.concatenate([picture, _footer(width, _font(width), class_names)])
+
+
 def contact_sheet(images: Sequence[np.ndarray], columns: int) -> np.ndarray:
     """Images in rows of `columns`, each in the corner of a cell that holds the largest; (H', W', 3) uint8.
 

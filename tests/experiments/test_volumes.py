@@ -9,8 +9,10 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import yaml
 from mlflow import MlflowClient
 
+from experiments.predict import main as predict
 from experiments.train import main
 
 
@@ -63,3 +65,18 @@ def test_label_maps_lie_on_their_cases(trained):
         # The score in the table is that of the file, but for pieces too small to be instances.
         dice = 2 * (found & expected).sum() / max(found.sum() + expected.sum(), 1)
         assert float(row["dice/whole_tumor"]) == pytest.approx(dice, abs=0.02)
+
+
+def test_a_prediction_of_a_case_is_what_the_evaluation_found(trained, tmp_path):
+    run, artifact, cache = trained
+    kept = yaml.safe_load(artifact("config.yaml").read_text())["data"]["brats"]["modalities"]
+    assert "flair" in kept and kept == [name for name in ("flair", "t1", "t1ce", "t2") if name in kept]
+    path = sorted(artifact("volumes").iterdir())[0]
+    name = path.name.removesuffix("_seg.nii.gz")
+    case = next((cache / "phantoms").rglob(f"{name}*flair*")).parent
+    words = [run.info.run_id, str(case), "--output", str(tmp_path / "out"), "--write", "nifti"]
+    assert predict(words) == 0
+    (written,) = (tmp_path / "out/nifti").iterdir()
+    found, expected = nibabel.load(written), nibabel.load(path)
+    np.testing.assert_array_equal(found.affine, expected.affine)
+    np.testing.assert_array_equal(np.asarray(found.dataobj), np.asarray(expected.dataobj))

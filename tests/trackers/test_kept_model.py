@@ -34,9 +34,18 @@ def test_a_run_brings_the_confidence_that_it_chose(run_with_checkpoint, tmp_path
         assert kept.confidence == confidence
 
 
+def test_a_run_brings_its_configuration_where_it_got_so_far(store, run_with_checkpoint, tmp_path):
+    assert kept_model(run_with_checkpoint(), task="thyroid", folder=tmp_path / "fetched").config is None
+    resolved = run_with_checkpoint()
+    store.log_text(resolved, "findings: nodules\n", "config.yaml")
+    assert kept_model(resolved, task="thyroid", folder=tmp_path / "fetched").config == {"findings": "nodules"}
+
+
 def test_a_registered_model_brings_its_working_point(store, tmp_path):
     (tmp_path / "model.keras").write_text("registered")
-    (tmp_path / "settings.json").write_text(json.dumps({"class_names": ["a"], "confidence": 0.7, "config": {}}))
+    (tmp_path / "settings.json").write_text(
+        json.dumps({"class_names": ["a"], "confidence": 0.7, "config": {"seed": 3}})
+    )
     (tmp_path / "code.py").write_text(
         "import mlflow\n"
         "class Nothing(mlflow.pyfunc.PythonModel):\n"
@@ -55,12 +64,12 @@ def test_a_registered_model_brings_its_working_point(store, tmp_path):
     mlflow.register_model(logged.model_uri, "mrcnn-ultrasound")
     store.set_registered_model_alias("mrcnn-ultrasound", "champion", "1")
     kept = kept_model("models:/mrcnn-ultrasound@champion", task="thyroid", folder=tmp_path / "fetched")
-    assert (kept.file.read_text(), kept.confidence) == ("registered", 0.7)
+    assert (kept.file.read_text(), kept.confidence, kept.config) == ("registered", 0.7, {"seed": 3})
 
 
 def test_a_file_is_itself_and_what_is_not_there_is_named_as_a_model(store, tmp_path):
     kept = kept_model("some/model.keras", task="thyroid", folder=tmp_path)
-    assert (str(kept.file), kept.confidence) == ("some/model.keras", None)
+    assert (str(kept.file), kept.confidence, kept.config) == ("some/model.keras", None, None)
     with pytest.raises(InputError, match="model=last: no finished run of task thyroid"):
         kept_model("last", task="thyroid", folder=tmp_path)
     with pytest.raises(InputError, match=r"model=models:/mrcnn-ct@champion: not to be had from the store"):

@@ -33,8 +33,14 @@ class CaseFiles:
     files: Mapping[str, Path]
 
 
-def find_cases(root: Path, problems: Problems) -> list[CaseFiles]:
-    """All cases in a folder and those below it, in the order of their names.
+def kind_of(path: Path) -> str | None:
+    """What a file is by its name: one of `MODALITIES`, `LABELS`, or None."""
+    match = _FILE.fullmatch(path.name)
+    return None if match is None or path.name.startswith(".") else _KINDS[match[2].lower()]
+
+
+def find_cases(root: Path, problems: Problems, *, labelled: bool = True) -> list[CaseFiles]:
+    """All cases in a folder and those below it, in the order of their names; not `labelled`, label maps may be missing.
 
     Files of one folder are one case, called as the folder, unless a kind is there twice; then those with the same
     beginning are one. So the case of BraTS 2020 whose label map bears another name is whole.
@@ -67,7 +73,7 @@ def find_cases(root: Path, problems: Problems) -> list[CaseFiles]:
         if count > 1:
             problems.add(f"{name}: {count} cases have this name; expected each once")
     for case in cases:
-        if LABELS not in case.files:
+        if labelled and LABELS not in case.files:
             problems.add(f"{case.name}: has no label map; expected a file that ends in _seg.nii.gz or -seg.nii.gz")
     return sorted(cases, key=lambda case: case.name)
 

@@ -1,0 +1,23 @@
+"""Instances as one image of class ids, in which each pixel has one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mrcnn.data.label_codes import REGIONS
+from mrcnn.detections import Detections
+
+
+def label_image(found: Detections, class_names: Sequence[str]) -> np.ndarray:
+    """(H, W) class ids, 0 where nothing is; uint8, or uint16 for more than 255 classes.
+
+    Where instances overlap the better score wins; of nested regions (`mrcnn.data.label_codes.REGIONS`) the innermost.
+    """
+    labels = np.zeros(found.masks.shape[1:], np.uint8 if len(class_names) < 256 else np.uint16)
+    nested = tuple(class_names) == REGIONS
+    order = np.argsort(found.class_ids if nested else found.scores, kind="stable")
+    for index in order:
+        labels[found.masks[index]] = found.class_ids[index]
+    return labels

@@ -1,0 +1,163 @@
+"""DICOM images and series, and their segmentations read back by highdicom and pydicom."""
+
+import json
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, UltrasoundImageStorage, generate_uid
+
+from experiments.prediction.inputs import find_inputs
+
+NAME, IDENTITY = "Musterfrau^Erika", "MRN-4711"
+
+
+def write(path, pixels, *, storage=CTImageStorage, modality="CT", series=None, place=None, study="1.2.3", **fields):
+    """A file as a scanner writes it, with all that its patient module needs."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = storage
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study, series or generate_uid()
+    dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate, dataset.PatientSex = (
+        NAME,
+        IDENTITY,
+        "19700101",
+        "F",
+    )
+    dataset.StudyDate = dataset.StudyTime = dataset.AccessionNumber = dataset.StudyID = (
+        dataset.ReferringPhysicianName
+    ) = ""
+    dataset.Manufacturer, dataset.SeriesNumber, dataset.InstanceNumber, dataset.Modality = "M", 1, 1, modality
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated = dataset.BitsStored = 8
+    dataset.HighBit, dataset.PixelRepresentation = 7, 0
+    dataset.PixelData = pixels.tobytes()
+    if place is not None:
+        dataset.FrameOfReferenceUID = "1.2.3.4"
+        dataset.ImagePositionPatient, dataset.ImageOrientationPatient = [0, 0, place], [1, 0, 0, 0, 1, 0]
+        dataset.PixelSpacing, dataset.SliceThickness = [0.5, 0.25], 2
+    for name, value in fields.items():
+        setattr(dataset, name, value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def slices():
+    """(6, 40, 56) uint8, of which slices 2 and 3 show a box and slice 3 a bright one in it."""
+    stack = np.zeros((6, 40, 56), np.uint8)
+    stack[2:4, 8:20, 10:26] = 150
+    stack[3, 10:12, 12:16] = 220
+    return stack
+
+
+@pytest.fixture
+def series(tmp_path):
+    """A folder with a series whose files are in no order, without suffixes."""
+    for number, place in enumerate((3, 0, 5, 1, 4, 2)):
+        write(tmp_path / "scan" / f"IM{number}", slices()[place], series="1.2.3.5", place=2.0 * place)
+    return tmp_path / "scan"
+
+
+def test_slices_of_a_series_are_put_in_order_and_segmented(predicted, series):
+    hd = pytest.importorskip("highdicom")
+    report, record = predicted(series, forms=("dicom_seg", "overlay"))
+    assert report.problems == []
+    frames = json.loads((record.folder / "json/scan.json").read_text())["frames"]
+    assert [len(frame["instances"]) for frame in frames] == [0, 0, 1, 2, 0, 0]
+
+    path = record.folder / "dicom_seg/scan.dcm"
+    found = hd.seg.segread(path)
+    assert [found.get_segment_description(n).segment_label for n in (1, 2)] == ["dim", "bright"]
+    ordered = sorted(
+        (pydicom.dcmread(file) for file in series.iterdir()), key=lambda each: each.ImagePositionPatient[2]
+    )
+    uids = [each.SOPInstanceUID for each in ordered]
+    pixels = found.get_pixels_by_source_instance(
+        uids, ignore_spatial_locations=True, assert_missing_frames_are_empty=True
+    )
+    np.testing.assert_array_equal(pixels[..., 0], slices() == 150)
+    np.testing.assert_array_equal(pixels[..., 1], slices() == 220)
+    assert (found.PatientID, found.StudyInstanceUID) == (IDENTITY, "1.2.3")
+    assert found.ContentDescription == "Research use only"
+    assert "research use only" in found.SeriesDescription
+    assert found.FrameOfReferenceUID == "1.2.3.4"
+
+
+def test_an_ultrasound_image_without_a_place_in_space_is_segmented(predicted, tmp_path):
+    hd = pytest.importorskip("highdicom")
+    image = slices()[3]
+    path = write(tmp_path / "us.dcm", image, storage=UltrasoundImageStorage, modality="US", PixelSpacing=[0.5, 0.25])
+    report, record = predicted(path, forms=("mask", "dicom_seg"))
+    assert report.problems == []
+    found = hd.seg.segread(record.folder / "dicom_seg/us.dcm")
+    uid = pydicom.dcmread(path).SOPInstanceUID
+    pixels = found.get_pixels_by_source_instance([uid], ignore_spatial_locations=True)
+    np.testing.assert_array_equal(pixels[0, ..., 0], image == 150)
+    np.testing.assert_array_equal(pixels[0, ..., 1], image == 220)
+
+
+@pytest.mark.parametrize("thickness", [None, ""])
+def test_files_that_leave_the_thickness_out(predicted, tmp_path, thickness):
+    hd = pytest.importorskip("highdicom")
+    stack = slices()
+    for place in range(2, 4):
+        path = write(tmp_path / "scan" / f"{place}.dcm", stack[place], series="1.2.3.6", place=2.5 * place)
+        dataset = pydicom.dcmread(path)
+        if thickness is None:
+            del dataset.SliceThickness
+        else:
+            dataset.SliceThickness = thickness
+        dataset.save_as(path)
+    report, record = predicted(tmp_path / "scan", tmp_path / "scan" / "3.dcm", forms=("dicom_seg",))
+    (problem,) = report.problems
+    assert problem.startswith(f"{tmp_path}/scan/3.dcm: states its place and no SliceThickness")
+    whole = hd.seg.segread(record.folder / "dicom_seg/scan.dcm")
+    measures = whole.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert (measures.SliceThickness, list(measures.PixelSpacing)) == (2.5, [0.5, 0.25])
+    assert [path.name for path in record.folder.rglob("*3*")] == []
+
+
+def test_nothing_found_is_a_segmentation_too(predicted, tmp_path):
+    hd = pytest.importorskip("highdicom")
+    path = write(tmp_path / "a.dcm", np.zeros((20, 30), np.uint8), place=0.0)
+    report, record = predicted(path, forms=("dicom_seg",))
+    assert report.problems == []
+    found = hd.seg.segread(record.folder / "dicom_seg/a.dcm")
+    assert not found.pixel_array.any()
+
+
+def test_the_patient_is_in_no_other_output(predicted, series, capfd):
+    _, record = predicted(series, forms=("dicom_seg", "overlay", "splash", "coco"))
+    for path in record.folder.rglob("*"):
+        if path.is_file() and path.suffix != ".dcm":
+            content = path.read_bytes()
+            assert b"Musterfrau" not in content and IDENTITY.encode() not in content
+    said = capfd.readouterr()
+    assert "Musterfrau" not in said.out + said.err
+
+
+def test_what_is_no_series_is_single_images(tmp_path):
+    folder = tmp_path / "in"
+    zero = np.zeros((4, 5), np.uint8)
+    write(folder / "two/a.dcm", zero, series="1.1", place=0.0)
+    write(folder / "two/b.dcm", zero, series="1.1", place=0.0)  # at one place
+    write(folder / "turned/a.dcm", zero, series="1.2", place=0.0)
+    write(folder / "turned/b.dcm", zero, series="1.2", place=1.0, ImageOrientationPatient=[0, 1, 0, 0, 0, 1])
+    write(folder / "sizes/a.dcm", zero, series="1.3", place=0.0)
+    write(folder / "sizes/b.dcm", zero[:2], series="1.3", place=1.0)
+    write(folder / "us/a.dcm", zero, series="1.4")
+    write(folder / "us/b.dcm", zero, series="1.4")
+    for series in ("1.5", "1.6"):
+        for place in range(2):
+            write(folder / f"both/{series}-{place}", zero, series=series, place=float(place))
+    found = find_inputs([str(folder)], standing=tmp_path, output=tmp_path / "out", fetch=None)
+    kinds = {item.name: (item.kind, len(item.files)) for item in found.items}
+    assert {name: kind for name, kind in kinds.items() if "series" not in name} == {
+        f"{name}/{file}": ("dicom", 1) for name in ("two", "turned", "sizes", "us") for file in "ab"
+    }
+    assert sorted(kind for name, kind in kinds.items() if name.startswith("both/series-")) == [("series", 2)] * 2
