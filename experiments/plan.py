@@ -55,15 +55,13 @@ class Plan:
         sizes = " ".join("/".join(f"{size:g}" for size in level) for level in model.anchor_sizes)
         ratios = " ".join(f"{ratio:g}" for ratio in model.anchor_ratios)
         quality = f" (mean best IoU {fit.mean_best_iou:.2f}, {fit.recall:.0%} at 0.5 or more)" if fit else ""
+        advice = ""
+        if fit and fit.recall < ENOUGH_RECALL:
+            advice = "\nnote: many instances are small for the network's grid; a larger model.image_size finds more"
         return (
             f"Model: {model.backbone}, {model.image_size}×{model.image_size}×{model.channels}, norm {model.norm}, "
             f"up to {model.max_instances} instances, {weights / 1e6:.1f} M weights\n"
-            f"Anchors: {sizes} px, height/width {ratios}{quality}"
-            + (
-                "\nnote: many instances are too small for the network's grid; a larger model.image_size finds more of them"
-                if fit and fit.recall < ENOUGH_RECALL
-                else ""
-            )
+            f"Anchors: {sizes} px, height/width {ratios}{quality}{advice}"
         )
 
 
