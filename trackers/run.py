@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, RunTag
 from mlflow.entities import Run as RecordedRun
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from mrcnn.errors import InputError
 from trackers.address import hide_credentials, how_to_open, run_url
@@ -23,7 +25,7 @@ from trackers.killed import keep_killed
 from trackers.names import Names
 from trackers.params import new_params
 from trackers.plain import json_text
-from trackers.stop import StopSignals
+from trackers.stop import Pruned, StopSignals
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,6 +39,14 @@ LONGEST_DATASET_DIGEST = 36
 """mlflow.utils.validation.MAX_DATASET_DIGEST_SIZE"""
 
 
+@dataclass(frozen=True)
+class Parent:
+    """The run below which another stands, and its experiment."""
+
+    run_id: str
+    experiment_id: str
+
+
 @contextmanager
 def tracked_run(
     *,
@@ -46,12 +56,14 @@ def tracked_run(
     backend: str,
     run_name: str | None = None,
     tags: Mapping[str, str] | None = None,
+    parent: Parent | None = None,
 ) -> Iterator[Run]:
     """A run in the experiment named `task`; or the one that MLFLOW_RUN_ID names, in the experiment where it stands.
 
-    It ends FINISHED; KILLED after Ctrl-C or SIGTERM (`trackers.stop.Terminated`); FAILED after any other exception,
-    whose message becomes the tag `error`. The exception goes on in each case. A stop that arrives while the run is
-    being closed waits until it is. System metrics are on unless MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING says otherwise.
+    With a `parent` it is a run below that one, in its experiment. It ends FINISHED; KILLED after Ctrl-C or SIGTERM
+    (`trackers.stop.Terminated`) and where it was `trackers.stop.Pruned`; FAILED after any other exception, whose
+    message becomes the tag `error`. The exception goes on in each case. A stop that arrives while the run is being
+    closed waits until it is. System metrics are on unless MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING says otherwise.
 
     Raises:
         InputError: MLFLOW_RUN_ID names no run of the store, or the experiment was deleted.
@@ -62,7 +74,7 @@ def tracked_run(
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     described = {"task": task, "modality": modality, "seed": str(seed), "backend": backend, **(tags or {})}
     with StopSignals() as stop:
-        run, of_mlflow_run = _start(task, run_name, described)
+        run, of_mlflow_run = _start(task, run_name, described, parent)
         try:
             stop.release()
             yield run
@@ -74,13 +86,18 @@ def tracked_run(
         mlflow.end_run()
 
 
-def _start(task: str, run_name: str | None, tags: dict[str, str]) -> tuple[Run, bool]:
+def _start(task: str, run_name: str | None, tags: dict[str, str], parent: Parent | None) -> tuple[Run, bool]:
     """The active run, and whether it was begun by `mlflow run`."""
     client = MlflowClient()
     tags = {**checkout_tags(Path(__file__)), **tags}
     # None leaves the decision to the variable.
     system_metrics = None if "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING" in os.environ else True
-    if run_id := os.environ.get("MLFLOW_RUN_ID"):
+    if parent is not None:
+        # The variable would name the parent, or what stands above it.
+        os.environ.pop("MLFLOW_RUN_ID", None)
+        experiment_id, of_mlflow_run = parent.experiment_id, False
+        tags[MLFLOW_PARENT_RUN_ID] = parent.run_id
+    elif run_id := os.environ.get("MLFLOW_RUN_ID"):
         present = _existing(client, run_id).data.tags
         if COMMIT in present:
             tags.pop(COMMIT, None)
@@ -123,7 +140,7 @@ def _experiment(client: MlflowClient, name: str) -> str:
 
 def _end_after(error: BaseException, run: Run, of_mlflow_run: bool) -> None:
     """Ends the run as `error` deserves. What goes wrong in doing so is noted on `error`, which is the news."""
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, KeyboardInterrupt | Pruned):
         status = "KILLED"
     elif isinstance(error, SystemExit) and not error.code:
         status = "FINISHED"
@@ -151,7 +168,7 @@ class Run:
 
     def __init__(self, client: MlflowClient, run_id: str, experiment_id: str) -> None:
         self._client = client
-        self._experiment_id = experiment_id
+        self.experiment_id = experiment_id
         self._names = Names()
         self.id = run_id
 
@@ -215,8 +232,8 @@ class Run:
 
     def url(self) -> str:
         """Address of the run's page (see `trackers.address.run_url`)."""
-        return run_url(mlflow.get_tracking_uri(), self._experiment_id, self.id)
+        return run_url(mlflow.get_tracking_uri(), self.experiment_id, self.id)
 
     def how_to_open(self) -> str:
         """The command that shows the run in a browser, or its address on a tracking server."""
-        return how_to_open(mlflow.get_tracking_uri(), self._experiment_id, self.id)
+        return how_to_open(mlflow.get_tracking_uri(), self.experiment_id, self.id)

@@ -1,0 +1,139 @@
+"""What a sweep leaves in its run: the trials as a table, Optuna's plots, and the best configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import optuna
+import yaml
+from optuna.trial import FrozenTrial, TrialState
+
+from experiments.artifacts import csv_text
+from experiments.config import TaskConfig
+from experiments.resolve import check
+from sweeps.space import configured, read_params
+from sweeps.study import EPOCHS, REASON, RUN, outcomes, slot
+from sweeps.training import CONFIDENCE, NMS_IOU
+from trackers.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_IN_CONTOUR = 4
+"""Parameters in the contour plot, which has a panel for each pair."""
+STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
+
+
+def finished(study: optuna.Study) -> list[FrozenTrial]:
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+
+def winner(study: optuna.Study) -> FrozenTrial:
+    """The best trial; of a Pareto front the one that is best in the first objective."""
+    if len(study.directions) == 1:
+        return study.best_trial
+    sign = 1 if study.directions[0].name == "MAXIMIZE" else -1
+    return max(study.best_trials, key=lambda trial: sign * trial.values[0])
+
+
+def trial_rows(study: optuna.Study, objectives: Sequence[str]) -> list[dict[str, Any]]:
+    """A row for every attempt of a trial, all with the same keys; None where it has nothing."""
+    trials = study.get_trials(deepcopy=False)
+    names = sorted({name for trial in trials for name in trial.params})
+    front = {trial.number for trial in study.best_trials} if finished(study) else set()
+    rows = []
+    for trial in trials:
+        values = trial.values or [None] * len(objectives)
+        again = slot(trial) if slot(trial) != trial.number else None
+        took = trial.duration.total_seconds() if trial.duration else None
+        row: dict[str, Any] = {"trial": trial.number, "retry_of": again, "state": STATES[trial.state.name]}
+        row |= {"best": trial.number in front} | dict(zip(objectives, values, strict=True))
+        row |= {name: trial.params.get(name) for name in names}
+        row |= {key: trial.user_attrs.get(key) for key in (EPOCHS, CONFIDENCE, NMS_IOU)}
+        rows.append(row | {"seconds": took, "run": trial.user_attrs.get(RUN), "reason": trial.user_attrs.get(REASON)})
+    return rows
+
+
+def best_config(config: TaskConfig, trial: FrozenTrial) -> TaskConfig:
+    """The task with a trial's parameters, and the NMS threshold that was found for it.
+
+    The confidence stays as the task has it, for a model that is trained anew has its own.
+    """
+    chosen = configured(config, read_params(trial.params))
+    content = chosen.model_dump(mode="json", exclude_unset=True)
+    content["model"] = {**content.get("model", {}), "nms_iou": trial.user_attrs[NMS_IOU]}
+    return check(content, "trial")
+
+
+def best_yaml(config: TaskConfig, trial: FrozenTrial, study: optuna.Study, objectives: Sequence[str]) -> str:
+    """`best_config` as a task file, with where it comes from in its first lines."""
+    reached = ", ".join(f"{name} {value:.4g}" for name, value in zip(objectives, trial.values, strict=True))
+    content = best_config(config, trial).model_dump(mode="json", exclude_unset=True)
+    return (
+        f"# Trial {trial.number} of the sweep {study.study_name}: {reached} on the validation split, at a\n"
+        f"# confidence of {trial.user_attrs[CONFIDENCE]:g}. Train it with `mrcnn train --task <this file>`.\n\n"
+        + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    )
+
+
+def log_table(run: Run, study: optuna.Study, objectives: Sequence[str]) -> None:
+    run.text(csv_text(trial_rows(study, objectives)), "trials.csv")
+
+
+def log_plots(run: Run, study: optuna.Study, objectives: Sequence[str]) -> None:
+    """Optuna's own plots, of each objective; those that compare need two finished trials."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from optuna.visualization import matplotlib as plots
+
+    for position, name in enumerate(objectives):
+        folder = f"study/{name.replace('/', '_')}" if len(objectives) > 1 else "study"
+        target = {"target": lambda trial, at=position: trial.values[at], "target_name": name}
+        if not finished(study):
+            break
+        drawn = {"optimization_history": plots.plot_optimization_history(study, **target)}
+        if len(finished(study)) > 1 and _varies(study, position):
+            top = list(optuna.importance.get_param_importances(study, target=target["target"]))[:MOST_IN_CONTOUR]
+            drawn |= {
+                "param_importances": plots.plot_param_importances(study, **target),
+                "slice": plots.plot_slice(study, **target),
+                "parallel_coordinate": plots.plot_parallel_coordinate(study, **target),
+            }
+            if len(top) > 1:
+                drawn["contour"] = plots.plot_contour(study, params=top, **target)
+        for kind, axes in drawn.items():
+            _log(run, axes, f"{folder}/{kind}.png")
+    if len(objectives) == 1:
+        _log(run, plots.plot_intermediate_values(study), "study/intermediate_values.png")
+    elif finished(study):
+        _log(run, plots.plot_pareto_front(study), "study/pareto_front.png")
+    plt.close("all")
+
+
+def _varies(study: optuna.Study, position: int) -> bool:
+    return len({trial.values[position] for trial in finished(study)}) > 1
+
+
+def _log(run: Run, axes: Any, file: str) -> None:
+    figure: Figure = (axes if hasattr(axes, "figure") else axes.flat[0]).figure
+    panels = max(1, len([each for each in figure.axes if each.get_subplotspec() is not None]))
+    side = max(1, round(panels**0.5))
+    if file.endswith("contour.png"):
+        figure.set_size_inches(4.5 * side, 4 * side)
+    elif file.endswith("slice.png"):
+        figure.set_size_inches(3.5 * panels, 4)
+    else:
+        figure.set_size_inches(10, 6)
+    run.figure(figure, file)
+
+
+def summary(study: optuna.Study) -> dict[str, float]:
+    """How many trials ended how, and the epochs that all attempts trained."""
+    last = outcomes(study)
+    counts = {f"trials_{word}": float(sum(STATES[trial.state.name] == word for trial in last)) for word in
+              ("finished", "pruned", "failed")}  # fmt: skip
+    epochs = sum(trial.user_attrs.get(EPOCHS, 0) for trial in study.get_trials(deepcopy=False))
+    return {**counts, "epochs": float(epochs)}
