@@ -107,7 +107,7 @@ def box_ious(boxes: np.ndarray) -> np.ndarray:
 
 
 def survivors(overlaps: np.ndarray, nms_iou: float) -> np.ndarray:
-    """Rows of `overlaps` (N, N), best score first, that greedy suppression keeps: none over `nms_iou` with one before."""
+    """Rows of `overlaps` (N, N), best score first, that greedy suppression keeps: none over `nms_iou` with a kept."""
     kept: list[int] = []
     for row in range(len(overlaps)):
         if not (overlaps[row, kept] > nms_iou).any():
