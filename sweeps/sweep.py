@@ -19,9 +19,9 @@ from rich.console import Console
 from experiments.resolve import Resolved, parameters
 from mrcnn.errors import InputError
 from sweeps.options import SweepOptions
-from sweeps.record import STATES, best_config, best_yaml, finished, log_plots, log_table, summary, winner
+from sweeps.record import STATES, finished, log_plots, log_table, summary
 from sweeps.study import EPOCHS, REASON, RUN, is_gone, left, open_study, requeue_dead, slot, this_process, top_up
-from sweeps.training import NMS_IOU, Job
+from sweeps.training import Job
 from sweeps.worker import DONE, REPLACE
 from trackers.run import Parent, Run, tracked_run
 
@@ -69,7 +69,11 @@ def sweep(wanted: Wanted) -> None:
     if not added and not left(study) and _is_concluded(study):
         console.print(f"Sweep {wanted.study} is finished; its run is {study.user_attrs[PARENT]}", soft_wrap=True)
         return
+    # Imported here: a finished sweep needs no network.
     import keras
+
+    from experiments.job import read_data
+    from sweeps.conclusion import conclude
 
     with (
         tracked_run(
@@ -84,8 +88,16 @@ def sweep(wanted: Wanted) -> None:
     ):
         _adopt(study, run)
         console.print(f"Sweep {wanted.study} of task {config.task}; run {run.id}", soft_wrap=True)
+        data = read_data(config, run, console)
         _search(wanted, study, run, console, Path(folder))
-        _conclude(wanted, study, run, console, Path(folder))
+        run.metrics(summary(study))
+        log_plots(run, study, wanted.objectives)
+        if not finished(study):
+            reasons = [
+                trial.user_attrs[REASON] for trial in study.get_trials(deepcopy=False) if REASON in trial.user_attrs
+            ]
+            raise NothingFinished(f"no trial came to its end: {next(iter(reasons), 'all were pruned')}")
+        conclude(study, config, options, wanted.objectives, data, run, console, Path(folder))
     console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
 
 
@@ -112,11 +124,8 @@ def _adopt(study: optuna.Study, run: Run) -> None:
 
 
 def _search(wanted: Wanted, study: optuna.Study, run: Run, console: Console, folder: Path) -> None:
-    """Check the data, then let workers run the trials that are left."""
-    from experiments.job import read_data
-
+    """Let workers run the trials that are left."""
     config, options = wanted.resolved.config, wanted.options
-    read_data(config, run, console)
     told_options = options.model_dump(mode="json") | {"objectives": wanted.objectives, "study": wanted.study}
     run.params(parameters(config) | {f"sweep.{name}": value for name, value in told_options.items()})
     job = Job(config, options, wanted.objectives, wanted.storage, wanted.study, Parent(run.id, run.experiment_id))
@@ -217,51 +226,3 @@ class Workers:
                 [sys.executable, "-m", "sweeps.worker", str(self._job)],
                 env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
-
-
-def _conclude(wanted: Wanted, study: optuna.Study, run: Run, console: Console, folder: Path) -> None:
-    """Keep the study's plots; then the test split, once, and the registry, for the best trial's best checkpoint."""
-    from experiments.data_check import check_data
-    from experiments.job import judge, publish, usable_data
-    from experiments.plan import make_plan
-    from mrcnn.model import MaskRCNN, load
-    from trackers.started_from import model_file
-
-    run.metrics(summary(study))
-    log_plots(run, study, wanted.objectives)
-    if not finished(study):
-        reasons = [trial.user_attrs.get(REASON) for trial in study.get_trials(deepcopy=False)]
-        raise NothingFinished(
-            f"no trial came to its end: {next((each for each in reasons if each), 'all were pruned')}"
-        )
-    best = winner(study)
-    task = wanted.resolved.config
-    run.text(best_yaml(task, best, study, wanted.objectives), "best.yaml")
-    reached = dict(zip(wanted.objectives, best.values, strict=True))
-    run.metrics({f"best/{name}": value for name, value in reached.items()})
-    run.tags({"best_trial": best.number, "best_run": best.user_attrs[RUN]})
-    said = ", ".join(f"{name} {value:.4g}" for name, value in reached.items())
-    console.print(f"\nBest: trial {best.number}, {said}", style="bold", soft_wrap=True)
-    if len(wanted.objectives) > 1:
-        for trial in study.best_trials:
-            values = ", ".join(
-                f"{name} {value:.4g}" for name, value in zip(wanted.objectives, trial.values, strict=True)
-            )
-            console.print(f"Pareto front: trial {trial.number}, {values}", soft_wrap=True)
-    checked = check_data(task)
-    data = usable_data(checked, task)
-    trained = load(model_file(best.user_attrs[RUN], task=task.task, folder=folder / "best", option="best trial"))
-    # The network with the NMS threshold that was found for it, so that whatever is made of it has it.
-    model = MaskRCNN(
-        trained.config.model_copy(update={"nms_iou": best.user_attrs[NMS_IOU]}),
-        seed=trained.seed,
-        dtype=trained.dtype_policy,
-    )
-    model.set_weights(trained.get_weights())
-    config = best_config(task, best)
-    config = make_plan(config, data.splits["train"]).fill_in(config)
-    config = config.model_copy(
-        update={"evaluate": config.evaluate.model_copy(update={"confidence": best.user_attrs["confidence"]})}
-    )
-    result = judge(model, config, data, run, console, step=0)
-    publish(model, result, config, data, run, console, folder)

@@ -20,7 +20,10 @@ def checked(space):
 @pytest.mark.parametrize(
     ("space", "said"),
     [
-        ({"train.learning_rat": {"low": 1, "high": 2}}, "train.learning_rat: no such option; did you mean train.learni"),
+        (
+            {"train.learning_rat": {"low": 1, "high": 2}},
+            "train.learning_rat: no such option; did you mean train.learni",
+        ),
         ({"train.learning_rate": {"low": -1, "high": 2}}, "train.learning_rate=-1.0: expected greater than 0"),
         ({"train.learning_rate": {"low": 2, "high": 1}}, "learning_rate.low=2, high=1: expected low below high"),
         ({"train.learning_rate": {"low": 0, "high": 1, "log": True}}, "low=0: expected above 0 with log: true"),

@@ -124,7 +124,9 @@ def test_thresholds_of_each_class_tell_classes_apart():
 def test_of_equal_sets_the_middle_one_is_taken():
     boxes = np.array([[0, 0, 8, 8], [12, 0, 20, 8]])
     sample = Sample(np.zeros((SIDE, SIDE, 1), np.uint8), masks_of(boxes[:1]), np.ones(1, np.int32), "p", "image.png")
-    found = Detections(boxes.astype(np.float32), np.array([0.8, 0.4], np.float32), np.ones(2, np.int32), masks_of(boxes))
+    found = Detections(
+        boxes.astype(np.float32), np.array([0.8, 0.4], np.float32), np.ones(2, np.int32), masks_of(boxes)
+    )
     best = search_of([(sample, found)]).best(200, per_class=False, start=(0.45, 0.5))
     assert best.confidence[0] == pytest.approx(0.6, abs=0.1)
 
