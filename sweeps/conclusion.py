@@ -35,7 +35,7 @@ def conclude(
     console: Console,
     folder: Path,
 ) -> None:
-    """Take the best trial's best checkpoint, with the thresholds that were found for it; judge, package, register it."""
+    """Take the best trial's best checkpoint, with the thresholds found for it; judge, package and register it."""
     best = winner(study)
     reached = dict(zip(objectives, best.values, strict=True))
     run.text(best_yaml(config, best, study, objectives), "best.yaml")
