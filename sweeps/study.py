@@ -32,8 +32,10 @@ HEARTBEAT, GRACE = 15, 120
 """Seconds between signs of life, and without one until a trial of another machine counts as interrupted."""
 MOST_RETRIES = 2
 """A trial whose process is killed a third time is not tried again: it is likely what kills it."""
-WORKER, RUN, REASON, EPOCHS, RETRIED_RUN = "worker", "run", "reason", "epochs", "retried_run"
-"""User attributes of a trial: who runs it, its MLflow run, why it failed, epochs trained, the interrupted run."""
+WORKER, RUN, REASON, EPOCHS = "worker", "run", "reason", "epochs"
+"""User attributes of a trial: who runs it, its MLflow run, why it failed, epochs trained."""
+INTERRUPTED, RETRIED_RUN = "interrupted", "retried_run"
+"""And: whether it is to be tried again; the run of the attempt that was."""
 FAILED_TRIAL, RETRY_HISTORY = "failed_trial", "retry_history"
 """System attributes that Optuna's callback for retries writes."""
 
@@ -136,12 +138,14 @@ def left(study: optuna.Study) -> int:
 def claim(study: optuna.Study, options: SweepOptions, seed: int) -> optuna.Trial | None:
     """The next waiting trial, which is then nobody else's, interrupted ones first; None when none waits."""
     with _alone(study):
-        requeue_dead(study)
+        _requeue_dead(study)
         optuna.storages.fail_stale_trials(study)
         waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         for frozen in sorted(waiting, key=lambda trial: (FAILED_TRIAL not in trial.system_attrs, trial.number)):
             number = frozen.number
             try:
+                # First: a trial that runs and is nobody's would run for ever.
+                study._storage.set_trial_user_attr(frozen._trial_id, WORKER, this_process())
                 taken = study._storage.set_trial_state_values(frozen._trial_id, state=TrialState.RUNNING)
             except optuna.exceptions.UpdateFinishedTrialError:
                 continue
@@ -194,20 +198,41 @@ def is_gone(who: dict[str, object]) -> bool:
 
 def requeue_dead(study: optuna.Study, limit: int | None = MOST_RETRIES) -> None:
     """Queue again what processes of this machine ran that have ended without a word; `limit` as in `requeue`."""
+    with _alone(study):
+        _requeue_dead(study, limit)
+
+
+def _requeue_dead(study: optuna.Study, limit: int | None = MOST_RETRIES) -> None:
     for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         who = frozen.user_attrs.get(WORKER)
         if who is not None and is_gone(who):
-            interrupt(study, frozen._trial_id, "the process that ran it was killed (out of memory?)", limit)
+            _interrupt(study, frozen, "the process that ran it was killed (out of memory?)", limit)
+    # A process may have ended between failing a trial and queueing it again.
+    trials = study.get_trials(deepcopy=False)
+    retried = {number for trial in trials for number in trial.system_attrs.get(RETRY_HISTORY, [])}
+    for frozen in trials:
+        if frozen.state == TrialState.FAIL and frozen.user_attrs.get(INTERRUPTED) and frozen.number not in retried:
+            requeue(study, copy.deepcopy(frozen), None)
 
 
-def interrupt(study: optuna.Study, trial_id: int, reason: str, limit: int | None = None) -> None:
-    """Fail a running trial and queue it again; `limit` as in `requeue`."""
+def interrupt(study: optuna.Study, trial: optuna.Trial, reason: str) -> None:
+    """Fail this process's trial, which is stopped, and queue it again."""
+    with _alone(study):
+        _interrupt(study, study._storage.get_trial(trial._trial_id), reason, None)
+
+
+def _interrupt(study: optuna.Study, trial: FrozenTrial, reason: str, limit: int | None) -> None:
     try:
-        study._storage.set_trial_user_attr(trial_id, REASON, reason)
-        study._storage.set_trial_state_values(trial_id, state=TrialState.FAIL)
+        study._storage.set_trial_user_attr(trial._trial_id, REASON, reason)
+        study._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, _again(trial, limit))
+        study._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
     except optuna.exceptions.UpdateFinishedTrialError:
         return  # another process has done so
-    requeue(study, copy.deepcopy(study._storage.get_trial(trial_id)), limit)
+    requeue(study, copy.deepcopy(study._storage.get_trial(trial._trial_id)), limit)
+
+
+def _again(trial: FrozenTrial, limit: int | None) -> bool:
+    return limit is None or len(trial.system_attrs.get(RETRY_HISTORY, [])) < limit
 
 
 def requeue(study: optuna.Study, trial: FrozenTrial, limit: int | None = MOST_RETRIES) -> None:
@@ -216,9 +241,10 @@ def requeue(study: optuna.Study, trial: FrozenTrial, limit: int | None = MOST_RE
     It starts from its beginning, so what the pruner noted of it is left out. After `limit` retries it stays failed.
     """
     run = trial.user_attrs.get(RUN)
-    again = limit is None or len(trial.system_attrs.get(RETRY_HISTORY, [])) < limit
     if run is not None:
-        _end_run(run, "KILLED" if again else "FAILED", str(trial.user_attrs.get(REASON, "no sign of life")))
+        _end_run(
+            run, "KILLED" if _again(trial, limit) else "FAILED", str(trial.user_attrs.get(REASON, "no sign of life"))
+        )
     trial.user_attrs = {} if run is None else {RETRIED_RUN: run}
     for name in [name for name in trial.system_attrs if name not in (FAILED_TRIAL, RETRY_HISTORY, "fixed_params")]:
         del trial.system_attrs[name]

@@ -14,13 +14,28 @@ from pathlib import Path
 
 import mlflow
 import optuna
+from mlflow.entities import Run as RecordedRun
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from rich.console import Console
 
 from experiments.resolve import Resolved, parameters
 from mrcnn.errors import InputError
 from sweeps.options import SweepOptions
 from sweeps.record import STATES, finished, log_plots, log_table, summary
-from sweeps.study import EPOCHS, REASON, RUN, is_gone, left, open_study, requeue_dead, slot, this_process, top_up
+from sweeps.study import (
+    EPOCHS,
+    REASON,
+    RUN,
+    is_gone,
+    left,
+    make_sampler,
+    open_study,
+    requeue_dead,
+    slot,
+    this_process,
+    top_up,
+)
 from sweeps.training import Job
 from sweeps.worker import DONE, REPLACE
 from trackers.run import Parent, Run, tracked_run
@@ -60,14 +75,18 @@ def sweep(wanted: Wanted) -> None:
     config, options = wanted.resolved.config, wanted.options
     study = open_study(wanted.storage, wanted.study, options, wanted.objectives, epochs=config.train.epochs)
     console = Console(highlight=False)
+    make_sampler(options.sampler, config.seed, 0)  # says now what it lacks
     keeper = study.user_attrs.get(KEEPER)
-    if keeper is not None and not is_gone(keeper) and keeper != this_process():
+    here = this_process()
+    # Of another machine's process nothing can be told.
+    if keeper is not None and keeper["host"] == here["host"] and keeper != here and not is_gone(keeper):
         raise InputError(f"sweep {wanted.study}: is running already, as process {keeper['pid']}")
-    study.set_user_attr(KEEPER, this_process())
+    study.set_user_attr(KEEPER, here)
     requeue_dead(study, limit=None)
     added = top_up(study, options.trials)
-    if not added and not left(study) and _is_concluded(study):
-        console.print(f"Sweep {wanted.study} is finished; its run is {study.user_attrs[PARENT]}", soft_wrap=True)
+    earlier = _earlier(study)
+    if not added and not left(study) and earlier is not None and earlier.info.status == "FINISHED":
+        console.print(f"Sweep {wanted.study} is finished; its run is {earlier.info.run_id}", soft_wrap=True)
         return
     # Imported here: a finished sweep needs no network.
     import keras
@@ -101,23 +120,24 @@ def sweep(wanted: Wanted) -> None:
     console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
 
 
-def _is_concluded(study: optuna.Study) -> bool:
-    """Whether the run of an earlier call of the same sweep has finished."""
-    parent = study.user_attrs.get(PARENT)
-    return parent is not None and mlflow.MlflowClient().get_run(parent).info.status == "FINISHED"
+def _earlier(study: optuna.Study) -> RecordedRun | None:
+    """The run of an earlier call of the same sweep, if there is one and this store has it."""
+    try:
+        return mlflow.MlflowClient().get_run(study.user_attrs[PARENT])
+    except (KeyError, MlflowException):
+        return None
 
 
 def _adopt(study: optuna.Study, run: Run) -> None:
     """Make `run` the parent of the trials that an earlier call of the same sweep began; that call's run ends KILLED."""
-    client = mlflow.MlflowClient()
-    before = study.user_attrs.get(PARENT)
+    earlier = _earlier(study)
     study.set_user_attr(PARENT, run.id)
-    if before is None or before == run.id:
+    if earlier is None or earlier.info.run_id == run.id:
         return
-    earlier = client.get_run(before)
+    client, before = mlflow.MlflowClient(), earlier.info.run_id
     if earlier.info.experiment_id == run.experiment_id:
-        for child in client.search_runs([run.experiment_id], f"tags.`mlflow.parentRunId` = '{before}'"):
-            client.set_tag(child.info.run_id, "mlflow.parentRunId", run.id)
+        for child in client.search_runs([run.experiment_id], f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{before}'"):
+            client.set_tag(child.info.run_id, MLFLOW_PARENT_RUN_ID, run.id)
     client.set_tag(before, "continued_by", run.id)
     if earlier.info.status == "RUNNING":
         client.set_terminated(before, "KILLED")

@@ -82,7 +82,7 @@ def attempt(study: optuna.Study, trial: optuna.Trial, job: Job, data: Data, cons
             study.tell(trial, state=TrialState.PRUNED)
             return True
         except KeyboardInterrupt:
-            interrupt(study, trial._trial_id, "the sweep was stopped")
+            interrupt(study, trial, "the sweep was stopped")
             raise
         except Exception as error:  # noqa: BLE001 whatever it is, the trial fails alone and says why
             reason = hide_credentials(f"{type(error).__name__}: {error}")

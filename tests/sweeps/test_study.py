@@ -133,8 +133,24 @@ def test_what_kills_its_process_again_and_again_stays_failed(study, killed):
 def test_a_stopped_trial_comes_back_however_often(study):
     top_up(study, 1)
     for _ in range(MOST_RETRIES + 3):
-        interrupt(study, claim(study, OPTIONS, 0)._trial_id, "the sweep was stopped")
+        interrupt(study, claim(study, OPTIONS, 0), "the sweep was stopped")
     assert left(study) == 1
+
+
+def test_a_stop_that_breaks_off_half_way_loses_no_trial(study, monkeypatch):
+    top_up(study, 1)
+    trial = claim(study, OPTIONS, 0)
+
+    def break_off(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("sweeps.study.requeue", break_off)
+        interrupt(study, trial, "the sweep was stopped")
+    assert left(study) == 0
+    for _ in range(2):
+        requeue_dead(study)
+        assert left(study) == 1
 
 
 def test_the_interrupted_run_ends_killed_and_the_last_failed(study, killed, tmp_path, monkeypatch):
@@ -179,3 +195,9 @@ def test_a_lock_ends_with_its_process(study, address):
     holder.wait()
     top_up(study, 1)
     assert claim(study, OPTIONS, 0).number == 0
+
+
+def test_the_gaussian_process_says_what_it_lacks(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(InputError, match="--sampler gp: needs PyTorch"):
+        make_sampler("gp", 0, 0)
