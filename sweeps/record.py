@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -81,8 +82,8 @@ def log_table(run: Run, study: optuna.Study, objectives: Sequence[str]) -> None:
     run.text(csv_text(trial_rows(study, objectives)), "trials.csv")
 
 
-def log_plots(run: Run, study: optuna.Study, objectives: Sequence[str]) -> None:
-    """Optuna's own plots, of each objective; those that compare need two finished trials."""
+def log_plots(run: Run, study: optuna.Study, objectives: Sequence[str], folder: Path) -> None:
+    """Optuna's own plots, of each objective, by way of `folder`; those that compare need two finished trials."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -90,44 +91,44 @@ def log_plots(run: Run, study: optuna.Study, objectives: Sequence[str]) -> None:
     from optuna.visualization import matplotlib as plots
 
     for position, name in enumerate(objectives):
-        folder = f"study/{name.replace('/', '_')}" if len(objectives) > 1 else "study"
+        place = folder / name.replace("/", "_") if len(objectives) > 1 else folder
         target = {"target": lambda trial, at=position: trial.values[at], "target_name": name}
         if not finished(study):
             break
         drawn = {"optimization_history": plots.plot_optimization_history(study, **target)}
         if len(finished(study)) > 1 and _varies(study, position):
-            top = list(optuna.importance.get_param_importances(study, target=target["target"]))[:MOST_IN_CONTOUR]
+            ranked = optuna.importance.get_param_importances(study, target=target["target"])
+            top = [name for name in ranked if len({trial.params.get(name) for trial in finished(study)}) > 1]
             drawn |= {
                 "param_importances": plots.plot_param_importances(study, **target),
                 "slice": plots.plot_slice(study, **target),
                 "parallel_coordinate": plots.plot_parallel_coordinate(study, **target),
             }
             if len(top) > 1:
-                drawn["contour"] = plots.plot_contour(study, params=top, **target)
+                drawn["contour"] = plots.plot_contour(study, params=top[:MOST_IN_CONTOUR], **target)
         for kind, axes in drawn.items():
-            _log(run, axes, f"{folder}/{kind}.png")
+            _save(axes, place / f"{kind}.png")
     if len(objectives) == 1:
-        _log(run, plots.plot_intermediate_values(study), "study/intermediate_values.png")
+        _save(plots.plot_intermediate_values(study), folder / "intermediate_values.png")
     elif finished(study):
-        _log(run, plots.plot_pareto_front(study), "study/pareto_front.png")
+        _save(plots.plot_pareto_front(study), folder / "pareto_front.png")
     plt.close("all")
+    if folder.exists():
+        run.artifact(folder, "study")
 
 
 def _varies(study: optuna.Study, position: int) -> bool:
     return len({trial.values[position] for trial in finished(study)}) > 1
 
 
-def _log(run: Run, axes: Any, file: str) -> None:
+def _save(axes: Any, file: Path) -> None:
+    """Write a plot at a size that fits its panels, with all of its labels."""
     figure: Figure = (axes if hasattr(axes, "figure") else axes.flat[0]).figure
-    panels = max(1, len([each for each in figure.axes if each.get_subplotspec() is not None]))
-    side = max(1, round(panels**0.5))
-    if file.endswith("contour.png"):
-        figure.set_size_inches(4.5 * side, 4 * side)
-    elif file.endswith("slice.png"):
-        figure.set_size_inches(3.5 * panels, 4)
-    else:
-        figure.set_size_inches(10, 6)
-    run.figure(figure, file)
+    panels = axes.size if hasattr(axes, "size") else 1
+    sizes = {"contour": (4 * panels**0.5 + 2, 3.5 * panels**0.5), "slice": (3 * panels + 2, 4)}
+    figure.set_size_inches(*sizes.get(file.stem, (10, 6)))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, bbox_inches="tight")
 
 
 def summary(study: optuna.Study) -> dict[str, float]:

@@ -110,7 +110,7 @@ def sweep(wanted: Wanted) -> None:
         data = read_data(config, run, console)
         _search(wanted, study, run, console, Path(folder))
         run.metrics(summary(study))
-        log_plots(run, study, wanted.objectives)
+        log_plots(run, study, wanted.objectives, Path(folder) / "study")
         if not finished(study):
             reasons = [
                 trial.user_attrs[REASON] for trial in study.get_trials(deepcopy=False) if REASON in trial.user_attrs
