@@ -21,14 +21,22 @@ from trackers.stop import Pruned, Terminated
 SPACE = {"train.learning_rate": {"low": 1e-3, "high": 1e-2, "log": True}}
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """The folder of a store with an experiment `elsewhere`."""
+    folder = tmp_path_factory.mktemp("store")
+    MlflowClient(f"sqlite:///{folder}/mlflow.db").create_experiment("elsewhere", f"file://{folder}/artifacts")
+    return folder
+
+
 @pytest.fixture
-def job(make_task, tmp_path, monkeypatch):
-    """A job with a parent run in a store of its own."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+def job(make_task, store, tmp_path, monkeypatch):
+    """A job with a parent run."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}/mlflow.db")
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
     monkeypatch.chdir(tmp_path)
     client = MlflowClient()
-    experiment = client.create_experiment("elsewhere")
+    experiment = client.get_experiment_by_name("elsewhere").experiment_id
     parent = client.create_run(experiment)
     # As a worker under `mlflow run` would find it; a child must not take it for its own.
     monkeypatch.setenv("MLFLOW_RUN_ID", parent.info.run_id)
