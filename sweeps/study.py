@@ -94,9 +94,12 @@ def _quiet() -> None:
 
 
 def make_pruner(name: str, epochs: int) -> optuna.pruners.BasePruner:
-    """What ends a training early. Hyperband's brackets start at the first epoch and at later ones (Li et al. 2018)."""
+    """What ends a training early. Hyperband's brackets start at the first epoch and at later ones (Li et al. 2018).
+
+    A quarter goes on at each of its steps: with the usual third a dozen trials of a dozen epochs save too little.
+    """
     if name == "hyperband":
-        return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=3)
+        return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=4)
     if name == "median":
         return optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=1, n_min_trials=3)
     return optuna.pruners.NopPruner()
