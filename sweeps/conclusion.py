@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial
 from rich.console import Console
 
 from experiments.config import TaskConfig
+from experiments.datasets import with_modalities
 from experiments.job import Data, judge, publish
 from experiments.plan import Plan
 from mrcnn.data import Dataset
@@ -57,7 +58,8 @@ def conclude(
     model.set_weights(trained.get_weights())
     found = Plan(model.config, None).fill_in(best_config(config, best))
     working_point = found.evaluate.model_copy(update={"confidence": best.user_attrs[CONFIDENCE]})
-    found = found.model_copy(update={"evaluate": working_point})
+    modalities = with_modalities(found.data, data.splits["train"])
+    found = found.model_copy(update={"evaluate": working_point, "data": modalities})
     result = judge(model, found, data, run, console, step=0)
     publish(model, result, found, data, run, console, folder)
 
