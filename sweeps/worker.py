@@ -24,12 +24,15 @@ if TYPE_CHECKING:
 
 PAUSE = 1.0
 """Seconds between looks at a study whose last trials others run, and at whether the parent process is there."""
+TRIALS_EACH = 4
+"""Trials of one process: TensorFlow gives back only a part of a trial's memory, and a start takes seconds."""
 DONE, REPLACE = 0, 75
-"""Exit statuses: no trial is left; a trial failed in a way that may have harmed the process, a new one should go on."""
+"""Exit statuses: no trial is left; a new process should go on, for this one has run its trials, or one of them failed
+in a way that may have harmed it."""
 
 
 def work(job: Job) -> int:
-    """Run trials of `job` until none is left, each failing alone; `DONE` or `REPLACE`.
+    """Run trials of `job`, each failing alone, until none is left or `TRIALS_EACH` are done; `DONE` or `REPLACE`.
 
     The data are read once. KeyboardInterrupt, which SIGTERM raises too, puts the trial under way back into the queue.
 
@@ -45,7 +48,7 @@ def work(job: Job) -> int:
 
     console = Console(highlight=False)
     study = open_study(job.storage, job.study, job.options, job.objectives, epochs=job.config.train.epochs)
-    data = None
+    data, begun = None, 0
     with StopSignals() as stop:
         stop.release()
         while True:
@@ -59,7 +62,8 @@ def work(job: Job) -> int:
                 checked = check_data(job.config)
                 checked.raise_if_wrong()
                 data = usable_data(checked, job.config)
-            if not attempt(study, trial, job, data, console):
+            begun += 1
+            if not attempt(study, trial, job, data, console) or begun == TRIALS_EACH:
                 return REPLACE
 
 

@@ -14,7 +14,7 @@ from sweeps import training
 from sweeps.command import read
 from sweeps.study import claim, left, open_study, top_up
 from sweeps.training import Job, run_trial
-from sweeps.worker import attempt
+from sweeps.worker import DONE, REPLACE, TRIALS_EACH, attempt, work
 from trackers.run import Parent
 from trackers.stop import Pruned, Terminated
 
@@ -115,3 +115,13 @@ def test_a_pruned_training_is_a_killed_run_below_its_parent(job):
     assert trial.user_attrs["epochs"] == 1
     assert "val/dice" in run.data.metrics
     assert MlflowClient().get_run(job.parent.run_id).info.status == "RUNNING"
+
+
+def test_a_process_ends_after_some_trials_and_when_none_is_left(job, monkeypatch):
+    found = open_study(job.storage, job.study, job.options, job.objectives, epochs=2)
+    top_up(found, TRIALS_EACH + 1)
+    monkeypatch.setattr(training, "run_trial", lambda *_: [0.5])
+    assert work(job) == REPLACE
+    assert left(found) == 1
+    assert work(job) == DONE
+    assert {trial.state for trial in found.trials} == {TrialState.COMPLETE}
