@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import tempfile
@@ -92,7 +91,6 @@ def _wanted(arguments: Sequence[str]) -> Wanted:
 
 def _export(wanted: Wanted) -> None:
     hush()
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with silent_start():
         from mrcnn.export import export_model
         from mrcnn.model import load

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -131,7 +130,6 @@ def predict(wanted: Wanted) -> int:
     with tempfile.TemporaryDirectory(prefix="medmrcnn-") as scratch:
         inputs = _inputs(wanted, Path(scratch), console)
         hush()
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         with silent_start():
             import mrcnn.model  # noqa: F401
             import trackers.kept_model  # noqa: F401

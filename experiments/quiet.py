@@ -19,6 +19,7 @@ def hush() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # It warns of tracing several models, which is what the job does: the trained, the best, the packaged one.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     # It warns that an environment made by uv holds no pip.
