@@ -154,6 +154,7 @@ def learn(
     weights: np.ndarray | None = None,
     epoch_end: type[EpochEnd] = EpochEnd,
     metric: str | None = None,
+    higher_is_better: bool = True,
 ) -> tuple[Model, int]:
     """Train `model`; returns that of the best epoch, and how many there were. `on_validation`: see `EpochEnd`.
 
@@ -161,7 +162,7 @@ def learn(
 
     Args:
         batch_of, weights: see `Loader`.
-        metric: of the validation that decides the best epoch, higher being better; None: the task's.
+        metric, higher_is_better: of the validation that decides the best epoch; None: the task's.
     """
     loader = Loader(
         data.splits["train"],
@@ -178,7 +179,7 @@ def learn(
     checkpoints = Checkpoints(
         folder / "checkpoints",
         metric=f"val/{metric or config.evaluate.metric}",
-        higher_is_better=metric is not None or config.higher_is_better,
+        higher_is_better=higher_is_better if metric else config.higher_is_better,
     )
     events = EventWriter(folder / "tensorboard")
     with ExitStack() as at_last, TrainingScreen(console, epochs=config.train.epochs, steps_per_epoch=steps) as screen:

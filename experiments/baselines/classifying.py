@@ -16,13 +16,16 @@ from experiments.job import Data, split_title
 from mrcnn.baseline_config import ClassifierConfig
 from mrcnn.data import Dataset
 from mrcnn.data.dense_batches import is_positive
-from mrcnn.metrics.calibration import expected_calibration_error, fit_platt, reliability
+from mrcnn.metrics.calibration import calibrated, expected_calibration_error, fit_platt, log_loss, reliability
 from mrcnn.metrics.classification import slice_scores, with_intervals, youden_threshold
 from mrcnn.model import Classifier
 from trackers.run import Run
 
 METRIC = "auc"
-"""Decides the best checkpoint and who is champion, for it depends on no threshold."""
+"""Decides who is champion, for it depends on no threshold."""
+EPOCH_METRIC = "log_loss"
+"""Decides the best epoch, lower being better: cross-entropy of the validation split after calibration on it, since
+calibration is what follows. AUC would stop at the first epoch that orders few patients rightly."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,13 @@ class ClassifierEpochEnd(EpochEnd):
     def _validate(self, number: int) -> dict[str, float]:
         dataset = self._validation
         positive = truth_of(dataset, self.model.config)
-        probabilities = _of_dataset(self.model.probabilities, dataset, self._config.evaluate.images_at_once)
+        logits = _of_dataset(self.model.logits, dataset, self._config.evaluate.images_at_once)
+        probabilities = calibrated(logits, *fit_platt(positive, logits))
         scores = slice_scores(
             positive, probabilities, youden_threshold(positive, probabilities), np.ones((1, len(dataset)))
         )
-        return {name: float(value[0]) for name, value in scores.items() if not np.isnan(value[0])}
+        found = {name: float(value[0]) for name, value in scores.items() if not np.isnan(value[0])}
+        return found | {EPOCH_METRIC: log_loss(positive, probabilities)}
 
 
 def truth_of(dataset: Dataset, config: ClassifierConfig) -> np.ndarray:
@@ -74,14 +79,14 @@ def judge_classifier(
             style="yellow",
             soft_wrap=True,
         )
-    model = model.calibrated(*fit_platt(positive, logits))
+    model = model.with_calibration(*fit_platt(positive, logits))
     threshold = config.baseline.classifier_threshold
     if threshold == "youden":
         # By the same numbers as it will be compared with, so that no rounding falls between.
         threshold = youden_threshold(positive, _of_dataset(model.probabilities, validation, at_once))
 
     truth = truth_of(reported, model.config)
-    raw = _of_dataset(model.calibrated(1.0, 0.0).probabilities, reported, at_once)
+    raw = _of_dataset(model.with_calibration(1.0, 0.0).probabilities, reported, at_once)
     probabilities = _of_dataset(model.probabilities, reported, at_once)
 
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:

@@ -35,6 +35,8 @@ def given_mask_rcnn(spec: str, task: str, folder: Path) -> Given:
     run_id = run_of(spec, task=task, option="mask-rcnn")
     if run_id is None and spec.startswith("models:/"):
         run_id = mlflow.models.get_model_info(spec).run_id
+    elif run_id is None and spec.startswith("runs:/"):
+        run_id = spec.split("/")[1]
     return Given(model, None if run_id is None else _training_digest(run_id))
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from experiments.artifacts import csv_text
 from experiments.baselines.classifying import (
+    EPOCH_METRIC,
     METRIC,
     ClassifierEpochEnd,
     Judged,
@@ -132,7 +133,8 @@ class _Bench:
             even = even_chances(data.splits["train"], self._labels) if config.baseline.classifier_balance else None
             best, epochs = learn(
                 model, config, data, run, console, folder,
-                batch_of=make_label_batch, weights=even, epoch_end=ClassifierEpochEnd, metric=METRIC,
+                batch_of=make_label_batch, weights=even, epoch_end=ClassifierEpochEnd, metric=EPOCH_METRIC,
+                higher_is_better=False,
             )  # fmt: skip
             judged = judge_classifier(best, config, data, run, console, step=epochs + 1)
             self.columns["classifier"] = Column(judged.scores, judged.intervals)

@@ -58,6 +58,17 @@ def fit_platt(positive: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
     return (float(slope / scale), float(intercept)) if slope > 0 else (1.0, 0.0)
 
 
+def calibrated(logits: np.ndarray, slope: float, intercept: float) -> np.ndarray:
+    """Probabilities (I,) as `fit_platt` made them fit."""
+    return expit(slope * logits + intercept)
+
+
+def log_loss(positive: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean cross-entropy in nats; a probability of 0 or 1 counts as one that differs from it by 1e-7."""
+    of_truth = np.where(positive, probabilities, 1 - probabilities)
+    return float(-np.log(np.clip(of_truth, 1e-7, 1)).mean())
+
+
 def _membership(probabilities: np.ndarray) -> np.ndarray:
     """(I, BINS) 1 where the image's probability lies in the bin; the last one includes 1."""
     bins = np.minimum((np.asarray(probabilities) * BINS).astype(int), BINS - 1)

@@ -10,6 +10,7 @@ from keras import layers, ops
 
 from mrcnn.baseline_config import ClassifierConfig
 from mrcnn.data.batches import prepare_image
+from mrcnn.metrics.calibration import calibrated
 from mrcnn.model.backbone import build_backbone
 from mrcnn.model.own_losses import OwnLosses, in_batches
 
@@ -68,10 +69,9 @@ class Classifier(OwnLosses):
 
     def probabilities(self, images: Sequence[np.ndarray], *, batch_size: int = 4) -> np.ndarray:
         """(N,) float64: how probable the positive kind is, calibrated as the configuration says."""
-        logits = self.config.slope * self.logits(images, batch_size=batch_size) + self.config.intercept
-        return 1 / (1 + np.exp(-np.clip(logits, -500, 500)))
+        return calibrated(self.logits(images, batch_size=batch_size), self.config.slope, self.config.intercept)
 
-    def calibrated(self, slope: float, intercept: float) -> Classifier:
+    def with_calibration(self, slope: float, intercept: float) -> Classifier:
         """The same network with another calibration."""
         copy = Classifier(
             self.config.model_copy(update={"slope": slope, "intercept": intercept}),

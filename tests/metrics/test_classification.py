@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, brier_score_loss, recall_score, roc_auc_score
+from sklearn.metrics import log_loss as sklearn_log_loss
 
-from mrcnn.metrics.calibration import BINS, brier, expected_calibration_error, fit_platt, reliability
+from mrcnn.metrics.calibration import BINS, brier, expected_calibration_error, fit_platt, log_loss, reliability
 from mrcnn.metrics.classification import auc, rates, slice_scores, with_intervals, youden_threshold
 
 cases = st.lists(st.tuples(st.booleans(), st.integers(0, 12), st.integers(0, 3)), min_size=2, max_size=40).filter(
@@ -49,6 +50,7 @@ def test_calibration_error_by_hand_and_bins_as_scikit_learns():
     np.testing.assert_allclose(mean, expected_mean)
     np.testing.assert_allclose(share, expected_share)
     assert counts.sum() == 200
+    assert log_loss(positive, probabilities) == pytest.approx(sklearn_log_loss(positive, probabilities), abs=1e-5)
 
 
 def test_platts_scaling_is_a_logistic_regression_and_calibrates():

@@ -42,7 +42,7 @@ def test_overfits_four_images(tmp_path):
     images = [sample.image for sample in chosen]
     probabilities = model.probabilities(images, batch_size=3)
     np.testing.assert_allclose(probabilities, [0, 1, 0, 1], atol=0.1)
-    changed = model.calibrated(0.5, -1.0)
+    changed = model.with_calibration(0.5, -1.0)
     changed.save(tmp_path / "model.keras")
     loaded = load(tmp_path / "model.keras", (Classifier,))
     expected = 1 / (1 + np.exp(-(0.5 * model.logits(images) - 1)))
