@@ -79,15 +79,14 @@ def judge_classifier(
             style="yellow",
             soft_wrap=True,
         )
-    model = model.with_calibration(*fit_platt(positive, logits))
+    slope, intercept = fit_platt(positive, logits)
     threshold = config.baseline.classifier_threshold
     if threshold == "youden":
-        # By the same numbers as it will be compared with, so that no rounding falls between.
-        threshold = youden_threshold(positive, _of_dataset(model.probabilities, validation, at_once))
+        threshold = youden_threshold(positive, calibrated(logits, slope, intercept))
 
     truth = truth_of(reported, model.config)
-    raw = _of_dataset(model.with_calibration(1.0, 0.0).probabilities, reported, at_once)
-    probabilities = _of_dataset(model.probabilities, reported, at_once)
+    logits = _of_dataset(model.logits, reported, at_once)
+    raw, probabilities = calibrated(logits, 1.0, 0.0), calibrated(logits, slope, intercept)
 
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
         uncalibrated = expected_calibration_error(truth, raw, weights)
@@ -96,7 +95,7 @@ def judge_classifier(
     patients = [record.patient_id for record in reported.records]
     scores, intervals = with_intervals(statistic, patients, options.resamples, config.seed)
     run.metrics({f"{split}/{name}": value for name, value in (scores | intervals).items()}, step)
-    run.metrics({"threshold": threshold, "slope": model.config.slope, "intercept": model.config.intercept})
+    run.metrics({"threshold": threshold, "slope": slope, "intercept": intercept})
     title = f"{split_title(data)}, probability: {threshold:.3g}"
     headline = ", ".join(
         f"{name} {scores[name]:.3f}" for name in ("auc", "sensitivity", "specificity") if name in scores
@@ -108,7 +107,7 @@ def judge_classifier(
     bins = {"calibrated": reliability(truth, probabilities), "as trained": reliability(truth, raw)}
     run.figure(reliability_figure(bins, f"Reliability, {images}"), "figures/reliability.png")
     console.print(f"\n{title}", style="bold", soft_wrap=True)
-    return Judged(model, threshold, scores, intervals)
+    return Judged(model.with_calibration(slope, intercept), threshold, scores, intervals)
 
 
 def _of_dataset(ask, dataset: Dataset, batch_size: int) -> np.ndarray:
