@@ -73,12 +73,12 @@ def rows(columns: Mapping[str, Column]) -> list[dict[str, object]]:
 
 
 def comparison_table(columns: Mapping[str, Column]) -> Table:
-    """For the terminal: a row a measure, a column a model."""
+    """For the terminal: a row a measure, a column a model, intervals below the values so that five models fit."""
     table = Table()
     table.add_column("")
     for model in columns:
         table.add_column(model, justify="right", overflow="fold")
-    for label, cells in _cells(columns):
+    for label, cells in _cells(columns, between="\n"):
         table.add_row(label, *cells)
     return table
 
@@ -88,18 +88,18 @@ def comparison_markdown(columns: Mapping[str, Column]) -> str:
     lines = [
         ["", *columns],
         ["---", *("---:" for _ in columns)],
-        *([label, *cells] for label, cells in _cells(columns)),
+        *([label, *cells] for label, cells in _cells(columns, between=" ")),
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def _cells(columns: Mapping[str, Column]) -> list[tuple[str, list[str]]]:
+def _cells(columns: Mapping[str, Column], *, between: str) -> list[tuple[str, list[str]]]:
     shown = [name for name in MEASURES if any(name in column.scores for column in columns.values())]
-    return [(MEASURES[name], [_cell(column, name) for column in columns.values()]) for name in shown]
+    return [(MEASURES[name], [_cell(column, name, between) for column in columns.values()]) for name in shown]
 
 
-def _cell(column: Column, name: str) -> str:
+def _cell(column: Column, name: str, between: str) -> str:
     if name not in column.scores:
         return ""
     ends = [f"{column.intervals[name + end]:.3f}" for end in ("_lo", "_hi") if name + end in column.intervals]
-    return f"{column.scores[name]:.3f}" + (f" ({'–'.join(ends)})" if ends else "")
+    return f"{column.scores[name]:.3f}" + (f"{between}({'–'.join(ends)})" if ends else "")
