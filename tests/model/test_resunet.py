@@ -67,7 +67,7 @@ def test_losses_and_gradients_are_finite_without_instances_and_without_errors(gr
             assert np.isfinite(slope).all()
 
 
-@pytest.mark.parametrize("loss", ["dice_cross_entropy", "focal_tversky"])
+@pytest.mark.parametrize("loss", ["dice_cross_entropy", pytest.param("focal_tversky", marks=pytest.mark.slow)])
 def test_overfits_four_images(loss, tmp_path):
     """Every pixel but few, and each instance as one piece; the same after saving."""
     keras.utils.set_random_seed(0)
