@@ -159,8 +159,7 @@ def test_workers_end_with_a_parent_that_is_killed(dataset, tmp_path):
     program = textwrap.dedent(
         f"""
         import os, psutil, signal, sys
-        from mrcnn.baseline_config import ClassifierConfig
-from mrcnn.config import ModelConfig
+        from mrcnn.config import ModelConfig
         from mrcnn.data import Loader, read_dataset
         config = ModelConfig(class_names=("iso", "hypo"), image_size=64)
         batches = Loader(read_dataset({str(tmp_path)!r}), config, 1, workers=1).epoch(0)
