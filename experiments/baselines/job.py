@@ -34,7 +34,7 @@ from mrcnn.model import Classifier, MaskRCNN, ResUNet
 from mrcnn.model.cascade import Cascade
 from mrcnn.model.weights import load_imagenet
 from trackers.packaged import log_packaged_classifier
-from trackers.run import Run, tracked_run
+from trackers.run import Parent, Run, tracked_run
 
 
 def train_baselines(resolved: Resolved, models: Sequence[str], mask_rcnn: str | None) -> None:
@@ -89,7 +89,7 @@ class _Bench:
         self, config: TaskConfig, data: Data, labels: ClassifierConfig, parent: Run, console: Console, folder: Path
     ) -> None:
         self._config, self._data, self._labels = config, data, labels
-        self._parent, self._console, self._folder = parent, console, folder
+        self._parent, self._console, self._folder = Parent(parent.id, parent.experiment_id), console, folder
         self.columns: dict[str, Column] = {}
 
     @contextmanager

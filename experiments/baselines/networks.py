@@ -17,6 +17,9 @@ from mrcnn.errors import InputError
 
 def resunet_config(config: TaskConfig, training: Dataset) -> ResUNetConfig:
     """The ResUNet: the Mask R-CNN's input; a softmax over the classes where they do not lie over one another."""
+    limit = config.model.max_detections
+    if limit == "auto":
+        limit = max(100, 2 * max((len(record.class_ids) for record in training.records), default=0))
     return _checked(
         ResUNetConfig,
         **_input(config, training, pretrained=False),
@@ -24,7 +27,7 @@ def resunet_config(config: TaskConfig, training: Dataset) -> ResUNetConfig:
         widths=config.baseline.unet_widths,
         exclusive=len(training.class_names) > 1 and not classes_overlap(training),
         loss=config.baseline.unet_loss,
-        max_detections=config.model.max_detections,
+        max_detections=limit,
     )
 
 
