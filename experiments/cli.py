@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 
-COMMANDS = ("check", "prepare", "train", "sweep", "predict", "export")
+COMMANDS = ("check", "prepare", "train", "sweep", "baselines", "predict", "export")
 ELSEWHERE = {"sweep": "sweeps.command"}
 """Each the module here, or the one said, whose `main` it is, imported when it is asked for: what one needs may take
 another seconds."""
@@ -19,6 +19,7 @@ usage: mrcnn COMMAND ...
   prepare   make a data set with left and right lungs of chest films; `mrcnn prepare --help`
   train     train, evaluate, track and register a Mask R-CNN; `mrcnn train --help` explains each option
   sweep     search a task's settings with many trainings, and register the best; `mrcnn sweep --help`
+  baselines train a ResUNet and a classifier on the same split, and compare; `mrcnn baselines --help`
   predict   find instances in images, volumes and videos with a trained model; `mrcnn predict --help`
   export    write a trained model as a TensorFlow SavedModel or as ONNX, which run without this project
 

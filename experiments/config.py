@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from experiments.baseline_options import BaselineOptions
 from experiments.model_options import ModelOptions
 from mrcnn.data.augmentation import Augmentation
 from mrcnn.data.readers.options import BratsOptions, MasksOptions, ViaOptions
@@ -173,6 +174,7 @@ class TaskConfig(Section):
     train: TrainOptions = TrainOptions()
     augment: Augmentation = Augmentation()
     evaluate: EvaluateOptions = EvaluateOptions()
+    baseline: BaselineOptions = BaselineOptions()
 
     @model_validator(mode="before")
     @classmethod

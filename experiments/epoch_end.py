@@ -100,7 +100,8 @@ class EpochEnd(keras.callbacks.Callback):
     def _progress(self, number: int, measured: Mapping[str, float]) -> str:
         """What to print of a validation; asks the training to stop after too many without a better one."""
         self._validations += 1
-        shown = {"mask_ap": "AP", "mask_ap50": "AP50", "dice": "Dice", "volume_dice": "volume Dice"}
+        shown = {"mask_ap": "AP", "mask_ap50": "AP50", "dice": "Dice", "volume_dice": "volume Dice", "auc": "AUC",
+                 "accuracy": "accuracy"}  # fmt: skip
         text = "val " + " ".join(f"{word} {measured[name]:.3f}" for name, word in shown.items() if name in measured)
         if self._checkpoints.best_epoch == number:
             self._last_better = self._validations

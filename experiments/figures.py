@@ -12,7 +12,7 @@ from mrcnn.metrics.froc import RATES
 
 def precision_recall_figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str) -> Figure:
     """Precision over recall at mask IoU 0.5, a line for each class; `curves` holds (recall, precision)."""
-    figure, axes = _axes(title, "recall", "precision")
+    figure, axes = axes_of(title, "recall", "precision")
     for name, (recall, precision) in curves.items():
         axes.plot(recall, precision, label=name)
     if curves:
@@ -23,7 +23,7 @@ def precision_recall_figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
 
 def froc_figure(false_positives: np.ndarray, sensitivity: np.ndarray, title: str) -> Figure:
     """Sensitivity over false positives per image (Bunch et al. 1977), with the seven rates of the FROC score marked."""
-    figure, axes = _axes(title, "false positives per image", "sensitivity")
+    figure, axes = axes_of(title, "false positives per image", "sensitivity")
     if len(false_positives):
         # The curve holds its last sensitivity for every higher rate.
         axes.step([*false_positives, RATES[-1]], [*sensitivity, sensitivity[-1]], where="post")
@@ -37,7 +37,7 @@ def froc_figure(false_positives: np.ndarray, sensitivity: np.ndarray, title: str
 
 def sizes_figure(sides: Mapping[str, np.ndarray]) -> Figure:
     """How many instances of each class are how large; `sides` holds the square roots of their areas in pixels."""
-    figure, axes = _axes("Size of instances", "side (square root of the area) in pixels", "instances")
+    figure, axes = axes_of("Size of instances", "side (square root of the area) in pixels", "instances")
     present = {name: values for name, values in sides.items() if len(values)}
     every = np.concatenate(list(present.values()))
     edges = np.geomspace(max(every.min() * 0.9, 0.9), every.max() * 1.1, 25)
@@ -49,7 +49,8 @@ def sizes_figure(sides: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
-def _axes(title: str, across: str, up: str):
+def axes_of(title: str, across: str, up: str):
+    """A figure of this project's size and its axes, with a title and labels."""
     figure = Figure(figsize=(5, 4), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     axes.set(xlabel=across, ylabel=up)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import keras
 import numpy as np
@@ -17,6 +17,7 @@ from experiments.artifacts import log_evaluation, log_overlays, log_volumes
 from experiments.config import TaskConfig
 from experiments.data_check import Checked, check_data, show
 from experiments.datasets import with_modalities
+from experiments.entering import enter
 from experiments.epoch_end import EpochEnd, OnValidation
 from experiments.evaluate import evaluate
 from experiments.findings import FINDINGS
@@ -27,17 +28,21 @@ from experiments.resolve import Resolved, parameters, resolved_yaml
 from experiments.screen import TrainingScreen
 from experiments.tables import findings_table, results_table
 from mrcnn.backend import cpu_vectors
-from mrcnn.data import Dataset, Loader
+from mrcnn.data import Dataset, Loader, make_batch
+from mrcnn.data.batches import Batch
 from mrcnn.detections import Detections
-from mrcnn.model import MaskRCNN, load
+from mrcnn.metrics import Evaluator
+from mrcnn.model import Classifier, MaskRCNN, ResUNet, load
+from mrcnn.model.cascade import Cascade
 from mrcnn.model.weights import load_weights
 from trackers.checkpoints import Checkpoints
 from trackers.packaged import log_packaged_model
-from trackers.registry import register
 from trackers.run import Run, tracked_run
-from trackers.started_from import model_file
+from trackers.started_from import MODEL, model_file
 from trackers.tensorboard import EventWriter
 
+Model = TypeVar("Model", MaskRCNN, ResUNet, Classifier)
+Segmenter = MaskRCNN | ResUNet | Cascade
 HEADLINE = ("mask_ap50", "mask_ap", "dice", "volume_dice", "f1")
 """What the run's description in MLflow says of the result."""
 
@@ -50,7 +55,7 @@ def train(resolved: Resolved) -> None:
         Diverged: the loss is no longer a number.
     """
     config, backend = resolved.config, keras.backend.backend()
-    tags = {"profile": resolved.profile} if resolved.profile else {}
+    tags = {"model": MODEL, **({"profile": resolved.profile} if resolved.profile else {})}
     console = Console(highlight=False)
     keras.utils.set_random_seed(config.seed)
     with (
@@ -69,10 +74,13 @@ def train(resolved: Resolved) -> None:
 
 @dataclass(frozen=True)
 class Data:
-    """The splits that are not empty, by name, and which of them the results are reported on."""
+    """The splits that are not empty, by name, and which of them the results are reported on; the fingerprint of all,
+    and file and patient of each image of each split."""
 
     name: str
     splits: Mapping[str, Dataset]
+    facts: Mapping[str, object] = field(default_factory=dict)
+    files: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def reported(self) -> str:
@@ -84,12 +92,8 @@ def read_data(config: TaskConfig, run: Run, console: Console) -> Data:
     checked = check_data(config)
     show(checked, console)
     checked.raise_if_wrong()
-    facts = checked.found.as_dict()
     data = usable_data(checked, config)
-    for split, part in data.splits.items():
-        run.dataset(data.name, part.digest, facts, split, source=config.data.dataset)
-    run.json(facts, "fingerprint.json")
-    run.json(checked.split_lists(), "splits.json")
+    record_data(data, config, run)
     return data
 
 
@@ -99,9 +103,16 @@ def usable_data(checked: Checked, config: TaskConfig) -> Data:
     FINDINGS[config.findings](
         np.zeros((1, 1, 1), np.uint8), Detections.none(1, 1), checked.whole.class_names, None, None
     )
-    return Data(
-        checked.name, {split: checked.whole.subset(chosen) for split, chosen in checked.splits.items() if len(chosen)}
-    )
+    splits = {split: checked.whole.subset(chosen) for split, chosen in checked.splits.items() if len(chosen)}
+    return Data(checked.name, splits, checked.found.as_dict(), checked.split_lists())
+
+
+def record_data(data: Data, config: TaskConfig, run: Run) -> None:
+    """Record what `run` reads."""
+    for split, part in data.splits.items():
+        run.dataset(data.name, part.digest, data.facts, split, source=config.data.dataset)
+    run.json(data.facts, "fingerprint.json")
+    run.json(data.files, "splits.json")
 
 
 def make_model(config: TaskConfig, data: Data, run: Run, console: Console, folder: Path) -> tuple[MaskRCNN, TaskConfig]:
@@ -131,17 +142,27 @@ def make_model(config: TaskConfig, data: Data, run: Run, console: Console, folde
 
 
 def learn(
-    model: MaskRCNN,
+    model: Model,
     config: TaskConfig,
     data: Data,
     run: Run,
     console: Console,
     folder: Path,
     on_validation: OnValidation | None = None,
-) -> tuple[MaskRCNN, int]:
+    *,
+    batch_of: Callable[..., Batch] = make_batch,
+    weights: np.ndarray | None = None,
+    epoch_end: type[EpochEnd] = EpochEnd,
+    metric: str | None = None,
+    higher_is_better: bool = True,
+) -> tuple[Model, int]:
     """Train `model`; returns that of the best epoch, and how many there were. `on_validation`: see `EpochEnd`.
 
     Checkpoints and events are kept also when the training is cut short.
+
+    Args:
+        batch_of, weights: see `Loader`.
+        metric, higher_is_better: of the validation that decides the best epoch; None: the task's.
     """
     loader = Loader(
         data.splits["train"],
@@ -151,17 +172,21 @@ def learn(
         shuffle=True,
         seed=config.seed,
         workers=config.train.workers,
+        batch_of=batch_of,
+        weights=weights,
     )
     steps = config.train.steps_per_epoch or len(loader)
     checkpoints = Checkpoints(
-        folder / "checkpoints", metric=f"val/{config.evaluate.metric}", higher_is_better=config.higher_is_better
+        folder / "checkpoints",
+        metric=f"val/{metric or config.evaluate.metric}",
+        higher_is_better=higher_is_better if metric else config.higher_is_better,
     )
     events = EventWriter(folder / "tensorboard")
     with ExitStack() as at_last, TrainingScreen(console, epochs=config.train.epochs, steps_per_epoch=steps) as screen:
         at_last.callback(run.artifact, folder / "checkpoints")
         at_last.callback(run.artifact, folder / "tensorboard")
         at_last.callback(events.close)
-        epoch_end = EpochEnd(
+        ended = epoch_end(
             config,
             data.splits["val"],
             screen=screen,
@@ -170,23 +195,25 @@ def learn(
             checkpoints=checkpoints,
             on_validation=on_validation,
         )
-        fit(model, loader, config.train, steps, epoch_end, screen)
-    epochs, best = epoch_end.epochs_done, checkpoints.best_path
+        fit(model, loader, config.train, steps, ended, screen)
+    epochs, best = ended.epochs_done, checkpoints.best_path
     if best is None:
         console.print(f"warning: {checkpoints.metric} was never defined; the last epoch is taken", style="yellow")
     run.metrics({"best_epoch": checkpoints.best_epoch or epochs, "epochs": epochs})
-    return load(best or checkpoints.last_path), epochs
+    return load(best or checkpoints.last_path, (type(model),)), epochs
 
 
 @dataclass(frozen=True)
 class Result:
-    """Scores of a model at its working threshold."""
+    """Scores of a model at its working threshold, with their 95 % intervals (`_lo`, `_hi`), and what measured them."""
 
     confidence: float
     scores: Mapping[str, float]
+    intervals: Mapping[str, float]
+    evaluator: Evaluator
 
 
-def judge(model: MaskRCNN, config: TaskConfig, data: Data, run: Run, console: Console, *, step: int) -> Result:
+def judge(model: Segmenter, config: TaskConfig, data: Data, run: Run, console: Console, *, step: int) -> Result:
     """Choose the threshold on the validation split, then look at the test split once; record and show."""
     options, split = config.evaluate, data.reported
     confidence, at_once = options.confidence, options.images_at_once
@@ -217,18 +244,33 @@ def judge(model: MaskRCNN, config: TaskConfig, data: Data, run: Run, console: Co
     console.print(results_table(scores, intervals, model.config.class_names))
     if findings.summary():
         console.print(findings_table(findings.summary()))
-    return Result(confidence, scores)
+    return Result(confidence, scores, intervals, evaluator)
 
 
 def _title(data: Data, confidence: float) -> str:
+    return f"{split_title(data)}, confidence: {confidence:g}"
+
+
+def split_title(data: Data) -> str:
+    """What results are of, in words."""
     part = data.splits[data.reported]
     what = "Test split" if data.reported == "test" else "Validation split (there is no test split)"
     patients = len({record.patient_id for record in part.records})
-    return f"{what}: {len(part)} images, patients: {patients}, confidence: {confidence:g}"
+    return f"{what}: {len(part)} images, patients: {patients}"
 
 
-def publish(model: MaskRCNN, result: Result, config: TaskConfig, data: Data, run: Run, console: Console, folder: Path):
-    """Package the model with all that it needs and enter it in the registry."""
+def publish(
+    model: Model,
+    result: Result,
+    config: TaskConfig,
+    data: Data,
+    run: Run,
+    console: Console,
+    folder: Path,
+    *,
+    family: str = "mrcnn",
+) -> None:
+    """Package the model with all that it needs and enter it in the registry as `<family>-<modality>`."""
     part = data.splits[data.reported]
     model.save(folder / "model.keras")
     uri = log_packaged_model(
@@ -240,16 +282,4 @@ def publish(model: MaskRCNN, result: Result, config: TaskConfig, data: Data, run
         sample_image=part[0].image,
         findings=FINDINGS[config.findings] if config.findings != "none" else None,
     )
-    entered = register(
-        uri,
-        name=f"mrcnn-{config.modality}",
-        metric=config.evaluate.metric,
-        # Without any detection a distance is undefined, and such a model never wins.
-        value=result.scores.get(config.evaluate.metric, math.nan),
-        digest=part.digest,
-        task=config.task,
-        run_id=run.id,
-        higher_is_better=config.higher_is_better,
-    )
-    aliases = f"{entered.alias} and champion-{config.task}" if entered.task_champion else entered.alias
-    console.print(f"Registered {entered.name} version {entered.version} as {aliases}: {entered.reason}", soft_wrap=True)
+    enter(uri, result.scores, config, part.digest, run, console, family=family)

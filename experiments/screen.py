@@ -12,7 +12,8 @@ SECONDS_BETWEEN_LINES = 10
 WIDE = 130
 """Columns from which on the bar leaves room for every loss."""
 LOSSES = {"loss": "loss", "rpn_class": "rpn", "rpn_box": "rpn box", "head_class": "class", "head_box": "box",
-          "head_mask": "mask"}  # fmt: skip
+          "head_mask": "mask", "dice": "Dice", "cross_entropy": "cross-entropy",
+          "focal_tversky": "focal Tversky"}  # fmt: skip
 
 
 def losses_text(logs: Mapping[str, float]) -> str:

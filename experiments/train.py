@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from experiments.datasets import dataset_path
 from experiments.help_text import help_text
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(help_text(resolved), end="")
             return 0
         resolved = with_absolute_weights(with_absolute_dataset(resolved))
-        return _run(resolved)
+        return run_job(lambda: _job(resolved))
     except InputError as error:
         print(f"mrcnn: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -35,16 +36,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _run(resolved: Resolved) -> int:
+def _job(resolved: Resolved) -> Callable[[], None]:
+    from experiments.job import train
+
+    return partial(train, resolved)
+
+
+def run_job(load: Callable[[], Callable[[], None]]) -> int:
+    """Import a job by `load`, and do it; returns the exit status."""
     hush()
     # Imported here, so that a typing error is told before TensorFlow and MLflow have loaded.
     with silent_start():
         from experiments.epoch_end import Diverged
-        from experiments.job import train
         from trackers.stop import Terminated
 
+        job = load()
+
     try:
-        train(resolved)
+        job()
     except Diverged as error:
         print(f"mrcnn: {error}", file=sys.stderr)
         return FAILED

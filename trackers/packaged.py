@@ -5,17 +5,18 @@ from __future__ import annotations
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import mlflow
 import numpy as np
 
 import mrcnn
-from trackers import served
+from trackers import served, served_classifier
 from trackers.plain import json_text
 from trackers.run import Run
 
@@ -46,7 +47,7 @@ def log_packaged_model(
 
     Args:
         run: the run, which must be the active one.
-        model_path: what `MaskRCNN.save` wrote.
+        model_path: what `MaskRCNN.save` or `ResUNet.save` wrote.
         confidence: the working point: the least score of an instance.
         class_names: of class ids 1, 2, ….
         config: the resolved configuration, kept for whoever asks where the model came from.
@@ -56,28 +57,65 @@ def log_packaged_model(
             loads the model within this project still finds all of that package's modules.
         name: under which the run shows the model.
     """
-    active = mlflow.active_run()
-    if active is None or active.info.run_id != run.id:
-        raise RuntimeError(f"run {run.id} is not the active one: MLflow would log the model to another")
-    example, params = [_example(sample_image)], {"confidence": confidence, "spacing_mm": [0.0, 0.0]}
+    params: dict[str, object] = {"confidence": confidence, "spacing_mm": [0.0, 0.0]}
     code = [mrcnn.__file__]
     facts: dict[str, object] = {"class_names": class_names, "confidence": confidence, "config": config}
     if findings is not None:
         code.append(sys.modules[findings.__module__.partition(".")[0]].__file__)
         facts["findings"] = f"{findings.__module__}:{findings.__qualname__}"
+    return _log(run, served, model_path, facts, sample_image, params, code, name)
+
+
+def log_packaged_classifier(
+    run: Run,
+    model_path: Path | str,
+    *,
+    threshold: float,
+    class_names: tuple[str, str],
+    config: Mapping[str, object],
+    sample_image: np.ndarray,
+    name: str = "model",
+) -> str:
+    """As `log_packaged_model`, of what `Classifier.save` wrote; see `trackers.served_classifier.Served.predict`.
+
+    Args:
+        threshold: the working point: the least probability of the positive label.
+        class_names: the negative label, then the positive one.
+    """
+    facts = {"class_names": class_names, "threshold": threshold, "config": config}
+    params = {"threshold": threshold}
+    code = [mrcnn.__file__]
+    return _log(run, served_classifier, model_path, facts, sample_image, params, code, name)
+
+
+def _log(
+    run: Run,
+    face: ModuleType,
+    model_path: Path | str,
+    facts: Mapping[str, object],
+    sample_image: np.ndarray,
+    params: Mapping[str, object],
+    code: Sequence[str],
+    name: str,
+) -> str:
+    """Logs the model behind the module `face`, with `facts` as its settings, and tries it; returns its address."""
+    active = mlflow.active_run()
+    if active is None or active.info.run_id != run.id:
+        raise RuntimeError(f"run {run.id} is not the active one: MLflow would log the model to another")
+    example = [_example(sample_image)]
     with tempfile.TemporaryDirectory() as folder, _without_advice_on_type_hints():
         settings = Path(folder, "settings.json")
         settings.write_text(json_text(facts), encoding="utf-8")
         logged = mlflow.pyfunc.log_model(
             name=name,
-            python_model=str(Path(served.__file__)),
+            python_model=str(Path(face.__file__)),
             artifacts={"model": str(model_path), "settings": str(settings)},
             code_paths=[str(Path(file).parent) for file in code],
             pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
-            input_example=(example, params),
+            input_example=(example, dict(params)),
         )
     # MLflow tries the example too, but only warns when it fails.
-    mlflow.pyfunc.load_model(logged.model_uri).predict(example, params)
+    mlflow.pyfunc.load_model(logged.model_uri).predict(example, dict(params))
     return logged.model_uri
 
 

@@ -105,7 +105,11 @@ def _start(task: str, run_name: str | None, tags: dict[str, str], parent: Parent
     else:
         experiment_id, of_mlflow_run = _experiment(client, task), False
     active = mlflow.start_run(
-        experiment_id=experiment_id, run_name=run_name, tags=tags, log_system_metrics=system_metrics
+        experiment_id=experiment_id,
+        run_name=run_name,
+        tags=tags,
+        log_system_metrics=system_metrics,
+        nested=parent is not None,
     )
     return Run(client, active.info.run_id, active.info.experiment_id), of_mlflow_run
 

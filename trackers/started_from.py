@@ -15,6 +15,8 @@ from trackers.address import hide_credentials
 from trackers.checkpoints import BEST, LAST
 
 LAST_RUN = "last"
+MODEL = "mask_rcnn"
+"""Tag `model` of the runs that train one; others are of its baselines. Older runs have no such tag."""
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 CHECKPOINTS = "checkpoints"
 
@@ -59,7 +61,7 @@ def _last_run(task: str, asked: str) -> str:
         [experiment.experiment_id], "attributes.status = 'FINISHED'", order_by=["attributes.start_time DESC"]
     )  # fmt: skip
     for run in finished:
-        if _checkpoints(client, run.info.run_id):
+        if run.data.tags.get("model", MODEL) == MODEL and _checkpoints(client, run.info.run_id):
             return run.info.run_id
     raise InputError(f"{asked}: no finished run of task {task} with a checkpoint in {_store()}")
 

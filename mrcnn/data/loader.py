@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from mrcnn.baseline_config import InputConfig
 from mrcnn.config import ModelConfig
 from mrcnn.data.ahead import Ahead
 from mrcnn.data.augmentation import Augmentation
-from mrcnn.data.batches import Batch
+from mrcnn.data.batches import Batch, make_batch
 from mrcnn.data.crew import Crew
 from mrcnn.data.dataset import Dataset
 from mrcnn.data.recipe import Recipe
@@ -31,6 +32,9 @@ class Loader:
         seed: of order and augmentation.
         workers: processes that make batches; 0 makes them in a thread of this process.
         drop_last: leave out the last batch of an epoch if it is not full.
+        batch_of: as in `Recipe`.
+        weights: (N,) of the images: an epoch then draws as many as there are, each with a chance in proportion to its
+            weight and any number of times; None takes each once. With `shuffle` only.
 
     Example:
         >>> loader = Loader(dataset, config, batch_size=2, shuffle=True, workers=1)
@@ -41,7 +45,7 @@ class Loader:
     def __init__(
         self,
         dataset: Dataset,
-        config: ModelConfig,
+        config: ModelConfig | InputConfig,
         batch_size: int,
         *,
         augmentation: Augmentation | None = None,
@@ -49,6 +53,8 @@ class Loader:
         seed: int = 0,
         workers: int = 0,
         drop_last: bool = False,
+        batch_of: Callable[..., Batch] = make_batch,
+        weights: np.ndarray | None = None,
     ) -> None:
         self.dataset = dataset
         self.batch_size = batch_size
@@ -56,7 +62,8 @@ class Loader:
         self.seed = seed
         self.workers = workers
         self.drop_last = drop_last
-        self._recipe = Recipe(dataset, config, augmentation, seed, _CACHE_BYTES // max(workers, 1))
+        self._chances = None if weights is None else np.asarray(weights, np.float64) / np.sum(weights)
+        self._recipe = Recipe(dataset, config, augmentation, seed, _CACHE_BYTES // max(workers, 1), batch_of)
         self._resting: Crew | None = None
 
     def __len__(self) -> int:
@@ -68,7 +75,11 @@ class Loader:
         """The positions of the images in each batch of an epoch."""
         indices = np.arange(len(self.dataset))
         if self.shuffle:
-            indices = np.random.default_rng((self.seed, epoch)).permutation(indices)
+            rng = np.random.default_rng((self.seed, epoch))
+            if self._chances is None:
+                indices = rng.permutation(indices)
+            else:
+                indices = rng.choice(indices, len(indices), p=self._chances)
             indices = np.resize(indices, len(self) * self.batch_size)
         starts = range(0, len(self) * self.batch_size, self.batch_size)
         return [indices[start : start + self.batch_size].tolist() for start in starts]

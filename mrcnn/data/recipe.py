@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from mrcnn.baseline_config import InputConfig
 from mrcnn.config import ModelConfig
 from mrcnn.data.augment import augment
 from mrcnn.data.augmentation import Augmentation
@@ -23,22 +24,30 @@ class Recipe:
             to it first, so that the augmentation costs no more than need be.
         seed: of the augmentation, which depends on it, the epoch and the image's position in the data set only.
         cache_bytes: memory for opened images.
+        batch_of: makes the batch from samples and `config`; a function of a module, which worker processes import.
     """
 
     def __init__(
-        self, dataset: Dataset, config: ModelConfig, augmentation: Augmentation | None, seed: int, cache_bytes: int
+        self,
+        dataset: Dataset,
+        config: ModelConfig | InputConfig,
+        augmentation: Augmentation | None,
+        seed: int,
+        cache_bytes: int,
+        batch_of: Callable[..., Batch] = make_batch,
     ) -> None:
         self.dataset = dataset
         self.config = config
         self.augmentation = augmentation
         self.seed = seed
+        self.batch_of = batch_of
         # An error names a class that the data do not have before any image is opened.
         self._mirrored_ids = augmentation.mirrored_ids(dataset.class_names) if augmentation else None
         self._cache = SampleCache(cache_bytes)
 
     def make(self, epoch: int, indices: Sequence[int]) -> Batch:
         """The batch of the images at `indices`. An error names the image at fault."""
-        return make_batch([self._sample(epoch, index) for index in indices], self.config)
+        return self.batch_of([self._sample(epoch, index) for index in indices], self.config)
 
     def _sample(self, epoch: int, index: int) -> Sample:
         try:

@@ -7,11 +7,19 @@ from pathlib import Path
 import keras
 
 from mrcnn.errors import InputError
+from mrcnn.model.classifier import Classifier
 from mrcnn.model.mask_rcnn import MaskRCNN
+from mrcnn.model.resunet import ResUNet
+
+SEGMENTERS = (MaskRCNN, ResUNet)
+"""Models with `detect`."""
 
 
-def load(path: str | Path) -> MaskRCNN:
-    """The `MaskRCNN` in a `.keras` file, in Keras's safe mode: nothing in the file is executed.
+def load(path: str | Path, kinds: tuple[type, ...] = (MaskRCNN,)) -> MaskRCNN | ResUNet | Classifier:
+    """The model in a `.keras` file, in Keras's safe mode: nothing in the file is executed.
+
+    Args:
+        kinds: classes of which it may be.
 
     Raises:
         InputError: the file is missing, is not a `.keras` file, or holds another model.
@@ -23,6 +31,7 @@ def load(path: str | Path) -> MaskRCNN:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise InputError(f"{path}: not a readable .keras model: {str(error).splitlines()[0]}") from error
-    if not isinstance(model, MaskRCNN):
-        raise InputError(f"{path}: holds a {type(model).__name__}, expected a MaskRCNN")
+    if not isinstance(model, kinds):
+        expected = " or ".join(f"a {kind.__name__}" for kind in kinds)
+        raise InputError(f"{path}: holds a {type(model).__name__}, expected {expected}")
     return model

@@ -18,6 +18,7 @@ from mrcnn.model import losses
 from mrcnn.model.backbone import build_backbone
 from mrcnn.model.conventions import conventions_of
 from mrcnn.model.heads import BOX_SCALE, build_box_head, build_mask_head
+from mrcnn.model.own_losses import OwnLosses
 from mrcnn.model.proposals import build_proposal_head, flatten_levels
 from mrcnn.model.pyramid import build_pyramid
 from mrcnn.model.results import to_detections
@@ -29,7 +30,7 @@ MASK_SLOTS = (8, 16, 32)
 
 
 @keras.saving.register_keras_serializable("mrcnn")
-class MaskRCNN(keras.Model):
+class MaskRCNN(OwnLosses):
     """Detects, classifies and outlines instances.
 
     As a layer it takes a batch, the dict that `make_batch` makes. With only `image` (B, S, S, C) in it, it returns
@@ -195,39 +196,10 @@ class MaskRCNN(keras.Model):
 
     # -- the trainer's view --------------------------------------------------------------------------------------------
 
-    def compile(self, optimizer="sgd", *, jit_compile="auto", **kwargs):
-        """As `keras.Model.compile`; the losses are the model's own.
-
-        `jit_compile="auto"` means XLA on JAX, where it is the only way to run, and none on TensorFlow, whose own CPU
-        kernels are faster than what XLA makes of the convolutions.
-        """
-        if jit_compile == "auto":
-            jit_compile = keras.backend.backend() == "jax"
-        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
-
-    def get_compile_config(self):
-        return {"optimizer": keras.saving.serialize_keras_object(self.optimizer)} if self.compiled else None
-
-    def compile_from_config(self, config):
-        self.compile(optimizer=keras.saving.deserialize_keras_object(config["optimizer"]))
-        self.optimizer.build(self.trainable_variables)
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Sum of the five losses, whose running means are the metrics."""
-        del x, y, sample_weight, training
-        for mean in self.loss_means:
-            mean.update_state(y_pred[mean.name])
-        return sum(y_pred[name] for name in losses.LOSSES) + sum(self.losses)
-
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        return self.get_metrics_result()
-
-    def predict(self, x, **kwargs):
-        """As `keras.Model.predict`, on the images alone where the batches carry instances too."""
-        return super().predict(_images_only(x), **kwargs)
-
-    def predict_on_batch(self, x):
-        return super().predict_on_batch(_images_only(x))
+    @property
+    def parts(self) -> tuple[keras.Model, ...]:
+        """The functional models that it is made of; layers with weights have unique names over all of them."""
+        return self.backbone, self.pyramid, self.proposal_head, self.box_head, self.mask_head
 
     def get_config(self):
         return {
@@ -281,11 +253,3 @@ class MaskRCNN(keras.Model):
             if on_batch is not None:
                 on_batch(len(found))
         return found
-
-
-def _images_only(x):
-    if isinstance(x, dict):
-        return {name: x[name] for name in ("image", "window") if name in x}
-    if isinstance(x, np.ndarray):
-        return {"image": x}
-    return (({"image": (batch[0] if isinstance(batch, tuple) else batch)["image"]},) for batch in x)

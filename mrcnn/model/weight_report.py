@@ -69,8 +69,8 @@ class WeightReport:
 
 
 def weighted_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """Layers of a `MaskRCNN` that have weights; their names are unique."""
-    for part in (model.backbone, model.pyramid, model.proposal_head, model.box_head, model.mask_head):
+    """Layers of a `MaskRCNN` or a `Classifier` that have weights; their names are unique."""
+    for part in model.parts:
         yield from (layer for layer in part.layers if layer.weights)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from mrcnn.config import ModelConfig
 from mrcnn.errors import InputError
 from mrcnn.model.backbone import RESNETS
+from mrcnn.model.classifier import Classifier
 from mrcnn.model.mask_rcnn import MaskRCNN
 from mrcnn.model.matterport_weights import BLOCKS_TELL, is_matterport, matterport_offers
 from mrcnn.model.torchvision_weights import is_torchvision, layers_of, torchvision_offers
@@ -153,7 +154,7 @@ def coco_file() -> Path:
         ) from error
 
 
-def load_imagenet(model: MaskRCNN) -> WeightReport:
+def load_imagenet(model: MaskRCNN | Classifier) -> WeightReport:
     """Give the backbone the ImageNet weights that Keras downloads, keeps in its cache and checks against a digest.
 
     Raises:

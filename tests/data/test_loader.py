@@ -13,10 +13,12 @@ import numpy as np
 import psutil
 import pytest
 
+from mrcnn.baseline_config import ClassifierConfig
 from mrcnn.config import ModelConfig
 from mrcnn.data import Loader, make_batch, read_dataset
 from mrcnn.data.ahead import Ahead
 from mrcnn.data.augmentation import Augmentation
+from mrcnn.data.dense_batches import make_label_batch
 from mrcnn.errors import InputError
 
 CONFIG = ModelConfig(class_names=("iso", "hypo"), image_size=64, max_instances=4, mask_pool_size=4)
@@ -85,6 +87,22 @@ def test_shuffled_epochs_hold_every_image_and_fill_up_with_their_first(dataset):
     assert [batch["image"].shape[0] for batch in loader.epoch(0)] == [3, 3, 3]
     few = Loader(dataset.subset([0]), CONFIG, 4, shuffle=True)
     assert few.order(0) == [[0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_images_drawn_by_weight_into_batches_of_labels(dataset, workers):
+    config = ClassifierConfig(class_names=("no", "yes"), image_size=64)
+    filled = np.array([len(record.class_ids) > 0 for record in dataset.records])
+    assert filled.any()
+    loader = Loader(
+        dataset, config, 2, shuffle=True, workers=workers, batch_of=make_label_batch, weights=np.where(filled, 3.0, 0)
+    )
+    (*_, last) = loader.epoch(0)
+    assert last.keys() == {"image", "positive"} and last["positive"].tolist() == [1, 1]
+    drawn = np.bincount([index for epoch in range(60) for batch in loader.order(epoch) for index in batch], minlength=7)
+    assert set(drawn[~filled]) <= {0}
+    assert drawn[filled].min() > 0.7 * drawn[filled].mean()
+    assert loader.order(0) == loader.order(0) != loader.order(1)
 
 
 def test_dropping_the_last(dataset):

@@ -1,0 +1,5 @@
+"""ResUNet and ResNet classifier, trained, evaluated and tracked on the same road as Mask R-CNN: `mrcnn baselines`."""
+
+from experiments.baselines.command import main
+
+__all__ = ["main"]

@@ -1,0 +1,79 @@
+"""The baselines' networks, planned from the task and its training split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydantic import ValidationError
+
+from experiments.config import TaskConfig
+from experiments.plan import channels_of
+from experiments.resolve import parameters
+from mrcnn.baseline_config import ClassifierConfig, InputConfig, ResUNetConfig
+from mrcnn.data import Dataset
+from mrcnn.data.dense_batches import classes_overlap, two_labels
+from mrcnn.errors import InputError
+
+
+def resunet_config(config: TaskConfig, training: Dataset) -> ResUNetConfig:
+    """The ResUNet: the Mask R-CNN's input; a softmax over the classes where they do not lie over one another."""
+    limit = config.model.max_detections
+    if limit == "auto":
+        limit = max(100, 2 * max((len(record.class_ids) for record in training.records), default=0))
+    return _checked(
+        ResUNetConfig,
+        **_input(config, training, pretrained=False),
+        class_names=training.class_names,
+        widths=config.baseline.unet_widths,
+        exclusive=len(training.class_names) > 1 and not classes_overlap(training),
+        loss=config.baseline.unet_loss,
+        max_detections=limit,
+    )
+
+
+def classifier_config(config: TaskConfig, training: Dataset, others: Iterable[Dataset]) -> ClassifierConfig:
+    """The classifier: the Mask R-CNN's input, or what ImageNet weights expect; labels as all splits have them."""
+    pretrained = config.baseline.classifier_weights == "imagenet"
+    records = [record for part in (training, *others) for record in part.records]
+    labels, by_label = two_labels(records, training.class_names)
+    return _checked(
+        ClassifierConfig,
+        **_input(config, training, pretrained=pretrained),
+        class_names=labels,
+        by_label=by_label,
+        backbone=config.baseline.classifier_backbone,
+        norm="frozen_batch" if pretrained else "group",
+    )
+
+
+def recorded(config: TaskConfig, network: InputConfig) -> dict[str, object]:
+    """The run's parameters: the task's, with the network at hand in the place of the Mask R-CNN's section."""
+    task = {name: value for name, value in parameters(config).items() if not name.startswith("model.")}
+    return task | {f"network.{name}": value for name, value in network.model_dump(mode="json").items()}
+
+
+def starting_from(config: TaskConfig, weights: str) -> TaskConfig:
+    """`config` with other weights, which decide whether the stages freeze anything."""
+    return config.model_copy(update={"train": config.train.model_copy(update={"weights": weights})})
+
+
+def _input(config: TaskConfig, training: Dataset, *, pretrained: bool) -> dict[str, object]:
+    options = config.model
+    channels, normalisation = options.channels, options.normalisation
+    if channels == "auto":
+        channels = 3 if pretrained else channels_of(training)
+    if normalisation == "auto":
+        normalisation = "imagenet" if pretrained else "image"
+    return {
+        "image_size": options.image_size,
+        "channels": channels,
+        "normalisation": normalisation,
+        "equalise": options.equalise,
+    }
+
+
+def _checked(kind: type[InputConfig], **fields) -> InputConfig:
+    try:
+        return kind(**fields)
+    except ValidationError as error:
+        raise InputError(f"model.{error.errors()[0]['msg'].removeprefix('Value error, ')}") from error

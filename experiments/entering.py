@@ -1,0 +1,45 @@
+"""A model enters the registry, and the terminal tells as what."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from rich.console import Console
+
+from experiments.config import TaskConfig
+from trackers.registry import register
+from trackers.run import Run
+
+
+def enter(
+    uri: str,
+    scores: Mapping[str, float],
+    config: TaskConfig,
+    digest: str,
+    run: Run,
+    console: Console,
+    *,
+    family: str,
+    metric: str | None = None,
+) -> None:
+    """Register the packaged model at `uri` as `<family>-<modality>`.
+
+    Args:
+        scores: on the images of which `digest` is.
+        metric: higher being better, decides in place of the task's.
+    """
+    name = metric or config.evaluate.metric
+    entered = register(
+        uri,
+        name=f"{family}-{config.modality}",
+        metric=name,
+        # Without any detection a distance is undefined, and such a model never wins.
+        value=scores.get(name, math.nan),
+        digest=digest,
+        task=config.task,
+        run_id=run.id,
+        higher_is_better=metric is not None or config.higher_is_better,
+    )
+    aliases = f"{entered.alias} and champion-{config.task}" if entered.task_champion else entered.alias
+    console.print(f"Registered {entered.name} version {entered.version} as {aliases}: {entered.reason}", soft_wrap=True)

@@ -1,0 +1,116 @@
+"""Batches for networks that answer for every pixel, or for an image as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mrcnn.baseline_config import ClassifierConfig, InputConfig, ResUNetConfig
+from mrcnn.data.batches import Batch, Letterbox, prepare_image
+from mrcnn.data.dataset import Dataset, Record
+from mrcnn.data.pixels import resize
+from mrcnn.data.sample import Sample
+from mrcnn.errors import InputError
+
+OVERLAP = 0.01
+"""Share of a class's pixels that another may hold too before the classes count as lying over one another: outlines
+drawn by hand along a common border always share some."""
+
+
+def make_dense_batch(samples: Sequence[Sample], config: ResUNetConfig) -> Batch:
+    """What a `ResUNet` trains on, from B samples.
+
+    With S = config.image_size: `image` (B, S, S, C) float32, see `prepare_image`; `maps` (B, S, S, M) uint8, 1 where
+    a pixel is of a class. With `config.exclusive` the first map is the background, and exactly one holds at each pixel:
+    of several the smallest instance's, which would else vanish behind the larger ones.
+
+    Raises:
+        InputError: as `prepare_image`, with the sample's source named.
+    """
+    size = config.image_size
+    batch = {
+        "image": np.empty((len(samples), size, size, config.channels), np.float32),
+        "maps": np.zeros((len(samples), size, size, config.maps), np.uint8),
+    }
+    for row, sample in enumerate(samples):
+        batch["image"][row], letterbox = _prepare(sample, config)
+        target = batch["maps"][row]
+        if config.exclusive:
+            target[..., 0] = 1
+        order = np.argsort([-np.count_nonzero(mask) for mask in sample.masks], kind="stable")
+        for index in order:
+            inside = _to_network(sample.masks[index], letterbox, size)
+            if config.exclusive:
+                target[inside] = 0
+            target[inside, sample.class_ids[index] - 1 + config.exclusive] = 1
+    return batch
+
+
+def make_label_batch(samples: Sequence[Sample], config: ClassifierConfig) -> Batch:
+    """What a `Classifier` trains on: `image` as above, and `positive` (B,) float32, 0 or 1.
+
+    Raises:
+        InputError: as `prepare_image`, with the sample's source named.
+    """
+    size = config.image_size
+    batch = {
+        "image": np.empty((len(samples), size, size, config.channels), np.float32),
+        "positive": np.array([is_positive(sample, config) for sample in samples], np.float32),
+    }
+    for row, sample in enumerate(samples):
+        batch["image"][row], _ = _prepare(sample, config)
+    return batch
+
+
+def is_positive(image: Sample | Record, config: ClassifierConfig) -> bool:
+    """Whether an image is of the positive kind."""
+    return image.label == config.class_names[1] if config.by_label else len(image.class_ids) > 0
+
+
+def two_labels(records: Sequence[Record], class_names: Sequence[str]) -> tuple[tuple[str, str], bool]:
+    """The negative and the positive label of the images, and whether the images themselves carry them.
+
+    They do where every image has one of two labels and all images with instances have the same; that one is positive.
+    Otherwise an image with an instance is positive, and named for the class where there is one class.
+    """
+    labels = {record.label for record in records}
+    of_filled = {record.label for record in records if len(record.class_ids)}
+    if len(labels) == 2 and None not in labels and len(of_filled) == 1:
+        (positive,) = of_filled
+        (negative,) = labels - of_filled
+        return (negative, positive), True
+    positive = class_names[0] if len(class_names) == 1 else "instance"
+    return (f"no {positive}", positive), False
+
+
+def classes_overlap(dataset: Dataset) -> bool:
+    """Whether a class shares more than `OVERLAP` of its pixels with another, in the images that hold both."""
+    count = len(dataset.class_names)
+    pixels, shared = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    for index, record in enumerate(dataset.records):
+        present = np.unique(record.class_ids)
+        if len(present) < 2:
+            continue
+        masks = dataset.masks(index)
+        regions = np.stack([masks[record.class_ids == class_id].any(axis=0) for class_id in present])
+        several = regions.sum(axis=0) > 1
+        pixels[present - 1] += regions.sum(axis=(1, 2))
+        shared[present - 1] += (regions & several).sum(axis=(1, 2))
+    return bool((shared > OVERLAP * pixels).any())
+
+
+def _prepare(sample: Sample, config: InputConfig) -> tuple[np.ndarray, Letterbox]:
+    try:
+        return prepare_image(sample.image, config)
+    except InputError as error:
+        raise InputError(f"{sample.source}: {error}") from error
+
+
+def _to_network(mask: np.ndarray, letterbox: Letterbox, size: int) -> np.ndarray:
+    """The (H, W) bool mask in the (S, S) network input: pixels of which it covers at least half."""
+    height, width = (max(1, int(side * letterbox.scale + 1e-6)) for side in mask.shape)
+    inside = np.zeros((size, size), bool)
+    covered = resize(mask[..., None].astype(np.float32), height, width, letterbox.scale)
+    inside[:height, :width] = covered[..., 0] >= 0.5
+    return inside
