@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from rich.console import Console
 
 from experiments.artifacts import log_evaluation, log_overlays, log_volumes
 from experiments.config import TaskConfig
-from experiments.data_check import check_data, show
+from experiments.data_check import Checked, check_data, show
 from experiments.datasets import with_modalities
 from experiments.epoch_end import EpochEnd
 from experiments.evaluate import evaluate
@@ -29,15 +29,26 @@ from experiments.tables import findings_table, results_table
 from mrcnn.backend import cpu_vectors
 from mrcnn.data import Dataset, Loader
 from mrcnn.detections import Detections
+from mrcnn.ensemble import Predictor, predictor_of
+from mrcnn.metrics import Evaluator
 from mrcnn.model import MaskRCNN, load
 from mrcnn.model.weights import load_weights
 from trackers.checkpoints import Checkpoints
+from trackers.kept_model import VIEWS
 from trackers.packaged import log_packaged_model
+from trackers.plain import json_text
 from trackers.registry import register
 from trackers.run import Run, tracked_run
 from trackers.started_from import model_file
 from trackers.tensorboard import EventWriter
 
+TITLES = {
+    "test": "Test split",
+    "held_out": "Held-out fold",
+    "out_of_fold": "All folds, each predicted by the model that never saw it",
+    "val": "Validation split (there is no test split)",
+}
+"""What results can be of, the first that there is."""
 HEADLINE = ("mask_ap50", "mask_ap", "dice", "volume_dice", "f1")
 """What the run's description in MLflow says of the result."""
 
@@ -62,8 +73,9 @@ def train(resolved: Resolved) -> None:
         model, config = make_model(config, data, run, console, Path(folder))
         best, epochs = learn(model, config, data, run, console, Path(folder))
         # The step after the last epoch's: without a test split the best epoch's scores stand among the validations.
-        result = judge(best, config, data, run, console, step=epochs + 1)
-        publish(best, result, config, data, run, console, Path(folder))
+        result = judge(as_used([best], config), config, data, run, console, step=epochs + 1)
+        best.save(file := Path(folder, "model.keras"))
+        publish([file], result, config, data, run, console)
     console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
 
 
@@ -76,25 +88,37 @@ class Data:
 
     @property
     def reported(self) -> str:
-        return "test" if "test" in self.splits else "val"
+        return next(split for split in TITLES if split in self.splits)
 
 
 def read_data(config: TaskConfig, run: Run, console: Console) -> Data:
     """Check, show, split and record the data."""
+    checked = checked_data(config, console)
+    data = Data(
+        checked.name, {split: checked.whole.subset(chosen) for split, chosen in checked.splits.items() if len(chosen)}
+    )
+    record_data(data, checked, run, config)
+    run.json(checked.split_lists(), "splits.json")
+    return data
+
+
+def checked_data(config: TaskConfig, console: Console) -> Checked:
+    """The data, looked at and shown. Raises `InputError` for all that is wrong with them."""
     checked = check_data(config)
     show(checked, console)
     checked.raise_if_wrong()
-    name, facts = checked.name, checked.found.as_dict()
     # Asked of an empty image, so that classes which do not fit the findings are told before the training.
     FINDINGS[config.findings](
         np.zeros((1, 1, 1), np.uint8), Detections.none(1, 1), checked.whole.class_names, None, None
     )
-    data = Data(name, {split: checked.whole.subset(chosen) for split, chosen in checked.splits.items() if len(chosen)})
+    return checked
+
+
+def record_data(data: Data, checked: Checked, run: Run, config: TaskConfig) -> None:
+    facts = checked.found.as_dict()
     for split, part in data.splits.items():
-        run.dataset(name, part.digest, facts, split, source=config.data.dataset)
+        run.dataset(data.name, part.digest, facts, split, source=config.data.dataset)
     run.json(facts, "fingerprint.json")
-    run.json(checked.split_lists(), "splits.json")
-    return data
 
 
 def make_model(config: TaskConfig, data: Data, run: Run, console: Console, folder: Path) -> tuple[MaskRCNN, TaskConfig]:
@@ -157,18 +181,42 @@ def learn(
     return load(best or checkpoints.last_path), epochs
 
 
+def as_used(networks: Sequence[MaskRCNN], config: TaskConfig) -> Predictor:
+    """Trained networks as they are judged and registered: fused, and with test-time augmentation where asked for."""
+    if not config.evaluate.tta:
+        return predictor_of(networks)
+    mirrored_ids = config.augment.mirrored_ids(networks[0].config.class_names)
+    return predictor_of(networks, config.augment.flips, mirrored_ids)
+
+
 @dataclass(frozen=True)
 class Result:
-    """Scores of a model at its working threshold."""
+    """Scores of a model at its working threshold, and all that it found."""
 
     confidence: float
     scores: Mapping[str, float]
+    evaluator: Evaluator
 
 
-def judge(model: MaskRCNN, config: TaskConfig, data: Data, run: Run, console: Console, *, step: int) -> Result:
-    """Choose the threshold on the validation split, then look at the test split once; record and show."""
+def judge(
+    model: Predictor,
+    config: TaskConfig,
+    data: Data,
+    run: Run,
+    console: Console,
+    *,
+    step: int,
+    confidence: float | None = None,
+) -> Result:
+    """Choose the threshold on the validation split, then look at the test split once; record and show.
+
+    Args:
+        confidence: the threshold, where it has been chosen before.
+    """
     options, split = config.evaluate, data.reported
-    confidence, at_once = options.confidence, options.images_at_once
+    at_once = options.images_at_once
+    if confidence is None:
+        confidence = options.confidence
     if confidence == "auto":
         confidence = evaluate(model, data.splits["val"], batch_size=at_once).best_confidence()
     findings = FindingsLog(config.findings, confidence, model.config.class_names)
@@ -179,6 +227,9 @@ def judge(model: MaskRCNN, config: TaskConfig, data: Data, run: Run, console: Co
     run.metrics({"confidence": confidence})
     headline = ", ".join(f"{name} {scores[name]:.3f}" for name in HEADLINE if name in scores)
     run.tags({"mlflow.note.content": f"{data.name}. {_title(data, confidence)}: {headline}. **Research use only.**"})
+    if config.evaluate.tta:
+        mirrored_ids = config.augment.mirrored_ids(model.config.class_names).tolist()
+        run.tags({VIEWS: json_text({"flips": config.augment.flips, "mirrored_ids": mirrored_ids}, indent=None)})
     log_evaluation(run, evaluator, confidence, split)
     if options.volumes:
         log_volumes(run, evaluator, data.splits[split], confidence)
@@ -196,25 +247,26 @@ def judge(model: MaskRCNN, config: TaskConfig, data: Data, run: Run, console: Co
     console.print(results_table(scores, intervals, model.config.class_names))
     if findings.summary():
         console.print(findings_table(findings.summary()))
-    return Result(confidence, scores)
+    return Result(confidence, scores, evaluator)
 
 
 def _title(data: Data, confidence: float) -> str:
     part = data.splits[data.reported]
-    what = "Test split" if data.reported == "test" else "Validation split (there is no test split)"
     patients = len({record.patient_id for record in part.records})
-    return f"{what}: {len(part)} images, patients: {patients}, confidence: {confidence:g}"
+    return f"{TITLES[data.reported]}: {len(part)} images, patients: {patients}, confidence: {confidence:g}"
 
 
-def publish(model: MaskRCNN, result: Result, config: TaskConfig, data: Data, run: Run, console: Console, folder: Path):
-    """Package the model with all that it needs and enter it in the registry."""
+def publish(files: Sequence[Path], result: Result, config: TaskConfig, data: Data, run: Run, console: Console) -> str:
+    """Package the saved networks with all that they need and enter them in the registry; returns the address."""
     part = data.splits[data.reported]
-    model.save(folder / "model.keras")
+    tta = config.evaluate.tta
     uri = log_packaged_model(
         run,
-        folder / "model.keras",
+        files,
+        flips=config.augment.flips if tta else (),
+        mirrored_ids=config.augment.mirrored_ids(part.class_names).tolist() if tta else None,
         confidence=result.confidence,
-        class_names=model.config.class_names,
+        class_names=part.class_names,
         config=config.model_dump(mode="json"),
         sample_image=part[0].image,
         findings=FINDINGS[config.findings] if config.findings != "none" else None,
@@ -232,3 +284,4 @@ def publish(model: MaskRCNN, result: Result, config: TaskConfig, data: Data, run
     )
     aliases = f"{entered.alias} and champion-{config.task}" if entered.task_champion else entered.alias
     console.print(f"Registered {entered.name} version {entered.version} as {aliases}: {entered.reason}", soft_wrap=True)
+    return uri

@@ -39,12 +39,13 @@ def _run(resolved: Resolved) -> int:
     hush()
     # Imported here, so that a typing error is told before TensorFlow and MLflow have loaded.
     with silent_start():
+        from experiments.cross_validation import cross_validate
         from experiments.epoch_end import Diverged
         from experiments.job import train
         from trackers.stop import Terminated
 
     try:
-        train(resolved)
+        (cross_validate if resolved.config.data.folds else train)(resolved)
     except Diverged as error:
         print(f"mrcnn: {error}", file=sys.stderr)
         return FAILED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -30,23 +30,25 @@ EXAMPLE_SIDE = 24
 
 def log_packaged_model(
     run: Run,
-    model_path: Path | str,
+    model_paths: Path | str | Sequence[Path | str],
     *,
     confidence: float,
     class_names: tuple[str, ...],
     config: Mapping[str, object],
     sample_image: np.ndarray,
     findings: Callable[..., dict[str, Any]] | None = None,
+    flips: Sequence[str] = (),
+    mirrored_ids: Sequence[int] | None = None,
     name: str = "model",
 ) -> str:
-    """Logs the `.keras` file at `model_path` to `run` as an MLflow model and returns its address, `models:/…`.
+    """Logs a `.keras` file, or those of an ensemble, to `run` as an MLflow model and returns its address, `models:/…`.
 
     `mlflow.pyfunc.load_model(address).predict(image)` then works wherever the requirements are installed; see
     `trackers.served.Served.predict`.
 
     Args:
         run: the run, which must be the active one.
-        model_path: what `MaskRCNN.save` wrote.
+        model_paths: what `MaskRCNN.save` wrote; of several the answers are fused (`mrcnn.ensemble`).
         confidence: the working point: the least score of an instance.
         class_names: of class ids 1, 2, ….
         config: the resolved configuration, kept for whoever asks where the model came from.
@@ -54,6 +56,8 @@ def log_packaged_model(
         findings: a function of a module `(image, detections, class_names, spacing_mm, reader_input) -> dict`, for the
             `findings` of an answer. The package that it stands in travels with the model, the whole of it, so that who
             loads the model within this project still finds all of that package's modules.
+        flips: test-time augmentation that the working point was chosen with; see `mrcnn.ensemble.Ensemble`.
+        mirrored_ids: of the classes, for `flips`.
         name: under which the run shows the model.
     """
     active = mlflow.active_run()
@@ -62,6 +66,8 @@ def log_packaged_model(
     example, params = [_example(sample_image)], {"confidence": confidence, "spacing_mm": [0.0, 0.0]}
     code = [mrcnn.__file__]
     facts: dict[str, object] = {"class_names": class_names, "confidence": confidence, "config": config}
+    if flips:
+        facts |= {"flips": list(flips), "mirrored_ids": None if mirrored_ids is None else list(mirrored_ids)}
     if findings is not None:
         code.append(sys.modules[findings.__module__.partition(".")[0]].__file__)
         facts["findings"] = f"{findings.__module__}:{findings.__qualname__}"
@@ -71,7 +77,7 @@ def log_packaged_model(
         logged = mlflow.pyfunc.log_model(
             name=name,
             python_model=str(Path(served.__file__)),
-            artifacts={"model": str(model_path), "settings": str(settings)},
+            artifacts=_named(model_paths) | {"settings": str(settings)},
             code_paths=[str(Path(file).parent) for file in code],
             pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
             input_example=(example, params),
@@ -79,6 +85,13 @@ def log_packaged_model(
     # MLflow tries the example too, but only warns when it fails.
     mlflow.pyfunc.load_model(logged.model_uri).predict(example, params)
     return logged.model_uri
+
+
+def _named(model_paths: Path | str | Sequence[Path | str]) -> dict[str, str]:
+    """The files as artifacts: `model`, or `member-01`, `member-02` … of an ensemble, whose files differ in name."""
+    paths = [model_paths] if isinstance(model_paths, str | Path) else list(model_paths)
+    names = ["model"] if len(paths) == 1 else [f"member-{number:02d}" for number in range(1, len(paths) + 1)]
+    return {name: str(path) for name, path in zip(names, paths, strict=True)}
 
 
 @contextmanager

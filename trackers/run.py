@@ -32,6 +32,7 @@ PROJECT = "mlflow.project.entryPoint"
 """The tag by which a run of `mlflow run` is known."""
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Without it MLflow's page opens the experiment as one of language models."""
+DESCRIBING = ("task", "modality", "seed", "backend", "profile")
 LONGEST_TAG = 5000
 LONGEST_DATASET_DIGEST = 36
 """mlflow.utils.validation.MAX_DATASET_DIGEST_SIZE"""
@@ -70,6 +71,33 @@ def tracked_run(
         except BaseException as error:
             stop.hold()
             _end_after(error, run, of_mlflow_run)
+            raise
+        mlflow.end_run()
+
+
+@contextmanager
+def child_run(parent: Run, *, run_name: str, tags: Mapping[str, str]) -> Iterator[Run]:
+    """A run within `parent`, which must be the active one; it ends as `tracked_run` does, while `parent` goes on.
+
+    The tags of `parent` that say what was run, such as task and commit, are its own too.
+    """
+    client = MlflowClient()
+    present = client.get_run(parent.id).data.tags
+    own = {name: present[name] for name in (*DESCRIBING, COMMIT, "git_dirty") if name in present}
+    system_metrics = None if "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING" in os.environ else True
+    with StopSignals() as stop:
+        active = mlflow.start_run(
+            experiment_id=parent.experiment_id, run_name=run_name, nested=True, parent_run_id=parent.id,
+            tags={**own, **tags}, log_system_metrics=system_metrics,
+        )  # fmt: skip
+        run = Run(client, active.info.run_id, active.info.experiment_id)
+        try:
+            stop.release()
+            yield run
+            stop.hold()
+        except BaseException as error:
+            stop.hold()
+            _end_after(error, run, of_mlflow_run=False)
             raise
         mlflow.end_run()
 
@@ -151,7 +179,7 @@ class Run:
 
     def __init__(self, client: MlflowClient, run_id: str, experiment_id: str) -> None:
         self._client = client
-        self._experiment_id = experiment_id
+        self.experiment_id = experiment_id
         self._names = Names()
         self.id = run_id
 
@@ -215,8 +243,8 @@ class Run:
 
     def url(self) -> str:
         """Address of the run's page (see `trackers.address.run_url`)."""
-        return run_url(mlflow.get_tracking_uri(), self._experiment_id, self.id)
+        return run_url(mlflow.get_tracking_uri(), self.experiment_id, self.id)
 
     def how_to_open(self) -> str:
         """The command that shows the run in a browser, or its address on a tracking server."""
-        return how_to_open(mlflow.get_tracking_uri(), self._experiment_id, self.id)
+        return how_to_open(mlflow.get_tracking_uri(), self.experiment_id, self.id)
