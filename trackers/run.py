@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,17 +62,8 @@ def tracked_run(
     # Its progress bars would break into the training's own.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     described = {"task": task, "modality": modality, "seed": str(seed), "backend": backend, **(tags or {})}
-    with StopSignals() as stop:
-        run, of_mlflow_run = _start(task, run_name, described)
-        try:
-            stop.release()
-            yield run
-            stop.hold()
-        except BaseException as error:
-            stop.hold()
-            _end_after(error, run, of_mlflow_run)
-            raise
-        mlflow.end_run()
+    with _ended_as_it_deserves(lambda: _start(task, run_name, described)) as run:
+        yield run
 
 
 @contextmanager
@@ -84,30 +75,43 @@ def child_run(parent: Run, *, run_name: str, tags: Mapping[str, str]) -> Iterato
     client = MlflowClient()
     present = client.get_run(parent.id).data.tags
     own = {name: present[name] for name in (*DESCRIBING, COMMIT, "git_dirty") if name in present}
-    system_metrics = None if "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING" in os.environ else True
-    with StopSignals() as stop:
+
+    def start() -> tuple[Run, bool]:
         active = mlflow.start_run(
             experiment_id=parent.experiment_id, run_name=run_name, nested=True, parent_run_id=parent.id,
-            tags={**own, **tags}, log_system_metrics=system_metrics,
+            tags={**own, **tags}, log_system_metrics=_system_metrics(),
         )  # fmt: skip
-        run = Run(client, active.info.run_id, active.info.experiment_id)
+        return Run(client, active.info.run_id, active.info.experiment_id), False
+
+    with _ended_as_it_deserves(start) as run:
+        yield run
+
+
+@contextmanager
+def _ended_as_it_deserves(start: Callable[[], tuple[Run, bool]]) -> Iterator[Run]:
+    """The run that `start` begins, ended as `tracked_run` says; `start` also tells whether `mlflow run` began it."""
+    with StopSignals() as stop:
+        run, of_mlflow_run = start()
         try:
             stop.release()
             yield run
             stop.hold()
         except BaseException as error:
             stop.hold()
-            _end_after(error, run, of_mlflow_run=False)
+            _end_after(error, run, of_mlflow_run)
             raise
         mlflow.end_run()
+
+
+def _system_metrics() -> bool | None:
+    """On, unless the variable decides, to which None leaves it."""
+    return None if "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING" in os.environ else True
 
 
 def _start(task: str, run_name: str | None, tags: dict[str, str]) -> tuple[Run, bool]:
     """The active run, and whether it was begun by `mlflow run`."""
     client = MlflowClient()
     tags = {**checkout_tags(Path(__file__)), **tags}
-    # None leaves the decision to the variable.
-    system_metrics = None if "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING" in os.environ else True
     if run_id := os.environ.get("MLFLOW_RUN_ID"):
         present = _existing(client, run_id).data.tags
         if COMMIT in present:
@@ -116,7 +120,7 @@ def _start(task: str, run_name: str | None, tags: dict[str, str]) -> tuple[Run, 
     else:
         experiment_id, of_mlflow_run = _experiment(client, task), False
     active = mlflow.start_run(
-        experiment_id=experiment_id, run_name=run_name, tags=tags, log_system_metrics=system_metrics
+        experiment_id=experiment_id, run_name=run_name, tags=tags, log_system_metrics=_system_metrics()
     )
     return Run(client, active.info.run_id, active.info.experiment_id), of_mlflow_run
 
