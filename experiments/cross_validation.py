@@ -35,7 +35,7 @@ from experiments.job import (
 )
 from experiments.resolve import Resolved, parameters, resolved_yaml
 from experiments.tables import results_table
-from mrcnn.backend import forget_models
+from mrcnn.forgetting import forget_models
 from mrcnn.metrics import Evaluator
 from mrcnn.model import load
 from trackers.run import Run, child_run, tracked_run

@@ -40,18 +40,6 @@ def _compiled(function: Callable, **settings) -> Callable:
     return tf.function(partial(function, **settings), jit_compile=True, reduce_retracing=False, autograph=False)
 
 
-def forget_models() -> None:
-    """Gives back what models that nobody holds any more left behind: graphs, compiled steps, arrays.
-
-    Keras's global state goes with it, the random seed included.
-    """
-    keras.utils.clear_session(free_memory=True)
-    if keras.backend.backend() == "jax":
-        import jax
-
-        jax.clear_caches()
-
-
 @cache
 def cpu_vectors() -> Literal["avx2", "avx512"] | None:
     """The widest vectors of the x86 CPU that TensorFlow runs on; None on a GPU, another CPU or another backend."""

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from mrcnn.backend import forget_models
 from mrcnn.ensemble import Ensemble
 from mrcnn.flips import flip_detections, flip_image
+from mrcnn.forgetting import forget_models
 from mrcnn.fusion import fuse
 from mrcnn.model import MaskRCNN, load
 
