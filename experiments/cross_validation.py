@@ -19,6 +19,7 @@ from rich.console import Console
 from experiments.artifacts import csv_text, log_evaluation
 from experiments.config import TaskConfig
 from experiments.data_check import DEVELOPMENT, Checked
+from experiments.datasets import with_modalities
 from experiments.folds import divide, spread
 from experiments.job import (
     HEADLINE,
@@ -74,6 +75,7 @@ def cross_validate(resolved: Resolved) -> None:
             soft_wrap=True,
         )
         checked = checked_data(config, console)
+        config = config.model_copy(update={"data": with_modalities(config.data, checked.whole)})
         # All of them before the first training, so that what is wrong with the last is told now.
         folds = divide(checked, config)
         data = _record(checked, folds, config, run)
