@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 
-COMMANDS = ("check", "prepare", "train", "predict", "export")
-"""Each the module here whose `main` it is, imported when it is asked for: what one needs may take another seconds."""
+COMMANDS = ("check", "prepare", "train", "sweep", "predict", "export")
+ELSEWHERE = {"sweep": "sweeps.command"}
+"""Each the module here, or the one said, whose `main` it is, imported when it is asked for: what one needs may take
+another seconds."""
 
 USAGE = """\
 usage: mrcnn COMMAND ...
@@ -16,6 +18,7 @@ usage: mrcnn COMMAND ...
   check     look at a data set before training: what is there, what is wrong, pictures; `mrcnn check --help`
   prepare   make a data set with left and right lungs of chest films; `mrcnn prepare --help`
   train     train, evaluate, track and register a Mask R-CNN; `mrcnn train --help` explains each option
+  sweep     search a task's settings with many trainings, and register the best; `mrcnn sweep --help`
   predict   find instances in images, volumes and videos with a trained model; `mrcnn predict --help`
   export    write a trained model as a TensorFlow SavedModel or as ONNX, which run without this project
 
@@ -27,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     command, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if command in COMMANDS:
-        return import_module(f"experiments.{command}").main(rest)
+        return import_module(ELSEWHERE.get(command, f"experiments.{command}")).main(rest)
     if command == "--version":
         print(f"medmrcnn {version('medmrcnn')}")
         return 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -18,28 +18,28 @@ from rich.console import Console
 
 from experiments.artifacts import csv_text, log_evaluation
 from experiments.config import TaskConfig
-from experiments.data_check import DEVELOPMENT, Checked
+from experiments.data_check import DEVELOPMENT, Checked, check_data, show
 from experiments.datasets import with_modalities
-from experiments.folds import divide, spread
+from experiments.folds import HELD_OUT, divide, spread
 from experiments.job import (
     HEADLINE,
     TITLES,
     Data,
     Result,
     as_used,
-    checked_data,
     judge,
     learn,
     make_model,
     publish,
     record_data,
+    usable_data,
 )
 from experiments.resolve import Resolved, parameters, resolved_yaml
 from experiments.tables import results_table
 from mrcnn.forgetting import forget_models
 from mrcnn.metrics import Evaluator
 from mrcnn.model import load
-from trackers.run import Run, child_run, tracked_run
+from trackers.run import Parent, Run, tracked_run
 from trackers.started_from import ENSEMBLE, FOLD
 
 OUT_OF_FOLD = "out_of_fold"
@@ -74,7 +74,9 @@ def cross_validate(resolved: Resolved) -> None:
             f"Task {config.task}, {config.modality}, on {backend}, {config.data.folds} folds; run {run.id}",
             soft_wrap=True,
         )
-        checked = checked_data(config, console)
+        checked = check_data(config)
+        show(checked, console)
+        checked.raise_if_wrong()
         config = config.model_copy(update={"data": with_modalities(config.data, checked.whole)})
         # All of them before the first training, so that what is wrong with the last is told now.
         folds = divide(checked, config)
@@ -96,12 +98,11 @@ def cross_validate(resolved: Resolved) -> None:
 
 def _record(checked: Checked, folds: Sequence[Checked], config: TaskConfig, run: Run) -> Data:
     """Keep in the run what is common to the folds; returns the images of all folds and those of the test share."""
-    parts = {OUT_OF_FOLD: checked.splits[DEVELOPMENT], "test": checked.splits["test"]}
-    data = Data(checked.name, {name: checked.whole.subset(chosen) for name, chosen in parts.items() if len(chosen)})
-    record_data(data, checked, run, config)
-    lists = checked.split_lists()
-    held_out = {f"fold_{number}": fold.split_lists()["held_out"] for number, fold in enumerate(folds, start=1)}
-    run.json(held_out | {"test": lists["test"]}, "splits.json")
+    # Who is held out in which fold stands in the splits.
+    positions = {f"fold_{number}": fold.splits[HELD_OUT] for number, fold in enumerate(folds, start=1)}
+    parts = usable_data(checked, config).splits
+    data = Data(checked.name, {OUT_OF_FOLD if name == DEVELOPMENT else name: part for name, part in parts.items()})
+    record_data(data, replace(checked, splits=positions | {"test": checked.splits["test"]}), run, config)
     run.params(parameters(config))
     run.text(resolved_yaml(config), "config.yaml")
     return data
@@ -109,13 +110,20 @@ def _record(checked: Checked, folds: Sequence[Checked], config: TaskConfig, run:
 
 def _train_fold(number: int, fold: Checked, config: TaskConfig, parent: Run, console: Console, folder: Path) -> Member:
     name, file = f"fold {number} of {config.data.folds}", folder / f"member-{number:02d}.keras"
-    with child_run(parent, run_name=name, tags={FOLD: str(number)}) as run:
+    with tracked_run(
+        task=config.task,
+        modality=config.modality,
+        seed=config.seed,
+        backend=keras.backend.backend(),
+        run_name=name,
+        tags={FOLD: str(number)},
+        parent=Parent(parent.id, parent.experiment_id),
+    ) as run:
         console.print(f"\n{name.capitalize()}; run {run.id}", style="bold", soft_wrap=True)
         # Each fold begins alike whatever came before it, and with weights of its own, as an ensemble wants them.
         keras.utils.set_random_seed((config.seed + number) % 2**32)
         data = Data(fold.name, {split: fold.whole.subset(chosen) for split, chosen in fold.splits.items()})
         record_data(data, fold, run, config)
-        run.json(fold.split_lists(), "splits.json")
         scratch = folder / f"fold-{number}"
         model, planned = make_model(config, data, run, console, scratch)
         best, epochs = learn(model, planned, data, run, console, scratch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import keras
 
@@ -18,6 +18,8 @@ from trackers.run import Run
 from trackers.tensorboard import EventWriter
 
 PREVIEW_IMAGES = 3
+OnValidation = Callable[[int, Mapping[str, float]], None]
+"""Called after a validation with the epoch, counted from 1, and what was measured; it may raise to end the training."""
 
 
 class Diverged(RuntimeError):
@@ -41,8 +43,10 @@ class EpochEnd(keras.callbacks.Callback):
         run: Run,
         events: EventWriter,
         checkpoints: Checkpoints,
+        on_validation: OnValidation | None = None,
     ) -> None:
         super().__init__()
+        self._on_validation = on_validation
         self._config, self._validation = config, validation
         self._screen, self._run, self._events, self._checkpoints = screen, run, events, checkpoints
         self.epochs_done = 0
@@ -78,6 +82,8 @@ class EpochEnd(keras.callbacks.Callback):
         self._run.metrics(record, step=number)
         self._events.scalars(record, number)
         self._screen.epoch(number, logs, text, seconds)
+        if text and self._on_validation is not None:
+            self._on_validation(number, record)
 
     def _validate(self, number: int) -> dict[str, float]:
         options = self._config.evaluate

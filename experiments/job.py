@@ -17,7 +17,7 @@ from experiments.artifacts import log_evaluation, log_overlays, log_volumes
 from experiments.config import TaskConfig
 from experiments.data_check import Checked, check_data, show
 from experiments.datasets import with_modalities
-from experiments.epoch_end import EpochEnd
+from experiments.epoch_end import EpochEnd, OnValidation
 from experiments.evaluate import evaluate
 from experiments.findings import FINDINGS
 from experiments.findings_log import FindingsLog
@@ -93,32 +93,32 @@ class Data:
 
 def read_data(config: TaskConfig, run: Run, console: Console) -> Data:
     """Check, show, split and record the data."""
-    checked = checked_data(config, console)
-    data = Data(
-        checked.name, {split: checked.whole.subset(chosen) for split, chosen in checked.splits.items() if len(chosen)}
-    )
-    record_data(data, checked, run, config)
-    run.json(checked.split_lists(), "splits.json")
-    return data
-
-
-def checked_data(config: TaskConfig, console: Console) -> Checked:
-    """The data, looked at and shown. Raises `InputError` for all that is wrong with them."""
     checked = check_data(config)
     show(checked, console)
     checked.raise_if_wrong()
+    data = usable_data(checked, config)
+    record_data(data, checked, run, config)
+    return data
+
+
+def usable_data(checked: Checked, config: TaskConfig) -> Data:
+    """The splits of checked data, of which the findings are known to be readable."""
     # Asked of an empty image, so that classes which do not fit the findings are told before the training.
     FINDINGS[config.findings](
         np.zeros((1, 1, 1), np.uint8), Detections.none(1, 1), checked.whole.class_names, None, None
     )
-    return checked
+    return Data(
+        checked.name, {split: checked.whole.subset(chosen) for split, chosen in checked.splits.items() if len(chosen)}
+    )
 
 
 def record_data(data: Data, checked: Checked, run: Run, config: TaskConfig) -> None:
+    """Keep in the run what its data are, and who is in which split."""
     facts = checked.found.as_dict()
     for split, part in data.splits.items():
         run.dataset(data.name, part.digest, facts, split, source=config.data.dataset)
     run.json(facts, "fingerprint.json")
+    run.json(checked.split_lists(), "splits.json")
 
 
 def make_model(config: TaskConfig, data: Data, run: Run, console: Console, folder: Path) -> tuple[MaskRCNN, TaskConfig]:
@@ -148,9 +148,15 @@ def make_model(config: TaskConfig, data: Data, run: Run, console: Console, folde
 
 
 def learn(
-    model: MaskRCNN, config: TaskConfig, data: Data, run: Run, console: Console, folder: Path
+    model: MaskRCNN,
+    config: TaskConfig,
+    data: Data,
+    run: Run,
+    console: Console,
+    folder: Path,
+    on_validation: OnValidation | None = None,
 ) -> tuple[MaskRCNN, int]:
-    """Train `model`; returns that of the best epoch, and how many there were.
+    """Train `model`; returns that of the best epoch, and how many there were. `on_validation`: see `EpochEnd`.
 
     Checkpoints and events are kept also when the training is cut short.
     """
@@ -172,7 +178,15 @@ def learn(
         at_last.callback(run.artifact, folder / "checkpoints")
         at_last.callback(run.artifact, folder / "tensorboard")
         at_last.callback(events.close)
-        epoch_end = EpochEnd(config, data.splits["val"], screen=screen, run=run, events=events, checkpoints=checkpoints)
+        epoch_end = EpochEnd(
+            config,
+            data.splits["val"],
+            screen=screen,
+            run=run,
+            events=events,
+            checkpoints=checkpoints,
+            on_validation=on_validation,
+        )
         fit(model, loader, config.train, steps, epoch_end, screen)
     epochs, best = epoch_end.epochs_done, checkpoints.best_path
     if best is None:

@@ -8,8 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from mrcnn.config import ModelConfig
 
-FROM_DATA = ("conventions", "channels", "normalisation", "norm", "anchor_sizes", "anchor_ratios", "max_instances")
-"""Fields that may say `auto`: `experiments.plan` fills them from the training split and the weights."""
+PLANNED = (
+    "conventions", "channels", "normalisation", "norm", "anchor_sizes", "anchor_ratios", "max_instances",
+    "fpn_channels", "head_width", "mask_channels", "mask_convolutions", "proposals", "max_detections",
+)  # fmt: skip
+"""Fields that may say `auto`: `experiments.plan` fills them from the training split, the weights and the backbone."""
 
 DESCRIPTIONS = {
     "image_size": "side of the square network input in pixels, a multiple of 32; images are scaled and padded to it",
@@ -20,10 +23,11 @@ DESCRIPTIONS = {
     "equalise": "spreads the grey levels first: histogram over the image, clahe tile by tile",
     "backbone": "small is made for training from scratch on little data",
     "norm": "normalisation layers; auto: frozen_batch with ImageNet weights, group from scratch",
-    "fpn_channels": "channels of every pyramid level",
-    "head_width": "units of the two dense layers of the box head",
-    "mask_channels": "channels of the mask head",
-    "mask_convolutions": "3×3 convolutions of the mask head before it doubles its size",
+    "fpn_channels": "channels of every pyramid level; auto: 64 with the small backbone, else 256",
+    "head_width": "units of the two dense layers of the box head; auto: 256 with the small backbone, else 1024",
+    "mask_channels": "channels of the mask head; auto: 64 with the small backbone, else 256",
+    "mask_convolutions": "3×3 convolutions of the mask head before it doubles its size; auto: 2 with the small "
+    "backbone, else 4",
     "anchor_sizes": "anchor sides in input pixels, a list for each of five levels; auto: fitted to the training boxes",
     "anchor_ratios": "height / width of the anchors; auto: fitted to the training boxes",
     "max_instances": "slots for true instances per image; auto: the most that a training image holds",
@@ -31,7 +35,8 @@ DESCRIPTIONS = {
     "rpn_negative_iou": "an anchor below this IoU with every instance is negative",
     "rpn_samples": "anchors per image in the region proposal loss",
     "proposals_per_level": "best anchors of each level that enter non-maximum suppression",
-    "proposals": "proposals per image after non-maximum suppression",
+    "proposals": "proposals per image after non-maximum suppression; auto: four for each of max_instances, from 100 to "
+    "1000, with the small backbone, else 1000",
     "proposal_nms_iou": "IoU above which the lower-scored proposal is dropped",
     "roi_positive_iou": "a region with at least this IoU with an instance trains as its class",
     "roi_samples": "regions per image in the head losses; a quarter of them may be positive",
@@ -41,7 +46,7 @@ DESCRIPTIONS = {
     "class_agnostic": "one box and one mask for all classes instead of one each",
     "class_weights": "weights of background and of each class in the class loss, or null",
     "focal_gamma": "exponent of the focal loss of the class head; 0 is cross-entropy",
-    "max_detections": "most detections per image",
+    "max_detections": "most detections per image; auto: twice max_instances, at least 100",
     "score_threshold": "detections below this score are never reported; keep it low, average precision needs them",
     "nms_iou": "IoU above which the lower-scored detection of the same class is dropped",
 }
@@ -54,7 +59,7 @@ def _options() -> dict[str, Any]:
         stated = ModelConfig.model_fields[name]
         kind = Annotated[stated.annotation, *stated.metadata] if stated.metadata else stated.annotation
         default = stated.default
-        if name in FROM_DATA:
+        if name in PLANNED:
             kind, default = Literal["auto"] | kind, "auto"
         fields[name] = (kind, Field(default, description=description))
     return fields

@@ -20,6 +20,11 @@ from mrcnn.model.weights import settings_for
 IMAGES_FOR_CHANNELS = 16
 """Training images opened to tell grey from colour; spread over the split."""
 
+ENOUGH_RECALL = 0.8
+"""Share of the training boxes with an anchor that fits below which a larger input is suggested."""
+SMALL = {"fpn_channels": 64, "head_width": 256, "mask_channels": 64, "mask_convolutions": 2}
+"""Widths beside the small backbone, a quarter of the paper's as its own are: they would take most of the time else."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -45,15 +50,18 @@ class Plan:
         return {"anchors/mean_best_iou": fit.mean_best_iou, "anchors/recall": fit.recall} if fit else {}
 
     def describe(self, weights: int) -> str:
-        """The model, with its number of `weights`, in two lines for the terminal."""
+        """The model, with its number of `weights`, in lines for the terminal."""
         model, fit = self.model, self.anchor_fit
         sizes = " ".join("/".join(f"{size:g}" for size in level) for level in model.anchor_sizes)
         ratios = " ".join(f"{ratio:g}" for ratio in model.anchor_ratios)
         quality = f" (mean best IoU {fit.mean_best_iou:.2f}, {fit.recall:.0%} at 0.5 or more)" if fit else ""
+        advice = ""
+        if fit and fit.recall < ENOUGH_RECALL:
+            advice = "\nnote: many instances are small for the network's grid; a larger model.image_size finds more"
         return (
             f"Model: {model.backbone}, {model.image_size}×{model.image_size}×{model.channels}, norm {model.norm}, "
             f"up to {model.max_instances} instances, {weights / 1e6:.1f} M weights\n"
-            f"Anchors: {sizes} px, height/width {ratios}{quality}"
+            f"Anchors: {sizes} px, height/width {ratios}{quality}{advice}"
         )
 
 
@@ -73,12 +81,18 @@ def make_plan(config: TaskConfig, training: Dataset, weights: str | None = None)
     channels = options.channels
     if channels == "auto":
         channels = 3 if pretrained or foreign else channels_of(training)
+    most = options.max_instances
+    if most == "auto":
+        most = max((len(record.class_ids) for record in training.records), default=0) or 1
     planned = {
         "channels": channels,
         "norm": "frozen_batch" if pretrained else "batch" if foreign else "group",
         "normalisation": "imagenet" if (pretrained or foreign) and channels == 3 else "image",
-        "max_instances": max((len(record.class_ids) for record in training.records), default=0) or 1,
+        "max_instances": most,
+        "max_detections": max(100, 2 * most),
     }
+    if options.backbone == "small":
+        planned |= SMALL | {"proposals": min(max(100, 4 * most), 1000)}
     fit = None
     if options.anchor_sizes == "auto" or options.anchor_ratios == "auto":
         fit = fit_anchors(network_boxes(training, options.image_size))

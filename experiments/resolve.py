@@ -22,11 +22,12 @@ TASKS = Path(__file__).parent / "tasks"
 
 @dataclass(frozen=True)
 class Resolved:
-    """A checked task, the file and the profile that it came from."""
+    """A checked task, the file and the profile that it came from, and the file's section `sweep` as it stands there."""
 
     config: TaskConfig
     file: Path
     profile: str | None
+    sweep: Any = None
 
 
 def options(section: type[BaseModel] = TaskConfig, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -88,6 +89,7 @@ def resolve(arguments: Sequence[str]) -> Resolved:
                 f"--profile {profile}: no such profile in {path}; expected {', '.join(profiles) or 'none, it has none'}"
             )
         content = merged(content, profiles[profile])
+    sweep = content.pop("sweep", None)
     known = dict(options())
     given = {}
     for key, text in texts.items():
@@ -97,7 +99,7 @@ def resolve(arguments: Sequence[str]) -> Resolved:
         # A path may look like a number or a date to YAML.
         is_text = str in (known[name].annotation, *get_args(known[name].annotation))
         given[name] = text if is_text and text != "null" else parse_value(key, text)
-    return Resolved(check(merged(content, nested(given)), str(path), given), path, profile)
+    return Resolved(check(merged(content, nested(given)), str(path), given), path, profile, sweep)
 
 
 def check(content: Mapping[str, Any], file: str, given: Collection[str] = ()) -> TaskConfig:

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "mrcnn": {"mrcnn"},
     "trackers": {"trackers", "mrcnn"},
     "experiments": {"experiments", "trackers", "mrcnn"},
-    "sweeps": {"sweeps", "experiments", "trackers"},
+    "sweeps": {"sweeps", "experiments", "trackers", "mrcnn"},
 }
 MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 LIGHT = ("mrcnn.data", "mrcnn.metrics", "mrcnn.phantoms", "mrcnn.draw")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, RunTag
 from mlflow.entities import Run as RecordedRun
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from mrcnn.errors import InputError
 from trackers.address import hide_credentials, how_to_open, run_url
@@ -23,7 +25,7 @@ from trackers.killed import keep_killed
 from trackers.names import Names
 from trackers.params import new_params
 from trackers.plain import json_text
-from trackers.stop import StopSignals
+from trackers.stop import Pruned, StopSignals
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,10 +34,17 @@ PROJECT = "mlflow.project.entryPoint"
 """The tag by which a run of `mlflow run` is known."""
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Without it MLflow's page opens the experiment as one of language models."""
-DESCRIBING = ("task", "modality", "seed", "backend", "profile")
 LONGEST_TAG = 5000
 LONGEST_DATASET_DIGEST = 36
 """mlflow.utils.validation.MAX_DATASET_DIGEST_SIZE"""
+
+
+@dataclass(frozen=True)
+class Parent:
+    """The run below which another stands, and its experiment."""
+
+    run_id: str
+    experiment_id: str
 
 
 @contextmanager
@@ -47,12 +56,15 @@ def tracked_run(
     backend: str,
     run_name: str | None = None,
     tags: Mapping[str, str] | None = None,
+    parent: Parent | None = None,
 ) -> Iterator[Run]:
     """A run in the experiment named `task`; or the one that MLFLOW_RUN_ID names, in the experiment where it stands.
 
-    It ends FINISHED; KILLED after Ctrl-C or SIGTERM (`trackers.stop.Terminated`); FAILED after any other exception,
-    whose message becomes the tag `error`. The exception goes on in each case. A stop that arrives while the run is
-    being closed waits until it is. System metrics are on unless MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING says otherwise.
+    With a `parent` it is a run below that one, in its experiment; where that is active here, it is so again after this.
+    It ends FINISHED; KILLED after Ctrl-C or SIGTERM
+    (`trackers.stop.Terminated`) and where it was `trackers.stop.Pruned`; FAILED after any other exception, whose
+    message becomes the tag `error`. The exception goes on in each case. A stop that arrives while the run is being
+    closed waits until it is. System metrics are on unless MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING says otherwise.
 
     Raises:
         InputError: MLFLOW_RUN_ID names no run of the store, or the experiment was deleted.
@@ -62,36 +74,8 @@ def tracked_run(
     # Its progress bars would break into the training's own.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     described = {"task": task, "modality": modality, "seed": str(seed), "backend": backend, **(tags or {})}
-    with _ended_as_it_deserves(lambda: _start(task, run_name, described)) as run:
-        yield run
-
-
-@contextmanager
-def child_run(parent: Run, *, run_name: str, tags: Mapping[str, str]) -> Iterator[Run]:
-    """A run within `parent`, which must be the active one; it ends as `tracked_run` does, while `parent` goes on.
-
-    The tags of `parent` that say what was run, such as task and commit, are its own too.
-    """
-    client = MlflowClient()
-    present = client.get_run(parent.id).data.tags
-    own = {name: present[name] for name in (*DESCRIBING, COMMIT, "git_dirty") if name in present}
-
-    def start() -> tuple[Run, bool]:
-        active = mlflow.start_run(
-            experiment_id=parent.experiment_id, run_name=run_name, nested=True, parent_run_id=parent.id,
-            tags={**own, **tags}, log_system_metrics=_system_metrics(),
-        )  # fmt: skip
-        return Run(client, active.info.run_id, active.info.experiment_id), False
-
-    with _ended_as_it_deserves(start) as run:
-        yield run
-
-
-@contextmanager
-def _ended_as_it_deserves(start: Callable[[], tuple[Run, bool]]) -> Iterator[Run]:
-    """The run that `start` begins, ended as `tracked_run` says; `start` also tells whether `mlflow run` began it."""
     with StopSignals() as stop:
-        run, of_mlflow_run = start()
+        run, of_mlflow_run = _start(task, run_name, described, parent)
         try:
             stop.release()
             yield run
@@ -103,16 +87,18 @@ def _ended_as_it_deserves(start: Callable[[], tuple[Run, bool]]) -> Iterator[Run
         mlflow.end_run()
 
 
-def _system_metrics() -> bool | None:
-    """On, unless the variable decides, to which None leaves it."""
-    return None if "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING" in os.environ else True
-
-
-def _start(task: str, run_name: str | None, tags: dict[str, str]) -> tuple[Run, bool]:
+def _start(task: str, run_name: str | None, tags: dict[str, str], parent: Parent | None) -> tuple[Run, bool]:
     """The active run, and whether it was begun by `mlflow run`."""
     client = MlflowClient()
     tags = {**checkout_tags(Path(__file__)), **tags}
-    if run_id := os.environ.get("MLFLOW_RUN_ID"):
+    # None leaves the decision to the variable.
+    system_metrics = None if "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING" in os.environ else True
+    if parent is not None:
+        # The variable would name the parent, or what stands above it.
+        os.environ.pop("MLFLOW_RUN_ID", None)
+        experiment_id, of_mlflow_run = parent.experiment_id, False
+        tags[MLFLOW_PARENT_RUN_ID] = parent.run_id
+    elif run_id := os.environ.get("MLFLOW_RUN_ID"):
         present = _existing(client, run_id).data.tags
         if COMMIT in present:
             tags.pop(COMMIT, None)
@@ -120,7 +106,11 @@ def _start(task: str, run_name: str | None, tags: dict[str, str]) -> tuple[Run, 
     else:
         experiment_id, of_mlflow_run = _experiment(client, task), False
     active = mlflow.start_run(
-        experiment_id=experiment_id, run_name=run_name, tags=tags, log_system_metrics=_system_metrics()
+        experiment_id=experiment_id,
+        run_name=run_name,
+        tags=tags,
+        log_system_metrics=system_metrics,
+        nested=parent is not None,
     )
     return Run(client, active.info.run_id, active.info.experiment_id), of_mlflow_run
 
@@ -155,7 +145,7 @@ def _experiment(client: MlflowClient, name: str) -> str:
 
 def _end_after(error: BaseException, run: Run, of_mlflow_run: bool) -> None:
     """Ends the run as `error` deserves. What goes wrong in doing so is noted on `error`, which is the news."""
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, KeyboardInterrupt | Pruned):
         status = "KILLED"
     elif isinstance(error, SystemExit) and not error.code:
         status = "FINISHED"

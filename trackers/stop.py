@@ -13,6 +13,10 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM arrived, as a batch system or `kill` sends it."""
 
 
+class Pruned(Exception):
+    """A training was given up because others promise more: its run ends KILLED, and nothing has failed."""
+
+
 class StopSignals:
     """While entered, SIGINT raises KeyboardInterrupt and SIGTERM `Terminated`, in the main thread.
 

@@ -75,7 +75,11 @@ class Evaluator:
         Raises:
             InputError: detections of another image size, or class ids beyond the class names.
         """
-        self._cases.append(make_case(sample, detections, len(self.class_names)))
+        self.add_case(make_case(sample, detections, len(self.class_names)))
+
+    def add_case(self, case: Case) -> None:
+        """Take in an image that was made a case before, as where detections are chosen anew among kept ones."""
+        self._cases.append(case)
         self._average_precision.clear()
         self._measured = self._measured_volumes = None
 

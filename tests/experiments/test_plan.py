@@ -57,6 +57,25 @@ def test_slots_hold_the_fullest_image(folder):
     assert make_plan(task(), folder([GREY], [[]])).model.max_instances == 1
 
 
+def test_widths_follow_the_backbone_and_detections_the_instances(folder):
+    data = folder([np.full((300, 400), 7, np.uint8)], [[(4 * i, 0, 3) for i in range(90)]])
+    small, wide = (make_plan(task(model={"backbone": name}), data).model for name in ("small", "resnet50"))
+    widths = ("fpn_channels", "head_width", "mask_channels", "mask_convolutions", "proposals", "max_detections")
+    assert [getattr(small, name) for name in widths] == [64, 256, 64, 2, 360, 180]
+    assert [getattr(wide, name) for name in widths] == [256, 1024, 256, 4, 1000, 180]
+    given = {"backbone": "small", "fpn_channels": 32, "max_instances": 10}
+    model = make_plan(task(model=given), data).model
+    assert (model.fpn_channels, model.proposals, model.max_detections) == (32, 100, 100)
+
+
+def test_instances_below_the_grid_bring_a_word_about_the_input(folder):
+    data = folder([np.full((300, 400), 7, np.uint8)], [[(4 * i, 0, 3) for i in range(90)]])
+    small = make_plan(task(model={"backbone": "small", "image_size": 64}), data).describe(1)
+    assert "image_size" in small
+    data = folder([np.full((300, 400), 7, np.uint8)], [[(30, 30, 100), (200, 150, 100)]])
+    assert "image_size" not in make_plan(task(model={"backbone": "small", "image_size": 256}), data).describe(1)
+
+
 def test_anchors_fit_the_boxes_and_cover_them(folder):
     data = folder([GREY] * 6, [[(5, 5, side)] for side in (10, 12, 15, 20, 30, 40)])
     plan = make_plan(task(model={"image_size": 128, "backbone": "small"}), data)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mrcnn.errors import InputError
 from trackers.checkout import COMMIT
-from trackers.run import child_run, tracked_run
+from trackers.run import Parent, tracked_run
 from trackers.stop import Terminated
 
 ABOUT = {"task": "thyroid", "modality": "ultrasound", "seed": 3, "backend": "tensorflow"}
@@ -287,22 +287,26 @@ def kept_metrics(store, run):
 
 def test_a_run_within_another_ends_by_itself(store, monkeypatch):
     monkeypatch.setenv("MLFLOW_RUN_ID", store.create_run("0").info.run_id)
-    with tracked_run(**ABOUT, tags={"profile": "quick"}) as parent:
-        with child_run(parent, run_name="fold 1", tags={"fold": "1"}) as first:
+    with tracked_run(**ABOUT) as parent:
+        with tracked_run(
+            **ABOUT, run_name="fold 1", tags={"fold": "1"}, parent=Parent(parent.id, parent.experiment_id)
+        ) as first:
             assert mlflow.active_run().info.run_id == first.id
             first.metrics({"dice": 0.5})
         assert mlflow.active_run().info.run_id == parent.id
         assert store.get_run(first.id).info.status == "FINISHED"
         with (
             pytest.raises(ValueError, match="no"),
-            child_run(parent, run_name="fold 2", tags={"fold": "2"}) as second,
+            tracked_run(
+                **ABOUT, run_name="fold 2", tags={"fold": "2"}, parent=Parent(parent.id, parent.experiment_id)
+            ) as second,
         ):
             raise ValueError("no")
         assert store.get_run(parent.id).info.status == "RUNNING"
         assert mlflow.active_run().info.run_id == parent.id
     kept = store.get_run(first.id)
     assert (kept.info.run_name, kept.info.experiment_id) == ("fold 1", "0")
-    told = {"task": "thyroid", "seed": "3", "profile": "quick", "fold": "1", "mlflow.parentRunId": parent.id}
+    told = {"task": "thyroid", "seed": "3", "fold": "1", "mlflow.parentRunId": parent.id}
     assert told.items() <= kept.data.tags.items()
     assert store.get_run(second.id).info.status == "FAILED"
     assert store.get_run(second.id).data.tags["error"] == "ValueError: no"
@@ -313,7 +317,7 @@ def test_a_stop_within_a_run_within_another_kills_both(store):
     with (
         pytest.raises(KeyboardInterrupt),
         tracked_run(**ABOUT) as parent,
-        child_run(parent, run_name="fold 1", tags={}) as child,
+        tracked_run(**ABOUT, run_name="fold 1", parent=Parent(parent.id, parent.experiment_id)) as child,
     ):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(5)

@@ -1,0 +1,128 @@
+"""The command `mrcnn sweep --task thyroid --trials 20`: checks first, then the sweep."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from experiments.datasets import standing_folder
+from experiments.help_text import WIDTH, kind
+from experiments.overrides import parse_arguments, parse_value
+from experiments.quiet import hush, silent_start
+from experiments.resolve import Resolved, resolve
+from experiments.start import with_absolute_weights
+from experiments.train import BAD_INPUT, FAILED, HELP, INTERRUPTED, TERMINATED, with_absolute_dataset
+from mrcnn.errors import InputError
+from sweeps.options import SweepOptions, check_options
+from sweeps.space import check_space, task_of
+
+USAGE = """\
+Search a task's settings: train with many, stop what promises little, judge and register the best.
+
+usage: mrcnn sweep [--task NAME] [--KEY VALUE ...]
+       mlflow run . -e sweep -P task=NAME -P KEY=VALUE ...    the same, in an environment of its own
+
+The section `sweep` of the task's file holds the search space; docs/sweeps.md explains it.
+The same command again goes on with a sweep that was cut short.
+KEY is one of those below, or an option of `mrcnn train`, which then holds for every trial.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status. What nobody foresaw is raised, for its traceback."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        if any(word in HELP for word in arguments):
+            print(help_text(), end="")
+            return 0
+        resolved, options = read(arguments)
+        resolved = with_absolute_weights(with_absolute_dataset(resolved))
+        return _run(resolved, options)
+    except InputError as error:
+        print(f"mrcnn: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("mrcnn: stopped; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+
+
+def sweep_options(section: type[BaseModel] = SweepOptions, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every option of the section that the command line takes."""
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from sweep_options(field.annotation, f"{prefix}{name}.")
+        elif name != "space":
+            yield f"{prefix}{name}", field
+
+
+def read(arguments: Sequence[str]) -> tuple[Resolved, SweepOptions]:
+    """The task and how it is searched.
+
+    Raises:
+        InputError: one line that names the file or option, the value and what is allowed.
+    """
+    texts = parse_arguments(arguments)
+    own = dict(sweep_options())
+    given = {name: parse_value(name, texts.pop(name)) for name in own if name in texts}
+    resolved = resolve([f"--{name}={text}" for name, text in texts.items()])
+    if resolved.config.data.folds:
+        raise InputError(
+            f"data.folds={resolved.config.data.folds}: expected null in a sweep, whose trials are all validated on one "
+            "split; cross-validate what it finds"
+        )
+    options = check_options(resolved.sweep, str(resolved.file), given)
+    config = task_of(options.objectives or (resolved.config.evaluate.metric,), resolved.config)
+    space = check_space(options.space, config, str(resolved.file))
+    return replace(resolved, config=config), options.model_copy(update={"space": space})
+
+
+def _run(resolved: Resolved, options: SweepOptions) -> int:
+    hush()
+    # Imported here, so that a typing error is told before TensorFlow and MLflow have loaded.
+    with silent_start():
+        from sweeps.sweep import NothingFinished, Wanted, sweep
+        from trackers.stop import Terminated
+    objectives = options.objectives or (resolved.config.evaluate.metric,)
+    storage = options.storage or f"sqlite:///{standing_folder() / 'sweeps.db'}"
+    name = options.study or study_name(resolved, options, objectives)
+    try:
+        sweep(Wanted(resolved, options, objectives, storage, name))
+    except NothingFinished as error:
+        print(f"mrcnn: {error}", file=sys.stderr)
+        return FAILED
+    except Terminated:
+        print("mrcnn: terminated; the same command goes on from here", file=sys.stderr)
+        return TERMINATED
+    return 0
+
+
+def study_name(resolved: Resolved, options: SweepOptions, objectives: Sequence[str]) -> str:
+    """The task and a digest of all that decides a trial, so that the same command finds its study again."""
+    decides = options.model_dump(mode="json", include={"sampler", "pruner", "thresholds", "space"})
+    decides |= {"config": resolved.config.model_dump(mode="json"), "objectives": list(objectives)}
+    digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+    return f"{resolved.config.task}-{digest[:8]}"
+
+
+def help_text() -> str:
+    lines = [USAGE]
+    for name, field in sweep_options():
+        default = json.dumps(field.default) if not isinstance(field.default, tuple) else "[]"
+        lines.append(f"  --{name} {default}")
+        lines += _wrapped(f"{field.description} [{kind(field)}]")
+    return "\n".join(lines) + "\n"
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

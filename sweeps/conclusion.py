@@ -1,0 +1,88 @@
+"""What becomes of a sweep's best model: the test split, once, the package and the registry, as after a training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import optuna
+from optuna.trial import FrozenTrial
+from rich.console import Console
+
+from experiments.config import TaskConfig
+from experiments.datasets import with_modalities
+from experiments.job import Data, as_used, judge, publish
+from experiments.plan import Plan
+from mrcnn.data import Dataset
+from mrcnn.model import MaskRCNN, load
+from sweeps.kept_detections import kept_cases
+from sweeps.options import SweepOptions
+from sweeps.record import best_config, best_yaml, winner
+from sweeps.study import RUN
+from sweeps.thresholds import ThresholdSearch
+from sweeps.training import CONFIDENCE, NMS_IOU
+from trackers.run import Run
+from trackers.started_from import model_file
+
+
+def conclude(
+    study: optuna.Study,
+    config: TaskConfig,
+    options: SweepOptions,
+    objectives: Sequence[str],
+    data: Data,
+    run: Run,
+    console: Console,
+    folder: Path,
+) -> None:
+    """Take the best trial's best checkpoint, with the thresholds found for it; judge, package and register it."""
+    best = winner(study)
+    reached = dict(zip(objectives, best.values, strict=True))
+    run.text(best_yaml(config, best, study, objectives), "best.yaml")
+    run.metrics({f"best/{name}": value for name, value in reached.items()})
+    run.tags({"best_trial": best.number, "best_run": best.user_attrs[RUN]})
+    if len(objectives) > 1:
+        for trial in study.best_trials:
+            console.print(f"Pareto front: trial {trial.number}, {values_text(objectives, trial)}", soft_wrap=True)
+    console.print(f"\nBest: trial {best.number}, {values_text(objectives, best)}", style="bold", soft_wrap=True)
+    trained = load(model_file(best.user_attrs[RUN], task=config.task, folder=folder / "best", option="best trial"))
+    if options.thresholds.sets and options.thresholds.per_class:
+        run.json(thresholds_of_classes(trained, data.splits["val"], config, options, best), "thresholds.json")
+    # The threshold is in the network, so that whatever is made of it suppresses as the trial was measured.
+    model = MaskRCNN(
+        trained.config.model_copy(update={"nms_iou": best.user_attrs[NMS_IOU]}),
+        seed=trained.seed,
+        dtype=trained.dtype_policy,
+    )
+    model.set_weights(trained.get_weights())
+    found = Plan(model.config, None).fill_in(best_config(config, best))
+    # Mirror images give other scores than those that the trials' thresholds were found with.
+    confidence = "auto" if found.evaluate.tta else best.user_attrs[CONFIDENCE]
+    working_point = found.evaluate.model_copy(update={"confidence": confidence})
+    modalities = with_modalities(found.data, data.splits["train"])
+    found = found.model_copy(update={"evaluate": working_point, "data": modalities})
+    result = judge(as_used([model], found), found, data, run, console, step=0)
+    model.save(file := folder / "model.keras")
+    publish([file], result, found, data, run, console)
+
+
+def values_text(objectives: Sequence[str], trial: FrozenTrial) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in zip(objectives, trial.values, strict=True))
+
+
+def thresholds_of_classes(
+    model: MaskRCNN, validation: Dataset, config: TaskConfig, options: SweepOptions, best: FrozenTrial
+) -> dict[str, object]:
+    """The thresholds in use, and what thresholds of each class would gain on the validation images."""
+    names = validation.class_names
+    cases = kept_cases(model, validation, batch_size=config.evaluate.images_at_once)
+    search = ThresholdSearch(cases, len(names), model.config.max_detections)
+    start = (best.user_attrs[CONFIDENCE], best.user_attrs[NMS_IOU])
+    of_classes = search.best(options.thresholds.sets, per_class=True, start=start, seed=config.seed)
+    in_use = search.value([start[0]] * len(names), [start[1]] * len(names))
+    return {
+        "value": "mean of Dice and F1 on the validation images",
+        "in_use": {"confidence": start[0], "nms_iou": start[1], "value": in_use},
+        "per_class": {"class_names": names, **asdict(of_classes)},
+    }

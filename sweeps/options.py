@@ -1,0 +1,159 @@
+"""What the section `sweep` of a task's file may say. Each field's description is what `mrcnn sweep --help` prints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+
+from experiments.config import LOWER_IS_BETTER, Metric
+from mrcnn.errors import InputError
+
+INFERENCE_MS = "inference_ms"
+"""Milliseconds to find the instances of one image, the median over validation images."""
+MEASURED = (*get_args(Metric), INFERENCE_MS)
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Range(Section):
+    """Numbers from `low` to `high`, both included; whole ones where the option takes whole ones."""
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Range:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise ValueError(f"low={self.low:g}, high={self.high:g}: expected low below high, both finite")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low={self.low:g}: expected above 0 with log: true")
+        if self.log and self.step is not None:
+            raise ValueError(f"step={self.step:g}: expected none with log: true")
+        return self
+
+
+class Choices(Section):
+    """One of some values."""
+
+    choices: tuple[Any, ...] = Field(min_length=2)
+
+
+def _kind(given: Any) -> str:
+    return "choices" if isinstance(given, Choices) or (isinstance(given, Mapping) and "choices" in given) else "range"
+
+
+Distribution = Annotated[
+    Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")],
+    Discriminator(_kind),
+]
+
+
+class Thresholds(Section):
+    """The search for confidence and NMS thresholds after each training, on its detections of the validation images."""
+
+    sets: int = Field(1000, ge=0, description="threshold sets tried after each training; 0: those of the task stay")
+    per_class: bool = Field(
+        True, description="also look for thresholds of each class, and record what they would gain; not applied"
+    )
+
+
+class SweepOptions(Section):
+    """How a sweep searches."""
+
+    trials: int = Field(20, ge=1, description="trainings in all; more than before continues a finished sweep")
+    workers: int = Field(1, ge=1, le=64, description="processes of this machine, each with its share of the cores")
+    sampler: Literal["tpe", "random", "gp"] = Field(
+        "tpe", description="tree-structured Parzen estimator, random search, or Gaussian process (needs PyTorch)"
+    )
+    pruner: Literal["hyperband", "median", "none"] = Field(
+        "hyperband", description="what ends a training that promises little; with two objectives none does"
+    )
+    objectives: tuple[str, ...] = Field(
+        (),
+        max_length=2,
+        description="validation metrics, such as [dice, inference_ms]; two give a Pareto front; none: evaluate.metric",
+    )
+    storage: str | None = Field(
+        None, description="database of the study, such as sqlite:///sweeps.db, which it is where this is null"
+    )
+    study: str | None = Field(
+        None, min_length=1, description="its name; null: the task and a digest of all that decides a trial"
+    )
+    thresholds: Thresholds = Thresholds()
+    space: dict[str, Distribution] = Field(
+        {}, description="option of the task to {low, high, log, step} or {choices: […]}"
+    )
+
+    @field_validator("objectives", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _check(self) -> SweepOptions:
+        for objective in self.objectives:
+            if objective.partition("/")[0] not in MEASURED:
+                raise ValueError(f"objectives={objective}: expected {', '.join(MEASURED)}, or one with /<class>")
+        if len(set(self.objectives)) < len(self.objectives):
+            raise ValueError(f"objectives={list(self.objectives)}: expected two different ones")
+        return self
+
+
+def higher_is_better(objective: str) -> bool:
+    return objective.partition("/")[0] not in (*LOWER_IS_BETTER, INFERENCE_MS)
+
+
+def check_options(content: Any, file: str, given: Mapping[str, Any]) -> SweepOptions:
+    """The section `content` of `file` with the options `given` on the command line in their places.
+
+    Raises:
+        InputError: one line that names each key, its value and what was expected.
+    """
+    if content is None:
+        content = {}
+    if not isinstance(content, Mapping):
+        raise InputError(f"{file}: sweep={content!r}: expected a mapping of sections")
+    merged = {**content}
+    for name, value in given.items():
+        section, _, leaf = name.rpartition(".")
+        if section:
+            inner = merged.get(section)
+            merged[section] = {**(inner if isinstance(inner, Mapping) else {}), leaf: value}
+        else:
+            merged[leaf] = value
+    merged = {
+        name: {} if value is None and name in ("thresholds", "space") else value for name, value in merged.items()
+    }
+    try:
+        return SweepOptions.model_validate(merged)
+    except ValidationError as error:
+        lines = [_line(each, file, given) for each in error.errors()]
+    raise InputError("; ".join(dict.fromkeys(lines)))
+
+
+def _line(error: Mapping[str, Any], file: str, given: Mapping[str, Any]) -> str:
+    """One pydantic error as `<file>: sweep.<key>=<value>: expected …`."""
+    place = [str(part) for part in error["loc"]]
+    if place[:1] == ["space"] and len(place) > 2:
+        del place[2]  # the name that the union gives to its member
+    key, message = ".".join(place), error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        name, _, message = message.partition(": ")
+        key = ".".join(part for part in (key, name) if part)
+    elif error["type"] == "missing":
+        message = "missing; it has no default"
+    elif error["type"] == "extra_forbidden":
+        message = "no such key"
+    else:
+        key = f"{key}={error['input']!r}"
+        message = message.replace("Input should be", "expected", 1)
+        message = message if message.startswith("expected") else message[0].lower() + message[1:]
+    option = key.partition("=")[0]
+    return f"--{key}: {message}" if option in given else f"{file}: sweep.{key}: {message}"

@@ -1,0 +1,140 @@
+"""What a sweep leaves in its run: the trials as a table, Optuna's plots, and the best configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+import yaml
+from optuna.trial import FrozenTrial, TrialState
+
+from experiments.artifacts import csv_text
+from experiments.config import TaskConfig
+from experiments.resolve import check
+from sweeps.space import configured, read_params
+from sweeps.study import EPOCHS, REASON, RUN, outcomes, slot
+from sweeps.training import CONFIDENCE, NMS_IOU
+from trackers.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_IN_CONTOUR = 4
+"""Parameters in the contour plot, which has a panel for each pair."""
+STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
+
+
+def finished(study: optuna.Study) -> list[FrozenTrial]:
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+
+def winner(study: optuna.Study) -> FrozenTrial:
+    """The best trial; of a Pareto front the one that is best in the first objective."""
+    if len(study.directions) == 1:
+        return study.best_trial
+    sign = 1 if study.directions[0].name == "MAXIMIZE" else -1
+    return max(study.best_trials, key=lambda trial: sign * trial.values[0])
+
+
+def trial_rows(study: optuna.Study, objectives: Sequence[str]) -> list[dict[str, Any]]:
+    """A row for every attempt of a trial, all with the same keys; None where it has nothing."""
+    trials = study.get_trials(deepcopy=False)
+    names = sorted({name for trial in trials for name in trial.params})
+    front = {trial.number for trial in study.best_trials} if finished(study) else set()
+    rows = []
+    for trial in trials:
+        values = trial.values or [None] * len(objectives)
+        again = slot(trial) if slot(trial) != trial.number else None
+        took = trial.duration.total_seconds() if trial.duration else None
+        row: dict[str, Any] = {"trial": trial.number, "retry_of": again, "state": STATES[trial.state.name]}
+        row |= {"best": trial.number in front} | dict(zip(objectives, values, strict=True))
+        row |= {name: trial.params.get(name) for name in names}
+        row |= {key: trial.user_attrs.get(key) for key in (EPOCHS, CONFIDENCE, NMS_IOU)}
+        rows.append(row | {"seconds": took, "run": trial.user_attrs.get(RUN), "reason": trial.user_attrs.get(REASON)})
+    return rows
+
+
+def best_config(config: TaskConfig, trial: FrozenTrial) -> TaskConfig:
+    """The task with a trial's parameters, and the NMS threshold that was found for it.
+
+    The confidence stays as the task has it, for a model that is trained anew has its own.
+    """
+    chosen = configured(config, read_params(trial.params))
+    content = chosen.model_dump(mode="json", exclude_unset=True)
+    content["model"] = {**content.get("model", {}), "nms_iou": trial.user_attrs[NMS_IOU]}
+    return check(content, "trial")
+
+
+def best_yaml(config: TaskConfig, trial: FrozenTrial, study: optuna.Study, objectives: Sequence[str]) -> str:
+    """`best_config` as a task file, with where it comes from in its first lines."""
+    reached = ", ".join(f"{name} {value:.4g}" for name, value in zip(objectives, trial.values, strict=True))
+    content = best_config(config, trial).model_dump(mode="json", exclude_unset=True)
+    return (
+        f"# Trial {trial.number} of the sweep {study.study_name}: {reached} on the validation split, at a\n"
+        f"# confidence of {trial.user_attrs[CONFIDENCE]:g}. Train it with `mrcnn train --task <this file>`.\n\n"
+        + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    )
+
+
+def log_table(run: Run, study: optuna.Study, objectives: Sequence[str]) -> None:
+    run.text(csv_text(trial_rows(study, objectives)), "trials.csv")
+
+
+def log_plots(run: Run, study: optuna.Study, objectives: Sequence[str], folder: Path) -> None:
+    """Optuna's own plots, of each objective, by way of `folder`; those that compare need two finished trials."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from optuna.visualization import matplotlib as plots
+
+    for position, name in enumerate(objectives):
+        place = folder / name.replace("/", "_") if len(objectives) > 1 else folder
+        target = {"target": lambda trial, at=position: trial.values[at], "target_name": name}
+        if not finished(study):
+            break
+        drawn = {"optimization_history": plots.plot_optimization_history(study, **target)}
+        if len(finished(study)) > 1 and _varies(study, position):
+            ranked = optuna.importance.get_param_importances(study, target=target["target"])
+            top = [name for name in ranked if len({trial.params.get(name) for trial in finished(study)}) > 1]
+            drawn |= {
+                "param_importances": plots.plot_param_importances(study, **target),
+                "slice": plots.plot_slice(study, **target),
+                "parallel_coordinate": plots.plot_parallel_coordinate(study, **target),
+            }
+            if len(top) > 1:
+                drawn["contour"] = plots.plot_contour(study, params=top[:MOST_IN_CONTOUR], **target)
+        for kind, axes in drawn.items():
+            _save(axes, place / f"{kind}.png")
+    if len(objectives) == 1:
+        _save(plots.plot_intermediate_values(study), folder / "intermediate_values.png")
+    elif finished(study):
+        _save(plots.plot_pareto_front(study), folder / "pareto_front.png")
+    plt.close("all")
+    if folder.exists():
+        run.artifact(folder, "study")
+
+
+def _varies(study: optuna.Study, position: int) -> bool:
+    return len({trial.values[position] for trial in finished(study)}) > 1
+
+
+def _save(axes: Any, file: Path) -> None:
+    """Write a plot at a size that fits its panels, with all of its labels."""
+    figure: Figure = (axes if hasattr(axes, "figure") else axes.flat[0]).figure
+    panels = axes.size if hasattr(axes, "size") else 1
+    sizes = {"contour": (4 * panels**0.5 + 2, 3.5 * panels**0.5), "slice": (3 * panels + 2, 4)}
+    figure.set_size_inches(*sizes.get(file.stem, (10, 6)))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, bbox_inches="tight")
+
+
+def summary(study: optuna.Study) -> dict[str, float]:
+    """How many trials ended how, and the epochs that all attempts trained."""
+    last = outcomes(study)
+    counts = {f"trials_{word}": float(sum(STATES[trial.state.name] == word for trial in last)) for word in
+              ("finished", "pruned", "failed")}  # fmt: skip
+    epochs = sum(trial.user_attrs.get(EPOCHS, 0) for trial in study.get_trials(deepcopy=False))
+    return {**counts, "epochs": float(epochs)}

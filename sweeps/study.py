@@ -1,0 +1,295 @@
+"""The study: who takes which trial, and what becomes of one whose worker is gone.
+
+A sweep's budget is a queue. Every training that is wanted stands in the study as a waiting trial, whose parameters the
+sampler draws when a worker takes it. So any number of workers, started at any time, together run each once and no more.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import socket
+import sqlite3
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import mlflow
+import numpy as np
+import optuna
+import psutil
+from mlflow.exceptions import MlflowException
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.trial import FrozenTrial, TrialState
+
+from mrcnn.errors import InputError
+from sweeps.options import SweepOptions, higher_is_better
+from trackers.address import hide_credentials
+
+SQLITE = "sqlite:///"
+HEARTBEAT, GRACE = 15, 120
+"""Seconds between signs of life, and without one until a trial of another machine counts as interrupted."""
+MOST_RETRIES = 2
+"""A trial whose process is killed a third time is not tried again: it is likely what kills it."""
+WORKER, RUN, REASON, EPOCHS = "worker", "run", "reason", "epochs"
+"""User attributes of a trial: who runs it, its MLflow run, why it failed, epochs trained."""
+INTERRUPTED, RETRIED_RUN = "interrupted", "retried_run"
+"""And: whether it is to be tried again; the run of the attempt that was."""
+FAILED_TRIAL, RETRY_HISTORY = "failed_trial", "retry_history"
+"""System attributes that Optuna's callback for retries writes."""
+
+
+def open_study(
+    storage: str, name: str, options: SweepOptions, objectives: Sequence[str], *, epochs: int
+) -> optuna.Study:
+    """The study `name` in the database `storage`, made if it is not there.
+
+    Args:
+        objectives: metrics, whose better direction is known.
+        epochs: of a whole training.
+
+    Raises:
+        InputError: the database cannot be opened, or the study there has other objectives.
+    """
+    _quiet()
+    directions = ["maximize" if higher_is_better(each) else "minimize" for each in objectives]
+    engine = {"connect_args": {"timeout": 60}} if storage.startswith("sqlite") else {}
+    try:
+        database = RDBStorage(
+            storage,
+            engine_kwargs=engine,
+            heartbeat_interval=HEARTBEAT,
+            grace_period=GRACE,
+            heartbeat_stale_trial_callback=requeue,
+        )
+        study = optuna.create_study(
+            storage=database,
+            study_name=name,
+            directions=directions,
+            pruner=make_pruner(options.pruner if len(objectives) == 1 else "none", epochs),
+            load_if_exists=True,
+        )
+    except (ImportError, OSError, ValueError, optuna.exceptions.StorageInternalError) as error:
+        raise _unusable(storage, error) from error
+    except Exception as error:
+        # SQLAlchemy's, which is Optuna's choice of library and not ours.
+        if type(error).__module__.startswith("sqlalchemy"):
+            raise _unusable(storage, error) from error
+        raise
+    if [direction.name.lower() for direction in study.directions] != directions:
+        raise InputError(f"--study {name}: is there with other objectives in {hide_credentials(storage)}")
+    study.set_metric_names(list(objectives))
+    return study
+
+
+def _unusable(storage: str, error: Exception) -> InputError:
+    said = hide_credentials(str(error).splitlines()[0] if str(error) else type(error).__name__)
+    return InputError(f"--storage {hide_credentials(storage)}: expected a database of Optuna's: {said}")
+
+
+def _quiet() -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+def make_pruner(name: str, epochs: int) -> optuna.pruners.BasePruner:
+    """What ends a training early. Hyperband's brackets start at the first epoch and at later ones (Li et al. 2018).
+
+    A quarter goes on at each of its steps: with the usual third a dozen trials of a dozen epochs save too little.
+    """
+    if name == "hyperband":
+        return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=4)
+    if name == "median":
+        return optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=1, n_min_trials=3)
+    return optuna.pruners.NopPruner()
+
+
+def make_sampler(name: str, seed: int, number: int) -> optuna.samplers.BaseSampler:
+    """The sampler that draws trial `number`: seeded by it, so that neither another worker nor a restart repeats a draw.
+
+    Raises:
+        InputError: `gp` without PyTorch.
+    """
+    own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+    if name == "random":
+        return optuna.samplers.RandomSampler(seed=own)
+    if name == "gp":
+        try:
+            import torch  # noqa: F401
+        except ImportError as error:
+            raise InputError(
+                "--sampler gp: needs PyTorch (pip install torch); expected tpe or random without"
+            ) from error
+        return optuna.samplers.GPSampler(seed=own)
+    return optuna.samplers.TPESampler(seed=own)
+
+
+def top_up(study: optuna.Study, trials: int) -> int:
+    """Put waiting trials into the study until it has `trials`, retries not counted; returns how many were put in."""
+    missing = trials - sum(FAILED_TRIAL not in trial.system_attrs for trial in study.get_trials(deepcopy=False))
+    for _ in range(missing):
+        study.add_trial(optuna.create_trial(state=TrialState.WAITING))
+    return max(missing, 0)
+
+
+def left(study: optuna.Study) -> int:
+    """Trials that wait or run."""
+    return len(study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.RUNNING)))
+
+
+def claim(study: optuna.Study, options: SweepOptions, seed: int) -> optuna.Trial | None:
+    """The next waiting trial, which is then nobody else's, interrupted ones first; None when none waits."""
+    with _alone(study):
+        _requeue_dead(study)
+        optuna.storages.fail_stale_trials(study)
+        waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        for frozen in sorted(waiting, key=lambda trial: (FAILED_TRIAL not in trial.system_attrs, trial.number)):
+            number = frozen.number
+            try:
+                # First: a trial that runs and is nobody's would run for ever.
+                study._storage.set_trial_user_attr(frozen._trial_id, WORKER, this_process())
+                taken = study._storage.set_trial_state_values(frozen._trial_id, state=TrialState.RUNNING)
+            except optuna.exceptions.UpdateFinishedTrialError:
+                continue
+            if taken:
+                study._storage.set_trial_user_attr(frozen._trial_id, WORKER, this_process())
+                study._storage.record_heartbeat(frozen._trial_id)
+                study.sampler = make_sampler(options.sampler, seed, number)
+                return optuna.Trial(study, frozen._trial_id)
+    return None
+
+
+@contextmanager
+def _alone(study: optuna.Study) -> Iterator[None]:
+    """Nobody else on this machine is in here at the same time, where the study is in SQLite.
+
+    Other databases lock the row of a trial that is being taken; SQLite reads it without any lock, and two workers might
+    both find it waiting. A second database file, locked as a whole, ends with the process, however that ends.
+    """
+    url = study._storage._backend.url
+    if not url.startswith(SQLITE):
+        yield
+        return
+    lock = sqlite3.connect(f"{url.removeprefix(SQLITE).partition('?')[0]}.lock", timeout=600, isolation_level=None)
+    try:
+        lock.execute("BEGIN EXCLUSIVE")
+        yield
+    finally:
+        lock.close()
+
+
+def this_process() -> dict[str, object]:
+    """This process, so that it is not taken for a later one with the same number."""
+    return process(os.getpid())
+
+
+def process(pid: int) -> dict[str, object]:
+    return {"host": socket.gethostname(), "pid": pid, "started": psutil.Process(pid).create_time()}
+
+
+def is_gone(who: dict[str, object]) -> bool:
+    """Whether a process of this machine has ended; False for one of another machine, of which nothing is known."""
+    if who["host"] != socket.gethostname():
+        return False
+    try:
+        found = psutil.Process(int(who["pid"]))
+        return found.create_time() != who["started"] or found.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def requeue_dead(study: optuna.Study, limit: int | None = MOST_RETRIES) -> None:
+    """Queue again what processes of this machine ran that have ended without a word; `limit` as in `requeue`."""
+    with _alone(study):
+        _requeue_dead(study, limit)
+
+
+def _requeue_dead(study: optuna.Study, limit: int | None = MOST_RETRIES) -> None:
+    for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        who = frozen.user_attrs.get(WORKER)
+        if who is not None and is_gone(who):
+            _interrupt(study, frozen, "the process that ran it was killed (out of memory?)", limit)
+    # A process may have ended between failing a trial and queueing it again.
+    trials = study.get_trials(deepcopy=False)
+    retried = {number for trial in trials for number in trial.system_attrs.get(RETRY_HISTORY, [])}
+    for frozen in trials:
+        if frozen.state == TrialState.FAIL and frozen.user_attrs.get(INTERRUPTED) and frozen.number not in retried:
+            requeue(study, copy.deepcopy(frozen), None)
+
+
+def interrupt(study: optuna.Study, trial: optuna.Trial, reason: str) -> None:
+    """Fail this process's trial, which is stopped, and queue it again."""
+    with _alone(study):
+        _interrupt(study, study._storage.get_trial(trial._trial_id), reason, None)
+
+
+def _interrupt(study: optuna.Study, trial: FrozenTrial, reason: str, limit: int | None) -> None:
+    try:
+        study._storage.set_trial_user_attr(trial._trial_id, REASON, reason)
+        study._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, _again(trial, limit))
+        study._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+    except optuna.exceptions.UpdateFinishedTrialError:
+        return  # another process has done so
+    requeue(study, copy.deepcopy(study._storage.get_trial(trial._trial_id)), limit)
+
+
+def _again(trial: FrozenTrial, limit: int | None) -> bool:
+    return limit is None or len(trial.system_attrs.get(RETRY_HISTORY, [])) < limit
+
+
+def requeue(study: optuna.Study, trial: FrozenTrial, limit: int | None = MOST_RETRIES) -> None:
+    """Put an interrupted trial, which has been failed, back into the queue with its parameters, and end its MLflow run.
+
+    It starts from its beginning, so what the pruner noted of it is left out. After `limit` retries it stays failed.
+    """
+    run = trial.user_attrs.get(RUN)
+    if run is not None:
+        _end_run(
+            run, "KILLED" if _again(trial, limit) else "FAILED", str(trial.user_attrs.get(REASON, "no sign of life"))
+        )
+    trial.user_attrs = {} if run is None else {RETRIED_RUN: run}
+    for name in [name for name in trial.system_attrs if name not in (FAILED_TRIAL, RETRY_HISTORY, "fixed_params")]:
+        del trial.system_attrs[name]
+    RetryHeartbeatStaleTrialCallback(max_retry=limit)(study, trial)
+
+
+def _end_run(run: str, status: str, reason: str) -> None:
+    client = mlflow.MlflowClient()
+    try:
+        if client.get_run(run).info.status == "RUNNING":
+            client.set_tag(run, "error", reason)
+            client.set_terminated(run, status)
+    except MlflowException:
+        return  # the run was deleted meanwhile; the trial goes on all the same
+
+
+@contextmanager
+def heartbeat(study: optuna.Study, trial: optuna.Trial) -> Iterator[None]:
+    """Signs of life in the study while the body runs, from a thread."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(HEARTBEAT):
+            study._storage.record_heartbeat(trial._trial_id)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def slot(trial: FrozenTrial) -> int:
+    """The number of the trial of which this one is a retry, or its own."""
+    return trial.system_attrs.get(FAILED_TRIAL, trial.number)
+
+
+def outcomes(study: optuna.Study) -> list[FrozenTrial]:
+    """The last attempt of each trial, in their order."""
+    last: dict[int, FrozenTrial] = {}
+    for trial in study.get_trials(deepcopy=False):
+        last[slot(trial)] = trial
+    return [last[number] for number in sorted(last)]

@@ -1,0 +1,248 @@
+"""A sweep from top to bottom: the study, its workers, and what becomes of the best model."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import optuna
+from mlflow.entities import Run as RecordedRun
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from rich.console import Console
+
+from experiments.resolve import Resolved, parameters
+from mrcnn.errors import InputError
+from sweeps.options import SweepOptions
+from sweeps.record import STATES, finished, log_plots, log_table, summary
+from sweeps.study import (
+    EPOCHS,
+    REASON,
+    RUN,
+    is_gone,
+    left,
+    make_sampler,
+    open_study,
+    requeue_dead,
+    slot,
+    this_process,
+    top_up,
+)
+from sweeps.training import Job
+from sweeps.worker import DONE, REPLACE
+from trackers.run import Parent, Run, tracked_run
+
+PAUSE = 1.0
+PATIENCE = 30.0
+"""Seconds that stopped workers have to end their runs."""
+MOST_CRASHES = 3
+"""Workers that may end one after another without any trial begun, before the sweep gives up."""
+PARENT, KEEPER = "parent_run", "keeper"
+"""Attributes of the study: the sweep's run, and the process that keeps its workers."""
+THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+
+
+class NothingFinished(RuntimeError):
+    """No trial of the sweep came to its end."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A checked sweep: the task, how it is searched, and where the study is."""
+
+    resolved: Resolved
+    options: SweepOptions
+    objectives: tuple[str, ...]
+    storage: str
+    study: str
+
+
+def sweep(wanted: Wanted) -> None:
+    """Run what is left of a sweep; then judge, package and register its best model, as a training does.
+
+    Raises:
+        InputError: the data or the study are bad, or the sweep is running already.
+        NothingFinished: every trial failed.
+    """
+    config, options = wanted.resolved.config, wanted.options
+    study = open_study(wanted.storage, wanted.study, options, wanted.objectives, epochs=config.train.epochs)
+    console = Console(highlight=False)
+    make_sampler(options.sampler, config.seed, 0)  # says now what it lacks
+    keeper = study.user_attrs.get(KEEPER)
+    here = this_process()
+    # Of another machine's process nothing can be told.
+    if keeper is not None and keeper["host"] == here["host"] and keeper != here and not is_gone(keeper):
+        raise InputError(f"sweep {wanted.study}: is running already, as process {keeper['pid']}")
+    study.set_user_attr(KEEPER, here)
+    requeue_dead(study, limit=None)
+    added = top_up(study, options.trials)
+    earlier = _earlier(study)
+    if not added and not left(study) and earlier is not None and earlier.info.status == "FINISHED":
+        console.print(f"Sweep {wanted.study} is finished; its run is {earlier.info.run_id}", soft_wrap=True)
+        return
+    # Imported here: a finished sweep needs no network.
+    import keras
+
+    from experiments.job import read_data
+    from sweeps.conclusion import conclude
+
+    with (
+        tracked_run(
+            task=config.task,
+            modality=config.modality,
+            seed=config.seed,
+            backend=keras.backend.backend(),
+            run_name=f"sweep {wanted.study}",
+            tags={"sweep": wanted.study},
+        ) as run,
+        tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder,
+    ):
+        _adopt(study, run)
+        console.print(f"Sweep {wanted.study} of task {config.task}; run {run.id}", soft_wrap=True)
+        data = read_data(config, run, console)
+        _search(wanted, study, run, console, Path(folder))
+        run.metrics(summary(study))
+        log_plots(run, study, wanted.objectives, Path(folder) / "study")
+        if not finished(study):
+            reasons = [
+                trial.user_attrs[REASON] for trial in study.get_trials(deepcopy=False) if REASON in trial.user_attrs
+            ]
+            raise NothingFinished(f"no trial came to its end: {next(iter(reasons), 'all were pruned')}")
+        conclude(study, config, options, wanted.objectives, data, run, console, Path(folder))
+    console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
+
+
+def _earlier(study: optuna.Study) -> RecordedRun | None:
+    """The run of an earlier call of the same sweep, if there is one and this store has it."""
+    try:
+        return mlflow.MlflowClient().get_run(study.user_attrs[PARENT])
+    except (KeyError, MlflowException):
+        return None
+
+
+def _adopt(study: optuna.Study, run: Run) -> None:
+    """Make `run` the parent of the trials that an earlier call of the same sweep began; that call's run ends KILLED."""
+    earlier = _earlier(study)
+    study.set_user_attr(PARENT, run.id)
+    if earlier is None or earlier.info.run_id == run.id:
+        return
+    client, before = mlflow.MlflowClient(), earlier.info.run_id
+    if earlier.info.experiment_id == run.experiment_id:
+        for child in client.search_runs([run.experiment_id], f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{before}'"):
+            client.set_tag(child.info.run_id, MLFLOW_PARENT_RUN_ID, run.id)
+    client.set_tag(before, "continued_by", run.id)
+    if earlier.info.status == "RUNNING":
+        client.set_terminated(before, "KILLED")
+
+
+def _search(wanted: Wanted, study: optuna.Study, run: Run, console: Console, folder: Path) -> None:
+    """Let workers run the trials that are left."""
+    config, options = wanted.resolved.config, wanted.options
+    told_options = options.model_dump(mode="json") | {"objectives": wanted.objectives, "study": wanted.study}
+    run.params(parameters(config) | {f"sweep.{name}": value for name, value in told_options.items()})
+    job = Job(config, options, wanted.objectives, wanted.storage, wanted.study, Parent(run.id, run.experiment_id))
+    told = {trial.number for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()}
+    if told:
+        console.print(f"{len(told)} trials stand from before", soft_wrap=True)
+    with ExitStack() as at_last:
+        at_last.callback(log_table, run, study, wanted.objectives)
+        at_last.callback(run.artifact, folder / "logs")
+        workers = at_last.enter_context(Workers(job, options.workers, folder))
+        while left(study):
+            workers.keep(study)
+            time.sleep(PAUSE)
+            _tell(study, wanted.objectives, told, console)
+    _tell(study, wanted.objectives, told, console)
+
+
+def _tell(study: optuna.Study, objectives: tuple[str, ...], told: set[int], console: Console) -> None:
+    """Print a line for each trial that has ended since."""
+    for trial in study.get_trials(deepcopy=False):
+        if trial.number in told or not trial.state.is_finished():
+            continue
+        told.add(trial.number)
+        name = f"trial {slot(trial)}"
+        if trial.values:
+            said = ", ".join(f"{each} {value:.4g}" for each, value in zip(objectives, trial.values, strict=True))
+        else:
+            said = trial.user_attrs.get(REASON, f"after epoch {trial.user_attrs.get(EPOCHS, 0)}")
+        drawn = ", ".join(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
+                          for key, value in trial.params.items())  # fmt: skip
+        console.print(f"{name} {STATES[trial.state.name]}: {said}  ({drawn})", markup=False, soft_wrap=True)
+
+
+class Workers:
+    """Worker processes of this machine. On leaving, those that still run are asked to stop, then killed."""
+
+    def __init__(self, job: Job, count: int, folder: Path) -> None:
+        self._job = folder / "job.json"
+        self._job.write_text(json.dumps(job.as_json()), encoding="utf-8")
+        self._logs = folder / "logs"
+        self._logs.mkdir()
+        self._running: list[subprocess.Popen | None] = [None] * count
+        self._seen, self._crashes = -1, 0
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for process in self._processes():
+            process.terminate()
+        end = time.monotonic() + PATIENCE
+        for process in self._processes():
+            try:
+                process.wait(max(0.1, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _processes(self) -> list[subprocess.Popen]:
+        return [process for process in self._running if process is not None]
+
+    def keep(self, study: optuna.Study) -> None:
+        """Start what is missing; a worker that was killed has its trial queued again.
+
+        Raises:
+            RuntimeError: workers end again and again without beginning a trial; holds what the last one said.
+        """
+        for place, process in enumerate(self._running):
+            if process is not None and process.poll() is None:
+                continue
+            if process is not None:
+                requeue_dead(study)
+                self._judge(process.returncode, place, study)
+            if left(study) and (process is None or process.returncode != DONE):
+                self._running[place] = self._start(place)
+
+    def _judge(self, status: int, place: int, study: optuna.Study) -> None:
+        begun = sum(RUN in trial.user_attrs for trial in study.get_trials(deepcopy=False))
+        self._crashes = 0 if begun != self._seen or status in (DONE, REPLACE) else self._crashes + 1
+        self._seen = begun
+        if self._crashes >= MOST_CRASHES:
+            said = self._log(place).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            raise RuntimeError(f"workers end with status {status} before their trial begins: {' '.join(said[-1:])}")
+
+    def _log(self, place: int) -> Path:
+        return self._logs / f"worker-{place + 1}.log"
+
+    def _start(self, place: int) -> subprocess.Popen:
+        cores = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        share = str(max(1, cores // len(self._running)))
+        # MLFLOW_RUN_ID is the sweep's own run, which a worker's must not be.
+        environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
+        environment |= {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), "PYTHONUNBUFFERED": "1"}
+        if len(self._running) > 1:
+            environment |= dict.fromkeys(THREADS, share)
+        with open(self._log(place), "ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "sweeps.worker", str(self._job)],
+                env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            )  # fmt: skip

@@ -1,0 +1,178 @@
+"""One trial: a training as `mrcnn train` does it, cut short where it promises little, its thresholds tuned."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import optuna
+from rich.console import Console
+
+from experiments.config import TaskConfig
+from experiments.job import Data, learn, make_model
+from experiments.resolve import check
+from mrcnn.data import Dataset
+from mrcnn.metrics import Evaluator
+from mrcnn.model import MaskRCNN
+from sweeps.kept_detections import kept_cases, suppressed
+from sweeps.options import INFERENCE_MS, SweepOptions
+from sweeps.space import configured, suggest
+from sweeps.study import EPOCHS, RETRIED_RUN, RUN
+from sweeps.thresholds import ThresholdSearch
+from trackers.run import Parent, Run, tracked_run
+from trackers.stop import Pruned
+
+TIMED_IMAGES = 20
+CONFIDENCE, NMS_IOU = "confidence", "nms_iou"
+"""User attributes of a finished trial: the thresholds found."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker must know.
+
+    Attributes:
+        config: the task, with what the space does not touch.
+        options: with the full names of the searched options.
+        objectives: names of validation metrics, the first of which prunes and chooses the best epoch.
+        storage, study: where the trials are.
+        parent: the sweep's run.
+    """
+
+    config: TaskConfig
+    options: SweepOptions
+    objectives: tuple[str, ...]
+    storage: str
+    study: str
+    parent: Parent
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "config": self.config.model_dump(mode="json", exclude_unset=True),
+            "options": self.options.model_dump(mode="json"),
+            "objectives": self.objectives,
+            "storage": self.storage,
+            "study": self.study,
+            "parent": {"run_id": self.parent.run_id, "experiment_id": self.parent.experiment_id},
+        }
+
+    @classmethod
+    def from_json(cls, given: Mapping[str, object]) -> Job:
+        return cls(
+            config=check(given["config"], "job"),
+            options=SweepOptions.model_validate(given["options"]),
+            objectives=tuple(given["objectives"]),
+            storage=given["storage"],
+            study=given["study"],
+            parent=Parent(**given["parent"]),
+        )
+
+
+def run_trial(trial: optuna.Trial, job: Job, data: Data, console: Console) -> list[float]:
+    """Train what the study proposes and measure it on the validation images; the test images are not looked at.
+
+    Raises:
+        Pruned: others promise more.
+        Undefined: an objective is not defined on the validation images.
+    """
+    config = configured(job.config, suggest(trial, job.options.space))
+    # The networks of the trials before are let go, and the random numbers do not depend on them.
+    keras.utils.clear_session()
+    gc.collect()
+    keras.utils.set_random_seed(config.seed)
+    tags = {"trial": str(trial.number), "sweep": job.study}
+    if RETRIED_RUN in trial.user_attrs:
+        tags["retry_of"] = trial.user_attrs[RETRIED_RUN]
+    with (
+        tracked_run(
+            task=config.task,
+            modality=config.modality,
+            seed=config.seed,
+            backend=keras.backend.backend(),
+            run_name=f"trial {trial.number}",
+            tags=tags,
+            parent=job.parent,
+        ) as run,
+        tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder,
+    ):
+        trial.set_user_attr(RUN, run.id)
+        console.print(f"\nTrial {trial.number}: {trial.params}; run {run.id}", markup=False, soft_wrap=True)
+        run.params({f"space.{name}": value for name, value in trial.params.items()})
+        model, config = make_model(config, data, run, console, Path(folder))
+        watch = Watch(trial, job.objectives, run)
+        best, epochs = learn(model, config, data, run, console, Path(folder), watch)
+        return measure(best, config, data.splits["val"], trial, job, run, epochs + 1)
+
+
+class Watch:
+    """Tells the study of each validation, and ends the training where the study's pruner says so."""
+
+    def __init__(self, trial: optuna.Trial, objectives: Sequence[str], run: Run) -> None:
+        self._trial, self._objectives, self._run = trial, objectives, run
+
+    def __call__(self, epoch: int, record: Mapping[str, float]) -> None:
+        """Raises `Pruned`."""
+        self._trial.set_user_attr(EPOCHS, epoch)
+        value = record.get(f"val/{self._objectives[0]}")
+        # Optuna compares the reports of single-objective studies alone.
+        if value is None or len(self._objectives) > 1:
+            return
+        self._trial.report(float(value), epoch)
+        if self._trial.should_prune():
+            said = f"epoch {epoch}: {self._objectives[0]} {value:.4g} promises less than others"
+            self._run.tags({"pruned": said})
+            raise Pruned(said)
+
+
+class Undefined(RuntimeError):
+    """An objective has no value on the validation images, as a distance without any detection."""
+
+
+def measure(
+    model: MaskRCNN, config: TaskConfig, validation: Dataset, trial: optuna.Trial, job: Job, run: Run, step: int
+) -> list[float]:
+    """Find the thresholds of a trained model, and its objectives with them."""
+    thresholds, options = job.options.thresholds, config.evaluate
+    started = time.monotonic()
+    evaluator = Evaluator(validation.class_names, volumes=options.volumes)
+    cases = kept_cases(model, validation, batch_size=options.images_at_once)
+    nms_iou = model.config.nms_iou
+    confidence = options.confidence
+    if thresholds.sets:
+        search = ThresholdSearch(cases, len(validation.class_names), model.config.max_detections)
+        start = (0.5 if confidence == "auto" else confidence, nms_iou)
+        found = search.best(thresholds.sets, per_class=False, start=start, seed=config.seed)
+        confidence, nms_iou = found.confidence[0], found.nms_iou[0]
+    for case in suppressed(cases, [nms_iou] * len(validation.class_names), model.config.max_detections):
+        evaluator.add_case(case)
+    if confidence == "auto":
+        confidence = evaluator.best_confidence()
+    scores = evaluator.summary(confidence)
+    seconds = time.monotonic() - started
+    if INFERENCE_MS in job.objectives:
+        scores[INFERENCE_MS] = inference_ms(model, validation)
+    run.metrics({f"val/{name}": value for name, value in scores.items()}, step)
+    run.metrics({"confidence": confidence, "nms_iou": nms_iou, "thresholds_seconds": seconds})
+    trial.set_user_attr(CONFIDENCE, confidence)
+    trial.set_user_attr(NMS_IOU, nms_iou)
+    for name in job.objectives:
+        if name not in scores or not np.isfinite(scores[name]):
+            raise Undefined(f"{name} is not defined on the validation images; there are: {', '.join(sorted(scores))}")
+    return [scores[name] for name in job.objectives]
+
+
+def inference_ms(model: MaskRCNN, dataset: Dataset) -> float:
+    """Median milliseconds from an image to its instances, one image at a time, the first of which is not timed."""
+    images = [dataset[index].image for index in range(min(TIMED_IMAGES, len(dataset)))]
+    times = []
+    for image in [images[0], *images]:
+        started = time.perf_counter()
+        model.detect([image], batch_size=1)
+        times.append(time.perf_counter() - started)
+    return float(np.median(times[1:])) * 1000

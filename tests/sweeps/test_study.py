@@ -1,0 +1,203 @@
+"""The queue of trials: each is taken once, what was interrupted comes back, nothing else does."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+from optuna.trial import TrialState
+
+from mrcnn.errors import InputError
+from sweeps.options import SweepOptions
+from sweeps.study import (
+    MOST_RETRIES,
+    RUN,
+    WORKER,
+    claim,
+    interrupt,
+    is_gone,
+    left,
+    make_sampler,
+    open_study,
+    outcomes,
+    process,
+    requeue_dead,
+    slot,
+    this_process,
+    top_up,
+)
+
+OPTIONS = SweepOptions(sampler="random")
+
+
+@pytest.fixture
+def address(tmp_path):
+    return f"sqlite:///{tmp_path}/sweeps.db"
+
+
+@pytest.fixture
+def study(address):
+    return open_study(address, "s", OPTIONS, ["dice"], epochs=9)
+
+
+@pytest.fixture
+def killed():
+    """A process that was killed a moment ago."""
+    running = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    who = process(running.pid)
+    assert not is_gone(who)
+    running.kill()
+    running.wait()
+    return who
+
+
+def test_each_trial_is_handed_out_once_and_no_more_than_wanted(study):
+    assert top_up(study, 3) == 3
+    assert top_up(study, 3) == 0
+    trials = [claim(study, OPTIONS, 0) for _ in range(4)]
+    assert [trial and trial.number for trial in trials] == [0, 1, 2, None]
+    assert left(study) == 3
+    assert top_up(study, 5) == 2
+
+
+def _take_all(address, taken):
+    study = open_study(address, "s", OPTIONS, ["dice"], epochs=9)
+    while (trial := claim(study, OPTIONS, 0)) is not None:
+        taken.put((trial.number, trial.suggest_float("x", 0, 1)))
+        study.tell(trial, 1.0)
+
+
+def test_workers_at_once_take_each_trial_once(study, address):
+    top_up(study, 24)
+    spawn = multiprocessing.get_context("spawn")
+    taken = spawn.Queue()
+    workers = [spawn.Process(target=_take_all, args=(address, taken)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    found = [taken.get(timeout=60) for _ in range(24)]
+    for worker in workers:
+        worker.join(30)
+        assert worker.exitcode == 0
+    assert sorted(number for number, _ in found) == list(range(24))
+    assert taken.empty()
+    assert len({x for _, x in found}) == 24  # no worker repeats the draws of another
+
+
+def test_a_draw_depends_on_the_trial_alone():
+    def draw(number, name):
+        study = optuna.create_study(sampler=make_sampler(name, 7, number))
+        return study.ask().suggest_float("x", 0, 1)
+
+    for name in ("random", "tpe"):
+        assert draw(3, name) == draw(3, name) != draw(4, name)
+
+
+def test_a_trial_whose_process_was_killed_comes_back_with_its_parameters(study, killed):
+    top_up(study, 2)
+    first = claim(study, OPTIONS, 0)
+    x = first.suggest_float("x", 0, 1)
+    first.report(0.5, 1)
+    first.should_prune()
+    first.set_user_attr(WORKER, killed)
+    again = claim(study, OPTIONS, 0)
+    assert again.number == 2  # before trial 1, which has not begun
+    assert again.suggest_float("x", 0, 1) == x
+    assert study.trials[0].state == TrialState.FAIL
+    assert study.trials[2].intermediate_values == {}
+    assert [name for name in study.trials[2].system_attrs if name.startswith("completed_rung")] == []
+    assert slot(study.trials[2]) == 0
+    assert top_up(study, 2) == 0  # a retry is no further trial
+    assert [trial.number for trial in outcomes(study)] == [2, 1]
+
+
+def test_a_living_process_keeps_its_trial(study):
+    top_up(study, 1)
+    claim(study, OPTIONS, 0).set_user_attr(WORKER, this_process())
+    requeue_dead(study)
+    assert claim(study, OPTIONS, 0) is None
+
+
+def test_what_kills_its_process_again_and_again_stays_failed(study, killed):
+    top_up(study, 1)
+    for _ in range(MOST_RETRIES + 1):
+        claim(study, OPTIONS, 0).set_user_attr(WORKER, killed)
+    requeue_dead(study)
+    assert left(study) == 0
+    assert "killed" in outcomes(study)[0].user_attrs["reason"]
+
+
+def test_a_stopped_trial_comes_back_however_often(study):
+    top_up(study, 1)
+    for _ in range(MOST_RETRIES + 3):
+        interrupt(study, claim(study, OPTIONS, 0), "the sweep was stopped")
+    assert left(study) == 1
+
+
+def test_a_stop_that_breaks_off_half_way_loses_no_trial(study, monkeypatch):
+    top_up(study, 1)
+    trial = claim(study, OPTIONS, 0)
+
+    def break_off(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("sweeps.study.requeue", break_off)
+        interrupt(study, trial, "the sweep was stopped")
+    assert left(study) == 0
+    for _ in range(2):
+        requeue_dead(study)
+        assert left(study) == 1
+
+
+def test_the_interrupted_run_ends_killed_and_the_last_failed(study, killed, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    top_up(study, 1)
+    runs = []
+    for _ in range(MOST_RETRIES + 1):
+        trial = claim(study, OPTIONS, 0)
+        runs.append(client.create_run("0").info.run_id)
+        trial.set_user_attr(RUN, runs[-1])
+        trial.set_user_attr(WORKER, killed)
+    requeue_dead(study)
+    assert [client.get_run(run).info.status for run in runs] == ["KILLED", "KILLED", "FAILED"]
+    assert "killed" in client.get_run(runs[-1]).data.tags["error"]
+
+
+def test_another_objective_is_another_study(study, address):
+    with pytest.raises(InputError, match="other objectives"):
+        open_study(address, "s", OPTIONS, ["hd95"], epochs=9)
+
+
+@pytest.mark.parametrize("bad", ["sqlite:////nowhere/at/all.db", "nonsense", "postgresql://me:secret@localhost:1/x"])
+def test_a_bad_database_is_told_in_one_line_without_its_password(bad):
+    with pytest.raises(InputError) as error:
+        open_study(bad, "s", OPTIONS, ["dice"], epochs=9)
+    assert "--storage" in str(error.value)
+    assert "\n" not in str(error.value) and "secret" not in str(error.value)
+
+
+def test_a_lock_ends_with_its_process(study, address):
+    # Held by a process that is killed in the middle of it.
+    code = (
+        "import sqlite3, time; lock = sqlite3.connect(input(), isolation_level=None)\n"
+        "lock.execute('BEGIN EXCLUSIVE'); print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    holder.stdin.write(address.removeprefix("sqlite:///") + ".lock\n")
+    holder.stdin.flush()
+    assert holder.stdout.readline() == "held\n"
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    top_up(study, 1)
+    assert claim(study, OPTIONS, 0).number == 0
+
+
+def test_the_gaussian_process_says_what_it_lacks(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(InputError, match="--sampler gp: needs PyTorch"):
+        make_sampler("gp", 0, 0)

@@ -1,0 +1,127 @@
+"""How a trial ends: told to the study, recorded in MLflow, and no other trial's affair."""
+
+import mlflow
+import optuna
+import pytest
+from mlflow import MlflowClient
+from optuna.trial import TrialState
+from rich.console import Console
+
+from experiments.data_check import check_data
+from experiments.epoch_end import Diverged
+from experiments.job import usable_data
+from sweeps import training
+from sweeps.command import read
+from sweeps.study import claim, left, open_study, top_up
+from sweeps.training import Job, run_trial
+from sweeps.worker import DONE, REPLACE, TRIALS_EACH, attempt, work
+from trackers.run import Parent
+from trackers.stop import Pruned, Terminated
+
+SPACE = {"train.learning_rate": {"low": 1e-3, "high": 1e-2, "log": True}}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """The folder of a store with an experiment `elsewhere`."""
+    folder = tmp_path_factory.mktemp("store")
+    MlflowClient(f"sqlite:///{folder}/mlflow.db").create_experiment("elsewhere", f"file://{folder}/artifacts")
+    return folder
+
+
+@pytest.fixture
+def job(make_task, store, tmp_path, monkeypatch):
+    """A job with a parent run."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+    monkeypatch.chdir(tmp_path)
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("elsewhere").experiment_id
+    parent = client.create_run(experiment)
+    # As a worker under `mlflow run` would find it; a child must not take it for its own.
+    monkeypatch.setenv("MLFLOW_RUN_ID", parent.info.run_id)
+    resolved, options = read(
+        ["--task", str(make_task({"sampler": "random", "space": SPACE, "thresholds": {"sets": 30}}))]
+    )
+    return Job(
+        resolved.config,
+        options,
+        ("dice",),
+        f"sqlite:///{tmp_path}/sweeps.db",
+        "s",
+        Parent(parent.info.run_id, experiment),
+    )
+
+
+@pytest.fixture
+def study(job):
+    found = open_study(job.storage, job.study, job.options, job.objectives, epochs=2)
+    top_up(found, 1)
+    return found
+
+
+def test_a_job_travels_as_json(job):
+    assert Job.from_json(job.as_json()) == job
+    assert Job.from_json(job.as_json()).config.model_fields_set == job.config.model_fields_set
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "reason", "same_process"),
+    [
+        (Pruned("epoch 1"), TrialState.PRUNED, None, True),
+        (Diverged("the loss is nan"), TrialState.FAIL, "Diverged: the loss is nan", True),
+        (MemoryError("64 GiB"), TrialState.FAIL, "MemoryError: 64 GiB", False),
+    ],
+)
+def test_a_trial_ends_alone(job, study, monkeypatch, error, state, reason, same_process):
+    def run(*_):
+        raise error
+
+    monkeypatch.setattr(training, "run_trial", run)
+    trial = claim(study, job.options, 0)
+    assert attempt(study, trial, job, None, Console(quiet=True)) is same_process
+    assert study.trials[0].state == state
+    assert study.trials[0].user_attrs.get("reason") == reason
+    assert left(study) == 0
+
+
+def test_a_stopped_worker_puts_its_trial_back(job, study, monkeypatch):
+    def run(*_):
+        raise Terminated
+
+    monkeypatch.setattr(training, "run_trial", run)
+    with pytest.raises(Terminated):
+        attempt(study, claim(study, job.options, 0), job, None, Console(quiet=True))
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+
+
+class Hopeless(optuna.trial.FixedTrial):
+    def should_prune(self):
+        return True
+
+
+def test_a_pruned_training_is_a_killed_run_below_its_parent(job):
+    checked = check_data(job.config)
+    trial = Hopeless({"train.learning_rate": 0.002})
+    with pytest.raises(Pruned):
+        run_trial(trial, job, usable_data(checked, job.config), Console(quiet=True))
+    run = mlflow.get_run(trial.user_attrs["run"])
+    assert run.info.status == "KILLED"
+    assert run.info.experiment_id == job.parent.experiment_id
+    assert run.data.tags["mlflow.parentRunId"] == job.parent.run_id
+    assert "promises less" in run.data.tags["pruned"]
+    assert "error" not in run.data.tags
+    assert run.data.params["train.learning_rate"] == "0.002"
+    assert trial.user_attrs["epochs"] == 1
+    assert "val/dice" in run.data.metrics
+    assert MlflowClient().get_run(job.parent.run_id).info.status == "RUNNING"
+
+
+def test_a_process_ends_after_some_trials_and_when_none_is_left(job, monkeypatch):
+    found = open_study(job.storage, job.study, job.options, job.objectives, epochs=2)
+    top_up(found, TRIALS_EACH + 1)
+    monkeypatch.setattr(training, "run_trial", lambda *_: [0.5])
+    assert work(job) == REPLACE
+    assert left(found) == 1
+    assert work(job) == DONE
+    assert {trial.state for trial in found.trials} == {TrialState.COMPLETE}
