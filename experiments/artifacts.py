@@ -19,20 +19,24 @@ from mrcnn.metrics import Evaluator
 from trackers.run import Run
 
 if TYPE_CHECKING:
-    from mrcnn.model import MaskRCNN
+    from mrcnn.ensemble import Predictor
 
 
-def log_evaluation(run: Run, evaluator: Evaluator, confidence: float, split: str) -> None:
-    """Keep the COCO files (truth and results), the table of cases, and the PR and FROC curves."""
-    run.json(evaluator.coco_ground_truth(), "coco/ground_truth.json")
-    run.json(evaluator.coco_results(), "coco/results.json")
-    run.text(csv_text(evaluator.per_case(confidence)), "per_case.csv")
+def log_evaluation(run: Run, evaluator: Evaluator, confidence: float, split: str, folder: str = "") -> None:
+    """Keep the COCO files (truth and results), the table of cases, and the PR and FROC curves.
+
+    Args:
+        folder: of the run's artifacts, such as `out_of_fold/`.
+    """
+    run.json(evaluator.coco_ground_truth(), f"{folder}coco/ground_truth.json")
+    run.json(evaluator.coco_results(), f"{folder}coco/results.json")
+    run.text(csv_text(evaluator.per_case(confidence)), f"{folder}per_case.csv")
     images = f"{len(evaluator)} {split} images"
     run.figure(
         precision_recall_figure(evaluator.pr_curves(), f"Precision and recall at mask IoU 0.5, {images}"),
-        "figures/precision_recall.png",
+        f"{folder}figures/precision_recall.png",
     )
-    run.figure(froc_figure(*evaluator.froc_curve(), f"FROC, {images}"), "figures/froc.png")
+    run.figure(froc_figure(*evaluator.froc_curve(), f"FROC, {images}"), f"{folder}figures/froc.png")
 
 
 def log_volumes(run: Run, evaluator: Evaluator, dataset: Dataset, confidence: float) -> None:
@@ -48,7 +52,7 @@ def log_volumes(run: Run, evaluator: Evaluator, dataset: Dataset, confidence: fl
 
 
 def log_overlays(
-    run: Run, model: MaskRCNN, dataset: Dataset, cases: Sequence[Mapping[str, Any]], confidence: float, *, count: int,
+    run: Run, model: Predictor, dataset: Dataset, cases: Sequence[Mapping[str, Any]], confidence: float, *, count: int,
     batch_size: int,
 ) -> None:  # fmt: skip
     """Keep truth and prediction side by side of the best, median and worst cases by Dice.

@@ -65,6 +65,12 @@ class DataOptions(Section):
         (0.8, 0.1, 0.1),
         description="shares of the patients that train, validate and test; a test share of 0 reports on validation",
     )
+    folds: int | None = Field(
+        None,
+        ge=2,
+        description="cross-validation: the patients outside the test share are divided into so many folds, a model is "
+        "trained without each, and all are registered together as one ensemble; null: one training",
+    )
     spacing_mm: Millimetres | tuple[Millimetres, Millimetres] | None = Field(
         None,
         description="size of a pixel, or [row, column], of images whose files name none; null: sizes are in pixels",
@@ -147,6 +153,12 @@ class EvaluateOptions(Section):
         False, description="images are slices: put them back into volumes and measure Dice and HD95 in mm there too"
     )
     resamples: int = Field(1000, ge=0, description="bootstrap resamples of patients for 95 % intervals; 0: none")
+    tta: bool = Field(
+        False,
+        description="test-time augmentation: what is found in an image and in its mirror images, those that "
+        "augment.flip_horizontal and augment.flip_vertical allow, is fused, in the threshold's choice, the results and "
+        "the registered model",
+    )
     images_at_once: int = Field(4, ge=1, description="images per prediction step")
     overlays: int = Field(4, ge=0, description="images kept of each of the best, median and worst cases")
 
@@ -187,6 +199,11 @@ class TaskConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> TaskConfig:
+        if self.evaluate.tta and not self.augment.flips:
+            raise ValueError(
+                "evaluate.tta=True: expected augment.flip_horizontal or augment.flip_vertical above 0, since mirror "
+                "images are looked at as far as the training allows them"
+            )
         weights = self.train.weights
         pretrained = weights in ("imagenet", "coco")
         if pretrained and self.model.backbone == "small":

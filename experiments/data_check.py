@@ -16,6 +16,9 @@ from mrcnn.data import Dataset, find_duplicates, fingerprint, split_by_patient, 
 from mrcnn.data.fingerprint import Fingerprint
 from mrcnn.errors import InputError
 
+DEVELOPMENT = "folds"
+"""Name of what a cross-validation divides: all that a single training would train and validate on."""
+
 
 @dataclass(frozen=True)
 class Checked:
@@ -70,15 +73,22 @@ def check_data(config: TaskConfig) -> Checked:
     except InputError as error:
         splits = {}
         problems.append(f"{name}: {error}")
-    if splits and config.data.empty_share is not None:
+    if splits and config.data.folds:
+        splits = {DEVELOPMENT: np.union1d(splits["train"], splits["val"]), "test": splits["test"]}
+    elif splits and config.data.empty_share is not None:
         splits["train"] = thin_empty(whole, splits["train"], config.data.empty_share, config.seed)
-    for split, indices in splits.items():
-        if len(indices) and not any(len(whole.records[index].class_ids) for index in indices):
-            problems.append(
-                f"{name}: no instance in the {len(indices)} images of the {split} split; expected at least one, "
-                "which another seed or data.split may give"
-            )
+    problems += without_instances(whole, splits, name)
     return Checked(name, whole, splits, groups, fingerprint(whole, splits, groups), tuple(problems))
+
+
+def without_instances(whole: Dataset, splits: Mapping[str, np.ndarray], name: str) -> list[str]:
+    """A line for each split that has images and no instance."""
+    return [
+        f"{name}: no instance in the {len(indices)} images of the {split} split; expected at least one, "
+        "which another seed or data.split may give"
+        for split, indices in splits.items()
+        if len(indices) and not any(len(whole.records[index].class_ids) for index in indices)
+    ]
 
 
 def show(checked: Checked, console: Console) -> None:

@@ -10,10 +10,10 @@ from mrcnn.detections import Detections
 from mrcnn.metrics import Evaluator
 
 if TYPE_CHECKING:
-    from mrcnn.model import MaskRCNN
+    from mrcnn.ensemble import Predictor
 
 
-def predictions(model: MaskRCNN, dataset: Dataset, *, batch_size: int) -> Iterator[tuple[Sample, Detections]]:
+def predictions(model: Predictor, dataset: Dataset, *, batch_size: int) -> Iterator[tuple[Sample, Detections]]:
     """Each image with what is found in it, a batch in memory at a time."""
     for start in range(0, len(dataset), batch_size):
         samples = [dataset[index] for index in range(start, min(start + batch_size, len(dataset)))]
@@ -22,7 +22,7 @@ def predictions(model: MaskRCNN, dataset: Dataset, *, batch_size: int) -> Iterat
 
 
 def evaluate(
-    model: MaskRCNN,
+    model: Predictor,
     dataset: Dataset,
     *,
     batch_size: int,

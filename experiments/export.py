@@ -100,6 +100,11 @@ def _export(wanted: Wanted) -> None:
         kept = kept_model(wanted.model, task=wanted.task, folder=Path(folder))
         model = load(kept.file)
         notes = export_model(model, wanted.form, wanted.output, confidence=kept.confidence)
+    if kept.flips:
+        print(
+            "mrcnn: warning: the confidence was chosen with test-time augmentation, which an exported model leaves out",
+            file=sys.stderr,
+        )
     print(
         f"Wrote {wanted.output}: classes {', '.join(model.config.class_names)}; instances of a score of at least "
         f"{float(notes['confidence']):g}. {notes['notice']}"

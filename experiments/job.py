@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,18 +31,26 @@ from mrcnn.backend import cpu_vectors
 from mrcnn.data import Dataset, Loader, make_batch
 from mrcnn.data.batches import Batch
 from mrcnn.detections import Detections
+from mrcnn.ensemble import Predictor, predictor_of
 from mrcnn.metrics import Evaluator
 from mrcnn.model import Classifier, MaskRCNN, ResUNet, load
-from mrcnn.model.cascade import Cascade
 from mrcnn.model.weights import load_weights
 from trackers.checkpoints import Checkpoints
+from trackers.kept_model import VIEWS
 from trackers.packaged import log_packaged_model
+from trackers.plain import json_text
 from trackers.run import Run, tracked_run
 from trackers.started_from import MODEL, model_file
 from trackers.tensorboard import EventWriter
 
 Model = TypeVar("Model", MaskRCNN, ResUNet, Classifier)
-Segmenter = MaskRCNN | ResUNet | Cascade
+TITLES = {
+    "test": "Test split",
+    "held_out": "Held-out fold",
+    "out_of_fold": "All folds, each predicted by the model that never saw it",
+    "val": "Validation split (there is no test split)",
+}
+"""What results can be of, the first that there is."""
 HEADLINE = ("mask_ap50", "mask_ap", "dice", "volume_dice", "f1")
 """What the run's description in MLflow says of the result."""
 
@@ -67,8 +75,9 @@ def train(resolved: Resolved) -> None:
         model, config = make_model(config, data, run, console, Path(folder))
         best, epochs = learn(model, config, data, run, console, Path(folder))
         # The step after the last epoch's: without a test split the best epoch's scores stand among the validations.
-        result = judge(best, config, data, run, console, step=epochs + 1)
-        publish(best, result, config, data, run, console, Path(folder))
+        result = judge(as_used([best], config), config, data, run, console, step=epochs + 1)
+        best.save(file := Path(folder, "model.keras"))
+        publish([file], result, config, data, run, console)
     console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
 
 
@@ -84,7 +93,7 @@ class Data:
 
     @property
     def reported(self) -> str:
-        return "test" if "test" in self.splits else "val"
+        return next(split for split in TITLES if split in self.splits)
 
 
 def read_data(config: TaskConfig, run: Run, console: Console) -> Data:
@@ -203,9 +212,17 @@ def learn(
     return load(best or checkpoints.last_path, (type(model),)), epochs
 
 
+def as_used(networks: Sequence[MaskRCNN], config: TaskConfig) -> Predictor:
+    """Trained networks as they are judged and registered: fused, and with test-time augmentation where asked for."""
+    if not config.evaluate.tta:
+        return predictor_of(networks)
+    mirrored_ids = config.augment.mirrored_ids(networks[0].config.class_names)
+    return predictor_of(networks, config.augment.flips, mirrored_ids)
+
+
 @dataclass(frozen=True)
 class Result:
-    """Scores of a model at its working threshold, with their 95 % intervals (`_lo`, `_hi`), and what measured them."""
+    """Scores of a model at its working threshold, their 95 % intervals (`_lo`, `_hi`), and all that it found."""
 
     confidence: float
     scores: Mapping[str, float]
@@ -213,10 +230,25 @@ class Result:
     evaluator: Evaluator
 
 
-def judge(model: Segmenter, config: TaskConfig, data: Data, run: Run, console: Console, *, step: int) -> Result:
-    """Choose the threshold on the validation split, then look at the test split once; record and show."""
+def judge(
+    model: Predictor,
+    config: TaskConfig,
+    data: Data,
+    run: Run,
+    console: Console,
+    *,
+    step: int,
+    confidence: float | None = None,
+) -> Result:
+    """Choose the threshold on the validation split, then look at the test split once; record and show.
+
+    Args:
+        confidence: the threshold, where it has been chosen before.
+    """
     options, split = config.evaluate, data.reported
-    confidence, at_once = options.confidence, options.images_at_once
+    at_once = options.images_at_once
+    if confidence is None:
+        confidence = options.confidence
     if confidence == "auto":
         confidence = evaluate(model, data.splits["val"], batch_size=at_once).best_confidence()
     findings = FindingsLog(config.findings, confidence, model.config.class_names)
@@ -227,6 +259,9 @@ def judge(model: Segmenter, config: TaskConfig, data: Data, run: Run, console: C
     run.metrics({"confidence": confidence})
     headline = ", ".join(f"{name} {scores[name]:.3f}" for name in HEADLINE if name in scores)
     run.tags({"mlflow.note.content": f"{data.name}. {_title(data, confidence)}: {headline}. **Research use only.**"})
+    if config.evaluate.tta:
+        mirrored_ids = config.augment.mirrored_ids(model.config.class_names).tolist()
+        run.tags({VIEWS: json_text({"flips": config.augment.flips, "mirrored_ids": mirrored_ids}, indent=None)})
     log_evaluation(run, evaluator, confidence, split)
     if options.volumes:
         log_volumes(run, evaluator, data.splits[split], confidence)
@@ -254,32 +289,37 @@ def _title(data: Data, confidence: float) -> str:
 def split_title(data: Data) -> str:
     """What results are of, in words."""
     part = data.splits[data.reported]
-    what = "Test split" if data.reported == "test" else "Validation split (there is no test split)"
     patients = len({record.patient_id for record in part.records})
-    return f"{what}: {len(part)} images, patients: {patients}"
+    return f"{TITLES[data.reported]}: {len(part)} images, patients: {patients}"
 
 
 def publish(
-    model: Model,
+    files: Sequence[Path],
     result: Result,
     config: TaskConfig,
     data: Data,
     run: Run,
     console: Console,
-    folder: Path,
     *,
     family: str = "mrcnn",
-) -> None:
-    """Package the model with all that it needs and enter it in the registry as `<family>-<modality>`."""
+) -> str:
+    """Package the saved networks with all that they need and enter them in the registry as `<family>-<modality>`.
+
+    Returns the address of the package.
+    """
     part = data.splits[data.reported]
-    model.save(folder / "model.keras")
+    # Baselines are judged without it.
+    tta = config.evaluate.tta and family == "mrcnn"
     uri = log_packaged_model(
         run,
-        folder / "model.keras",
+        files,
+        flips=config.augment.flips if tta else (),
+        mirrored_ids=config.augment.mirrored_ids(part.class_names).tolist() if tta else None,
         confidence=result.confidence,
-        class_names=model.config.class_names,
+        class_names=part.class_names,
         config=config.model_dump(mode="json"),
         sample_image=part[0].image,
         findings=FINDINGS[config.findings] if config.findings != "none" else None,
     )
     enter(uri, result.scores, config, part.digest, run, console, family=family)
+    return uri

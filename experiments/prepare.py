@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from experiments.config import WEIGHTS
 from experiments.datasets import cache_folder, dataset_path, standing_folder
 from experiments.films import Film, read_films
 from experiments.findings.lung_sides import Sides, sides_of
@@ -121,15 +122,14 @@ def _masks_by(spec: str, task: str, confidence: float, folder: Path) -> Callable
     """What draws masks with a model: the union of all that it finds."""
     hush()
     with silent_start():
-        from mrcnn.model import load
-        from trackers.started_from import model_file
+        from trackers.kept_model import kept_model
 
-    path = model_file(spec, task=task, folder=folder)
-    if path == spec:
-        path = str(standing_folder() / Path(spec).expanduser())
-        if not (path.endswith(".keras") and Path(path).is_file()):
+    if spec != "last" and not WEIGHTS.fullmatch(spec):
+        path = standing_folder() / Path(spec).expanduser()
+        if path.suffix != ".keras" or not path.is_file():
             raise InputError(f"--model {spec}: expected a .keras file, a run's id, runs:/… or models:/…")
-    model = load(path)
+        spec = str(path)
+    model = kept_model(spec, task=task, folder=folder).predictor()
 
     def draw(film: Film, image: np.ndarray) -> np.ndarray:
         (found,) = model.detect([image])

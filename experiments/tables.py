@@ -63,16 +63,26 @@ def data_text(found: Fingerprint) -> str:
     return f"Instances: {kinds}{middle}\nImages: {common}" + (f" and {further} further sizes" if further > 0 else "")
 
 
-def results_table(scores: Mapping[str, float], intervals: Mapping[str, float], class_names: Sequence[str]) -> Table:
-    """The main scores, with their 95 % intervals where there are any."""
+def results_table(
+    scores: Mapping[str, float],
+    intervals: Mapping[str, float],
+    class_names: Sequence[str],
+    over_folds: Mapping[str, tuple[float, float]] | None = None,
+) -> Table:
+    """The main scores, with their 95 % intervals where there are any, and mean and standard deviation over folds."""
     table = Table()
     table.add_column("metric")
     table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right")
+    if over_folds is not None:
+        table.add_column("folds, mean ± std", justify="right")
     for name, label in _rows(class_names):
         if name in scores:
             ends = [f"{intervals[name + end]:.3f}" for end in ("_lo", "_hi") if name + end in intervals]
-            table.add_row(label, f"{scores[name]:.3f}", " – ".join(ends))
+            cells = [label, f"{scores[name]:.3f}", " – ".join(ends)]
+            if over_folds is not None:
+                cells.append("{:.3f} ± {:.3f}".format(*over_folds[name]) if name in over_folds else "")
+            table.add_row(*cells)
     return table
 
 

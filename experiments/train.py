@@ -37,9 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _job(resolved: Resolved) -> Callable[[], None]:
+    from experiments.cross_validation import cross_validate
     from experiments.job import train
 
-    return partial(train, resolved)
+    return partial(cross_validate if resolved.config.data.folds else train, resolved)
 
 
 def run_job(load: Callable[[], Callable[[], None]]) -> int:

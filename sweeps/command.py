@@ -72,6 +72,11 @@ def read(arguments: Sequence[str]) -> tuple[Resolved, SweepOptions]:
     own = dict(sweep_options())
     given = {name: parse_value(name, texts.pop(name)) for name in own if name in texts}
     resolved = resolve([f"--{name}={text}" for name, text in texts.items()])
+    if resolved.config.data.folds:
+        raise InputError(
+            f"data.folds={resolved.config.data.folds}: expected null in a sweep, whose trials are all validated on one "
+            "split; cross-validate what it finds"
+        )
     options = check_options(resolved.sweep, str(resolved.file), given)
     config = task_of(options.objectives or (resolved.config.evaluate.metric,), resolved.config)
     space = check_space(options.space, config, str(resolved.file))

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from experiments.config import TaskConfig
 from experiments.datasets import with_modalities
-from experiments.job import Data, judge, publish
+from experiments.job import Data, as_used, judge, publish
 from experiments.plan import Plan
 from mrcnn.data import Dataset
 from mrcnn.model import MaskRCNN, load
@@ -57,11 +57,14 @@ def conclude(
     )
     model.set_weights(trained.get_weights())
     found = Plan(model.config, None).fill_in(best_config(config, best))
-    working_point = found.evaluate.model_copy(update={"confidence": best.user_attrs[CONFIDENCE]})
+    # Mirror images give other scores than those that the trials' thresholds were found with.
+    confidence = "auto" if found.evaluate.tta else best.user_attrs[CONFIDENCE]
+    working_point = found.evaluate.model_copy(update={"confidence": confidence})
     modalities = with_modalities(found.data, data.splits["train"])
     found = found.model_copy(update={"evaluate": working_point, "data": modalities})
-    result = judge(model, found, data, run, console, step=0)
-    publish(model, result, found, data, run, console, folder)
+    result = judge(as_used([model], found), found, data, run, console, step=0)
+    model.save(file := folder / "model.keras")
+    publish([file], result, found, data, run, console)
 
 
 def values_text(objectives: Sequence[str], trial: FrozenTrial) -> str:

@@ -6,46 +6,95 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
-from trackers.started_from import model_file, run_of
+from mrcnn.errors import InputError
+from trackers.started_from import model_files, run_of
 
+if TYPE_CHECKING:
+    from mrcnn.ensemble import Predictor
+
+VIEWS = "test_time_augmentation"
+"""Tag of a run whose working point was chosen with mirror images: `flips` and `mirrored_ids` as JSON."""
 CONFIG = "config.yaml"
 
 
 @dataclass(frozen=True)
 class KeptModel:
-    """A `.keras` file, the least score of an instance, and the configuration of the training; None where unknown."""
+    """One `.keras` file, or those of an ensemble, and how they are used.
 
-    file: Path
+    Attributes:
+        asked: what it was asked for as, for messages.
+        files: the networks.
+        confidence: the least score of an instance; None where nobody chose one.
+        config: the configuration of the training; None where it is unknown.
+        flips, mirrored_ids: the mirror images with which the confidence was chosen; see `mrcnn.ensemble.Ensemble`.
+    """
+
+    asked: str
+    files: tuple[Path, ...]
     confidence: float | None
     config: Mapping[str, Any] | None = None
+    flips: tuple[str, ...] = ()
+    mirrored_ids: tuple[int, ...] | None = None
+
+    @property
+    def file(self) -> Path:
+        """The one file.
+
+        Raises:
+            InputError: it is an ensemble.
+        """
+        if len(self.files) != 1:
+            raise InputError(
+                f"{self.asked}: is an ensemble of {len(self.files)} networks; expected a single one, such as one of "
+                "its folds by its run's id"
+            )
+        return self.files[0]
+
+    def predictor(self) -> Predictor:
+        """The model ready for use: `detect` as `MaskRCNN.detect`, fused and with mirror images as it was judged.
+
+        Raises:
+            InputError: a file is not a readable model.
+        """
+        from mrcnn.ensemble import predictor_of
+        from mrcnn.model import load
+
+        return predictor_of([load(file) for file in self.files], self.flips, self.mirrored_ids)
 
 
 def kept_model(spec: str, *, task: str, folder: Path) -> KeptModel:
     """What `spec` stands for, fetched into `folder`; see `trackers.started_from.model_file`.
 
     A packaged model brings its working point and configuration, a run has them among its metrics and artifacts, a file
-    of its own has neither.
+    of its own has neither. The run of a cross-validation stands for its ensemble.
 
     Raises:
         InputError: the store has no such run or model.
     """
+    asked = f"model={spec}"
     run_id = run_of(spec, task=task, option="model")
-    file = Path(model_file(spec if run_id is None else run_id, task=task, folder=folder, option="model"))
-    settings = file.with_name("settings.json")
-    if run_id is not None:
-        return KeptModel(
-            file, MlflowClient().get_run(run_id).data.metrics.get("confidence"), _config_of(run_id, folder)
-        )
+    found = model_files(spec if run_id is None else run_id, task=task, folder=folder, option="model")
+    files = tuple(map(Path, found))
+    settings = files[0].with_name("settings.json")
     if settings.is_file():
-        kept = json.loads(settings.read_text(encoding="utf-8"))
-        return KeptModel(file, kept["confidence"], kept.get("config"))
-    return KeptModel(file, None)
+        content = json.loads(settings.read_text(encoding="utf-8"))
+        return KeptModel(asked, files, content["confidence"], content.get("config"), **_views(content))
+    if run_id is not None:
+        data = MlflowClient().get_run(run_id).data
+        views = _views(json.loads(data.tags.get(VIEWS, "{}")))
+        return KeptModel(asked, files, data.metrics.get("confidence"), _config_of(run_id, folder), **views)
+    return KeptModel(asked, files, None)
+
+
+def _views(content: dict[str, Any]) -> dict[str, Any]:
+    ids = content.get("mirrored_ids")
+    return {"flips": tuple(content.get("flips", ())), "mirrored_ids": None if ids is None else tuple(ids)}
 
 
 def _config_of(run_id: str, folder: Path) -> dict[str, Any] | None:

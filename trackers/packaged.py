@@ -31,23 +31,25 @@ EXAMPLE_SIDE = 24
 
 def log_packaged_model(
     run: Run,
-    model_path: Path | str,
+    model_paths: Path | str | Sequence[Path | str],
     *,
     confidence: float,
     class_names: tuple[str, ...],
     config: Mapping[str, object],
     sample_image: np.ndarray,
     findings: Callable[..., dict[str, Any]] | None = None,
+    flips: Sequence[str] = (),
+    mirrored_ids: Sequence[int] | None = None,
     name: str = "model",
 ) -> str:
-    """Logs the `.keras` file at `model_path` to `run` as an MLflow model and returns its address, `models:/…`.
+    """Logs a `.keras` file, or those of an ensemble, to `run` as an MLflow model and returns its address, `models:/…`.
 
     `mlflow.pyfunc.load_model(address).predict(image)` then works wherever the requirements are installed; see
     `trackers.served.Served.predict`.
 
     Args:
         run: the run, which must be the active one.
-        model_path: what `MaskRCNN.save` or `ResUNet.save` wrote.
+        model_paths: what `MaskRCNN.save` or `ResUNet.save` wrote; of several the answers are fused (`mrcnn.ensemble`).
         confidence: the working point: the least score of an instance.
         class_names: of class ids 1, 2, ….
         config: the resolved configuration, kept for whoever asks where the model came from.
@@ -55,15 +57,19 @@ def log_packaged_model(
         findings: a function of a module `(image, detections, class_names, spacing_mm, reader_input) -> dict`, for the
             `findings` of an answer. The package that it stands in travels with the model, the whole of it, so that who
             loads the model within this project still finds all of that package's modules.
+        flips: test-time augmentation that the working point was chosen with; see `mrcnn.ensemble.Ensemble`.
+        mirrored_ids: of the classes, for `flips`.
         name: under which the run shows the model.
     """
     params: dict[str, object] = {"confidence": confidence, "spacing_mm": [0.0, 0.0]}
     code = [mrcnn.__file__]
     facts: dict[str, object] = {"class_names": class_names, "confidence": confidence, "config": config}
+    if flips:
+        facts |= {"flips": list(flips), "mirrored_ids": None if mirrored_ids is None else list(mirrored_ids)}
     if findings is not None:
         code.append(sys.modules[findings.__module__.partition(".")[0]].__file__)
         facts["findings"] = f"{findings.__module__}:{findings.__qualname__}"
-    return _log(run, served, model_path, facts, sample_image, params, code, name)
+    return _log(run, served, model_paths, facts, sample_image, params, code, name)
 
 
 def log_packaged_classifier(
@@ -91,7 +97,7 @@ def log_packaged_classifier(
 def _log(
     run: Run,
     face: ModuleType,
-    model_path: Path | str,
+    model_paths: Path | str | Sequence[Path | str],
     facts: Mapping[str, object],
     sample_image: np.ndarray,
     params: Mapping[str, object],
@@ -109,7 +115,7 @@ def _log(
         logged = mlflow.pyfunc.log_model(
             name=name,
             python_model=str(Path(face.__file__)),
-            artifacts={"model": str(model_path), "settings": str(settings)},
+            artifacts=_named(model_paths) | {"settings": str(settings)},
             code_paths=[str(Path(file).parent) for file in code],
             pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
             input_example=(example, dict(params)),
@@ -117,6 +123,13 @@ def _log(
     # MLflow tries the example too, but only warns when it fails.
     mlflow.pyfunc.load_model(logged.model_uri).predict(example, dict(params))
     return logged.model_uri
+
+
+def _named(model_paths: Path | str | Sequence[Path | str]) -> dict[str, str]:
+    """The files as artifacts: `model`, or `member-01`, `member-02` … of an ensemble, whose files differ in name."""
+    paths = [model_paths] if isinstance(model_paths, str | Path) else list(model_paths)
+    names = ["model"] if len(paths) == 1 else [f"member-{number:02d}" for number in range(1, len(paths) + 1)]
+    return {name: str(path) for name, path in zip(names, paths, strict=True)}
 
 
 @contextmanager

@@ -60,7 +60,8 @@ def tracked_run(
 ) -> Iterator[Run]:
     """A run in the experiment named `task`; or the one that MLFLOW_RUN_ID names, in the experiment where it stands.
 
-    With a `parent` it is a run below that one, in its experiment. It ends FINISHED; KILLED after Ctrl-C or SIGTERM
+    With a `parent` it is a run below that one, in its experiment; where that is active here, it is so again after this.
+    It ends FINISHED; KILLED after Ctrl-C or SIGTERM
     (`trackers.stop.Terminated`) and where it was `trackers.stop.Pruned`; FAILED after any other exception, whose
     message becomes the tag `error`. The exception goes on in each case. A stop that arrives while the run is being
     closed waits until it is. System metrics are on unless MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING says otherwise.

@@ -59,11 +59,13 @@ class Served:
     findings: Callable[..., dict[str, Any]] | None = None
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Reads the network, in Keras's safe mode, the working point, and what reads findings from the masks."""
+        """Reads the networks, in Keras's safe mode, the working point, and what reads findings from the masks."""
+        from mrcnn.ensemble import predictor_of
         from mrcnn.model import SEGMENTERS, load
 
-        self.network = load(context.artifacts["model"], SEGMENTERS)
         self.settings = json.loads(Path(context.artifacts["settings"]).read_text(encoding="utf-8"))
+        networks = [load(path, SEGMENTERS) for name, path in sorted(context.artifacts.items()) if name != "settings"]
+        self.network = predictor_of(networks, self.settings.get("flips", ()), self.settings.get("mirrored_ids"))
         if "findings" in self.settings:
             module, _, name = self.settings["findings"].partition(":")
             self.findings = getattr(importlib.import_module(module), name)
@@ -102,7 +104,7 @@ class Served:
 
 
 class ServedMaskRCNN(Served, PythonModel):
-    """A trained Mask R-CNN or ResUNet as MLflow loads it."""
+    """A trained Mask R-CNN or ResUNet, or several as one, as MLflow loads it."""
 
 
 mlflow.models.set_model(ServedMaskRCNN())

@@ -19,6 +19,10 @@ MODEL = "mask_rcnn"
 """Tag `model` of the runs that train one; others are of its baselines. Older runs have no such tag."""
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 CHECKPOINTS = "checkpoints"
+ENSEMBLE = "ensemble"
+"""Tag of a cross-validation's run: the address of its packaged ensemble, for which the run stands."""
+FOLD = "fold"
+"""Tag of the runs within: the fold's number."""
 
 
 def model_file(spec: str, *, task: str, folder: Path, option: str = "weights") -> str:
@@ -32,13 +36,21 @@ def model_file(spec: str, *, task: str, folder: Path, option: str = "weights") -
     `option`: what `spec` was given as, for messages.
 
     Raises:
-        InputError: the store has no such run or model, or there is no `.keras` file.
+        InputError: the store has no such run or model, there is no `.keras` file, or several, as of an ensemble.
     """
+    files = model_files(spec, task=task, folder=folder, option=option)
+    if len(files) != 1:
+        raise InputError(f"{option}={spec}: is an ensemble of {len(files)} networks; expected a single one")
+    return files[0]
+
+
+def model_files(spec: str, *, task: str, folder: Path, option: str = "weights") -> list[str]:
+    """As `model_file`, of an ensemble all of its files."""
     asked = f"{option}={spec}"
     run_id = run_of(spec, task=task, option=option)
     if run_id is not None:
         return _of_run(run_id, folder, asked)
-    return _fetched(spec, folder, asked) if spec.startswith(("runs:/", "models:/")) else spec
+    return _fetched(spec, folder, asked) if spec.startswith(("runs:/", "models:/")) else [spec]
 
 
 def run_of(spec: str, *, task: str, option: str = "weights") -> str | None:
@@ -54,24 +66,28 @@ def run_of(spec: str, *, task: str, option: str = "weights") -> str | None:
 
 
 def _last_run(task: str, asked: str) -> str:
-    """Id of the newest finished run of the task that has a checkpoint."""
+    """Id of the newest finished run of the task that has a checkpoint or an ensemble; single folds do not count."""
     client = MlflowClient()
     experiment = client.get_experiment_by_name(task)
     finished = [] if experiment is None else client.search_runs(
         [experiment.experiment_id], "attributes.status = 'FINISHED'", order_by=["attributes.start_time DESC"]
     )  # fmt: skip
     for run in finished:
-        if run.data.tags.get("model", MODEL) == MODEL and _checkpoints(client, run.info.run_id):
+        tags = run.data.tags
+        trained = FOLD not in tags and tags.get("model", MODEL) == MODEL
+        if ENSEMBLE in tags or (trained and _checkpoints(client, run.info.run_id)):
             return run.info.run_id
     raise InputError(f"{asked}: no finished run of task {task} with a checkpoint in {_store()}")
 
 
-def _of_run(run_id: str, folder: Path, asked: str) -> str:
+def _of_run(run_id: str, folder: Path, asked: str) -> list[str]:
     client = MlflowClient()
     try:
-        client.get_run(run_id)
+        tags = client.get_run(run_id).data.tags
     except MlflowException as error:
         raise InputError(f"{asked}: no run {run_id} in {_store()}") from error
+    if ENSEMBLE in tags:
+        return _fetched(tags[ENSEMBLE], folder, asked)
     present = _checkpoints(client, run_id)
     for name in (BEST, LAST):
         if name in present:
@@ -83,8 +99,8 @@ def _checkpoints(client: MlflowClient, run_id: str) -> set[str]:
     return {Path(file.path).name for file in client.list_artifacts(run_id, CHECKPOINTS)}
 
 
-def _fetched(uri: str, folder: Path, asked: str) -> str:
-    """The one `.keras` file at or under an MLflow address."""
+def _fetched(uri: str, folder: Path, asked: str) -> list[str]:
+    """The `.keras` files at or under an MLflow address, at least one."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         found = Path(download_artifacts(artifact_uri=uri, dst_path=str(folder)))
@@ -92,9 +108,9 @@ def _fetched(uri: str, folder: Path, asked: str) -> str:
         reason = hide_credentials(str(error).splitlines()[0])
         raise InputError(f"{asked}: not to be had from {_store()}: {reason}") from error
     files = [found] if found.is_file() else sorted(found.rglob("*.keras"))
-    if len(files) != 1 or files[0].suffix != ".keras":
-        raise InputError(f"{asked}: expected one .keras file there, found {len(files)}")
-    return str(files[0])
+    if not files or files[0].suffix != ".keras":
+        raise InputError(f"{asked}: expected a .keras file there, found {len(files)}")
+    return [str(file) for file in files]
 
 
 def _store() -> str:

@@ -116,7 +116,8 @@ class _Bench:
             best, epochs = learn(model, config, data, run, console, folder, batch_of=make_dense_batch)
             result = judge(best, config, data, run, console, step=epochs + 1)
             self._compare("resunet", result, run, epochs + 1)
-            publish(best, result, config, data, run, console, folder, family="unet")
+            best.save(file := folder / "model.keras")
+            publish([file], result, config, data, run, console, family="unet")
         return best
 
     def classifier(self) -> Judged:

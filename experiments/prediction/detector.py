@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mrcnn.data.digest import file_digest
+from mrcnn.data.digest import digest_of, file_digest
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 
@@ -51,12 +51,12 @@ def open_detector(spec: str, *, task: str, folder: Path) -> Detector:
     Raises:
         InputError: there is no such model.
     """
-    from mrcnn.model import load
     from trackers.kept_model import kept_model
 
     kept = kept_model(spec, task=task, folder=folder)
-    digest = file_digest(kept.file)
-    model = load(kept.file)
+    # Of an ensemble the digest of all its files.
+    digest = file_digest(kept.files[0]) if len(kept.files) == 1 else digest_of(kept.files)
+    model = kept.predictor()
     known, config = kept.config or {}, model.config
     data: Mapping[str, Any] = known.get("data", {})
     brats = data.get("brats") or {}

@@ -7,7 +7,7 @@ from mrcnn.data.fingerprint import fingerprint
 from mrcnn.data.loader import Loader
 from mrcnn.data.readers import read_dataset
 from mrcnn.data.sample import Sample
-from mrcnn.data.splits import split_by_patient, thin_empty
+from mrcnn.data.splits import folds_by_patient, split_by_patient, thin_empty
 
 __all__ = [
     "Dataset",
@@ -16,6 +16,7 @@ __all__ = [
     "Sample",
     "find_duplicates",
     "fingerprint",
+    "folds_by_patient",
     "make_batch",
     "prepare_image",
     "read_dataset",

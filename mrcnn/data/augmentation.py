@@ -43,6 +43,11 @@ class Augmentation(BaseModel):
             raise ValueError(f"flip_swaps={[list(pair) for pair in self.flip_swaps]}: expected each class once")
         return self
 
+    @property
+    def flips(self) -> tuple[str, ...]:
+        """The flips that the anatomy allows, by the names of `mrcnn.flips`."""
+        return tuple(name for name in ("horizontal", "vertical") if getattr(self, f"flip_{name}") > 0)
+
     def mirrored_ids(self, class_names: Sequence[str]) -> np.ndarray:
         """(K + 1,) int32: what each class id becomes in a left-right mirror image, 0 for the background first.
 

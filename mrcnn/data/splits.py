@@ -46,21 +46,52 @@ def split_by_patient(
     if not (shares >= 0).all() or abs(shares.sum() - 1) > 1e-6 or train == 0:
         raise InputError(f"split {train}, {val}, {test}: expected train above 0, none below 0, and a sum of 1")
     owner = _owners(dataset, groups)
-    count = owner.max(initial=-1) + 1
     wanted = np.flatnonzero(shares)
-    if count < len(wanted):
-        names = ", ".join(SPLITS[split] for split in wanted)
+    _require(dataset, owner, len(wanted), ", ".join(SPLITS[split] for split in wanted))
+    split_of = wanted[_best_placement(_traits(dataset, owner), shares[wanted], seed)][owner]
+    return {name: np.flatnonzero(split_of == split) for split, name in enumerate(SPLITS)}
+
+
+def folds_by_patient(
+    dataset: Dataset, folds: int, *, seed: int = 0, groups: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """Divides the images into `folds` parts, for cross-validation, so that no patient and no group is in two.
+
+    The parts are as alike as whole patients allow, in images, images without instances, and those of each class; the
+    result depends on the seed and not on the order of the records.
+
+    Args:
+        groups: as in `split_by_patient`.
+
+    Returns:
+        For each fold the sorted positions of its images, int64.
+
+    Raises:
+        InputError: fewer patients than folds.
+    """
+    owner = _owners(dataset, groups)
+    _require(dataset, owner, folds, f"{folds} folds")
+    shares = np.full(folds, 1 / folds)
+    fold_of = _best_placement(_traits(dataset, owner), shares, seed, keep_classes=False)[owner]
+    return [np.flatnonzero(fold_of == fold) for fold in range(folds)]
+
+
+def _require(dataset: Dataset, owner: np.ndarray, least: int, of: str) -> None:
+    count = owner.max(initial=-1) + 1
+    if count < least:
         joined = len({record.patient_id for record in dataset.records}) > count
         what = "groups of patients with near-duplicate images" if joined else "patients"
-        raise InputError(f"{count} {what}: expected at least {len(wanted)}, one for each of {names}")
+        raise InputError(f"{count} {what}: expected at least {least}, one for each of {of}")
 
-    traits = np.zeros((count, 2 + len(dataset.class_names)))
+
+def _traits(dataset: Dataset, owner: np.ndarray) -> np.ndarray:
+    """(P, 2 + C) of each patient the images, images without instances, and images of each class."""
+    traits = np.zeros((owner.max(initial=-1) + 1, 2 + len(dataset.class_names)))
     for row, record in zip(owner, dataset.records, strict=True):
         traits[row, 0] += 1
         traits[row, 1] += len(record.class_ids) == 0
         traits[row, 1 + np.unique(record.class_ids)] += 1
-    split_of = wanted[_best_placement(traits, shares[wanted], seed)][owner]
-    return {name: np.flatnonzero(split_of == split) for split, name in enumerate(SPLITS)}
+    return traits
 
 
 def check_splits(dataset: Dataset, splits: Mapping[str, Iterable[int]], groups: np.ndarray | None = None) -> None:
@@ -107,12 +138,13 @@ def _owners(dataset: Dataset, groups: np.ndarray | None) -> np.ndarray:
     return np.argsort(np.argsort(first))[joined][owner]
 
 
-def _best_placement(traits: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
+def _best_placement(traits: np.ndarray, shares: np.ndarray, seed: int, keep_classes: bool = True) -> np.ndarray:
     """The split (P,) of each patient: the best of several greedy placements.
 
     Args:
-        traits: (P, 2 + C) each patient's images, images without instances, and images of each class.
+        traits: (P, 2 + C) from `_traits`.
         shares: (S,) all above 0, train first.
+        keep_classes: train gets every class wherever that is possible.
     """
     rng = np.random.default_rng(seed)
     totals = traits.sum(axis=0)
@@ -124,7 +156,7 @@ def _best_placement(traits: np.ndarray, shares: np.ndarray, seed: int) -> np.nda
     for _ in range(max(1, min(_TRIES, _PATIENTS_TRIED // len(traits)))):
         # The heaviest first, as the light ones can even out what is left; the random factor makes the tries differ.
         order = np.argsort(-relative @ weights * rng.uniform(0.5, 1.5, len(traits)), kind="stable")
-        placement = _place(order, relative, weights, shares)
+        placement = _place(order, relative, weights, shares, keep_classes)
         filled = np.stack([relative[placement == split].sum(axis=0) for split in range(len(shares))])
         cost = (weights * (filled - shares[:, None]) ** 2 / shares[:, None]).sum()
         if cost < least:
@@ -132,7 +164,9 @@ def _best_placement(traits: np.ndarray, shares: np.ndarray, seed: int) -> np.nda
     return best
 
 
-def _place(order: np.ndarray, relative: np.ndarray, weights: np.ndarray, shares: np.ndarray) -> np.ndarray:
+def _place(
+    order: np.ndarray, relative: np.ndarray, weights: np.ndarray, shares: np.ndarray, keep_classes: bool
+) -> np.ndarray:
     """Each patient in `order` goes where the chi-squared distance of the splits from their shares grows least."""
     carries = relative[:, 2:] > 0
     placement = np.full(len(order), -1)
@@ -140,7 +174,7 @@ def _place(order: np.ndarray, relative: np.ndarray, weights: np.ndarray, shares:
     # Of each class, how many patients are not lost to train; it must stay above 0 where that is possible at all.
     left = carries.sum(axis=0)
     needed = (left > 0).astype(int)
-    if not _can_fill(carries, left - needed, len(shares) - 1):
+    if not keep_classes or not _can_fill(carries, left - needed, len(shares) - 1):
         needed[:] = 0
     for done, patient in enumerate(order, start=1):
         rest = order[done:]

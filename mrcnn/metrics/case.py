@@ -22,6 +22,7 @@ class Case:
         classes: (D,) int32, best score first, as are scores (D,) float32, boxes (D, 4) float64 in COCO's order
             (x, y, width, height), and predicted, the D masks.
         matched: (D,) int64, position of the instance that each detection found, or -1.
+        threshold: a working threshold of the image's own, which goes before any other; None for none.
     """
 
     source: str
@@ -37,10 +38,11 @@ class Case:
     boxes: np.ndarray
     predicted: tuple[Rle, ...]
     matched: np.ndarray
+    threshold: float | None = None
 
     def shown(self, confidence: float) -> int:
         """Detections with a score of at least `confidence`: the first so many, compared as `Detections.above` does."""
-        return int((self.scores >= confidence).sum())
+        return int((self.scores >= (confidence if self.threshold is None else self.threshold)).sum())
 
 
 def make_case(sample: Sample, detections: Detections, class_count: int) -> Case:

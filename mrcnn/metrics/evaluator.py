@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,24 @@ class Evaluator:
         self._average_precision: dict[str, coco_ap.CocoScores] = {}
         self._measured: tuple[float, Measurement] | None = None
         self._measured_volumes: tuple[float, VolumeMeasurement] | None = None
+
+    @classmethod
+    def pooled(cls, parts: Sequence[Evaluator], confidences: Sequence[float] | None = None) -> Evaluator:
+        """All images of several evaluators of the same classes, such as the folds of a cross-validation, as one set.
+
+        Args:
+            confidences: for each part the working threshold of its images, which then goes before the one that a method
+                is given, since each part may come from a model of its own; None for none.
+        """
+        whole = cls(parts[0].class_names, volumes=parts[0]._volumes)
+        for part, threshold in zip(parts, confidences or [None] * len(parts), strict=True):
+            whole._cases += [replace(case, threshold=threshold) for case in part._cases]
+        return whole
+
+    @property
+    def patients(self) -> list[str]:
+        """Whom each image shows, in the order added."""
+        return [case.patient_id for case in self._cases]
 
     def __len__(self) -> int:
         return len(self._cases)
@@ -123,6 +142,17 @@ class Evaluator:
         """
         if not self._cases:
             return {}
+        found = bootstrap.intervals(self.statistic(confidence), self.patients, resamples, seed)
+        if self._volumes:
+            volumes = self._measure_volumes(confidence)
+            found |= bootstrap.intervals(
+                lambda weights: self._volume_averages(volumes, weights), volumes.patient_ids, resamples, seed
+            )
+        low = {f"{name}_lo": pair[0] for name, pair in found.items()}
+        return low | {f"{name}_hi": pair[1] for name, pair in found.items()}
+
+    def statistic(self, confidence: float) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+        """What `intervals` resamples of images: from weights (B, I) to scores (B,) by name."""
         measured = self._measure(confidence)
 
         def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -131,14 +161,7 @@ class Evaluator:
                 values |= resampled_average_precisions(self._coco(prefix), weights, prefix)
             return values
 
-        found = bootstrap.intervals(statistic, [case.patient_id for case in self._cases], resamples, seed)
-        if self._volumes:
-            volumes = self._measure_volumes(confidence)
-            found |= bootstrap.intervals(
-                lambda weights: self._volume_averages(volumes, weights), volumes.patient_ids, resamples, seed
-            )
-        low = {f"{name}_lo": pair[0] for name, pair in found.items()}
-        return low | {f"{name}_hi": pair[1] for name, pair in found.items()}
+        return statistic
 
     def per_case(self, confidence: float) -> list[dict[str, Any]]:
         """A row for each image in the order added, all with the same keys; None where undefined.

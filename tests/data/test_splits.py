@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrcnn.data import split_by_patient, thin_empty
+from mrcnn.data import folds_by_patient, split_by_patient, thin_empty
+from mrcnn.data.splits import check_splits
 from mrcnn.errors import InputError
 
 IMAGES = st.lists(
@@ -140,3 +141,37 @@ def test_the_seed_chooses_among_images_without_instances(in_memory):
     kept = [thin_empty(dataset, np.arange(100), 0.5, seed).tolist() for seed in (1, 1, 2)]
     assert kept[0] == kept[1] != kept[2]
     assert len(kept[0]) == 20
+
+
+@settings(max_examples=100, deadline=None)
+@given(images=IMAGES, folds=st.integers(2, 5), seed=st.integers(0, 3), data=st.data())
+def test_folds_part_no_patient_and_no_group_and_hold_every_image_once(in_memory, images, folds, seed, data):
+    dataset = in_memory(images)
+    groups = np.array(data.draw(st.lists(st.integers(0, 40), min_size=len(images), max_size=len(images))))
+    patients = {patient for patient, _ in images}
+    try:
+        found = folds_by_patient(dataset, folds, seed=seed, groups=groups)
+    except InputError as error:
+        assert f"expected at least {folds}, one for each of {folds} folds" in str(error)
+        assert len(patients) < folds or len(set(groups.tolist())) < len(images)
+        return
+    assert len(found) == folds and all(map(len, found))
+    assert sorted(np.concatenate(found).tolist()) == list(range(len(images)))
+    check_splits(dataset, {str(number): fold for number, fold in enumerate(found)}, groups)
+    order = data.draw(st.permutations(range(len(images))))
+    again = folds_by_patient(dataset.subset(order), folds, seed=seed, groups=groups[order])
+    moved = [sorted(order[position] for position in fold) for fold in again]
+    assert [{images[i][0] for i in fold} for fold in moved] == [{images[i][0] for i in fold} for fold in found]
+
+
+def test_folds_are_alike(in_memory):
+    rng = np.random.default_rng(0)
+    images = [(str(rng.integers(60)), rng.integers(1, 4, rng.integers(0, 3)).tolist()) for _ in range(300)]
+    dataset = in_memory(images)
+    for fold in folds_by_patient(dataset, 5, seed=1):
+        assert len(fold) == pytest.approx(60, abs=2)
+        empty = [not images[index][1] for index in fold]
+        assert np.mean(empty) == pytest.approx(np.mean([not ids for _, ids in images]), abs=0.06)
+        for kind in (1, 2, 3):
+            share = np.mean([kind in images[index][1] for index in fold])
+            assert share == pytest.approx(np.mean([kind in ids for _, ids in images]), abs=0.06)

@@ -4,7 +4,7 @@ import mlflow
 import pytest
 
 from mrcnn.errors import InputError
-from trackers.kept_model import kept_model
+from trackers.kept_model import VIEWS, kept_model
 from trackers.run import tracked_run
 
 ABOUT = {"task": "thyroid", "modality": "ultrasound", "seed": 0, "backend": "tensorflow"}
@@ -65,6 +65,16 @@ def test_a_registered_model_brings_its_working_point(store, tmp_path):
     store.set_registered_model_alias("mrcnn-ultrasound", "champion", "1")
     kept = kept_model("models:/mrcnn-ultrasound@champion", task="thyroid", folder=tmp_path / "fetched")
     assert (kept.file.read_text(), kept.confidence, kept.config) == ("registered", 0.7, {"seed": 3})
+
+
+def test_mirror_images_come_with_the_confidence_that_was_chosen_with_them(run_with_checkpoint, store, tmp_path):
+    chosen = run_with_checkpoint(confidence=0.4)
+    store.set_tag(chosen, VIEWS, json.dumps({"flips": ["horizontal"], "mirrored_ids": [0, 2, 1]}))
+    kept = kept_model(chosen, task="thyroid", folder=tmp_path / "fetched")
+    assert (kept.flips, kept.mirrored_ids) == (("horizontal",), (0, 2, 1))
+    (tmp_path / "settings.json").write_text(json.dumps({"confidence": 0.7, "flips": ["vertical"]}))
+    kept = kept_model(str(tmp_path / "model.keras"), task="thyroid", folder=tmp_path)
+    assert (kept.flips, kept.mirrored_ids, kept.confidence) == (("vertical",), None, 0.7)
 
 
 def test_a_file_is_itself_and_what_is_not_there_is_named_as_a_model(store, tmp_path):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mrcnn.errors import InputError
 from trackers.checkout import COMMIT
-from trackers.run import tracked_run
+from trackers.run import Parent, tracked_run
 from trackers.stop import Terminated
 
 ABOUT = {"task": "thyroid", "modality": "ultrasound", "seed": 3, "backend": "tensorflow"}
@@ -283,3 +283,42 @@ def test_system_metrics_are_kept(store, monkeypatch):
 
 def kept_metrics(store, run):
     return store.get_run(run.id).data.metrics
+
+
+def test_a_run_within_another_ends_by_itself(store, monkeypatch):
+    monkeypatch.setenv("MLFLOW_RUN_ID", store.create_run("0").info.run_id)
+    with tracked_run(**ABOUT) as parent:
+        with tracked_run(
+            **ABOUT, run_name="fold 1", tags={"fold": "1"}, parent=Parent(parent.id, parent.experiment_id)
+        ) as first:
+            assert mlflow.active_run().info.run_id == first.id
+            first.metrics({"dice": 0.5})
+        assert mlflow.active_run().info.run_id == parent.id
+        assert store.get_run(first.id).info.status == "FINISHED"
+        with (
+            pytest.raises(ValueError, match="no"),
+            tracked_run(
+                **ABOUT, run_name="fold 2", tags={"fold": "2"}, parent=Parent(parent.id, parent.experiment_id)
+            ) as second,
+        ):
+            raise ValueError("no")
+        assert store.get_run(parent.id).info.status == "RUNNING"
+        assert mlflow.active_run().info.run_id == parent.id
+    kept = store.get_run(first.id)
+    assert (kept.info.run_name, kept.info.experiment_id) == ("fold 1", "0")
+    told = {"task": "thyroid", "seed": "3", "fold": "1", "mlflow.parentRunId": parent.id}
+    assert told.items() <= kept.data.tags.items()
+    assert store.get_run(second.id).info.status == "FAILED"
+    assert store.get_run(second.id).data.tags["error"] == "ValueError: no"
+    assert store.get_run(parent.id).info.status == "FINISHED"
+
+
+def test_a_stop_within_a_run_within_another_kills_both(store):
+    with (
+        pytest.raises(KeyboardInterrupt),
+        tracked_run(**ABOUT) as parent,
+        tracked_run(**ABOUT, run_name="fold 1", parent=Parent(parent.id, parent.experiment_id)) as child,
+    ):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+    assert [store.get_run(each.id).info.status for each in (parent, child)] == ["KILLED", "KILLED"]

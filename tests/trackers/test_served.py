@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -106,6 +107,29 @@ def test_the_confidence_can_be_overridden(served):
     assert len(served.predict(None, GREY, {"confidence": 0.6})[0]["instances"]) == 0
     with pytest.raises(InputError, match=r"confidence=1\.5: expected a number from 0 to 1"):
         served.predict(None, GREY, {"confidence": 1.5})
+
+
+def test_networks_and_mirror_images_are_put_together_as_the_settings_say(monkeypatch, tmp_path):
+    settings = {"class_names": ["iso", "hypo"], "confidence": 0.4}
+    monkeypatch.setattr("mrcnn.model.load", lambda path: path)
+    monkeypatch.setattr("mrcnn.ensemble.predictor_of", lambda *given: given)
+
+    def loaded(names, **more):
+        (tmp_path / "settings.json").write_text(json.dumps(settings | more))
+        model = ServedMaskRCNN()
+        artifacts = {"settings": str(tmp_path / "settings.json"), **{name: f"{name}.keras" for name in names}}
+        model.load_context(SimpleNamespace(artifacts=artifacts))
+        networks, *views = model.network
+        return networks, *views
+
+    assert loaded(["model"]) == (["model.keras"], (), None)
+    members = ["member-02", "member-10", "member-01"]
+    sided = {"flips": ["horizontal"], "mirrored_ids": [0, 2, 1]}
+    assert loaded(members, **sided) == (
+        ["member-01.keras", "member-02.keras", "member-10.keras"],
+        ["horizontal"],
+        [0, 2, 1],
+    )
 
 
 def test_findings_are_asked_of_what_is_shown(served):

@@ -3,7 +3,7 @@ import pytest
 
 from mrcnn.errors import InputError
 from trackers.run import tracked_run
-from trackers.started_from import model_file
+from trackers.started_from import model_file, model_files
 
 ABOUT = {"task": "thyroid", "modality": "ultrasound", "seed": 0, "backend": "tensorflow"}
 
@@ -84,3 +84,23 @@ def test_a_registered_model_is_its_keras_file(store, tmp_path):
 @pytest.mark.parametrize("spec", ["none", "imagenet", "coco", "some/file.keras"])
 def test_what_mlflow_does_not_keep_stays(spec, tmp_path):
     assert model_file(spec, task="thyroid", folder=tmp_path) == spec
+
+
+def test_last_is_never_a_fold_and_an_ensemble_is_no_single_network(train, store, tmp_path):
+    train(best="whole")
+    fold = train(best="fold")
+    store.set_tag(fold, "fold", "3")
+    assert content_of("last", tmp_path) == "whole"
+    assert content_of(fold, tmp_path) == "fold"
+    members = tmp_path / "members"
+    members.mkdir()
+    for number in (1, 2):
+        (members / f"member-0{number}.keras").write_text(str(number))
+    with tracked_run(**ABOUT) as run:
+        run.artifact(members)
+        run.tags({"ensemble": f"runs:/{run.id}/members"})
+    for spec in ("last", run.id):
+        with pytest.raises(InputError, match=f"weights={spec}: is an ensemble of 2 networks; expected a single one"):
+            model_file(spec, task="thyroid", folder=tmp_path / "start")
+        files = model_files(spec, task="thyroid", folder=tmp_path / "start")
+        assert [open(file).read() for file in files] == ["1", "2"]

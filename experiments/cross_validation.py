@@ -1,0 +1,167 @@
+"""Cross-validation from top to bottom: a model for each fold, their scores together, and all models as one ensemble.
+
+The folds run one after another in this process, between which `forget_models` gives back what a model held. A process
+for each would start TensorFlow and read the data anew every time, and on a GPU this process, which asks the ensemble at
+the end, would have to stay off the card until then.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import keras
+from rich.console import Console
+
+from experiments.artifacts import csv_text, log_evaluation
+from experiments.config import TaskConfig
+from experiments.data_check import DEVELOPMENT, Checked, check_data, show
+from experiments.datasets import with_modalities
+from experiments.folds import HELD_OUT, divide, spread
+from experiments.job import (
+    HEADLINE,
+    TITLES,
+    Data,
+    Result,
+    as_used,
+    judge,
+    learn,
+    make_model,
+    publish,
+    record_data,
+    usable_data,
+)
+from experiments.resolve import Resolved, parameters, resolved_yaml
+from experiments.tables import results_table
+from mrcnn.forgetting import forget_models
+from mrcnn.metrics import Evaluator
+from mrcnn.model import load
+from trackers.run import Parent, Run, tracked_run
+from trackers.started_from import ENSEMBLE, FOLD, MODEL
+
+OUT_OF_FOLD = "out_of_fold"
+
+
+@dataclass(frozen=True)
+class Member:
+    """The model of a fold: its file, and what it found in the patients that it never saw."""
+
+    file: Path
+    result: Result
+
+
+def cross_validate(resolved: Resolved) -> None:
+    """Train a model without each fold, judge each on its fold, and register all of them as one ensemble.
+
+    A run holds all, each fold is a run within it. The test share, if there is one, is in no fold, and the ensemble is
+    judged on it once.
+
+    Raises:
+        InputError: the data, or their fit to the configuration, is bad.
+        Diverged: the loss of a fold is no longer a number; the folds before it stay.
+    """
+    config, backend = resolved.config, keras.backend.backend()
+    tags = {"model": MODEL, **({"profile": resolved.profile} if resolved.profile else {})}
+    console = Console(highlight=False)
+    with (
+        tracked_run(task=config.task, modality=config.modality, seed=config.seed, backend=backend, tags=tags) as run,
+        tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder,
+    ):
+        console.print(
+            f"Task {config.task}, {config.modality}, on {backend}, {config.data.folds} folds; run {run.id}",
+            soft_wrap=True,
+        )
+        checked = check_data(config)
+        show(checked, console)
+        checked.raise_if_wrong()
+        config = config.model_copy(update={"data": with_modalities(config.data, checked.whole)})
+        # All of them before the first training, so that what is wrong with the last is told now.
+        folds = divide(checked, config)
+        data = _record(checked, folds, config, run)
+        members = []
+        for number, fold in enumerate(folds, start=1):
+            members.append(_train_fold(number, fold, config, run, console, Path(folder)))
+            run.metrics({f"fold/{name}": value for name, value in members[-1].result.scores.items()}, number)
+            forget_models()
+        result = _together(members, config, data, run, console)
+        if "test" in data.splits:
+            ensemble = as_used([load(member.file) for member in members], config)
+            tested = Data(data.name, {"test": data.splits["test"]})
+            result = judge(ensemble, config, tested, run, console, step=0, confidence=result.confidence)
+        uri = publish([member.file for member in members], result, config, data, run, console)
+        run.tags({ENSEMBLE: uri})
+    console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
+
+
+def _record(checked: Checked, folds: Sequence[Checked], config: TaskConfig, run: Run) -> Data:
+    """Keep in the run what is common to the folds; returns the images of all folds and those of the test share."""
+    # Who is held out in which fold stands in the splits.
+    positions = {f"fold_{number}": fold.splits[HELD_OUT] for number, fold in enumerate(folds, start=1)}
+    parts = {
+        OUT_OF_FOLD if name == DEVELOPMENT else name: part for name, part in usable_data(checked, config).splits.items()
+    }
+    lists = replace(checked, splits=positions | {"test": checked.splits["test"]}).split_lists()
+    data = Data(checked.name, parts, checked.found.as_dict(), lists)
+    record_data(data, config, run)
+    run.params(parameters(config))
+    run.text(resolved_yaml(config), "config.yaml")
+    return data
+
+
+def _train_fold(number: int, fold: Checked, config: TaskConfig, parent: Run, console: Console, folder: Path) -> Member:
+    name, file = f"fold {number} of {config.data.folds}", folder / f"member-{number:02d}.keras"
+    with tracked_run(
+        task=config.task,
+        modality=config.modality,
+        seed=config.seed,
+        backend=keras.backend.backend(),
+        run_name=name,
+        tags={"model": MODEL, FOLD: str(number)},
+        parent=Parent(parent.id, parent.experiment_id),
+    ) as run:
+        console.print(f"\n{name.capitalize()}; run {run.id}", style="bold", soft_wrap=True)
+        # Each fold begins alike whatever came before it, and with weights of its own, as an ensemble wants them.
+        keras.utils.set_random_seed((config.seed + number) % 2**32)
+        splits = {split: fold.whole.subset(chosen) for split, chosen in fold.splits.items()}
+        data = Data(fold.name, splits, fold.found.as_dict(), fold.split_lists())
+        record_data(data, config, run)
+        scratch = folder / f"fold-{number}"
+        model, planned = make_model(config, data, run, console, scratch)
+        best, epochs = learn(model, planned, data, run, console, scratch)
+        result = judge(as_used([best], planned), planned, data, run, console, step=epochs + 1)
+        best.save(file)
+    shutil.rmtree(scratch, ignore_errors=True)
+    return Member(file, result)
+
+
+def _together(members: Sequence[Member], config: TaskConfig, data: Data, run: Run, console: Console) -> Result:
+    """Pool what each model found in the patients that it never saw; the ensemble's threshold comes of it.
+
+    In the pooled scores every image stands at the threshold of its own model, which that chose on its validation
+    patients. The ensemble's threshold is the one that is best for all these images together; no score uses it but those
+    of the test share.
+    """
+    evaluators = [member.result.evaluator for member in members]
+    confidence = config.evaluate.confidence
+    if confidence == "auto":
+        confidence = Evaluator.pooled(evaluators).best_confidence()
+    pooled = Evaluator.pooled(evaluators, [member.result.confidence for member in members])
+    scores = pooled.summary(confidence)
+    intervals = pooled.intervals(confidence, resamples=config.evaluate.resamples, seed=config.seed)
+    over_folds = spread([member.result.scores for member in members])
+    run.metrics({f"{OUT_OF_FOLD}/{name}": value for name, value in (scores | intervals).items()})
+    run.metrics({f"{OUT_OF_FOLD}/{name}_mean": mean for name, (mean, _) in over_folds.items()})
+    run.metrics({f"{OUT_OF_FOLD}/{name}_std": deviation for name, (_, deviation) in over_folds.items()})
+    run.metrics({"confidence": confidence})
+    log_evaluation(run, pooled, confidence, "out-of-fold", folder="out_of_fold/")
+    if config.evaluate.volumes:
+        run.text(csv_text(pooled.per_volume(confidence)), "out_of_fold/per_volume.csv")
+    title = f"{TITLES[OUT_OF_FOLD]}: {len(pooled)} images, patients: {len(set(pooled.patients))}"
+    headline = ", ".join(f"{name} {scores[name]:.3f}" for name in HEADLINE if name in scores)
+    run.tags({"mlflow.note.content": f"{data.name}. {title}: {headline}. **Research use only.**"})
+    console.print(f"\n{title}", style="bold", soft_wrap=True)
+    console.print(results_table(scores, intervals, pooled.class_names, over_folds))
+    return Result(confidence, scores, intervals, pooled)
