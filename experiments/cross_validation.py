@@ -21,19 +21,8 @@ from experiments.config import TaskConfig
 from experiments.data_check import DEVELOPMENT, Checked, check_data, show
 from experiments.datasets import with_modalities
 from experiments.folds import HELD_OUT, divide, spread
-from experiments.job import (
-    HEADLINE,
-    TITLES,
-    Data,
-    Result,
-    as_used,
-    judge,
-    learn,
-    make_model,
-    publish,
-    record_data,
-    usable_data,
-)
+from experiments.job import HEADLINE, Result, as_used, judge, learn, make_model, publish
+from experiments.job_data import TITLES, Data, record_data, usable_data
 from experiments.resolve import Resolved, parameters, resolved_yaml
 from experiments.tables import results_table
 from mrcnn.forgetting import forget_models

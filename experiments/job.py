@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +15,6 @@ from rich.console import Console
 
 from experiments.artifacts import log_evaluation, log_overlays, log_volumes
 from experiments.config import TaskConfig
-from experiments.data_check import Checked, check_data, show
 from experiments.datasets import with_modalities
 from experiments.entering import enter
 from experiments.epoch_end import EpochEnd, OnValidation
@@ -23,14 +22,14 @@ from experiments.evaluate import evaluate
 from experiments.findings import FINDINGS
 from experiments.findings_log import FindingsLog
 from experiments.fit import fit
+from experiments.job_data import Data, read_data, split_title
 from experiments.plan import make_plan
 from experiments.resolve import Resolved, parameters, resolved_yaml
 from experiments.screen import TrainingScreen
 from experiments.tables import findings_table, results_table
 from mrcnn.backend import cpu_vectors
-from mrcnn.data import Dataset, Loader, make_batch
+from mrcnn.data import Loader, make_batch
 from mrcnn.data.batches import Batch
-from mrcnn.detections import Detections
 from mrcnn.ensemble import Predictor, predictor_of
 from mrcnn.metrics import Evaluator
 from mrcnn.model import Classifier, MaskRCNN, ResUNet, load
@@ -44,13 +43,6 @@ from trackers.started_from import MODEL, model_file
 from trackers.tensorboard import EventWriter
 
 Model = TypeVar("Model", MaskRCNN, ResUNet, Classifier)
-TITLES = {
-    "test": "Test split",
-    "held_out": "Held-out fold",
-    "out_of_fold": "All folds, each predicted by the model that never saw it",
-    "val": "Validation split (there is no test split)",
-}
-"""What results can be of, the first that there is."""
 HEADLINE = ("mask_ap50", "mask_ap", "dice", "volume_dice", "f1")
 """What the run's description in MLflow says of the result."""
 
@@ -79,49 +71,6 @@ def train(resolved: Resolved) -> None:
         best.save(file := Path(folder, "model.keras"))
         publish([file], result, config, data, run, console)
     console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
-
-
-@dataclass(frozen=True)
-class Data:
-    """The splits that are not empty, by name, and which of them the results are reported on; the fingerprint of all,
-    and file and patient of each image of each split."""
-
-    name: str
-    splits: Mapping[str, Dataset]
-    facts: Mapping[str, object] = field(default_factory=dict)
-    files: Mapping[str, object] = field(default_factory=dict)
-
-    @property
-    def reported(self) -> str:
-        return next(split for split in TITLES if split in self.splits)
-
-
-def read_data(config: TaskConfig, run: Run, console: Console) -> Data:
-    """Check, show, split and record the data."""
-    checked = check_data(config)
-    show(checked, console)
-    checked.raise_if_wrong()
-    data = usable_data(checked, config)
-    record_data(data, config, run)
-    return data
-
-
-def usable_data(checked: Checked, config: TaskConfig) -> Data:
-    """The splits of checked data, of which the findings are known to be readable."""
-    # Asked of an empty image, so that classes which do not fit the findings are told before the training.
-    FINDINGS[config.findings](
-        np.zeros((1, 1, 1), np.uint8), Detections.none(1, 1), checked.whole.class_names, None, None
-    )
-    splits = {split: checked.whole.subset(chosen) for split, chosen in checked.splits.items() if len(chosen)}
-    return Data(checked.name, splits, checked.found.as_dict(), checked.split_lists())
-
-
-def record_data(data: Data, config: TaskConfig, run: Run) -> None:
-    """Record what `run` reads."""
-    for split, part in data.splits.items():
-        run.dataset(data.name, part.digest, data.facts, split, source=config.data.dataset)
-    run.json(data.facts, "fingerprint.json")
-    run.json(data.files, "splits.json")
 
 
 def make_model(config: TaskConfig, data: Data, run: Run, console: Console, folder: Path) -> tuple[MaskRCNN, TaskConfig]:
@@ -284,13 +233,6 @@ def judge(
 
 def _title(data: Data, confidence: float) -> str:
     return f"{split_title(data)}, confidence: {confidence:g}"
-
-
-def split_title(data: Data) -> str:
-    """What results are of, in words."""
-    part = data.splits[data.reported]
-    patients = len({record.patient_id for record in part.records})
-    return f"{TITLES[data.reported]}: {len(part)} images, patients: {patients}"
 
 
 def publish(

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from experiments.config import TaskConfig
 from experiments.datasets import with_modalities
-from experiments.job import Data, as_used, judge, publish
+from experiments.job import as_used, judge, publish
+from experiments.job_data import Data
 from experiments.plan import Plan
 from mrcnn.data import Dataset
 from mrcnn.model import MaskRCNN, load

@@ -91,7 +91,7 @@ def sweep(wanted: Wanted) -> None:
     # Imported here: a finished sweep needs no network.
     import keras
 
-    from experiments.job import read_data
+    from experiments.job_data import read_data
     from sweeps.conclusion import conclude
 
     with (

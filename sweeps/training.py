@@ -15,7 +15,8 @@ import optuna
 from rich.console import Console
 
 from experiments.config import TaskConfig
-from experiments.job import Data, learn, make_model
+from experiments.job import learn, make_model
+from experiments.job_data import Data
 from experiments.resolve import check
 from mrcnn.data import Dataset
 from mrcnn.metrics import Evaluator

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import optuna
     from rich.console import Console
 
-    from experiments.job import Data
+    from experiments.job_data import Data
     from sweeps.training import Job
 
 PAUSE = 1.0
@@ -42,7 +42,7 @@ def work(job: Job) -> int:
     from rich.console import Console
 
     from experiments.data_check import check_data
-    from experiments.job import usable_data
+    from experiments.job_data import usable_data
     from sweeps.study import claim, left, open_study
     from trackers.stop import StopSignals
 

@@ -12,7 +12,7 @@ from experiments.artifacts import csv_text
 from experiments.baselines.figures import reliability_figure, roc_figure
 from experiments.config import TaskConfig
 from experiments.epoch_end import EpochEnd
-from experiments.job import Data, split_title
+from experiments.job_data import Data, split_title
 from mrcnn.baseline_config import ClassifierConfig
 from mrcnn.data import Dataset
 from mrcnn.data.dense_batches import is_positive

@@ -9,7 +9,7 @@ import mlflow
 from mlflow import MlflowClient
 from rich.console import Console
 
-from experiments.job import Data
+from experiments.job_data import Data
 from mrcnn.errors import InputError
 from mrcnn.model import MaskRCNN, load
 from trackers.kept_model import kept_model

@@ -26,7 +26,8 @@ from experiments.baselines.networks import classifier_config, recorded, resunet_
 from experiments.config import TaskConfig
 from experiments.datasets import with_modalities
 from experiments.entering import enter
-from experiments.job import Data, Result, judge, learn, publish, read_data, record_data, split_title
+from experiments.job import Result, judge, learn, publish
+from experiments.job_data import Data, read_data, record_data, split_title
 from experiments.resolve import Resolved, resolved_yaml
 from mrcnn.baseline_config import ClassifierConfig
 from mrcnn.data.dense_batches import make_dense_batch, make_label_batch

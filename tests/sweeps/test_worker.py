@@ -9,7 +9,7 @@ from rich.console import Console
 
 from experiments.data_check import check_data
 from experiments.epoch_end import Diverged
-from experiments.job import usable_data
+from experiments.job_data import usable_data
 from sweeps import training
 from sweeps.command import read
 from sweeps.study import claim, left, open_study, top_up
