@@ -227,8 +227,7 @@ def _pieces(places: Sequence[tuple[float, float] | None], stroke: str) -> list[s
     for present, group in itertools.groupby(places, key=lambda each: each is not None):
         part = list(group)
         if present and len(part) == 1:
-            pieces.append(f'<path class="line" {stroke} stroke-linecap="round" d="M{part[0][0]} {part[0][1]}h.01" '
-                          'stroke-width="6"/>')  # fmt: skip
+            pieces.append(f'<circle {stroke.replace("stroke:", "fill:")} cx="{part[0][0]}" cy="{part[0][1]}" r="3"/>')
         elif present:
             pieces.append(f'<polyline class="line" {stroke} points="{" ".join(f"{x},{y}" for x, y in part)}"/>')
     return pieces
