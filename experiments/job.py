@@ -24,6 +24,7 @@ from experiments.findings import FINDINGS
 from experiments.findings_log import FindingsLog
 from experiments.fit import fit
 from experiments.plan import make_plan
+from experiments.report import log_report
 from experiments.resolve import Resolved, parameters, resolved_yaml
 from experiments.screen import TrainingScreen
 from experiments.tables import findings_table, results_table
@@ -77,6 +78,7 @@ def train(resolved: Resolved) -> None:
         # The step after the last epoch's: without a test split the best epoch's scores stand among the validations.
         result = judge(as_used([best], config), config, data, run, console, step=epochs + 1)
         best.save(file := Path(folder, "model.keras"))
+        log_report(run)
         publish([file], result, config, data, run, console)
     console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
 

@@ -9,16 +9,22 @@ import csv
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import yaml
 
 from experiments.artifacts import notable
+from experiments.data_report import counts_table
+from experiments.findings import SUMMARIES
 from experiments.report_numbers import results, training
 from experiments.report_privacy import without_names
+from experiments.tables import ROWS
+from mrcnn.data.fingerprint import Part
 from mrcnn.metrics.confidence import GRID
 from trackers.address import hide_credentials
 from trackers.machine import machine
@@ -67,7 +73,10 @@ def report(run: Recorded) -> str:
             "results": ("Results", _split_words(run) + results(run)),
             "threshold": ("Working threshold", _threshold(run, config)),
             "figures": ("Curves of the results", _figures(figures, share)),
-            "findings": ("Findings", _findings(json.loads(_read(folder / "findings.json") or "[]"))),
+            "findings": (
+                "Findings",
+                _findings(config.get("findings", "none"), json.loads(_read(folder / "findings.json") or "[]")),
+            ),
             "cases": ("Cases, failures first", _cases(overlays, share)),
             "repeat": ("How to repeat it", _repeat(run, kept)),
             "configuration": ("Configuration", _configuration(config)),
@@ -89,8 +98,6 @@ def _head(run: Recorded, title: str) -> str:
 
 
 def _headline(run: Recorded, chosen: str) -> list[tuple[str, str, str]]:
-    from experiments.tables import ROWS
-
     scores, shown = run.scores(), []
     for name in dict.fromkeys((chosen, "mask_ap50", "dice", "volume_dice", "f1")):
         if name in scores:
@@ -104,12 +111,7 @@ def _data(run: Recorded, warnings: Sequence[str]) -> str:
     profile = run.profile
     if "whole" not in profile:
         return ""
-    whole, splits = profile["whole"], profile["splits"]
-    headings = ["", "patients", "images", "without instances", *whole["instances"]]
-    rows = [
-        (name, part["patients"], part["images"], part["images_without_instances"], *part["instances"].values())
-        for name, part in {**splits, "all": whole}.items()
-    ]
+    counted = {name: Part(**part) for name, part in {**profile["splits"], "all": profile["whole"]}.items()}
     sides, told = profile.get("sides"), []
     if sides:
         told.append(f"Side of an instance: {sides['50%']:g} px in the median, 5–95 %: {sides['5%']:g}–{sides['95%']:g}")
@@ -119,7 +121,7 @@ def _data(run: Recorded, warnings: Sequence[str]) -> str:
         told.append(f"Nearly the same: {alike['images']} images in {alike['groups']} groups")
     digests = [(split, digest) for split, (_, digest) in run.data.items()]
     return (
-        table(headings, rows)
+        counts_table(counted)
         + bullets(told)
         + ("<h3>Warnings of the check</h3>" + bullets(warnings) if warnings else paragraph("The check had no warning."))
         + table(["split", "digest of images and annotations"], digests, words=(1,))
@@ -131,7 +133,7 @@ def _split_words(run: Recorded) -> str:
     scores = run.scores()
     counts = ", ".join(
         f"{word}: {scores[name]:.0f}"
-        for name, word in {"images": "images", "patients": "patients", "instances": "instances"}.items()
+        for name, word in {"images": "Images", "patients": "patients", "instances": "instances"}.items()
         if name in scores
     )
     if run.split == "test":
@@ -164,30 +166,31 @@ def _figures(files: Sequence[Path], share: int) -> str:
     return f'<div class="pair">{"".join(shown)}</div>' if shown else ""
 
 
-def _findings(found: Sequence[Mapping[str, Any]]) -> str:
-    """Counts over all images, for the findings of one are a patient's."""
-    nodules = [nodule for image in found for nodule in image.get("nodules", ())]
-    if found and "nodules" in found[0]:
-        sizes = sorted(nodule["longest"] for nodule in nodules if nodule["longest"] is not None)
-        lines = [f"{len(nodules)} nodules in {len(found)} images at the working threshold"]
-        if sizes:
-            middle, unit = sizes[len(sizes) // 2], found[0]["unit"]
-            lines.append(f"Longest diameter: {middle:.1f} {unit} in the median, {sizes[0]:.1f}–{sizes[-1]:.1f}")
-        levels: dict[str, int] = {}
-        for nodule in nodules:
-            if nodule["tirads"]:
-                low, high = nodule["tirads"]["level"]
-                name = f"TR{low}" if low == high else f"TR{low} to TR{high}"
-                levels[name] = levels.get(name, 0) + 1
-        told = table(["ACR TI-RADS, range of what was measured", "nodules"], sorted(levels.items())) if levels else ""
-        return bullets(lines) + told
-    from experiments.findings import SUMMARIES
-
-    if found and "left_area" in json.dumps(found[0]):
-        rows = [(name.replace("_", " "), f"{value:.1%}" if "_rate_" in name else f"{value:g}")
-                for name, value in SUMMARIES["lungs"](found).items()]  # fmt: skip
+def _findings(name: str, found: Sequence[Mapping[str, Any]]) -> str:
+    """What the findings `name` of all images come to; those of one image are a patient's."""
+    if not found:
+        return ""
+    if name in SUMMARIES:
+        summary = SUMMARIES[name](found)
+        rows = [(key.replace("_", " "), f"{value:.1%}" if "_rate_" in key else f"{value:g}")
+                for key, value in summary.items()]  # fmt: skip
         return table(["finding", "value"], rows)
-    return ""
+    return _nodules(found) if name == "nodules" else ""
+
+
+def _nodules(found: Sequence[Mapping[str, Any]]) -> str:
+    nodules = [nodule for image in found for nodule in image["nodules"]]
+    lines = [f"Nodules: {len(nodules)} in {len(found)} images, at the working threshold"]
+    sizes = [nodule["longest"] for nodule in nodules if nodule["longest"] is not None]
+    # Images with and without a known size of their pixels may stand in one split.
+    units = {image["unit"] for image in found if image["nodules"]}
+    if sizes and len(units) == 1:
+        middle = f"{median(sizes):.1f} {units.pop()} in the median"
+        lines.append(f"Longest diameter: {middle}, from {min(sizes):.1f} to {max(sizes):.1f}")
+    levels = Counter(tuple(nodule["tirads"]["level"]) for nodule in nodules if nodule["tirads"])
+    rows = [(low if low == high else f"{low} to {high}", count) for (low, high), count in sorted(levels.items())]
+    told = "Composition and echogenic foci are a reader's to tell: without them a level is a range."
+    return bullets([*lines, told] if rows else lines) + (table(["ACR TI-RADS", "nodules"], rows) if rows else "")
 
 
 def _overlays(
@@ -223,7 +226,8 @@ def _cases(overlays: Mapping[str, Sequence[tuple[Path, str]]], share: int) -> st
     parts = [told]
     for kind, shown in overlays.items():
         pictures = "".join(figure(embedded(file, most_bytes=share), caption) for file, caption in shown)
-        parts.append(f'<h3>{KINDS[kind]}</h3><div class="pair">{pictures}</div>')
+        # Failures are what a reader looks at longest: as wide as the page.
+        parts.append(f'<h3>{KINDS[kind]}</h3><div class="{"" if kind == "worst" else "pair"}">{pictures}</div>')
     return "".join(parts)
 
 

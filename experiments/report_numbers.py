@@ -53,7 +53,7 @@ def training(run: Recorded) -> str:
         line_chart("Learning rate", {"learning rate": points("train/learning_rate")}, across="epoch", mark=mark)
     )
     shown = "".join(chart for chart in charts if chart)
-    told = [f"{epochs:.0f} epochs; {mark[1] if mark else ''}"] if epochs is not None else []
+    told = [f"Epochs: {epochs:.0f}, of which the best was number {best:.0f}"] if epochs and best else []
     return bullets(told) + f'<div class="pair">{shown}</div>' if shown else ""
 
 
@@ -73,12 +73,10 @@ def results(run: Recorded) -> str:
         parts.append(table(["instances by area", "mask AP", "box AP"], sizes, title="By size"))
     counted = [(label, f"{scores[name]:.0f}") for name, label in COUNTS.items() if name in scores]
     parts.append(table(["", ""], counted, title="Counts") if counted else "")
-    parts.append(
-        paragraph(
-            "Intervals are 95 % by bootstrap over patients. AP and FROC are of all detections, the other scores of "
-            "those at the working threshold."
-        )
-    )
+    told = "Intervals are 95 %, by bootstrap over patients."
+    if not any(run.interval(name) for name in scores):
+        told = "No intervals: there are fewer than two patients, or none were asked for (evaluate.resamples)."
+    parts.append(paragraph(f"{told} AP and FROC are of all detections, the other scores of those at the threshold."))
     return "\n".join(parts)
 
 

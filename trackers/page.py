@@ -17,12 +17,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-NOTICE = "Research use only"
+from mrcnn.draw import FOOTER as NOTICE
+
+__all__ = [
+    "NOTICE", "Points", "bullets", "embedded", "facts", "figure", "line_chart", "page", "paragraph", "section", "table",
+    "text", "ticks",
+]  # fmt: skip
 COLOURS = 7
 """Lines of a chart that differ in colour; further ones differ in their dashes."""
 SIDES = (1000, 800, 640, 480, 360, 240)  # pixels of a picture's longer side, as large as its share of the page allows
 _WIDTH, _HEIGHT = 460, 250  # of a chart, in its own units
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 34  # margins around its lines
+_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 10, 10, 34  # margins around its lines
 _TICKS = 5
 STYLE = """:root{color-scheme:light dark;--ground:#fff;--ink:#1c1c1c;--soft:#5a5a5a;--rule:#c9c9c9;--tint:#f3f4f6;
 --bad:#a11;--c0:#0072b2;--c1:#c25400;--c2:#00805d;--c3:#a8548a;--c4:#8a6d00;--c5:#2f87b8;--c6:#333}
@@ -48,13 +53,17 @@ td.words,th.words{text-align:left;overflow-wrap:anywhere}
 figure{margin:.4em 0;break-inside:avoid}figcaption{font-size:.87em;color:var(--soft);overflow-wrap:anywhere}
 img{max-width:100%;height:auto;display:block;border-radius:4px}
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr));gap:1em 1.6em;align-items:start}
-.pair>*{min-width:0}svg{width:100%;height:auto;display:block;font:11px system-ui,sans-serif}
+.pair>*{min-width:0}
+.gallery{display:grid;gap:.4em 1em;
+grid-template-columns:repeat(auto-fill,minmax(min(100%,240px),1fr))}.gallery>*{min-width:0}
+svg{width:100%;height:auto;display:block;font:11px system-ui,sans-serif}
 svg text{fill:var(--soft)}.grid{stroke:var(--rule);stroke-width:.7}.line{fill:none;stroke-width:2}
 .legend{display:flex;flex-wrap:wrap;gap:.1em 1em;padding:0;margin:.2em 0;list-style:none;font-size:.87em}
 .legend svg{display:inline-block;width:26px;height:10px;margin-right:.4em;vertical-align:middle}
 pre{background:var(--tint);border-radius:6px;padding:.8em;font-size:.8em;line-height:1.4;white-space:pre-wrap;
 overflow-wrap:anywhere}pre.columns{columns:2 340px;column-gap:2em}
 code{overflow-wrap:anywhere}
+@media(max-width:520px){body{padding:.7em}td,th{padding:.25em .4em;font-size:.93em}}
 @media print{:root{color-scheme:light;--ground:#fff;--ink:#000;--soft:#444;--rule:#bbb;--tint:#f4f4f4;--bad:#a11;
 --c0:#0072b2;--c1:#c25400;--c2:#00805d;--c3:#a8548a;--c4:#8a6d00;--c5:#2f87b8;--c6:#333}
 body{font-size:10.5pt;max-width:none;padding:0}nav{display:none}h2,h3{break-after:avoid}
@@ -194,7 +203,7 @@ def line_chart(
     for tick in ticks(low_y, high_y):
         y = place(low_x, tick)[1]
         drawn.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
-        drawn.append(f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{tick:g}</text>')
+        drawn.append(f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{tick:.4g}</text>')
     for tick in ticks(low_x, high_x, whole=True):
         x = place(tick, low_y)[0]
         drawn.append(f'<text x="{x}" y="{_HEIGHT - _BOTTOM + 15}" text-anchor="middle">{tick:g}</text>')
@@ -234,21 +243,26 @@ def _pieces(places: Sequence[tuple[float, float] | None], stroke: str) -> list[s
 
 
 def _ends(values: Sequence[float]) -> tuple[float, float]:
+    """Round numbers around the values."""
     low, high = min(values), max(values)
-    if 0 <= low < high / 2 or low == high == 0:
+    if low >= 0 and (low < high / 2 or low == high):
         low = 0.0
     if high <= low:
-        low, high = low - abs(low) * 0.1, high + (abs(high) * 0.1 or 1.0)
-    return low, high
+        low, high = low * 2, max(high, 0.0) or 1.0
+    step = _step(low, high)
+    return math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
 
 
 def ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
     """About `_TICKS` round numbers (1, 2 or 5 times a power of ten apart) from `low` to `high`."""
     if high <= low:
         return [low]
-    rough = (high - low) / _TICKS
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = power * next(factor for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
-    step = max(1.0, step) if whole else step
+    step = max(1.0, _step(low, high)) if whole else _step(low, high)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [float(f"{number * step:.10g}") for number in range(first, last + 1)]
+
+
+def _step(low: float, high: float) -> float:
+    rough = (high - low) / _TICKS
+    power = 10.0 ** math.floor(math.log10(rough))
+    return power * next(factor for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)

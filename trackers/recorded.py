@@ -32,6 +32,7 @@ class Recorded:
     """
 
     run_id: str
+    experiment_id: str
     metrics: Mapping[str, float]
     params: Mapping[str, str]
     tags: Mapping[str, str]
@@ -80,7 +81,16 @@ def read_run(run_id: str) -> Recorded:
         split = next((tag.value for tag in each.tags if tag.key == CONTEXT), "")
         data[split] = (each.dataset.name, each.dataset.digest)
         profile = json.loads(each.dataset.profile or "{}")
-    return Recorded(run_id, run.data.metrics, run.data.params, run.data.tags, data, profile, run.info.start_time)
+    return Recorded(
+        run_id,
+        run.info.experiment_id,
+        run.data.metrics,
+        run.data.params,
+        run.data.tags,
+        data,
+        profile,
+        run.info.start_time,
+    )
 
 
 def history(run_id: str, name: str) -> list[tuple[int, float]]:
