@@ -22,8 +22,8 @@ _MARKS = "\\`*_{}[]()<>#+-!|&~"
 def model_card(run: Recorded, name: str, version: str) -> str:
     """Markdown of what `run` recorded, for version `version` of the registered model `name`.
 
-    What the run does not know is left out. Scores are those with an interval, and `ALWAYS`, by their names in the run, without those
-    of single classes, for there may be many.
+    What the run does not know is left out. Scores are those with an interval, and `ALWAYS`, by their names in the run,
+    without those of single classes, for there may be many.
     """
     task, modality = run.tags.get("task", "?"), run.tags.get("modality", "?")
     kind = KINDS.get(run.tags.get("model", ""), MASK_RCNN)

@@ -67,7 +67,7 @@ code{overflow-wrap:anywhere}
 @media print{:root{color-scheme:light;--ground:#fff;--ink:#000;--soft:#444;--rule:#bbb;--tint:#f4f4f4;--bad:#a11;
 --c0:#0072b2;--c1:#c25400;--c2:#00805d;--c3:#a8548a;--c4:#8a6d00;--c5:#2f87b8;--c6:#333}
 body{font-size:10.5pt;max-width:none;padding:0}nav{display:none}h2,h3{break-after:avoid}
-.wide{overflow:visible}tr{break-inside:avoid}}"""
+.pair{grid-template-columns:1fr 1fr}.wide{overflow:visible}tr{break-inside:avoid}}"""
 
 
 def text(value: object) -> str:
