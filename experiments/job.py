@@ -78,8 +78,10 @@ def train(resolved: Resolved) -> None:
         # The step after the last epoch's: without a test split the best epoch's scores stand among the validations.
         result = judge(as_used([best], config), config, data, run, console, step=epochs + 1)
         best.save(file := Path(folder, "model.keras"))
-        log_report(run)
-        publish([file], result, config, data, run, console)
+        with ExitStack() as at_last:
+            # Also when packaging or registry fail: what was measured is there to be read.
+            at_last.callback(log_report, run)
+            publish([file], result, config, data, run, console)
     console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
 
 

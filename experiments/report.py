@@ -29,7 +29,7 @@ from mrcnn.metrics.confidence import GRID
 from trackers.address import hide_credentials
 from trackers.machine import machine
 from trackers.page import NOTICE, bullets, embedded, facts, figure, page, paragraph, section, table, text
-from trackers.recorded import Recorded, artifacts, read_run
+from trackers.recorded import Recorded, artifacts, read_run, registered
 from trackers.run import Run
 
 FILE, ENVIRONMENT = "report.html", "environment.json"
@@ -242,6 +242,7 @@ def _repeat(run: Recorded, kept: Mapping[str, Any]) -> str:
         ("seed", run.tags.get("seed", "")),
         ("backend", backend or ""),
         ("weights at the start", run.params.get("train.weights", "")),
+        ("registered as", ", ".join(registered(run.run_id))),
         ("libraries", libraries),
     ]
     if kept:

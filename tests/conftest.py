@@ -53,11 +53,14 @@ def gradients():
     return find
 
 
-VOID = {"meta", "img", "br", "hr", "input", "link", "path", "line", "circle", "polyline"}
+VOID = {"meta", "img", "br", "hr"}
 
 
 class PageReader(HTMLParser):
-    """A page read as strictly as it should be written. Every tag closed in its turn; `attributes` of all elements as (tag, name, value), `text` between them."""
+    """A page read as strictly as it should be written, every tag closed in its turn.
+
+    `attributes` of all elements are (tag, name, value), `text` is what stands between them.
+    """
 
     def __init__(self, page: str) -> None:
         super().__init__()

@@ -99,6 +99,12 @@ def history(run_id: str, name: str) -> list[tuple[int, float]]:
     return sorted(points.items())
 
 
+def registered(run_id: str) -> list[str]:
+    """The versions of registered models that the run made, such as `mrcnn-ultrasound version 3`."""
+    versions = MlflowClient().search_model_versions(f"run_id = '{run_id}'")
+    return sorted(f"{each.name} version {each.version}" for each in versions)
+
+
 @contextmanager
 def artifacts(run_id: str, *wanted: str) -> Iterator[Path]:
     """A folder with those of the `wanted` files and folders that the run has."""
