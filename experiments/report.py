@@ -35,6 +35,7 @@ from trackers.run import Run
 FILE, ENVIRONMENT = "report.html", "environment.json"
 MOST_BYTES = 4_000_000
 """Of all pictures of a page, as text."""
+SYNTHETIC = "These images are phantoms, made by a program: results on them say nothing about patients."
 OF_EACH_KIND = 6
 """Best, median and worst cases shown."""
 READ = (ENVIRONMENT, "config.yaml", "splits.json", "per_case.csv", "findings.json", "figures", "overlays")
@@ -117,11 +118,13 @@ def _data(run: Recorded, warnings: Sequence[str]) -> str:
         told.append(f"Side of an instance: {sides['50%']:g} px in the median, 5–95 %: {sides['5%']:g}–{sides['95%']:g}")
     told.append("Patients are in one split each; so are images that are nearly the same, where they were looked for.")
     alike = profile.get("duplicates")
-    if alike:
+    if alike and alike["groups"]:
         told.append(f"Nearly the same: {alike['images']} images in {alike['groups']} groups")
     digests = [(split, digest) for split, (_, digest) in run.data.items()]
+    synthetic = f'<p class="bad">{text(SYNTHETIC)}</p>' if run.synthetic else ""
     return (
-        counts_table(counted)
+        synthetic
+        + counts_table(counted)
         + bullets(told)
         + ("<h3>Warnings of the check</h3>" + bullets(warnings) if warnings else paragraph("The check had no warning."))
         + table(["split", "digest of images and annotations"], digests, words=(1,))

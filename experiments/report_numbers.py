@@ -63,7 +63,9 @@ def results(run: Recorded) -> str:
     overall = [(label, *_cells(run, name)) for name, label in ROWS.items() if name in scores]
     if not overall:
         return paragraph("No score is recorded.")
-    parts = [table(["metric", "value", "95 % interval"], overall, title="Overall")]
+    with_intervals = any(ends for _, _, ends in overall)
+    columns = 3 if with_intervals else 2
+    parts = [table(["metric", "value", "95 % interval"][:columns], [row[:columns] for row in overall], title="Overall")]
     if scores.get("detections") == 0:
         parts.append(paragraph("Nothing was detected at the working threshold."))
     parts.append(_per_class(run))
@@ -74,24 +76,25 @@ def results(run: Recorded) -> str:
     counted = [(label, f"{scores[name]:.0f}") for name, label in COUNTS.items() if name in scores]
     parts.append(table(["", ""], counted, title="Counts") if counted else "")
     told = "Intervals are 95 %, by bootstrap over patients."
-    if not any(run.interval(name) for name in scores):
+    if not with_intervals:
         told = "No intervals: there are fewer than two patients, or none were asked for (evaluate.resamples)."
     parts.append(paragraph(f"{told} AP and FROC are of all detections, the other scores of those at the threshold."))
     return "\n".join(parts)
 
 
 def _per_class(run: Recorded) -> str:
-    """A row for each class and score; empty with one class, whose scores are the overall ones."""
-    rows = []
-    for name in PER_CLASS:
-        for each, metric in _of_classes(run, name, run.split).items():
-            if metric in run.metrics:
-                rows.append((each, ROWS[name], *_cells(run, metric.removeprefix(f"{run.split}/"))))
-    classes = _classes(run)
-    if len(classes) < 2 or not rows:
+    """A row for each class; empty with one class, whose scores are the overall ones."""
+    classes, scores = _classes(run), run.scores()
+    columns = {score: _of_classes(run, score, run.split) for score in PER_CLASS}
+    columns = {score: named for score, named in columns.items() if any(name in run.metrics for name in named.values())}
+    if len(classes) < 2 or not columns:
         return ""
-    rows.sort(key=lambda row: classes.index(row[0]))
-    return table(["class", "metric", "value", "95 % interval"], rows, title="Each class", words=(1,))
+    rows = []
+    for each in classes:
+        names = [named[each].removeprefix(f"{run.split}/") for named in columns.values()]
+        cells = [_cells(run, name) if name in scores else (_number(None), "") for name in names]
+        rows.append((each, *(f"{value} ({ends})" if ends else value for value, ends in cells)))
+    return table(["class", *(ROWS[score] for score in columns)], rows, title="Each class")
 
 
 def _classes(run: Recorded) -> Sequence[str]:

@@ -58,6 +58,9 @@ def _data(run: Recorded) -> str:
     classes += f" and {len(names) - MOST_CLASSES} more" if len(names) > MOST_CLASSES else ""
     digest = run.data.get(run.split, ("", ""))[1]
     lines = [f"**Data:** {_inline(run.data_name)}" + (f", split by patient: {', '.join(told)}" if told else "")]
+    lines += [
+        "**These images are phantoms, made by a program: the scores say nothing about patients.**"
+    ] * run.synthetic
     lines += [f"**Classes:** {classes}"] if classes else []
     lines += [f"**Digest of the {run.split} split:** `{digest}`"] if digest else []
     return "  \n".join(lines)

@@ -24,7 +24,8 @@ __all__ = [
     "text", "ticks",
 ]  # fmt: skip
 COLOURS = 7
-"""Lines of a chart that differ in colour; further ones differ in their dashes."""
+DASHES = ("", "7 3", "2 3", "12 4", "7 3 2 3")
+"""Of lines one after another, so that they can be told apart on grey paper too and where one lies over another."""
 SIDES = (1000, 800, 640, 480, 360, 240)  # pixels of a picture's longer side, as large as its share of the page allows
 _WIDTH, _HEIGHT = 460, 250  # of a chart, in its own units
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54, 10, 10, 34  # margins around its lines
@@ -217,8 +218,8 @@ def line_chart(
     legend = []
     for number, (name, points) in enumerate(lines.items()):
         stroke = f'style="stroke:var(--c{number % COLOURS})"'
-        if number >= COLOURS:
-            stroke += f' stroke-dasharray="{2 + 3 * (number // COLOURS)} 3"'
+        if dash := DASHES[number % len(DASHES)]:
+            stroke += f' stroke-dasharray="{dash}"'
         drawn += _pieces([place(x, y) if math.isfinite(y) else None for x, y in points], stroke)
         sample = f'<svg viewBox="0 0 26 10" aria-hidden="true"><path class="line" {stroke} d="M0 5H26"/></svg>'
         legend.append(f"<li>{sample}{text(name)}</li>")

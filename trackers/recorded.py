@@ -52,6 +52,11 @@ class Recorded:
         return name.rpartition(" (")[0] or name
 
     @property
+    def synthetic(self) -> bool:
+        """Whether the data are phantoms: then the configuration names no dataset."""
+        return self.params.get("data.dataset") == "null"
+
+    @property
     def commit(self) -> str | None:
         """Of the code; None where it was not a checkout. Says so where tracked files differed from it."""
         commit = self.tags.get(COMMIT)

@@ -122,6 +122,7 @@ def test_all_sections_and_nobody_named(reported, self_contained, nodules, tmp_pa
     assert read.text.count(HOSTILE) >= 6  # of two classes, in the data, the chart and the results
     assert "Failures: the lowest Dice" in read.text and read.text.index("Failures") < read.text.index("The highest")
     assert "mrcnn train --task config.yaml" in read.text and "mlflow artifacts download --run-id" in read.text
+    assert "These images are phantoms" not in read.text
     assert "looked at once" in read.text and "highest mean of Dice and F1" in read.text
     assert read.tags.count("svg") >= 4 and sum(source.startswith("data:") for source in read.values("src")) >= 4
     if CHROMIUM is None:
@@ -149,7 +150,7 @@ def test_volumes(reported, self_contained):
     words = ("--task", "brats", "--phantom_images", "10", "--split", "[0.6, 0.2, 0.2]")
     read = self_contained(reported(*words))
     assert "volume Dice" in read.text and "volume HD95 (mm)" in read.text and "enhancing_tumor" in read.text
-    assert "findings" not in read.values("id")
+    assert "findings" not in read.values("id") and "These images are phantoms" in read.text
 
 
 def test_names_within_warnings_are_covered():

@@ -39,6 +39,11 @@ def test_it_says_that_there_was_no_test_split():
     assert "there is no test" in card and "| dice | 0.800 |  |" in card and "given beforehand" in card
 
 
+def test_phantoms_are_called_phantoms():
+    assert "phantoms" not in model_card(recorded(), "m", "1")
+    assert "say nothing about patients" in model_card(recorded(params={"data.dataset": "null"}), "m", "1")
+
+
 def test_a_run_that_recorded_nothing_still_has_one():
     card = model_card(recorded(metrics={}, params={}, tags={}, data={}, profile={}), "m", "1")
     assert "Research use only" in card and "models:/m/1" in card and "Working threshold" not in card
