@@ -29,7 +29,7 @@ from mrcnn.metrics.confidence import GRID
 from trackers.address import hide_credentials
 from trackers.machine import machine
 from trackers.page import NOTICE, bullets, embedded, facts, figure, page, paragraph, section, table, text
-from trackers.recorded import Recorded, artifacts, read_run, registered
+from trackers.recorded import VAL, Recorded, artifacts, read_run, registered
 from trackers.run import Run
 
 FILE, ENVIRONMENT = "report.html", "environment.json"
@@ -139,8 +139,9 @@ def _split_words(run: Recorded) -> str:
         for name, word in {"images": "Images", "patients": "patients", "instances": "instances"}.items()
         if name in scores
     )
-    if run.split == "test":
-        return paragraph(f"Of the test split, which was looked at once, after the training. {counts}.")
+    if run.split != VAL:
+        where = f"{run.split.replace('_', ' ')} split"
+        return paragraph(f"Of the {where}, which was looked at once, after the training. {counts}.")
     words = (
         "Of the validation split, for there is no test split: the same images chose the best epoch and, where it is "
         f"chosen, the threshold, so these figures are better than new patients would give. {counts}."
@@ -157,7 +158,7 @@ def _threshold(run: Recorded, config: Mapping[str, Any]) -> str:
             f"the one of {GRID[0]:g}, {GRID[1]:g} … {GRID[-1]:g} with the highest mean of Dice and F1 on the "
             "validation split"
         )
-        told += "; the test split had no part in it" if run.split == "test" else ""
+        told += f"; the {run.split.replace('_', ' ')} split had no part in it" if run.split != VAL else ""
     return paragraph(f"Detections count from a score of {run.metrics['confidence']:g}: {told}.")
 
 

@@ -7,7 +7,7 @@ import mlflow
 from mrcnn.draw import FOOTER
 from trackers.address import run_url
 from trackers.names import tracked_name
-from trackers.recorded import Recorded
+from trackers.recorded import VAL, Recorded
 
 KINDS = {"resunet": "ResUNet", "classifier": "image classifier"}
 MASK_RCNN = "Mask R-CNN, instance segmentation"
@@ -75,7 +75,9 @@ def _scores(run: Recorded) -> str:
             rows.append(f"| {name} | {value:.3f} | {f'{ends[0]:.3f} – {ends[1]:.3f}' if ends else ''} |")
     if not rows:
         return ""
-    where = "test split" if run.split == "test" else "validation split, which also chose the epoch: there is no test"
+    where = f"{run.split.replace('_', ' ')} split"
+    if run.split == VAL:
+        where = "validation split, which also chose the epoch: there is no test split"
     return f"Of the {where}:\n\n| metric | value | 95 % interval |\n|---|---|---|\n" + "\n".join(rows[:MOST_SCORES])
 
 

@@ -15,7 +15,7 @@ from mlflow.artifacts import download_artifacts
 
 from trackers.checkout import COMMIT
 
-SPLITS = ("test", "val")
+TRAIN, VAL, TEST = "train", "val", "test"
 LOW, HIGH = "_lo", "_hi"
 CONTEXT = "mlflow.data.context"
 
@@ -42,8 +42,10 @@ class Recorded:
 
     @property
     def split(self) -> str:
-        """The split that the results are of."""
-        return next((name for name in SPLITS if name in self.data), SPLITS[0])
+        """The split that the results are of: what was measured and is neither for training nor, if avoidable, for
+        validation, which every epoch looks at."""
+        measured = [name for name in self.data if any(metric.startswith(f"{name}/") for metric in self.metrics)]
+        return min(set(measured) - {TRAIN}, key=lambda name: (name == VAL, name != TEST, name), default=TEST)
 
     @property
     def data_name(self) -> str:
