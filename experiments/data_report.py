@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import html
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,9 @@ from PIL import Image
 from experiments.data_check import Checked
 from experiments.figures import sizes_figure
 from experiments.tables import data_text
-from mrcnn.draw import FOOTER, contact_sheet, overlay, to_display
+from mrcnn.data.fingerprint import Part
+from mrcnn.draw import contact_sheet, overlay, to_display
+from trackers.page import NOTICE, bullets, figure, page, paragraph, table, text
 
 PICTURES = 24
 """Annotated images shown, over all splits."""
@@ -21,10 +22,6 @@ GROUPS, ALIKE = 12, 4
 """Groups of near-duplicates shown, and images of each."""
 COLUMNS = 4
 _SIDE = 360  # pixels of the longer side of a picture
-_STYLE = """body{font:15px/1.45 sans-serif;max-width:1500px;margin:2em auto;padding:0 1em}
-table{border-collapse:collapse}td,th{border:1px solid #bbb;padding:.2em .7em;text-align:right}
-td:first-child{text-align:left}figure{display:inline-block;margin:.4em;vertical-align:top;max-width:360px}
-figcaption{font-size:12px;overflow-wrap:anywhere}img{max-width:100%}.bad{color:#a00}"""
 
 
 def write_report(folder: Path, name: str, checked: Checked | None, problems: Sequence[str]) -> Path:
@@ -34,51 +31,53 @@ def write_report(folder: Path, name: str, checked: Checked | None, problems: Seq
         checked: None where the data could not be read; then the problems are all there is to tell.
     """
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
-    parts = [f"<h1>{_text(name)}</h1><p>{FOOTER}.</p>", _problems(problems)]
+    parts = [f'<h1>{text(name)}</h1><p class="notice">{NOTICE}</p>', _problems(problems)]
     facts: dict = {"name": name, "problems": list(problems)}
     if checked is not None:
         facts |= {"found": checked.found.as_dict(), "splits": checked.split_lists()}
         parts += [_warnings(checked.found.warnings), _counts(checked), _sizes(checked, folder)]
         parts += [_annotated(checked, folder), _duplicates(checked, folder)]
     (folder / "report.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False), encoding="utf-8")
-    page = folder / "report.html"
-    title = f"<!doctype html><meta charset='utf-8'><title>{_text(name)}</title><style>{_STYLE}</style>"
-    page.write_text("\n".join([title, *parts]), encoding="utf-8")
-    return page
+    file = folder / "report.html"
+    file.write_text(page(name, parts), encoding="utf-8")
+    return file
 
 
 def _problems(problems: Sequence[str]) -> str:
     if not problems:
-        return "<p>Nothing found that stands in the way of a training.</p>"
-    lines = "".join(f"<li>{_text(problem)}</li>" for problem in problems)
-    return f"<h2 class='bad'>Problems: {len(problems)}</h2><ul class='bad'>{lines}</ul>"
+        return paragraph("Nothing found that stands in the way of a training.")
+    return f'<h2 class="bad">Problems: {len(problems)}</h2>' + bullets(problems, kind="bad")
 
 
 def _warnings(warnings: Sequence[str]) -> str:
-    lines = "".join(f"<li>{_text(warning)}</li>" for warning in warnings)
-    return f"<h2>Warnings</h2><ul>{lines}</ul>" if lines else ""
+    return "<h2>Warnings</h2>" + bullets(warnings) if warnings else ""
 
 
 def _counts(checked: Checked) -> str:
     found = checked.found
-    headings = ["", "patients", "images", "without instances", *found.whole.instances]
-    rows = ["".join(f"<th>{_text(heading)}</th>" for heading in headings)]
-    for name, part in {**found.splits, "all": found.whole}.items():
-        cells = (name, part.patients, part.images, part.images_without_instances, *part.instances.values())
-        rows.append("".join(f"<td>{_text(cell)}</td>" for cell in cells))
-    return f"<h2>What is there</h2><table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+    return "<h2>What is there</h2>" + counts_table({**found.splits, "all": found.whole})
+
+
+def counts_table(parts: Mapping[str, Part]) -> str:
+    """What each split holds."""
+    headings = ["", "patients", "images", "without instances", *next(iter(parts.values())).instances]
+    rows = [
+        (name, part.patients, part.images, part.images_without_instances, *part.instances.values())
+        for name, part in parts.items()
+    ]
+    return table(headings, rows)
 
 
 def _sizes(checked: Checked, folder: Path) -> str:
     records, names = checked.whole.records, checked.whole.class_names
-    text = "<br>".join(_text(line) for line in data_text(checked.found).splitlines())
+    told = "".join(paragraph(line) for line in data_text(checked.found).splitlines())
     if not records or not checked.found.sides:
-        return f"<p>{text}</p>"
+        return told
     class_ids = np.concatenate([record.class_ids for record in records])
     sides = np.sqrt(np.concatenate([record.areas for record in records]))
     by_class = {name: sides[class_ids == key] for key, name in enumerate(names, start=1)}
     sizes_figure(by_class).savefig(folder / "pictures" / "sizes.png")
-    return f"<p>{text}</p><p><img src='pictures/sizes.png' alt='sizes of instances'></p>"
+    return told + figure("pictures/sizes.png", "", alternative="sizes of instances")
 
 
 def _annotated(checked: Checked, folder: Path) -> str:
@@ -94,7 +93,7 @@ def _annotated(checked: Checked, folder: Path) -> str:
             caption = f"{name}: {sample.source}, patient {sample.patient_id}, instances: {len(sample.class_ids)}"
             figures.append(_figure(folder, f"{len(shown):02d}.jpg", shown[-1], caption))
     _save(folder / "pictures" / "sheet.jpg", contact_sheet(shown, COLUMNS))
-    return "<h2>Annotated images</h2>" + "".join(figures)
+    return _gallery("Annotated images", figures)
 
 
 def _duplicates(checked: Checked, folder: Path) -> str:
@@ -111,7 +110,7 @@ def _duplicates(checked: Checked, folder: Path) -> str:
         caption += f" and {len(members) - ALIKE} more" if len(members) > ALIKE else ""
         figures.append(_figure(folder, f"alike_{number:02d}.jpg", contact_sheet(pictures, 2), caption))
     shown = f" ({GROUPS} of {len(groups)} groups)" if len(groups) > GROUPS else ""
-    return f"<h2>Images that are nearly the same{shown}</h2>" + "".join(figures)
+    return _gallery(f"Images that are nearly the same{shown}", figures)
 
 
 def _spread(indices: np.ndarray, count: int) -> Iterable[int]:
@@ -128,12 +127,12 @@ def _small(picture: np.ndarray, side: int = _SIDE) -> np.ndarray:
 
 def _figure(folder: Path, name: str, picture: np.ndarray, caption: str) -> str:
     _save(folder / "pictures" / name, picture)
-    return f"<figure><img src='pictures/{name}' alt=''><figcaption>{_text(caption)}</figcaption></figure>"
+    return figure(f"pictures/{name}", caption)
+
+
+def _gallery(title: str, figures: Sequence[str]) -> str:
+    return f'<h2>{text(title)}</h2><div class="gallery">{"".join(figures)}</div>'
 
 
 def _save(path: Path, picture: np.ndarray) -> None:
     Image.fromarray(picture).save(path, quality=88)
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value))

@@ -24,6 +24,7 @@ from experiments.findings_log import FindingsLog
 from experiments.fit import fit
 from experiments.job_data import Data, read_data, split_title
 from experiments.plan import make_plan
+from experiments.report import log_report
 from experiments.resolve import Resolved, parameters, resolved_yaml
 from experiments.screen import TrainingScreen
 from experiments.tables import findings_table, results_table
@@ -69,7 +70,10 @@ def train(resolved: Resolved) -> None:
         # The step after the last epoch's: without a test split the best epoch's scores stand among the validations.
         result = judge(as_used([best], config), config, data, run, console, step=epochs + 1)
         best.save(file := Path(folder, "model.keras"))
-        publish([file], result, config, data, run, console)
+        with ExitStack() as at_last:
+            # Also when packaging or registry fail: what was measured is there to be read.
+            at_last.callback(log_report, run)
+            publish([file], result, config, data, run, console)
     console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
 
 

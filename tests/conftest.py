@@ -2,6 +2,7 @@
 
 import os
 import signal
+from html.parser import HTMLParser
 
 # Before any test imports them: TensorFlow reads these once.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -50,3 +51,51 @@ def gradients():
         return [keras.ops.convert_to_numpy(each) for each in found]
 
     return find
+
+
+VOID = {"meta", "img", "br", "hr"}
+
+
+class PageReader(HTMLParser):
+    """A page read as strictly as it should be written, every tag closed in its turn.
+
+    `attributes` of all elements are (tag, name, value), `text` is what stands between them.
+    """
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.attributes: list[tuple[str, str, str]] = []
+        self.tags: list[str] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(page)
+        self.close()
+        assert not self._open, f"never closed: {self._open}"
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag):
+        assert self._open and self._open[-1] == tag, f"</{tag}> within {self._open}"
+        self._open.pop()
+
+    def handle_data(self, data):
+        if not self._open or self._open[-1] != "style":
+            self.text += data
+
+    def values(self, *names: str) -> list[str]:
+        """Of attributes with these names."""
+        return [value for _, name, value in self.attributes if name in names]
+
+
+@pytest.fixture(scope="session")
+def read_page():
+    """Reads the text of a page, or of a part of one, with `PageReader`."""
+    return PageReader

@@ -12,6 +12,9 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from trackers.model_card import model_card
+from trackers.recorded import read_run
+
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 
@@ -61,7 +64,7 @@ def register(
 
     `champion` moves to it if there is none, or if it is strictly better than the champion by the same metric on the
     same test data; otherwise it becomes `challenger`. `champion-<task>` follows the same rule among its own holders, so
-    that tasks of one modality, whose test data differ, have a champion each.
+    that tasks of one modality, whose test data differ, have a champion each. The version's description is a model card.
 
     Args:
         model_uri: from `trackers.packaged.log_packaged_model`.
@@ -85,6 +88,8 @@ def register(
     # MLflow tells on stderr what it does; what goes wrong is raised.
     with contextlib.redirect_stderr(io.StringIO()):
         version = str(mlflow.register_model(model_uri, name, tags=tags).version)
+    # Before any alias points at it, so that nobody meets a model that does not say what it is not for.
+    client.update_model_version(name, version, model_card(read_run(run_id), name, version))
     alias = CHAMPION if wins else CHALLENGER
     client.set_registered_model_alias(name, alias, version)
     if wins_task:

@@ -131,9 +131,29 @@ def test_checkpoints_and_events_are_kept(artifact):
 def test_the_model_is_registered_and_predicts(store, trained):
     version = store.get_model_version_by_alias("mrcnn-ultrasound", "champion")
     assert version.run_id == trained[0].info.run_id
+    assert "Research use only" in version.description and version.run_id in version.description
     model = mlflow.pyfunc.load_model("models:/mrcnn-ultrasound@champion")
     (found,) = model.predict(np.zeros((40, 50), np.uint8))
     assert (found["width"], found["height"]) == (50, 40)
+
+
+def test_the_report_sums_it_up(artifact, read_page):
+    read = read_page(artifact("report.html").read_text(encoding="utf-8"))
+    assert {"data", "training", "results", "threshold", "cases", "repeat"} <= set(read.values("id"))
+    assert "mrcnn-ultrasound version 1" in read.text and "duration until this report" in read.text
+    assert json.loads(artifact("environment.json").read_text())["libraries"]["keras"]
+
+
+def test_the_report_is_there_where_the_model_cannot_be_registered(store, quick, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError("no room for the model")
+
+    monkeypatch.setattr("experiments.job.publish", refuse)
+    with pytest.raises(OSError, match="no room"):
+        quick()
+    run = newest_run(store)
+    assert run.info.status == "FAILED"
+    assert "report.html" in {file.path for file in store.list_artifacts(run.info.run_id)}
 
 
 def test_the_terminal_tells_what_matters(trained):
