@@ -27,6 +27,19 @@ def intervals(
         statistic: from weights (B, I) float64 to values (B,) by name.
         patient_ids: of the I images.
     """
+    values = resampled(statistic, patient_ids, resamples, seed)
+    defined = {name: row[~np.isnan(row)] for name, row in values.items()}
+    tail = (100 - LEVEL) / 2
+    return {name: tuple(np.percentile(row, [tail, 100 - tail]).tolist()) for name, row in defined.items() if len(row)}
+
+
+def resampled(
+    statistic: Callable[[np.ndarray], dict[str, np.ndarray]], patient_ids: Sequence[str], resamples: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Every value of `statistic` in each resample, (resamples,) by name; none with fewer than two patients.
+
+    The same patients are drawn for the same `patient_ids` and `seed`.
+    """
     patients, patient = np.unique(np.asarray(patient_ids, dtype=str), return_inverse=True)
     if len(patients) < 2 or resamples < 1:
         return {}
@@ -37,7 +50,4 @@ def intervals(
             len(patients), np.full(len(patients), 1 / len(patients)), min(_CHUNK, resamples - start)
         )
         chunks.append(statistic(drawn[:, patient].astype(np.float64)))
-    values = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
-    defined = {name: row[~np.isnan(row)] for name, row in values.items()}
-    tail = (100 - LEVEL) / 2
-    return {name: tuple(np.percentile(row, [tail, 100 - tail]).tolist()) for name, row in defined.items() if len(row)}
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
