@@ -29,6 +29,8 @@ ROWS = {
     "volume_dice": "volume Dice",
     "volume_hd95": "volume HD95 (mm)",
 }
+LOWER_SCORES = ("hd95", "hd95_mm", "volume_hd95")
+"""Of these, distances: less is better, and they are not between 0 and 1."""
 SIZES_SHOWN = 3
 PER_CLASS = ("mask_ap50", "dice", "hd95", "volume_dice", "volume_hd95")
 

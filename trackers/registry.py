@@ -6,6 +6,7 @@ import contextlib
 import io
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mlflow
@@ -14,6 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from trackers.model_card import model_card
 from trackers.recorded import read_run
+from trackers.registry_lock import registry_lock
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -65,6 +67,7 @@ def register(
     `champion` moves to it if there is none, or if it is strictly better than the champion by the same metric on the
     same test data; otherwise it becomes `challenger`. `champion-<task>` follows the same rule among its own holders, so
     that tasks of one modality, whose test data differ, have a champion each. The version's description is a model card.
+    From the look at the champion to the move of the aliases no other process registers under `name`.
 
     Args:
         model_uri: from `trackers.packaged.log_packaged_model`.
@@ -76,25 +79,78 @@ def register(
         run_id: the run that made it.
         higher_is_better: False for a distance or a loss.
     """
-    client = MlflowClient()
-    aliases = _aliases(client, name)
-    score = Score(metric, value, digest)
-    task_alias = f"{CHAMPION}-" + re.sub(r"[^\w-]", "-", task)
-    wins, reason = _wins(client, name, aliases.get(CHAMPION), score, higher_is_better)
-    wins_task, task_reason = _wins(client, name, aliases.get(task_alias), score, higher_is_better)
-
-    tags = {"metric": metric, "value": repr(float(value)), "digest": digest, "task": task, "run": run_id}
-    tags |= {"reason": reason, "task_reason": task_reason}
-    # MLflow tells on stderr what it does; what goes wrong is raised.
-    with contextlib.redirect_stderr(io.StringIO()):
-        version = str(mlflow.register_model(model_uri, name, tags=tags).version)
-    # Before any alias points at it, so that nobody meets a model that does not say what it is not for.
-    client.update_model_version(name, version, model_card(read_run(run_id), name, version))
-    alias = CHAMPION if wins else CHALLENGER
-    client.set_registered_model_alias(name, alias, version)
-    if wins_task:
-        client.set_registered_model_alias(name, task_alias, version)
+    client, score = MlflowClient(), Score(metric, value, digest)
+    # Read before the turn begins: others wait meanwhile.
+    recorded = read_run(run_id)
+    with registry_lock(name):
+        aliases = _aliases(client, name)
+        wins, reason = _wins(client, name, aliases.get(CHAMPION), score, higher_is_better)
+        wins_task, task_reason = _wins(client, name, aliases.get(task_alias(task)), score, higher_is_better)
+        tags = {"metric": metric, "value": repr(float(value)), "digest": digest, "task": task, "run": run_id}
+        tags |= {"reason": reason, "task_reason": task_reason}
+        # MLflow tells on stderr what it does; what goes wrong is raised.
+        with contextlib.redirect_stderr(io.StringIO()):
+            version = str(mlflow.register_model(model_uri, name, tags=tags).version)
+        # Before any alias points at it, so that nobody meets a model that does not say what it is not for.
+        client.update_model_version(name, version, model_card(recorded, name, version))
+        alias = CHAMPION if wins else CHALLENGER
+        client.set_registered_model_alias(name, alias, version)
+        if wins_task:
+            client.set_registered_model_alias(name, task_alias(task), version)
     return Registered(name, version, alias, aliases.get(CHAMPION), reason, wins_task)
+
+
+def task_alias(task: str) -> str:
+    """`champion-<task>`, in the characters that an alias may have."""
+    return f"{CHAMPION}-" + re.sub(r"[^\w-]", "-", task)
+
+
+@dataclass(frozen=True)
+class Move:
+    """An alias that a comparison would give to another version.
+
+    Attributes:
+        alias: `champion` or `champion-<task>`.
+        holder: the version that had it when the models were compared, None if none had.
+        version: that it should go to.
+        reason: why, in one line; kept as a tag of the version.
+    """
+
+    alias: str
+    holder: str | None
+    version: str
+    reason: str
+
+
+def promote(name: str, moves: Sequence[Move], run_id: str) -> list[str]:
+    """Moves aliases of the registered model `name`, each only from the holder that the comparison saw.
+
+    All of it happens in one turn (`registry_lock`). Who loses `champion` becomes `challenger`.
+
+    Args:
+        run_id: of the comparison.
+
+    Returns:
+        For each of `moves` that was not made the reason in a line: another version has got the alias meanwhile.
+    """
+    client, refused = MlflowClient(), []
+    with registry_lock(name):
+        aliases = _aliases(client, name)
+        for move in moves:
+            if aliases.get(move.alias) != move.holder:
+                refused.append(
+                    f"{name} {move.alias}: not moved to version {move.version}, for it went from version {move.holder} "
+                    f"to {aliases.get(move.alias)} during the comparison; compare again"
+                )
+                continue
+            for key, value in (("compared_in", run_id), (f"{move.alias}_reason", move.reason)):
+                client.set_model_version_tag(name, move.version, key, value)
+            client.set_registered_model_alias(name, move.alias, move.version)
+            if move.alias == CHAMPION and move.holder is not None:
+                client.set_registered_model_alias(name, CHALLENGER, move.holder)
+            elif move.alias == CHAMPION and aliases.get(CHALLENGER) == move.version:
+                client.delete_registered_model_alias(name, CHALLENGER)
+    return refused
 
 
 def _aliases(client: MlflowClient, name: str) -> dict[str, str]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mrcnn.data.digest import digest_of, file_digest
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
+
+if TYPE_CHECKING:
+    from trackers.kept_model import KeptModel
 
 Find = Callable[[Sequence[np.ndarray]], list[Detections]]
 
@@ -31,6 +34,7 @@ class Detector:
         label_codes: how its label maps are to be written, or None.
         digest: that differs for another predictor.
         batch_size: images that it computes at once.
+        weights: numbers that it learned.
     """
 
     find: Find
@@ -43,6 +47,7 @@ class Detector:
     label_codes: str | None = None
     digest: str = ""
     batch_size: int = 4
+    weights: int = 0
 
 
 def open_detector(spec: str, *, task: str, folder: Path) -> Detector:
@@ -53,7 +58,15 @@ def open_detector(spec: str, *, task: str, folder: Path) -> Detector:
     """
     from trackers.kept_model import kept_model
 
-    kept = kept_model(spec, task=task, folder=folder)
+    return detector_of(kept_model(spec, task=task, folder=folder))
+
+
+def detector_of(kept: KeptModel) -> Detector:
+    """The same, of a model that was fetched already.
+
+    Raises:
+        InputError: it is no model that finds instances.
+    """
     # Of an ensemble the digest of all its files.
     digest = file_digest(kept.files[0]) if len(kept.files) == 1 else digest_of(kept.files)
     model = kept.predictor()
@@ -72,6 +85,7 @@ def open_detector(spec: str, *, task: str, folder: Path) -> Detector:
         modalities=tuple(brats["modalities"]) if brats.get("modalities") else None,
         label_codes=brats.get("label_codes"),
         digest=digest,
+        weights=sum(network.count_params() for network in getattr(model, "networks", (model,))),
     )
 
 

@@ -1,0 +1,177 @@
+"""The models that are compared, and what their runs tell of them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from string import ascii_uppercase
+
+import yaml
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from pydantic import ValidationError
+
+from experiments.config import LOWER_IS_BETTER, TaskConfig
+from mrcnn.errors import InputError
+from trackers.kept_model import CONFIG
+from trackers.registry import CHALLENGER, CHAMPION
+
+FAMILIES = ("mrcnn", "unet")
+"""Beginnings of the names of registered models that find instances."""
+RUN = re.compile(r"(?:runs:/)?([0-9a-f]{32})")
+VERSION = re.compile(r"models:/([^/@]+)(?:/(\d+)|@(.+))")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model to be compared.
+
+    Attributes:
+        label: A, B, …, by which tables and pictures name it.
+        spec: that opens it; see `trackers.kept_model`.
+        run_id: of the training.
+        config: that the training resolved to.
+        name, version: in the registry, None where it is not registered.
+        aliases: that it holds there.
+    """
+
+    label: str
+    spec: str
+    run_id: str
+    config: TaskConfig
+    name: str | None = None
+    version: str | None = None
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """What a person would call it."""
+        return f"run {self.run_id[:8]}" if self.name is None else f"{self.name} version {self.version}"
+
+
+def named_candidates(specs: Sequence[str]) -> list[Candidate]:
+    """The models that `specs` name: runs by id or as runs:/<id>, models:/<name>/<version> or models:/<name>@<alias>.
+
+    Raises:
+        InputError: there is no such model, it is a classifier, one is named twice, or they are of several modalities.
+    """
+    client, found = MlflowClient(), []
+    for spec in specs:
+        run, version = RUN.fullmatch(spec), VERSION.fullmatch(spec)
+        if run:
+            found.append(_of_run(client, spec, run[1]))
+        elif version:
+            found.append(_of_version(client, _version(client, spec, *version.groups()), spec))
+        else:
+            raise InputError(
+                f"--models {spec}: expected a run's id, runs:/<id>, models:/<name>/<version> or models:/<name>@<alias>"
+            )
+    runs = [each.run_id for each in found]
+    if twice := [each for each in found if runs.count(each.run_id) > 1]:
+        raise InputError(f"--models: {' and '.join(each.spec for each in twice)} are the same model")
+    modalities = sorted({each.config.modality for each in found})
+    if len(modalities) > 1:
+        raise InputError(f"--models: of {' and '.join(modalities)}; expected models of one modality")
+    return _labelled(found)
+
+
+def candidates_of(modality: str, families: Iterable[str] = FAMILIES) -> tuple[list[Candidate], list[str]]:
+    """The registered models of a modality that could be champion, and a line for each that had to be left out.
+
+    Those that hold an alias, and of each task and test set the best by the metric that its training recorded; the
+    others are known to be worse on the same images.
+
+    Raises:
+        InputError: nothing of the modality is registered.
+    """
+    client, found, problems, any_registered = MlflowClient(), [], [], False
+    for family in families:
+        name = f"{family}-{modality}"
+        versions = list(client.search_model_versions(f"name = '{name}'"))
+        if not versions:
+            continue
+        any_registered = True
+        aliases = client.get_registered_model(name).aliases
+        chosen = {str(version) for version in aliases.values()} | _best_of_each_test_set(versions)
+        for version in sorted(versions, key=lambda each: int(each.version)):
+            if str(version.version) in chosen:
+                try:
+                    found.append(_of_version(client, version, f"models:/{name}/{version.version}"))
+                except InputError as error:
+                    problems.append(str(error))
+    if not any_registered:
+        expected = " or ".join(f"{family}-{modality}" for family in families)
+        raise InputError(f"--modality {modality}: nothing is registered as {expected}")
+    # The reigning champion first: the others are measured against it.
+    found.sort(key=lambda each: (CHAMPION not in each.aliases, CHALLENGER not in each.aliases))
+    return _labelled(found), problems
+
+
+def _best_of_each_test_set(versions: Sequence[ModelVersion]) -> set[str]:
+    best: dict[tuple[str, ...], tuple[float, str]] = {}
+    for version in versions:
+        tags = version.tags
+        try:
+            value = float(tags["value"])
+            test_set = (tags["task"], tags["digest"], tags["metric"])
+        except (KeyError, ValueError):
+            continue
+        value = -math.inf if math.isnan(value) else -value if tags["metric"] in LOWER_IS_BETTER else value
+        if test_set not in best or value > best[test_set][0]:
+            best[test_set] = (value, str(version.version))
+    return {version for _, version in best.values()}
+
+
+def _labelled(found: Sequence[Candidate]) -> list[Candidate]:
+    labels = [*ascii_uppercase, *(first + second for first in ascii_uppercase for second in ascii_uppercase)]
+    return [replace(each, label=label) for each, label in zip(found, labels, strict=False)]
+
+
+def _version(client: MlflowClient, spec: str, name: str, number: str | None, alias: str | None) -> ModelVersion:
+    try:
+        if alias is not None:
+            return client.get_model_version_by_alias(name, alias)
+        return client.get_model_version(name, number)
+    except MlflowException as error:
+        raise InputError(f"{spec}: {str(error).splitlines()[0]}") from error
+
+
+def _of_version(client: MlflowClient, version: ModelVersion, spec: str) -> Candidate:
+    if version.name.startswith("classifier-"):
+        raise InputError(f"{spec}: a classifier, which finds no instances; expected a model that does")
+    run_id = version.tags.get("run") or version.run_id
+    if not run_id:
+        raise InputError(f"{spec}: no run is recorded of it, so nobody knows on which patients it was trained")
+    aliases = client.get_registered_model(version.name).aliases
+    held = tuple(sorted(alias for alias, holder in aliases.items() if str(holder) == str(version.version)))
+    # By its number: an alias may move while the models are compared.
+    fixed = f"models:/{version.name}/{version.version}"
+    return Candidate("", fixed, run_id, _config(client, run_id, spec), version.name, str(version.version), held)
+
+
+def _of_run(client: MlflowClient, spec: str, run_id: str) -> Candidate:
+    for version in client.search_model_versions(f"run_id = '{run_id}'"):
+        return _of_version(client, version, spec)
+    return Candidate("", run_id, run_id, _config(client, run_id, spec))
+
+
+def _config(client: MlflowClient, run_id: str, spec: str) -> TaskConfig:
+    try:
+        client.get_run(run_id)
+        present = {each.path for each in client.list_artifacts(run_id)}
+    except MlflowException as error:
+        raise InputError(f"{spec}: {str(error).splitlines()[0]}") from error
+    if CONFIG not in present:
+        raise InputError(f"{spec}: run {run_id} keeps no {CONFIG}; expected a run that trained a model")
+    path = Path(download_artifacts(artifact_uri=f"runs:/{run_id}/{CONFIG}"))
+    try:
+        return TaskConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (ValidationError, yaml.YAMLError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "not YAML"}
+        field = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{spec}: {CONFIG} of run {run_id}: {field}: {first['msg']}") from error

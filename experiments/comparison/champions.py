@@ -1,0 +1,124 @@
+"""Who should be champion: of each task on its own test sets, of the modality on all of them.
+
+- Of a task: the mean over the task's test sets of the task's own metric (`evaluate.metric`).
+- Of the modality: the mean over all test sets of the Dice of any class, every instance and detection counting as of one
+  class, for classes differ from task to task. A model that cannot take the images of a test set has 0 there.
+
+Versions of one registered model contend with one another; only a strictly better one takes an alias.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from experiments.comparison.candidates import Candidate
+from experiments.comparison.measuring import Measured
+from experiments.comparison.test_sets import TestSet
+from experiments.config import LOWER_IS_BETTER
+from trackers.registry import CHAMPION, Move, task_alias
+
+HEAD_TO_HEAD = ("dice", "mask_ap50")
+"""Means over test sets, of any class; the first decides."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of an alias of a registered model.
+
+    Attributes:
+        name: of the registered model.
+        alias: `champion` or `champion-<task>`.
+        move: None where the alias stays where it is.
+        reason: in one line.
+    """
+
+    name: str
+    alias: str
+    move: Move | None
+    reason: str
+
+
+def head_to_head(
+    candidates: Sequence[Candidate], sets: Sequence[TestSet], measured: Mapping[tuple[str, int], Measured]
+) -> dict[str, dict[str, float]]:
+    """By label: the mean over all test sets of each of `HEAD_TO_HEAD`; NaN where a test set leaves it undefined."""
+    found = {}
+    for candidate in candidates:
+        each = [measured.get((candidate.label, position)) for position in range(len(sets))]
+        summaries = [None if one is None else one.any_class.summary(one.confidence) for one in each]
+        found[candidate.label] = {
+            name: _mean([0.0 if one is None else one.get(name, math.nan) for one in summaries]) for name in HEAD_TO_HEAD
+        }
+    return found
+
+
+def task_scores(
+    candidates: Sequence[Candidate], sets: Sequence[TestSet], measured: Mapping[tuple[str, int], Measured]
+) -> dict[str, tuple[str, dict[str, float]]]:
+    """By task: its metric, and by label the mean of it over the task's test sets, for the candidates of the task."""
+    found = {}
+    for task in dict.fromkeys(each.task for each in sets):
+        positions = [position for position, each in enumerate(sets) if each.task == task]
+        metric = sets[positions[0]].config.evaluate.metric
+        values = {}
+        for candidate in candidates:
+            each = [measured.get((candidate.label, position)) for position in positions]
+            if candidate.config.task == task and all(one is not None and one.by_class is not None for one in each):
+                values[candidate.label] = _mean(
+                    [one.by_class.summary(one.confidence).get(metric, math.nan) for one in each]
+                )
+        found[task] = (metric, values)
+    return found
+
+
+def verdicts(
+    candidates: Sequence[Candidate],
+    sets: Sequence[TestSet],
+    measured: Mapping[tuple[str, int], Measured],
+    aliases: Mapping[str, Mapping[str, str]],
+) -> list[Verdict]:
+    """For each registered model and alias.
+
+    Args:
+        aliases: of each registered model, version by alias, as they were when the comparison began.
+    """
+    found = []
+    of_modality = {label: each[HEAD_TO_HEAD[0]] for label, each in head_to_head(candidates, sets, measured).items()}
+    for name in dict.fromkeys(each.name for each in candidates if each.name is not None):
+        contenders = [each for each in candidates if each.name == name]
+        what = f"mean Dice of any class over {len(sets)} test set{'s' if len(sets) > 1 else ''}"
+        found.append(_verdict(name, CHAMPION, contenders, of_modality, what, aliases[name]))
+        for task, (metric, values) in task_scores(candidates, sets, measured).items():
+            of_task = [each for each in contenders if each.config.task == task]
+            if of_task:
+                signed = {label: -value for label, value in values.items()} if metric in LOWER_IS_BETTER else values
+                what = f"{metric} on the test images of {task}"
+                found.append(_verdict(name, task_alias(task), of_task, signed, what, aliases[name]))
+    return found
+
+
+def _verdict(
+    name: str, alias: str, contenders: Sequence[Candidate], values: Mapping[str, float], what: str,
+    aliases: Mapping[str, str],
+) -> Verdict:  # fmt: skip
+    holder = aliases.get(alias)
+    scored = [each for each in contenders if not math.isnan(values.get(each.label, math.nan))]
+    if not scored:
+        return Verdict(name, alias, None, f"nobody has a {what}")
+    best = max(scored, key=lambda each: values[each.label])
+    reigning = next((each for each in scored if each.version == holder), None)
+    if holder is not None and reigning is None:
+        return Verdict(name, alias, None, f"stays with version {holder}, which could not be measured here")
+    if reigning is not None and values[best.label] <= values[reigning.label]:
+        return Verdict(
+            name, alias, None, f"stays with version {holder}: {what} {abs(values[reigning.label]):.4g}, nobody better"
+        )
+    against = "nobody held it" if reigning is None else f"{abs(values[reigning.label]):.4g} of version {holder}"
+    reason = f"{what} {abs(values[best.label]):.4g}, {against}"
+    return Verdict(name, alias, Move(alias, holder, best.version, reason), f"to version {best.version}: {reason}")
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan

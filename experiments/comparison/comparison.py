@@ -1,0 +1,162 @@
+"""A whole comparison, and the same as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from experiments.comparison.champions import Verdict, head_to_head, task_scores
+from experiments.comparison.differing import (
+    LEAST_PATIENTS,
+    RESAMPLES,
+    Differing,
+    dice_of_patients,
+    differing,
+    enough,
+    scores,
+    shared_evaluators,
+)
+from experiments.comparison.measuring import Measured, Opened
+from experiments.comparison.test_sets import TestSet
+from experiments.tables import ROWS
+from trackers.served import NOTICE
+
+METHOD = (
+    "Intervals: 95 %, percentile bootstrap over patients (Efron & Tibshirani 1993, chapter 13), for differences the "
+    f"same patients drawn for both models; {RESAMPLES} resamples. p-values, two-sided: paired permutation test that "
+    "exchanges the answers of two models for whole patients (Fisher 1935; Good 2005; Phipson & Smyth 2010); for AP, "
+    "IoU, HD95 and FROC, marked b, the paired bootstrap (Efron & Tibshirani 1993, section 15.4). They are not "
+    f"adjusted for the number of scores and models. With fewer than {LEAST_PATIENTS} patients neither is given."
+)
+SIZES = ("small", "medium", "large")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Models, test sets, and what was measured.
+
+    Attributes:
+        opened: the first is the one that others are measured against.
+        measured: by label and position of the test set; absent where a model cannot take the images.
+        seconds: an image, by label and position of the test set.
+        notes: what was left out and why, a line each.
+    """
+
+    modality: str
+    opened: tuple[Opened, ...]
+    sets: tuple[TestSet, ...]
+    measured: Mapping[tuple[str, int], Measured]
+    seconds: Mapping[tuple[str, int], float]
+    verdicts: tuple[Verdict, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def labels(self) -> list[str]:
+        return [each.candidate.label for each in self.opened]
+
+    def on(self, position: int) -> dict[str, Measured]:
+        """What was measured on a test set, by label."""
+        return {label: self.measured[label, position] for label in self.labels if (label, position) in self.measured}
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """All numbers, ready for JSON."""
+        candidates = [each.candidate for each in self.opened]
+        return {
+            "modality": self.modality,
+            "models": [self._model(each) for each in self.opened],
+            "test_sets": [self._set(position) for position in range(len(self.sets))],
+            "tasks": {
+                task: {"metric": metric, "means": values}
+                for task, (metric, values) in task_scores(candidates, self.sets, self.measured).items()
+            },
+            "head_to_head": head_to_head(candidates, self.sets, self.measured),
+            "verdicts": [asdict(each) for each in self.verdicts],
+            "notes": list(self.notes),
+            "method": METHOD,
+            "notice": NOTICE,
+        }
+
+    def _model(self, opened: Opened) -> dict[str, Any]:
+        candidate, detector = opened.candidate, opened.detector
+        seconds = {self.sets[position].name: self.seconds[label, position]
+                   for label, position in self.seconds if label == candidate.label}  # fmt: skip
+        return {
+            "label": candidate.label,
+            "title": candidate.title,
+            "aliases": list(candidate.aliases),
+            "task": candidate.config.task,
+            "run": candidate.run_id,
+            "classes": list(detector.class_names),
+            "confidence": detector.confidence,
+            "weights": detector.weights,
+            "megabytes": opened.bytes / 1e6,
+            "seconds_per_image": seconds,
+        }
+
+    def _set(self, position: int) -> dict[str, Any]:
+        test_set, measured = self.sets[position], self.on(position)
+        patients = [record.patient_id for record in test_set.images.records]
+        volumes = test_set.config.evaluate.volumes
+        shared = {label: each.by_class or each.any_class for label, each in measured.items()}
+        # Everybody by the same measure: by class only where all know the classes.
+        if any(each.by_class is None for each in measured.values()):
+            shared = {label: each.any_class for label, each in measured.items()}
+        first = next(iter(measured), None)
+        return {
+            "name": test_set.name,
+            "task": test_set.task,
+            "digest": test_set.digest,
+            "held_back_by": list(test_set.labels),
+            "classes": list(test_set.images.class_names),
+            "images": len(test_set.images),
+            "patients": len(set(patients)),
+            "left_out": test_set.left_out,
+            "enough_patients": enough(patients),
+            "instances_by_size": _sizes(test_set),
+            "source": {label: each.source for label, each in measured.items()},
+            "by_class": {
+                label: scores(each.by_class, each.confidence)
+                for label, each in measured.items()
+                if each.by_class is not None
+            },
+            "any_class": {label: scores(each.any_class, each.confidence) for label, each in measured.items()},
+            "differences": [
+                {
+                    "first": first,
+                    "second": label,
+                    "by_class": shared_evaluators(measured[first], each)[0] is measured[first].by_class,
+                    "scores": {
+                        name: asdict(one)
+                        for name, one in differing(measured[first], each, volumes=volumes).items()
+                        if name.partition("/")[0] in ROWS
+                    },
+                }
+                for label, each in measured.items()
+                if label != first
+            ],
+            "dice_of_patients": {
+                label: dice_of_patients(evaluator, measured[label].confidence) for label, evaluator in shared.items()
+            },
+        }
+
+
+def _sizes(test_set: TestSet) -> dict[str, int]:
+    """How many instances are small, medium and large, by COCO's bounds."""
+    areas: Sequence[int] = [int(area) for record in test_set.images.records for area in record.areas]
+    small, large = 32**2, 96**2
+    return {
+        "small": sum(area < small for area in areas),
+        "medium": sum(small <= area < large for area in areas),
+        "large": sum(area >= large for area in areas),
+    }
+
+
+def differing_of(facts: Mapping[str, Any], second: str) -> dict[str, Differing]:
+    """Of a test set's facts, how the model `second` differs from the first."""
+    for each in facts["differences"]:
+        if each["second"] == second:
+            return {name: Differing(**values) for name, values in each["scores"].items()}
+    return {}

@@ -1,0 +1,139 @@
+"""The images on which models are compared: test splits of their trainings, without what any of them has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from mlflow import MlflowClient
+
+from experiments.comparison.candidates import Candidate
+from experiments.config import TaskConfig
+from experiments.data_check import Checked, check_data
+from experiments.datasets import dataset_name
+from mrcnn.data import Dataset
+from mrcnn.errors import InputError
+from trackers.run import LONGEST_DATASET_DIGEST
+
+Keys = frozenset[tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Images to compare on.
+
+    Attributes:
+        name: what a person would call it.
+        task: of the trainings that hold it back.
+        config: of the first of them: how volumes are measured, by which metric.
+        labels: of the candidates that hold it back.
+        digest: of the whole test split.
+        images: those that no candidate has trained or validated on.
+        left_out: how many others there are.
+    """
+
+    __test__ = False  # no test class, whatever pytest thinks of the name
+
+    name: str
+    task: str
+    config: TaskConfig
+    labels: tuple[str, ...]
+    digest: str
+    images: Dataset
+    left_out: int
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """What a training held back and what it saw."""
+
+    test: Dataset
+    test_keys: tuple[Keys, ...]
+    seen: Keys
+
+
+def exposures(candidates: Sequence[Candidate]) -> tuple[dict[str, Exposure], list[str]]:
+    """The data of each candidate's training, by label, and a line for each whose data are not what they were.
+
+    Data that several trainings share are read once.
+    """
+    found, problems, read = {}, [], {}
+    for candidate in candidates:
+        config = candidate.config
+        key = (config.data.model_dump_json(), config.seed)
+        try:
+            if key not in read:
+                read[key] = _exposure(config)
+            _check_unchanged(candidate, read[key].test)
+            found[candidate.label] = read[key]
+        except InputError as error:
+            first = str(error).splitlines()[0]
+            problems.append(f"{candidate.title}: its test images cannot be had again: {first}")
+    return found, problems
+
+
+def test_sets(candidates: Sequence[Candidate], exposed: dict[str, Exposure]) -> tuple[list[TestSet], list[str]]:
+    """The test splits of all candidates, each once, and a line for each of which nothing unseen is left."""
+    seen = frozenset().union(*(each.seen for each in exposed.values()))
+    by_digest: dict[tuple[str, str], list[Candidate]] = {}
+    for candidate in candidates:
+        if len(exposed[candidate.label].test):
+            by_digest.setdefault((candidate.config.task, exposed[candidate.label].test.digest), []).append(candidate)
+    sets, notes = [], []
+    for (task, digest), holders in by_digest.items():
+        exposure, config = exposed[holders[0].label], holders[0].config
+        unseen = [index for index, keys in enumerate(exposure.test_keys) if not keys & seen]
+        labels = tuple(each.label for each in holders)
+        name = f"{dataset_name(config.data)}, test split of {', '.join(labels)}"
+        if not unseen:
+            notes.append(f"{name}: left out, another of the models has trained or validated on all of it")
+            continue
+        left_out = len(exposure.test) - len(unseen)
+        sets.append(TestSet(name, task, config, labels, digest, exposure.test.subset(unseen), left_out))
+    return sets, notes
+
+
+test_sets.__test__ = False
+
+
+def _exposure(config: TaskConfig) -> Exposure:
+    checked = check_data(config)
+    checked.raise_if_wrong()
+    keys, held_back = _keys(checked, config), set(checked.splits["test"].tolist())
+    test = checked.splits["test"]
+    # Thinned images of the training split count as seen: others of their patients are.
+    others = [keys[index] for index in range(len(checked.whole)) if index not in held_back]
+    return Exposure(checked.whole.subset(test), tuple(keys[index] for index in test), frozenset().union(*others))
+
+
+def _keys(checked: Checked, config: TaskConfig) -> list[Keys]:
+    """What makes two images the same for a training: the patient, the pixels, or being near-duplicates."""
+    data = config.data
+    where = data.dataset or f"{data.phantoms} phantoms {data.phantom_images} {data.phantom_seed}"
+    contents = [record.content() for record in checked.whole.records]
+    first_of_group: dict[int, str] = {}
+    groups = np.arange(len(contents)) if checked.groups is None else checked.groups
+    for group, content in zip(groups.tolist(), contents, strict=True):
+        first_of_group[group] = min(content, first_of_group.get(group, content))
+    return [
+        frozenset({("patient", where, record.patient_id), ("pixels", content), ("alike", first_of_group[group])})
+        for record, content, group in zip(checked.whole.records, contents, groups.tolist(), strict=True)
+    ]
+
+
+def _check_unchanged(candidate: Candidate, test: Dataset) -> None:
+    """Raises `InputError` where the test split is not the one that the run recorded."""
+    recorded = recorded_digest(candidate.run_id, "test")
+    if recorded is not None and recorded != test.digest[:LONGEST_DATASET_DIGEST]:
+        raise InputError(
+            f"the test split has digest {test.digest[:12]}, its run recorded {recorded[:12]}: the data have changed"
+        )
+
+
+def recorded_digest(run_id: str, split: str) -> str | None:
+    """The beginning of the digest of a split as the run recorded it; None where it did not."""
+    for each in MlflowClient().get_run(run_id).inputs.dataset_inputs:
+        if any(tag.key == "mlflow.data.context" and tag.value == split for tag in each.tags):
+            return each.dataset.digest
+    return None
