@@ -49,6 +49,8 @@ def lock_file(address: str, name: str) -> Path | None:
     if address.startswith("sqlite:"):
         database = Path(unquote(urlsplit(address).path)[1:])
         return database.with_name(f"{database.name}.{name}.lock")
+    if address.startswith("databricks"):
+        return None
     parts = urlsplit(address)
     # One letter is a drive of Windows.
     if parts.scheme in ("", "file") or len(parts.scheme) == 1:

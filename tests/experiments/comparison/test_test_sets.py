@@ -1,0 +1,64 @@
+import shutil
+
+import pytest
+
+from experiments.comparison import test_sets as testing
+from experiments.comparison.candidates import Candidate
+from experiments.config import TaskConfig
+from experiments.data_check import check_data
+
+
+@pytest.fixture
+def candidate(phantom_folder, monkeypatch):
+    """Makes a candidate that trained on the phantoms with a seed; its run recorded no digest."""
+    monkeypatch.setattr(testing, "recorded_digest", lambda run_id, split: None)
+
+    def make(label, seed, dataset=phantom_folder, split=(0.5, 0.25, 0.25)):
+        data = {"dataset": str(dataset), "split": split}
+        return Candidate(label, "", label * 32, TaskConfig(task="thyroid", modality="ultrasound", seed=seed, data=data))
+
+    return make
+
+
+def test_models_of_the_same_split_share_a_whole_test_set(candidate):
+    models = [candidate("A", 0), candidate("B", 0)]
+    exposed, problems = testing.exposures(models)
+    sets, notes = testing.test_sets(models, exposed)
+    assert (problems, notes) == ([], [])
+    assert [(each.labels, each.left_out) for each in sets] == [(("A", "B"), 0)]
+    checked = check_data(models[0].config)
+    assert sets[0].images.digest == checked.whole.subset(checked.splits["test"]).digest
+
+
+def test_no_image_of_a_patient_that_any_model_has_seen(candidate):
+    models = [candidate("A", 0), candidate("B", 0, split=(0.2, 0.2, 0.6))]
+    sets, notes = testing.test_sets(models, testing.exposures(models)[0])
+    seen = set()
+    for model in models:
+        checked = check_data(model.config)
+        records = checked.whole.records
+        seen |= {records[index].patient_id for split in ("train", "val") for index in checked.splits[split]}
+    assert (len(sets), notes) == (2, [])
+    assert any(each.left_out > 0 for each in sets)
+    for each in sets:
+        assert not {record.patient_id for record in each.images.records} & seen
+
+
+def test_a_copy_under_another_name_is_known_by_its_pixels(candidate, phantom_folder, tmp_path):
+    copy = shutil.copytree(phantom_folder, tmp_path / "copy")
+    models = [candidate("A", 0), candidate("B", 2, copy)]
+    sets, notes = testing.test_sets(models, testing.exposures(models)[0])
+    assert sets == []
+    assert [note.partition(": ")[2] for note in notes] == [
+        "left out, another of the models has trained or validated on all of it"
+    ] * 2
+
+
+def test_data_that_are_gone_or_changed_are_told_in_a_line(candidate, tmp_path, monkeypatch):
+    found, problems = testing.exposures([candidate("A", 0, tmp_path / "gone")])
+    assert found == {}
+    assert len(problems) == 1 and "its test images cannot be had again" in problems[0]
+    assert f"{tmp_path}/gone does not exist" in problems[0]
+    monkeypatch.setattr(testing, "recorded_digest", lambda run_id, split: "0" * 36)
+    found, problems = testing.exposures([candidate("A", 0)])
+    assert found == {} and "its run recorded 000000000000: the data have changed" in problems[0]
