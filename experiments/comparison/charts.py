@@ -8,7 +8,7 @@ from html import escape
 from experiments.comparison.differing import Differing
 
 _SIDE, _MARGIN = 300, 44
-_ROW, _NAMES, _WIDE = 24, 150, 560
+_ROW, _NAMES, _WIDE = 24, 104, 400
 
 
 def scatter(first: Mapping[str, float], second: Mapping[str, float], names: tuple[str, str]) -> str:

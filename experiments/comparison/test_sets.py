@@ -14,6 +14,7 @@ from experiments.data_check import Checked, check_data
 from experiments.datasets import dataset_name
 from mrcnn.data import Dataset
 from mrcnn.errors import InputError
+from mrcnn.weight_names import NAMED
 from trackers.run import LONGEST_DATASET_DIGEST
 
 Keys = frozenset[tuple[str, ...]]
@@ -95,6 +96,15 @@ def test_sets(candidates: Sequence[Candidate], exposed: dict[str, Exposure]) -> 
 
 
 test_sets.__test__ = False
+
+
+def started_elsewhere(candidates: Sequence[Candidate]) -> list[str]:
+    """A line for each candidate that went on from another training, whose images nobody here knows."""
+    return [
+        f"{each.title} started from {each.config.train.weights}: what that was trained on is not left out"
+        for each in candidates
+        if each.config.train.weights not in NAMED
+    ]
 
 
 def _exposure(config: TaskConfig) -> Exposure:

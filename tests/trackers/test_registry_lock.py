@@ -24,8 +24,10 @@ from trackers.registry import register
 uri, value, me, other = sys.argv[1], float(sys.argv[2]), sys.argv[3], sys.argv[4]
 for round_ in range(int(sys.argv[5])):
     Path(f"{me}-{round_}").touch()
+    waited = time.monotonic()
     while not Path(f"{other}-{round_}").exists():
         time.sleep(0.0005)
+        assert time.monotonic() - waited < 60, "the other process is gone"
     register(uri, name=f"race-{round_}", metric="dice", value=value, digest="d", task="t", run_id="0" * 32)
 """
 CODE = """

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -42,6 +43,14 @@ def test_no_image_of_a_patient_that_any_model_has_seen(candidate):
     assert any(each.left_out > 0 for each in sets)
     for each in sets:
         assert not {record.patient_id for record in each.images.records} & seen
+
+
+def test_a_model_that_went_on_from_another_is_told(candidate):
+    began = candidate("A", 0)
+    train = began.config.train.model_copy(update={"weights": "last"})
+    went_on = replace(began, label="B", config=began.config.model_copy(update={"train": train}))
+    (note,) = testing.started_elsewhere([began, went_on])
+    assert note.endswith("started from last: what that was trained on is not left out")
 
 
 def test_a_copy_under_another_name_is_known_by_its_pixels(candidate, phantom_folder, tmp_path):
