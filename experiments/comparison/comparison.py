@@ -9,7 +9,6 @@ from typing import Any
 
 from experiments.comparison.champions import Verdict, head_to_head, task_scores
 from experiments.comparison.differing import (
-    LEAST_PATIENTS,
     RESAMPLES,
     Differing,
     dice_of_patients,
@@ -19,7 +18,7 @@ from experiments.comparison.differing import (
     shared_evaluators,
 )
 from experiments.comparison.measuring import Measured, Opened
-from experiments.comparison.test_sets import TestSet
+from experiments.comparison.test_sets import LEAST_PATIENTS, TestSet
 from experiments.tables import ROWS
 from trackers.served import NOTICE
 

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.comparison.measuring import Measured
+from experiments.comparison.test_sets import LEAST_PATIENTS
 from mrcnn.metrics import Evaluator, bootstrap
 from mrcnn.metrics.paired import differences
 from mrcnn.metrics.permutation import permutation_p, volume_statistic, working_point_statistic
 
 RESAMPLES = 1000
 SEED = 0
-LEAST_PATIENTS = 5
-"""With fewer, an interval or p-value says more of the method than of the models: of 4 patients the least two-sided p
-that an exchange of answers can give is 1/8."""
 PERMUTATION, BOOTSTRAP = "permutation", "bootstrap"
 
 

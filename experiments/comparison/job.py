@@ -19,7 +19,7 @@ from experiments.comparison.measuring import Measured, Opened, measure_all
 from experiments.comparison.page import page
 from experiments.comparison.speed import IMAGES, seconds_per_image
 from experiments.comparison.tables import print_comparison
-from experiments.comparison.test_sets import TestSet, exposures, started_elsewhere, test_sets
+from experiments.comparison.test_sets import TestSet, comparable, exposures, started_elsewhere, test_sets
 from experiments.datasets import standing_folder
 from experiments.prediction.detector import detector_of
 from mrcnn.errors import InputError
@@ -89,9 +89,12 @@ def _test_sets(candidates: Sequence[Candidate], *, strict: bool) -> tuple[list[C
     if problems and strict:
         raise InputError("\n  ".join(problems))
     kept = [each for each in candidates if each.label in exposed]
+    unfit: list[str] = []
+    if not strict:
+        kept, unfit = comparable(kept, exposed)
     sets, notes = test_sets(kept, exposed)
     left_out = [f"left out: {problem}" for problem in problems]
-    return kept, sets, [*left_out, *notes, *started_elsewhere(kept)]
+    return kept, sets, [*left_out, *unfit, *notes, *started_elsewhere(kept)]
 
 
 def _enough(candidates: Sequence[Candidate], sets: Sequence[TestSet], notes: Sequence[str]) -> None:

@@ -67,12 +67,13 @@ def print_comparison(comparison: Comparison, console: Any) -> None:
 
 
 def models_table(models: Sequence[Mapping[str, Any]]) -> Table:
-    """A row a model."""
+    """A row a model; its aliases, which would not fit, stand among the verdicts."""
     table = Table()
-    for heading in ("", "model", "task", "aliases", "confidence", "weights", "MB", "s an image"):
+    for heading in ("", "model", "task", "confidence", "weights", "MB", "s an image"):
         table.add_column(heading, overflow="fold", justify="left" if heading in ("", "model", "task") else "right")
     for model in models:
-        table.add_row(*model_cells(model))
+        label, title, task, _, *numbers = model_cells(model)
+        table.add_row(label, title, task, *numbers)
     return table
 
 

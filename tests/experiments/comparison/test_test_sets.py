@@ -45,6 +45,15 @@ def test_no_image_of_a_patient_that_any_model_has_seen(candidate):
         assert not {record.patient_id for record in each.images.records} & seen
 
 
+def test_who_has_seen_the_test_images_of_the_champion_is_left_out(candidate):
+    models = [candidate("A", 0), candidate("B", 2), candidate("C", 0)]
+    kept, (note,) = testing.comparable(models, testing.exposures(models)[0])
+    assert [each.label for each in kept] == ["A", "C"]
+    assert note.startswith(
+        "left out: run BBBBBBBB: it and run AAAAAAAA have seen too many of one another's test images"
+    )
+
+
 def test_a_model_that_went_on_from_another_is_told(candidate):
     began = candidate("A", 0)
     train = began.config.train.model_copy(update={"weights": "last"})
