@@ -52,7 +52,10 @@ def config(phantom_folder):
 
 @pytest.fixture(scope="module")
 def models(store, config, tmp_path_factory):
-    """Two networks, each with a run as a training leaves it, registered as versions 1, the champion, and 2."""
+    """Two networks, each with a run as a training leaves it, registered as versions 1, the champion, and 2.
+
+    The run of the second alone keeps what was found in the test split.
+    """
     from mrcnn.model import MaskRCNN
 
     checked, made = check_data(config), []
@@ -68,6 +71,10 @@ def models(store, config, tmp_path_factory):
             run.text(resolved_yaml(config), "config.yaml")
             run.metrics({"confidence": 0.02})
             run.dataset("nodules", test.digest, {}, "test")
+            if seed:
+                found = evaluate(model, test, batch_size=4)
+                run.json(found.coco_ground_truth(), "coco/ground_truth.json")
+                run.json(found.coco_results(), "coco/results.json")
         version = store.create_model_version(NAME, f"runs:/{run.id}/checkpoints", run.id)
         made.append((run.id, model, version.version))
     store.set_registered_model_alias(NAME, "champion", "1")
@@ -87,7 +94,7 @@ def test_scores_are_those_of_the_evaluation(compared, models):
     test, made = models
     facts = json.loads((compared / "comparison.json").read_text())
     (found,) = facts["test_sets"]
-    assert (found["images"], found["left_out"], found["source"]) == (len(test), 0, {"A": "asked", "B": "asked"})
+    assert (found["images"], found["left_out"], found["source"]) == (len(test), 0, {"A": "asked", "B": "kept"})
     for label, (_, model, _) in zip("AB", made, strict=True):
         expected = evaluate(model, test, batch_size=4).summary(facts["models"][0]["confidence"])
         shown = {name: value for name, value in found["by_class"][label].items() if name in expected}
