@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,11 +19,12 @@ from pydantic import ValidationError
 
 from experiments.config import LOWER_IS_BETTER, TaskConfig
 from mrcnn.errors import InputError
-from trackers.kept_model import CONFIG
+from trackers.kept_model import CONFIG, kept_model
 from trackers.registry import CHALLENGER, CHAMPION
 
 FAMILIES = ("mrcnn", "unet")
 """Beginnings of the names of registered models that find instances."""
+CLASSIFIER = "classifier-"
 RUN = re.compile(r"(?:runs:/)?([0-9a-f]{32})")
 VERSION = re.compile(r"models:/([^/@]+)(?:/(\d+)|@(.+))")
 
@@ -142,7 +144,7 @@ def _version(client: MlflowClient, spec: str, name: str, number: str | None, ali
 
 
 def _of_version(client: MlflowClient, version: ModelVersion, spec: str) -> Candidate:
-    if version.name.startswith("classifier-"):
+    if version.name.startswith(CLASSIFIER):
         raise InputError(f"{spec}: a classifier, which finds no instances; expected a model that does")
     run_id = version.tags.get("run") or version.run_id
     if not run_id:
@@ -151,27 +153,36 @@ def _of_version(client: MlflowClient, version: ModelVersion, spec: str) -> Candi
     held = tuple(sorted(alias for alias, holder in aliases.items() if str(holder) == str(version.version)))
     # By its number: an alias may move while the models are compared.
     fixed = f"models:/{version.name}/{version.version}"
-    return Candidate("", fixed, run_id, _config(client, run_id, spec), version.name, str(version.version), held)
+    config = _config(client, run_id, spec, fixed)
+    return Candidate("", fixed, run_id, config, version.name, str(version.version), held)
 
 
 def _of_run(client: MlflowClient, spec: str, run_id: str) -> Candidate:
-    for version in client.search_model_versions(f"run_id = '{run_id}'"):
+    versions = list(client.search_model_versions(f"run_id = '{run_id}'"))
+    # One run may register a segmenter and a classifier.
+    for version in sorted(versions, key=lambda each: each.name.startswith(CLASSIFIER)):
         return _of_version(client, version, spec)
     return Candidate("", run_id, run_id, _config(client, run_id, spec))
 
 
-def _config(client: MlflowClient, run_id: str, spec: str) -> TaskConfig:
+def _config(client: MlflowClient, run_id: str, spec: str, packaged: str | None = None) -> TaskConfig:
+    """What the training resolved to: from its run, or from the model at `packaged`, as a sweep registers one."""
     try:
         client.get_run(run_id)
         present = {each.path for each in client.list_artifacts(run_id)}
     except MlflowException as error:
         raise InputError(f"{spec}: {str(error).splitlines()[0]}") from error
-    if CONFIG not in present:
+    with tempfile.TemporaryDirectory() as folder:
+        if CONFIG in present:
+            path = Path(download_artifacts(artifact_uri=f"runs:/{run_id}/{CONFIG}", dst_path=folder))
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        else:
+            content = packaged and kept_model(packaged, task="", folder=Path(folder)).config
+    if not content:
         raise InputError(f"{spec}: run {run_id} keeps no {CONFIG}; expected a run that trained a model")
-    path = Path(download_artifacts(artifact_uri=f"runs:/{run_id}/{CONFIG}"))
     try:
-        return TaskConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (ValidationError, yaml.YAMLError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "not YAML"}
+        return TaskConfig.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise InputError(f"{spec}: {CONFIG} of run {run_id}: {field}: {first['msg']}") from error

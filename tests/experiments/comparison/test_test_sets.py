@@ -32,7 +32,7 @@ def test_models_of_the_same_split_share_a_whole_test_set(candidate):
 
 
 def test_no_image_of_a_patient_that_any_model_has_seen(candidate):
-    models = [candidate("A", 0), candidate("B", 0, split=(0.2, 0.2, 0.6))]
+    models = [candidate("A", 0, split=(0.2, 0.2, 0.6)), candidate("B", 0, split=(0.2, 0.4, 0.4))]
     sets, notes = testing.test_sets(models, testing.exposures(models)[0])
     seen = set()
     for model in models:
