@@ -63,9 +63,9 @@ class KeptModel:
             InputError: a file is not a readable model.
         """
         from mrcnn.ensemble import predictor_of
-        from mrcnn.model import load
+        from mrcnn.model import SEGMENTERS, load
 
-        return predictor_of([load(file) for file in self.files], self.flips, self.mirrored_ids)
+        return predictor_of([load(file, SEGMENTERS) for file in self.files], self.flips, self.mirrored_ids)
 
 
 def kept_model(spec: str, *, task: str, folder: Path) -> KeptModel:
