@@ -28,7 +28,7 @@ for round_ in range(int(sys.argv[5])):
     while not Path(f"{other}-{round_}").exists():
         time.sleep(0.0005)
         assert time.monotonic() - waited < 60, "the other process is gone"
-    register(uri, name=f"race-{round_}", metric="dice", value=value, digest="d", task="t", run_id="0" * 32)
+    register(uri, name=f"race-{round_}", metric="dice", value=value, digest="d", task="t", run_id=sys.argv[6])
 """
 CODE = """
 import mlflow
@@ -51,8 +51,9 @@ def model_uri(store, tmp_path):
 def test_of_two_processes_that_register_at_once_the_better_is_champion(store, model_uri, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow.get_tracking_uri())
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    run_id = mlflow.models.get_model_info(model_uri).run_id
     racers = [
-        subprocess.Popen([sys.executable, "-c", RACER, model_uri, value, me, other, str(ROUNDS)], cwd=tmp_path,
+        subprocess.Popen([sys.executable, "-c", RACER, model_uri, value, me, other, str(ROUNDS), run_id], cwd=tmp_path,
                          stderr=subprocess.PIPE, text=True)
         for value, me, other in (("0.5", "a", "b"), ("0.6", "b", "a"))
     ]  # fmt: skip
