@@ -83,7 +83,7 @@ def log_table(run: Run, study: optuna.Study, objectives: Sequence[str]) -> None:
 
 
 def log_plots(run: Run, study: optuna.Study, objectives: Sequence[str], folder: Path) -> None:
-    """Optuna's own plots, of each objective, by way of `folder`; those that compare need two finished trials."""
+    """Optuna's own plots, of each objective, in the artifact folder that `folder` is named for; those that compare need two finished trials."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -114,7 +114,7 @@ def log_plots(run: Run, study: optuna.Study, objectives: Sequence[str], folder: 
         _save(plots.plot_pareto_front(study), folder / "pareto_front.png")
     plt.close("all")
     if folder.exists():
-        run.artifact(folder, "study")
+        run.artifact(folder)
 
 
 def _varies(study: optuna.Study, position: int) -> bool:
