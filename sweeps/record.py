@@ -83,7 +83,10 @@ def log_table(run: Run, study: optuna.Study, objectives: Sequence[str]) -> None:
 
 
 def log_plots(run: Run, study: optuna.Study, objectives: Sequence[str], folder: Path) -> None:
-    """Optuna's own plots, of each objective, in the artifact folder that `folder` is named for; those that compare need two finished trials."""
+    """Optuna's own plots, of each objective, in the artifact folder that `folder` is named for.
+
+    Those that compare need two finished trials.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
