@@ -13,6 +13,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import pytest
+from hypothesis import settings
+
+# Time limits would fail tests on a busy machine, or where an example is the first to compile.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # A shell's background jobs start with Ctrl-C ignored, which our runs respect; here they, and the processes that tests
 # start, must meet it as in a terminal.

@@ -104,7 +104,7 @@ def test_a_narrow_image_is_enlarged_with_its_masks_and_boxes():
     assert (draw.overlay(image, single, ids(2), NAMES) == draw.PALETTE[1]).all(2).any()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(100, 700), st.integers(100, 700), *[st.floats(0, 1)] * 3, st.integers(1, 120))
 def test_labels_stay_inside_the_picture(height, width, y, x, size, letters):
     y1, x1 = int(y * (height - 1)), int(x * (width - 1))

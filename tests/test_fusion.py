@@ -110,7 +110,7 @@ def as_set(detections):
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(members=st.lists(MEMBER, min_size=1, max_size=4), data=st.data())
 def test_the_order_of_members_and_of_what_they_found_does_not_matter(members, data):
     shuffled = data.draw(st.permutations(members))
@@ -122,7 +122,7 @@ def test_the_order_of_members_and_of_what_they_found_does_not_matter(members, da
     assert as_set(fuse(members)) == as_set(fuse(shuffled))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(member=MEMBER, times=st.integers(1, 4))
 def test_the_same_detections_again_and_again_are_these_detections(member, times):
     # What a network finds has been through non-maximum suppression: here it is fusion of one that brings that about.
@@ -134,7 +134,7 @@ def test_the_same_detections_again_and_again_are_these_detections(member, times)
     assert as_set(again) == as_set(single)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(members=st.lists(MEMBER, min_size=1, max_size=4))
 def test_fused_boxes_and_masks_stay_within_what_was_found(members):
     fused = fuse(members)

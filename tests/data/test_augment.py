@@ -6,7 +6,7 @@ from dataclasses import replace
 import imgaug
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pydantic import ValidationError
@@ -198,7 +198,6 @@ def test_overlapping_instances_survive():
     assert (changed.masks[1] & ~changed.masks[0]).sum() == 0  # the second lies within the first
 
 
-@settings(deadline=None)
 @given(arrays(bool, st.tuples(st.integers(0, 6), st.integers(1, 8), st.integers(1, 8))))
 def test_label_planes_hold_all(masks):
     planes, areas = pack(masks)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from skimage import draw, transform
 
@@ -150,7 +150,6 @@ def test_things_are_where_the_letterbox_says(shape, dtype):
         assert np.abs(residual).mean() < 1.5 if dtype == np.uint8 else 0.3
 
 
-@settings(deadline=None)
 @given(st.integers(1, 3000), st.integers(1, 3000), st.sampled_from([64, 128]))
 def test_boxes_go_there_and_back(height, width, size):
     _, letterbox = prepare_image(np.zeros((height % 40 + 1, width % 40 + 1, 1), np.uint8), config(size))
@@ -214,7 +213,6 @@ def test_tight_boxes_by_brute_force():
         assert box.tolist() == expected
 
 
-@settings(deadline=None)
 @given(st.floats(10, 90), st.floats(10, 90), st.floats(1, 60), st.floats(0.3, 3), st.sampled_from([28, 56]))
 def test_a_mask_comes_back_from_its_square(row, column, radius, ratio, size):
     mask = disc((100, 100), row, column, radius, ratio)

@@ -4,7 +4,7 @@ from itertools import groupby
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
@@ -58,7 +58,6 @@ def test_what_reaches_over_the_edge_is_cut():
     np.testing.assert_array_equal(mask, expected)
 
 
-@settings(deadline=None)
 @given(MASKS)
 def test_both_forms_of_run_lengths(mask):
     height, width = mask.shape
@@ -72,7 +71,6 @@ def test_both_forms_of_run_lengths(mask):
             assert boxes[0].tolist() == box_by_hand(mask)
 
 
-@settings(deadline=None)
 @given(MASKS, st.data())
 def test_empty_runs_in_between_do_not_widen_the_box(mask, data):
     height, width = mask.shape

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mrcnn.data import Sample
@@ -30,7 +30,6 @@ def test_masks_by_majority_of_each_block(factor):
     np.testing.assert_array_equal(reduced.masks, blocks >= 0.5)
 
 
-@settings(deadline=None)
 @given(st.integers(33, 150), st.integers(33, 150), st.data())
 def test_no_instance_vanishes_and_none_moves(height, width, data):
     x1 = data.draw(st.integers(0, width - 1))

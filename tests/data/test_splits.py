@@ -21,7 +21,7 @@ def split(dataset, shares=(0.8, 0.1, 0.1), seed=0):
     return split_by_patient(dataset, train=shares[0], val=shares[1], test=shares[2], seed=seed)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(images=IMAGES, shares=SHARES, seed=st.integers(0, 3))
 def test_every_split(in_memory, images, shares, seed):
     dataset = in_memory(images)
@@ -55,7 +55,7 @@ def test_every_split(in_memory, images, shares, seed):
                 assert set().union(*held) != everything
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(images=IMAGES, seed=st.integers(0, 3), data=st.data())
 def test_the_order_of_the_records_does_not_matter(in_memory, images, seed, data):
     if len({patient for patient, _ in images}) < 3:
@@ -120,7 +120,7 @@ def test_no_image_at_all(in_memory):
         split(in_memory([]))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(images=IMAGES, share=st.floats(0, 1), data=st.data())
 def test_images_without_instances_make_up_no_more_than_their_share(in_memory, images, share, data):
     dataset = in_memory(images)
@@ -143,7 +143,7 @@ def test_the_seed_chooses_among_images_without_instances(in_memory):
     assert len(kept[0]) == 20
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(images=IMAGES, folds=st.integers(2, 5), seed=st.integers(0, 3), data=st.data())
 def test_folds_part_no_patient_and_no_group_and_hold_every_image_once(in_memory, images, folds, seed, data):
     dataset = in_memory(images)

@@ -56,7 +56,7 @@ def scenes(draw):
     return masks.astype(np.float32), np.concatenate([start, end], axis=1).astype(np.float32), height, width
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(scene=scenes())
 def test_the_same_pixels(onnx_paste, scene):
     masks, boxes, height, width = scene

@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
 
@@ -49,7 +49,6 @@ def test_padding_never_attracts_a_candidate():
     assert negative.all()
 
 
-@settings(deadline=None)
 @given(st.lists(st.booleans(), min_size=20, max_size=20), st.integers(0, 2**31))
 def test_sample_takes_candidates_only_and_as_many_as_fit(candidates, seed):
     noise = np.random.default_rng(seed).random((1, 20)).astype(np.float32)

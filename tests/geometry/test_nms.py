@@ -51,7 +51,7 @@ def test_batches_against_the_loop(threshold):
             assert kept[i, j].tolist() == greedy(boxes[i, j], valid[i, j], threshold)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.data())
 def test_small_integer_boxes_against_the_loop(data):
     # Always twelve boxes, so that a backend that compiles by shape compiles once.

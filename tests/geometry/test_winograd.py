@@ -8,7 +8,7 @@ from scipy.signal import correlate
 from mrcnn.geometry.winograd import convolve
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     images=st.integers(1, 2),
     height=st.integers(1, 13),

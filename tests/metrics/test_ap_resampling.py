@@ -27,7 +27,7 @@ def named(prefix):
     return [f"{prefix}_{name}" for name in ("ap", "ap10", "ap50", "ap75")]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(weights=st.lists(st.integers(0, 3), min_size=IMAGES, max_size=IMAGES))
 def test_weights_are_repeated_images(evaluated, weights):
     """COCOeval itself on the images, each as often as its weight says."""

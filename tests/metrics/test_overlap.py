@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -37,7 +37,6 @@ def test_empty():
         assert overlap(some, nothing).iou == overlap(nothing, some).iou == 0
 
 
-@settings(deadline=None)
 @given(hnp.arrays(bool, st.tuples(st.integers(2, 5), st.just(6), st.just(5))))
 def test_against_numpy(masks):
     truth, predicted = masks[:2].any(axis=0), masks[2:].any(axis=0)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
@@ -11,7 +11,6 @@ shapes = st.tuples(st.integers(0, 4), st.integers(1, 9), st.integers(1, 9))
 stacks = hnp.arrays(bool, shapes)
 
 
-@settings(deadline=None)
 @given(stacks)
 def test_same_bytes_as_pycocotools(masks):
     plain = [coco_mask.encode(np.asfortranarray(mask.astype(np.uint8))) for mask in masks]
@@ -24,7 +23,6 @@ def test_views_of_other_layouts():
     assert rle.encode(np.moveaxis(masks, 2, 0)) == rle.encode(np.moveaxis(masks, 2, 0).copy())
 
 
-@settings(deadline=None)
 @given(stacks)
 def test_areas_and_boxes(masks):
     encoded = rle.encode(masks)

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
@@ -38,7 +38,6 @@ def test_surface_by_hand():
     assert surface(mask).astype(int).tolist() == expected
 
 
-@settings(deadline=None)
 @given(hnp.arrays(bool, st.tuples(st.integers(1, 8), st.integers(1, 8))))
 def test_surface_is_mask_minus_erosion(mask):
     assert (surface(mask) == (mask & ~ndimage.binary_erosion(mask))).all()
@@ -89,7 +88,6 @@ masks = hnp.arrays(bool, (7, 9)).filter(np.any)
 spacings = st.tuples(st.floats(0.1, 3), st.floats(0.1, 3))
 
 
-@settings(deadline=None)
 @given(masks, masks, spacings)
 def test_against_all_pairs(truth, predicted, spacing):
     assert hausdorff95(points_of(truth), points_of(predicted), spacing) == pytest.approx(

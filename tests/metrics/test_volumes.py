@@ -136,7 +136,7 @@ def test_slices_given_twice_or_of_two_sizes_are_refused(make_sample, make_detect
             evaluator.summary(0.5)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(hnp.arrays(bool, st.tuples(*[st.integers(1, 5)] * 3)))
 def test_surface_of_a_volume_is_mask_minus_erosion(mask):
     assert (surface(mask) == (mask & ~ndimage.binary_erosion(mask))).all()

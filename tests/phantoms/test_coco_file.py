@@ -28,7 +28,7 @@ def test_polygon_of_a_rectangle_follows_pixel_edges():
     assert iou(rasterise(polygon, 20, 30), mask) > 0.95
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.floats(9, 60), st.floats(9, 60), st.floats(4, 40), st.floats(0.6, 1.6), st.integers(0, 9), st.floats(0, 0.2))
 def test_pycocotools_gives_the_mask_back(x, y, radius, ratio, order, strength):
     rows, columns = np.mgrid[:70, :80]

@@ -77,7 +77,7 @@ def search_of(pairs, most=100):
     return ThresholdSearch([make_case(*each, CLASSES) for each in pairs], CLASSES, most)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(0, 2**31),
     st.tuples(st.floats(0.05, 0.95), st.floats(0.05, 0.95)),

@@ -199,7 +199,14 @@ def test_findings_are_answered_from_the_code_that_travelled(elsewhere):
     (plain,), (measured,) = elsewhere["answers"]["rgb_8_bit"], elsewhere["answers"]["measured"]
     assert (plain["findings"]["unit"], measured["findings"]["unit"]) == ("px", "mm")
     assert len(plain["findings"]["nodules"]) == len(plain["instances"]) > 0
-    for pixels, millimetres in zip(plain["findings"]["nodules"], measured["findings"]["nodules"], strict=True):
+    pairs = list(zip(plain["findings"]["nodules"], measured["findings"]["nodules"], strict=True))
+    # The network is hardly trained: some of its masks are empty, and have no size.
+    assert [pixels["width"] is None for pixels, _ in pairs] == [
+        millimetres["width"] is None for _, millimetres in pairs
+    ]
+    sized = [pair for pair in pairs if pair[0]["width"] is not None]
+    assert sized
+    for pixels, millimetres in sized:
         assert millimetres["width"] == pytest.approx(0.5 * pixels["width"])
         assert millimetres["height"] == pytest.approx(2 * pixels["height"])
 

@@ -111,7 +111,7 @@ def test_the_confidence_can_be_overridden(served):
 
 def test_networks_and_mirror_images_are_put_together_as_the_settings_say(monkeypatch, tmp_path):
     settings = {"class_names": ["iso", "hypo"], "confidence": 0.4}
-    monkeypatch.setattr("mrcnn.model.load", lambda path: path)
+    monkeypatch.setattr("mrcnn.model.load", lambda path, kinds: path)
     monkeypatch.setattr("mrcnn.ensemble.predictor_of", lambda *given: given)
 
     def loaded(names, **more):

@@ -111,7 +111,7 @@ def test_doubts_are_told(mask, told):
     assert told in found.doubt
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     st.integers(0, 10_000),
     st.booleans(),
