@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -58,7 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         chosen = wanted(arguments)
         hush()
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         with silent_start():
             import mrcnn.model  # noqa: F401
             from experiments.comparison.job import compare

@@ -51,12 +51,7 @@ def conclude(
     if options.thresholds.sets and options.thresholds.per_class:
         run.json(thresholds_of_classes(trained, data.splits["val"], config, options, best), "thresholds.json")
     # The threshold is in the network, so that whatever is made of it suppresses as the trial was measured.
-    model = MaskRCNN(
-        trained.config.model_copy(update={"nms_iou": best.user_attrs[NMS_IOU]}),
-        seed=trained.seed,
-        dtype=trained.dtype_policy,
-    )
-    model.set_weights(trained.get_weights())
+    model = trained.with_settings(nms_iou=best.user_attrs[NMS_IOU])
     found = Plan(model.config, None).fill_in(best_config(config, best))
     # Mirror images give other scores than those that the trials' thresholds were found with.
     confidence = "auto" if found.evaluate.tta else best.user_attrs[CONFIDENCE]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from experiments.job import learn, make_model
 from experiments.job_data import Data
 from experiments.resolve import check
 from mrcnn.data import Dataset
+from mrcnn.forgetting import forget_models
 from mrcnn.metrics import Evaluator
 from mrcnn.model import MaskRCNN
 from sweeps.kept_detections import kept_cases, suppressed
@@ -84,8 +84,7 @@ def run_trial(trial: optuna.Trial, job: Job, data: Data, console: Console) -> li
     """
     config = configured(job.config, suggest(trial, job.options.space))
     # The networks of the trials before are let go, and the random numbers do not depend on them.
-    keras.utils.clear_session()
-    gc.collect()
+    forget_models()
     keras.utils.set_random_seed(config.seed)
     tags = {"trial": str(trial.number), "sweep": job.study}
     if RETRIED_RUN in trial.user_attrs:

@@ -27,19 +27,15 @@ class Classifier(OwnLosses):
         seed: kept in the file; the initial weights follow from `keras.utils.set_random_seed`.
     """
 
+    config_class = ClassifierConfig
+
     def __init__(self, config: ClassifierConfig, *, seed: int = 0, dtype=None, name: str = "classifier"):
-        super().__init__(name=name, dtype=dtype, autocast=False)
-        self.config = config
-        self.seed = seed
-        outside = keras.config.dtype_policy()
-        keras.config.set_dtype_policy(self.dtype_policy)
-        try:
+        super().__init__(config, seed=seed, dtype=dtype, name=name)
+        with self.own_policy():
             self.backbone = build_backbone(config)
             last = layers.Input(self.backbone.outputs[-1].shape[1:], name="c5")
             pooled = layers.GlobalAveragePooling2D(name="pool")(last)
             self.head = keras.Model(last, layers.Dense(1, dtype="float32", name="logit")(pooled), name="head")
-        finally:
-            keras.config.set_dtype_policy(outside)
         self.loss_means = [keras.metrics.Mean(name="cross_entropy")]
         self.built = True
 
@@ -73,26 +69,4 @@ class Classifier(OwnLosses):
 
     def with_calibration(self, slope: float, intercept: float) -> Classifier:
         """The same network with another calibration."""
-        copy = Classifier(
-            self.config.model_copy(update={"slope": slope, "intercept": intercept}),
-            seed=self.seed,
-            dtype=self.dtype_policy,
-        )
-        copy.set_weights(self.get_weights())
-        return copy
-
-    def get_config(self):
-        return {
-            "config": self.config.model_dump(mode="json"),
-            "seed": self.seed,
-            "name": self.name,
-            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        config = dict(config)
-        return cls(
-            ClassifierConfig.model_validate(config.pop("config")),
-            **{**config, "dtype": keras.saving.deserialize_keras_object(config["dtype"])},
-        )
+        return self.with_settings(slope=slope, intercept=intercept)

@@ -50,22 +50,17 @@ class MaskRCNN(OwnLosses):
         >>> detections = model.detect([image])
     """
 
+    config_class = ModelConfig
+
     def __init__(self, config: ModelConfig, *, seed: int = 0, dtype=None, name: str = "mask_rcnn"):
-        # No automatic cast: boxes must stay float32 under mixed precision. The layers below cast for themselves.
-        super().__init__(name=name, dtype=dtype, autocast=False)
-        self.config = config
+        super().__init__(config, seed=seed, dtype=dtype, name=name)
         self.conventions = conventions_of(config)
-        self.seed = seed
-        outside = keras.config.dtype_policy()
-        keras.config.set_dtype_policy(self.dtype_policy)
-        try:
+        with self.own_policy():
             self.backbone = build_backbone(config)
             self.pyramid = build_pyramid(config, [output.shape for output in self.backbone.outputs])
             self.proposal_head = build_proposal_head(config, self.conventions.proposal_channels)
             self.box_head = build_box_head(config)
             self.mask_head = build_mask_head(config)
-        finally:
-            keras.config.set_dtype_policy(outside)
         self.anchors = self.conventions.anchors()
         self.random = keras.random.SeedGenerator(seed)
         self.loss_means = [keras.metrics.Mean(name=loss) for loss in losses.LOSSES]
@@ -200,22 +195,6 @@ class MaskRCNN(OwnLosses):
     def parts(self) -> tuple[keras.Model, ...]:
         """The functional models that it is made of; layers with weights have unique names over all of them."""
         return self.backbone, self.pyramid, self.proposal_head, self.box_head, self.mask_head
-
-    def get_config(self):
-        return {
-            "config": self.config.model_dump(mode="json"),
-            "seed": self.seed,
-            "name": self.name,
-            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        config = dict(config)
-        return cls(
-            ModelConfig.model_validate(config.pop("config")),
-            **{**config, "dtype": keras.saving.deserialize_keras_object(config["dtype"])},
-        )
 
     # -- images of any size --------------------------------------------------------------------------------------------
 

@@ -3,19 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar, Self
 
 import keras
 import numpy as np
+from pydantic import BaseModel
 
 
 class OwnLosses(keras.Model):
     """A model that returns its losses by name where the batch holds the truth, else its outputs.
 
+    It is made, and made again from its file, from a configuration, a seed, a precision and a name.
+
     Attributes:
+        config_class: of the configuration.
+        config: the configuration.
+        seed: as it was given.
         loss_means: running means of the losses, which are the metrics; their names are those of the losses.
     """
 
+    config_class: ClassVar[type[BaseModel]]
     loss_means: list[keras.metrics.Mean]
+
+    def __init__(self, config: BaseModel, *, seed: int, dtype, name: str):
+        # No automatic cast: boxes must stay float32 under mixed precision. The layers below cast for themselves.
+        super().__init__(name=name, dtype=dtype, autocast=False)
+        self.config = config
+        self.seed = seed
+
+    @contextmanager
+    def own_policy(self) -> Iterator[None]:
+        """Layers that are made within have the precision of this model."""
+        outside = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(self.dtype_policy)
+        try:
+            yield
+        finally:
+            keras.config.set_dtype_policy(outside)
+
+    def with_settings(self, **changes) -> Self:
+        """The same weights under a configuration with `changes`, which must leave the architecture as it is."""
+        copy = type(self)(self.config.model_copy(update=changes), seed=self.seed, dtype=self.dtype_policy)
+        copy.set_weights(self.get_weights())
+        return copy
+
+    def get_config(self):
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "seed": self.seed,
+            "name": self.name,
+            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        return cls(
+            cls.config_class.model_validate(config.pop("config")),
+            **{**config, "dtype": keras.saving.deserialize_keras_object(config["dtype"])},
+        )
 
     def compile(self, optimizer="sgd", *, jit_compile="auto", **kwargs):
         """As `keras.Model.compile`; the losses are the model's own.

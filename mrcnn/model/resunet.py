@@ -30,18 +30,14 @@ class ResUNet(OwnLosses):
         seed: kept in the file; the initial weights follow from `keras.utils.set_random_seed`.
     """
 
+    config_class = ResUNetConfig
+
     def __init__(self, config: ResUNetConfig, *, seed: int = 0, dtype=None, name: str = "resunet"):
-        super().__init__(name=name, dtype=dtype, autocast=False)
-        self.config = config
-        self.seed = seed
-        outside = keras.config.dtype_policy()
-        keras.config.set_dtype_policy(self.dtype_policy)
-        try:
+        super().__init__(config, seed=seed, dtype=dtype, name=name)
+        with self.own_policy():
             # Named as the backbone of a Mask R-CNN, whose stages name it (`mrcnn.model.stages`).
             self.backbone = build_encoder(config)
             self.decoder = build_decoder(config, [output.shape for output in self.backbone.outputs])
-        finally:
-            keras.config.set_dtype_policy(outside)
         names = ("dice", "cross_entropy") if config.loss == "dice_cross_entropy" else ("focal_tversky",)
         self.loss_means = [keras.metrics.Mean(name=name) for name in names]
         self.built = True
@@ -74,22 +70,6 @@ class ResUNet(OwnLosses):
                 limit = self.config.max_detections
                 found.append(components(maps, letterbox, exclusive=self.config.exclusive, limit=limit))
         return found
-
-    def get_config(self):
-        return {
-            "config": self.config.model_dump(mode="json"),
-            "seed": self.seed,
-            "name": self.name,
-            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        config = dict(config)
-        return cls(
-            ResUNetConfig.model_validate(config.pop("config")),
-            **{**config, "dtype": keras.saving.deserialize_keras_object(config["dtype"])},
-        )
 
 
 def build_encoder(config: ResUNetConfig) -> keras.Model:

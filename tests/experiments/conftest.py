@@ -1,4 +1,7 @@
+import os
+
 import pytest
+from mlflow import MlflowClient
 
 TINY = {
     "image_size": 64,
@@ -28,3 +31,17 @@ def tiny_arguments():
         return [word for key, value in {**TINY, **options}.items() for word in (f"--{key}", str(value))]
 
     return make
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A new store in an empty folder, which is the working folder meanwhile; returns a client."""
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+            patch.delenv(name)
+        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        patch.chdir(folder)
+        yield MlflowClient(f"sqlite:///{folder}/mlflow.db")

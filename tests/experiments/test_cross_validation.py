@@ -2,14 +2,12 @@
 
 import io
 import json
-import os
 import sys
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pytest
-from mlflow import MlflowClient
 
 from experiments import cross_validation
 from experiments.data_check import check_data
@@ -21,20 +19,6 @@ from mrcnn.data.splits import check_splits
 from mrcnn.errors import InputError
 
 FOLDS = 2
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """A new store in an empty folder, which is the working folder meanwhile; returns a client."""
-    folder = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
-            patch.delenv(name)
-        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-        patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        patch.chdir(folder)
-        yield MlflowClient(f"sqlite:///{folder}/mlflow.db")
 
 
 def runs_of(store, order="ASC"):

@@ -22,20 +22,6 @@ OPTIONS = {"split": "[0.5, 0.2, 0.3]", "steps_per_epoch": 4, "unet_widths": "[16
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """A new store in an empty folder, which is the working folder meanwhile; returns a client."""
-    folder = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
-            patch.delenv(name)
-        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-        patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        patch.chdir(folder)
-        yield MlflowClient(f"sqlite:///{folder}/mlflow.db")
-
-
-@pytest.fixture(scope="module")
 def words(tmp_path_factory, tiny_arguments):
     """Makes the words of a command on few slices of phantoms of heads."""
     folder = write_dataset("lgg", tmp_path_factory.mktemp("heads") / "lgg", images=10, seed=1)

@@ -1,7 +1,6 @@
 """The whole command on two untrained networks, which is enough to measure and to promote."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from mlflow import MlflowClient
 
 from experiments.cli import main
 from experiments.data_check import check_data
@@ -29,19 +27,11 @@ TINY = {
 NAME = "mrcnn-ultrasound"
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """A new store in an empty folder, which is the working folder meanwhile; returns a client."""
-    folder = tmp_path_factory.mktemp("store")
+@pytest.fixture(scope="module", autouse=True)
+def few_resamples():
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
-            patch.delenv(name)
-        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-        patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        patch.chdir(folder)
         patch.setattr("experiments.comparison.differing.RESAMPLES", 50)
-        yield MlflowClient(f"sqlite:///{folder}/mlflow.db")
+        yield
 
 
 @pytest.fixture(scope="module")
