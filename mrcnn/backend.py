@@ -40,6 +40,15 @@ def _compiled(function: Callable, **settings) -> Callable:
     return tf.function(partial(function, **settings), jit_compile=True, reduce_retracing=False, autograph=False)
 
 
+def add_bias(values, bias):
+    """(…, C) plus (C,), as the operation that TensorFlow joins with the convolution before and the ReLU behind it."""
+    if keras.backend.backend() != "tensorflow":
+        return values + bias
+    import tensorflow as tf
+
+    return tf.nn.bias_add(values, bias)
+
+
 @cache
 def cpu_vectors() -> Literal["avx2", "avx512"] | None:
     """The widest vectors of the x86 CPU that TensorFlow runs on; None on a GPU, another CPU or another backend."""

@@ -9,6 +9,7 @@ import numpy as np
 from keras import layers
 
 from mrcnn.export.onnx_graph import Graph, Value
+from mrcnn.model import folded
 from mrcnn.model.convolution import Convolution3x3
 from mrcnn.model.normalisation import GroupNorm
 
@@ -124,10 +125,12 @@ def _up_sampling(layer: layers.UpSampling2D, graph: Graph, x: Value) -> Value:
 _FUNCTIONS: dict[type, Callable] = {
     layers.Conv2D: _convolution,
     Convolution3x3: _convolution,
+    folded.Conv2D: _convolution,
     layers.Conv2DTranspose: _transposed_convolution,
     layers.Dense: _dense,
     layers.Flatten: _dense,
     layers.BatchNormalization: _batch_norm,
+    folded.BatchNormalization: _batch_norm,
     GroupNorm: _group_norm,
     layers.ReLU: lambda layer, graph, x: graph.op("Relu", x),
     layers.Activation: lambda layer, graph, x: _activation(layer, graph, x),

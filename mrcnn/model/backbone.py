@@ -6,6 +6,7 @@ import keras
 from keras import layers
 
 from mrcnn.config import ModelConfig
+from mrcnn.model import folded
 from mrcnn.model.conventions import conventions_of
 from mrcnn.model.normalisation import normalisation
 
@@ -44,13 +45,17 @@ def _resnet(config: ModelConfig) -> keras.Model:
         if config.norm != "batch" and isinstance(layer, layers.BatchNormalization):
             if config.norm == "group":
                 return normalisation("group", layer.name)
-            return layers.BatchNormalization.from_config({**layer.get_config(), "trainable": False})
+            return folded.BatchNormalization.from_config({**layer.get_config(), "trainable": False})
+        if config.norm == "frozen_batch" and isinstance(layer, layers.Conv2D):
+            return folded.Conv2D.from_config(layer.get_config())
         return layer.__class__.from_config(layer.get_config())
 
     # The calls carry arguments that only batch norm knows.
-    return keras.models.clone_model(
+    backbone = keras.models.clone_model(
         trunk, clone_function=convert, call_function=lambda layer, *inputs, **_: layer(*inputs)
     )
+    folded.fold(backbone)
+    return backbone
 
 
 def _small(config: ModelConfig) -> keras.Model:

@@ -15,6 +15,7 @@ from keras import layers, ops
 from mrcnn.config import STRIDES
 from mrcnn.geometry.anchors import anchor_shapes
 from mrcnn.geometry.roi_align import roi_align
+from mrcnn.model import folded
 from mrcnn.model.conventions import Paper
 from mrcnn.model.proposals import propose
 
@@ -24,7 +25,7 @@ CANDIDATES = 2000
 
 
 @keras.saving.register_keras_serializable("mrcnn")
-class PaddedConv2D(layers.Conv2D):
+class PaddedConv2D(folded.Conv2D):
     """A 3 × 3 convolution padded by one cell on every side, also with a stride, unlike "same"."""
 
     def call(self, inputs):
@@ -40,7 +41,7 @@ class Torchvision(Paper):
 
     def backbone_layer(self, layer: layers.Layer) -> layers.Layer | None:
         if re.fullmatch(r"conv[345]_block1_1_conv", layer.name):
-            return layers.Conv2D.from_config({**layer.get_config(), "strides": (1, 1)})
+            return folded.Conv2D.from_config({**layer.get_config(), "strides": (1, 1)})
         if re.fullmatch(r"conv[345]_block1_2_conv", layer.name):
             return PaddedConv2D.from_config({**layer.get_config(), "strides": (2, 2), "padding": "valid"})
         return None
