@@ -71,6 +71,7 @@ class DataOptions(Section):
         description="cross-validation: the patients outside the test share are divided into so many folds, a model is "
         "trained without each, and all are registered together as one ensemble; null: one training",
     )
+    split_seed: int | None = Field(None, ge=0, lt=2**32, description="random seed of the split alone; null: seed")
     spacing_mm: Millimetres | tuple[Millimetres, Millimetres] | None = Field(
         None,
         description="size of a pixel, or [row, column], of images whose files name none; null: sizes are in pixels",
@@ -128,6 +129,12 @@ class TrainOptions(Section):
     patience: int = Field(0, ge=0, description="validations without a better evaluate.metric before stopping; 0: never")
     validate_every: int = Field(1, ge=1, description="epochs between validations; the last epoch is always validated")
     workers: int = Field(1, ge=0, description="processes that make batches ahead; 0: a thread")
+    seeds: int | None = Field(
+        None,
+        ge=2,
+        description="trainings on the same split, with seed, seed + 1, …; mean and spread are reported, and the best "
+        "on the validation split is registered; null: one training",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> TrainOptions:
@@ -188,6 +195,11 @@ class TaskConfig(Section):
     evaluate: EvaluateOptions = EvaluateOptions()
     baseline: BaselineOptions = BaselineOptions()
 
+    @property
+    def split_seed(self) -> int:
+        """The seed that divides the patients."""
+        return self.seed if self.data.split_seed is None else self.data.split_seed
+
     @model_validator(mode="before")
     @classmethod
     def _empty_sections(cls, given: Any) -> Any:
@@ -204,6 +216,8 @@ class TaskConfig(Section):
                 "evaluate.tta=True: expected augment.flip_horizontal or augment.flip_vertical above 0, since mirror "
                 "images are looked at as far as the training allows them"
             )
+        if self.train.seeds and self.data.folds:
+            raise ValueError(f"train.seeds={self.train.seeds}: expected null with data.folds={self.data.folds}")
         weights = self.train.weights
         pretrained = weights in ("imagenet", "coco")
         if pretrained and self.model.backbone == "small":

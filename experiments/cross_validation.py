@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,18 +21,17 @@ from experiments.artifacts import csv_text, log_evaluation
 from experiments.config import TaskConfig
 from experiments.data_check import DEVELOPMENT, Checked, check_data, show
 from experiments.datasets import with_modalities
-from experiments.folds import HELD_OUT, divide, spread
+from experiments.folds import HELD_OUT, OUT_OF_FOLD, divide, spread
 from experiments.job import HEADLINE, Result, as_used, judge, learn, make_model, publish
 from experiments.job_data import TITLES, Data, record_data, usable_data
+from experiments.report import log_report
 from experiments.resolve import Resolved, parameters, resolved_yaml
 from experiments.tables import results_table
 from mrcnn.forgetting import forget_models
 from mrcnn.metrics import Evaluator
 from mrcnn.model import load
 from trackers.run import Parent, Run, tracked_run
-from trackers.started_from import ENSEMBLE, FOLD, MODEL
-
-OUT_OF_FOLD = "out_of_fold"
+from trackers.started_from import MODEL, PACKAGE
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,14 @@ class Member:
     result: Result
 
 
-def cross_validate(resolved: Resolved) -> None:
+def cross_validate(resolved: Resolved) -> str:
     """Train a model without each fold, judge each on its fold, and register all of them as one ensemble.
 
     A run holds all, each fold is a run within it. The test share, if there is one, is in no fold, and the ensemble is
     judged on it once.
+
+    Returns:
+        The id of the run that holds all.
 
     Raises:
         InputError: the data, or their fit to the configuration, is bad.
@@ -80,9 +83,12 @@ def cross_validate(resolved: Resolved) -> None:
             ensemble = as_used([load(member.file) for member in members], config)
             tested = Data(data.name, {"test": data.splits["test"]})
             result = judge(ensemble, config, tested, run, console, step=0, confidence=result.confidence)
-        uri = publish([member.file for member in members], result, config, data, run, console)
-        run.tags({ENSEMBLE: uri})
+        with ExitStack() as at_last:
+            at_last.callback(log_report, run)
+            uri = publish([member.file for member in members], result, config, data, run, console)
+            run.tags({PACKAGE: uri})
     console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
+    return run.id
 
 
 def _record(checked: Checked, folds: Sequence[Checked], config: TaskConfig, run: Run) -> Data:
@@ -108,7 +114,7 @@ def _train_fold(number: int, fold: Checked, config: TaskConfig, parent: Run, con
         seed=config.seed,
         backend=keras.backend.backend(),
         run_name=name,
-        tags={"model": MODEL, FOLD: str(number)},
+        tags={"model": MODEL, "fold": str(number)},
         parent=Parent(parent.id, parent.experiment_id),
     ) as run:
         console.print(f"\n{name.capitalize()}; run {run.id}", style="bold", soft_wrap=True)
@@ -121,6 +127,7 @@ def _train_fold(number: int, fold: Checked, config: TaskConfig, parent: Run, con
         model, planned = make_model(config, data, run, console, scratch)
         best, epochs = learn(model, planned, data, run, console, scratch)
         result = judge(as_used([best], planned), planned, data, run, console, step=epochs + 1)
+        log_report(run)
         best.save(file)
     shutil.rmtree(scratch, ignore_errors=True)
     return Member(file, result)
@@ -152,5 +159,5 @@ def _together(members: Sequence[Member], config: TaskConfig, data: Data, run: Ru
     headline = ", ".join(f"{name} {scores[name]:.3f}" for name in HEADLINE if name in scores)
     run.tags({"mlflow.note.content": f"{data.name}. {title}: {headline}. **Research use only.**"})
     console.print(f"\n{title}", style="bold", soft_wrap=True)
-    console.print(results_table(scores, intervals, pooled.class_names, over_folds))
+    console.print(results_table(scores, intervals, pooled.class_names, ("folds", over_folds)))
     return Result(confidence, scores, intervals, pooled)

@@ -69,14 +69,14 @@ def check_data(config: TaskConfig) -> Checked:
     problems = []
     train, val, test = config.data.split
     try:
-        splits = split_by_patient(whole, train=train, val=val, test=test, seed=config.seed, groups=groups)
+        splits = split_by_patient(whole, train=train, val=val, test=test, seed=config.split_seed, groups=groups)
     except InputError as error:
         splits = {}
         problems.append(f"{name}: {error}")
     if splits and config.data.folds:
         splits = {DEVELOPMENT: np.union1d(splits["train"], splits["val"]), "test": splits["test"]}
     elif splits and config.data.empty_share is not None:
-        splits["train"] = thin_empty(whole, splits["train"], config.data.empty_share, config.seed)
+        splits["train"] = thin_empty(whole, splits["train"], config.data.empty_share, config.split_seed)
     problems += without_instances(whole, splits, name)
     return Checked(name, whole, splits, groups, fingerprint(whole, splits, groups), tuple(problems))
 

@@ -13,7 +13,7 @@ from experiments.tables import ROWS
 from mrcnn.data import fingerprint, folds_by_patient, split_by_patient, thin_empty
 from mrcnn.errors import InputError
 
-HELD_OUT = "held_out"
+HELD_OUT, OUT_OF_FOLD = "held_out", "out_of_fold"
 
 
 def divide(checked: Checked, config: TaskConfig) -> list[Checked]:
@@ -32,7 +32,7 @@ def divide(checked: Checked, config: TaskConfig) -> list[Checked]:
     shares = {"train": train / (train + val), "val": val / (train + val), "test": 0.0}
 
     def within(positions: np.ndarray) -> dict:
-        return {"seed": config.seed, "groups": None if groups is None else groups[positions]}
+        return {"seed": config.split_seed, "groups": None if groups is None else groups[positions]}
 
     try:
         held_out = folds_by_patient(whole.subset(development), options.folds, **within(development))
@@ -47,7 +47,7 @@ def divide(checked: Checked, config: TaskConfig) -> list[Checked]:
             raise InputError(f"fold {number} of {options.folds}: {error}") from error
         splits = {"train": rest[inner["train"]], "val": rest[inner["val"]], HELD_OUT: development[chosen]}
         if options.empty_share is not None:
-            splits["train"] = thin_empty(whole, splits["train"], options.empty_share, config.seed)
+            splits["train"] = thin_empty(whole, splits["train"], options.empty_share, config.split_seed)
         problems += without_instances(whole, splits, f"fold {number}")
         folds.append(replace(checked, splits=splits, found=fingerprint(whole, splits, groups)))
     if problems:

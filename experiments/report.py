@@ -21,9 +21,10 @@ import yaml
 from experiments.artifacts import notable
 from experiments.data_report import counts_table
 from experiments.findings import SUMMARIES
+from experiments.folds import OUT_OF_FOLD
 from experiments.report_numbers import results, training
 from experiments.report_privacy import without_names
-from experiments.tables import ROWS
+from experiments.tables import IMAGE_ROWS, ROWS
 from mrcnn.data.fingerprint import Part
 from mrcnn.metrics.confidence import GRID
 from trackers.address import hide_credentials
@@ -36,6 +37,7 @@ FILE, ENVIRONMENT = "report.html", "environment.json"
 MOST_BYTES = 4_000_000
 """Of all pictures of a page, as text."""
 SYNTHETIC = "These images are phantoms, made by a program: results on them say nothing about patients."
+BASELINES = ("resunet", "classifier")
 OF_EACH_KIND = 6
 """Best, median and worst cases shown."""
 READ = (ENVIRONMENT, "config.yaml", "splits.json", "per_case.csv", "findings.json", "figures", "overlays")
@@ -100,11 +102,11 @@ def _head(run: Recorded, title: str) -> str:
 
 def _headline(run: Recorded, chosen: str) -> list[tuple[str, str, str]]:
     scores, shown = run.scores(), []
-    for name in dict.fromkeys((chosen, "mask_ap50", "dice", "volume_dice", "f1")):
+    for name in dict.fromkeys((chosen, "mask_ap50", "dice", "volume_dice", "f1", "auc", "accuracy")):
         if name in scores:
             ends = run.interval(name)
             below = f"95 %: {ends[0]:.3f} – {ends[1]:.3f}" if ends else "no interval"
-            shown.append((ROWS.get(name, name), f"{scores[name]:.3f}", below))
+            shown.append(((ROWS | IMAGE_ROWS).get(name, name), f"{scores[name]:.3f}", below))
     return shown[:4]
 
 
@@ -139,6 +141,8 @@ def _split_words(run: Recorded) -> str:
         for name, word in {"images": "Images", "patients": "patients", "instances": "instances"}.items()
         if name in scores
     )
+    if run.split == OUT_OF_FOLD:
+        return paragraph(f"Of all folds, each image judged by the model that never saw its patient. {counts}.")
     if run.split != VAL:
         where = f"{run.split.replace('_', ' ')} split"
         return paragraph(f"Of the {where}, which was looked at once, after the training. {counts}.")
@@ -152,13 +156,17 @@ def _split_words(run: Recorded) -> str:
 def _threshold(run: Recorded, config: Mapping[str, Any]) -> str:
     if "confidence" not in run.metrics:
         return ""
+    folds = any(name.startswith(f"{OUT_OF_FOLD}/") for name in run.metrics)
     told = "given in the configuration, before the training"
+    if "sweep" in run.tags:
+        told = "found together with the NMS overlap by a search on the validation split, after the training"
     if config.get("evaluate", {}).get("confidence") == "auto":
         told = (
             f"the one of {GRID[0]:g}, {GRID[1]:g} … {GRID[-1]:g} with the highest mean of Dice and F1 on the "
-            "validation split"
+            f"{'predictions of all folds' if folds else 'validation split'}"
         )
-        told += f"; the {run.split.replace('_', ' ')} split had no part in it" if run.split != VAL else ""
+        apart = run.split not in (VAL, OUT_OF_FOLD)
+        told += f"; the {run.split.replace('_', ' ')} split had no part in it" if apart else ""
     return paragraph(f"Detections count from a score of {run.metrics['confidence']:g}: {told}.")
 
 
@@ -239,13 +247,16 @@ def _repeat(run: Recorded, kept: Mapping[str, Any]) -> str:
     backend = run.tags.get("backend")
     lines = [f"git checkout {run.commit.split()[0]}"] if run.commit else []
     lines.append(f"mlflow artifacts download --run-id {run.run_id} --artifact-path config.yaml --dst-path .")
-    lines.append(("KERAS_BACKEND=jax " if backend == "jax" else "") + "mrcnn train --task config.yaml")
+    model = run.tags.get("model")
+    command = f"mrcnn baselines --models {model}" if model in BASELINES else "mrcnn train"
+    lines.append(("KERAS_BACKEND=jax " if backend == "jax" else "") + f"{command} --task config.yaml")
     libraries = ", ".join(f"{name} {number}" for name, number in kept.get("libraries", {}).items())
     rows = [
         ("commit", run.commit or "not a checkout"),
         ("seed", run.tags.get("seed", "")),
         ("backend", backend or ""),
         ("weights at the start", run.params.get("train.weights", "")),
+        ("best trial's run", run.tags.get("best_run", "")),
         ("registered as", ", ".join(registered(run.run_id))),
         ("libraries", libraries),
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from experiments.tables import PER_CLASS, ROWS
+from experiments.tables import IMAGE_ROWS, PER_CLASS, ROWS
 from trackers.names import Names
 from trackers.page import Points, bullets, line_chart, paragraph, table
 from trackers.recorded import Recorded, history
@@ -60,7 +60,7 @@ def training(run: Recorded) -> str:
 def results(run: Recorded) -> str:
     """Tables of the scores: overall, of each class, by size, and counts."""
     scores = run.scores()
-    overall = [(label, *_cells(run, name)) for name, label in ROWS.items() if name in scores]
+    overall = [(label, *_cells(run, name)) for name, label in (ROWS | IMAGE_ROWS).items() if name in scores]
     if not overall:
         return paragraph("No score is recorded.")
     with_intervals = any(ends for _, _, ends in overall)

@@ -29,6 +29,15 @@ ROWS = {
     "volume_dice": "volume Dice",
     "volume_hd95": "volume HD95 (mm)",
 }
+IMAGE_ROWS = {
+    "accuracy": "image accuracy",
+    "auc": "image AUC",
+    "sensitivity": "image sensitivity",
+    "specificity": "image specificity",
+    "brier": "Brier score",
+    "ece": "calibration error",
+}
+"""Of telling images apart, whole."""
 LOWER_SCORES = ("hd95", "hd95_mm", "volume_hd95")
 """Of these, distances: less is better, and they are not between 0 and 1."""
 SIZES_SHOWN = 3
@@ -69,21 +78,22 @@ def results_table(
     scores: Mapping[str, float],
     intervals: Mapping[str, float],
     class_names: Sequence[str],
-    over_folds: Mapping[str, tuple[float, float]] | None = None,
+    over: tuple[str, Mapping[str, tuple[float, float]]] | None = None,
 ) -> Table:
-    """The main scores, with their 95 % intervals where there are any, and mean and standard deviation over folds."""
+    """The main scores, with their 95 % intervals where there are any, and mean and standard deviation of
+    several trainings, which `over` names."""
     table = Table()
     table.add_column("metric")
     table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right")
-    if over_folds is not None:
-        table.add_column("folds, mean ± std", justify="right")
+    if over is not None:
+        table.add_column(f"{over[0]}, mean ± std", justify="right")
     for name, label in _rows(class_names):
         if name in scores:
             ends = [f"{intervals[name + end]:.3f}" for end in ("_lo", "_hi") if name + end in intervals]
             cells = [label, f"{scores[name]:.3f}", " – ".join(ends)]
-            if over_folds is not None:
-                cells.append("{:.3f} ± {:.3f}".format(*over_folds[name]) if name in over_folds else "")
+            if over is not None:
+                cells.append("{:.3f} ± {:.3f}".format(*over[1][name]) if name in over[1] else "")
             table.add_row(*cells)
     return table
 

@@ -7,7 +7,7 @@ import json
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -35,6 +35,17 @@ KEY is one of those below, or an option of `mrcnn train`, which then holds for e
 """
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """A checked sweep: the task, how it is searched, and where the study is."""
+
+    resolved: Resolved
+    options: SweepOptions
+    objectives: tuple[str, ...]
+    storage: str
+    study: str
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status. What nobody foresaw is raised, for its traceback."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -42,9 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if any(word in HELP for word in arguments):
             print(help_text(), end="")
             return 0
-        resolved, options = read(arguments)
-        resolved = with_absolute_weights(with_absolute_dataset(resolved))
-        return _run(resolved, options)
+        return _run(wanted(arguments))
     except InputError as error:
         print(f"mrcnn: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -77,23 +86,35 @@ def read(arguments: Sequence[str]) -> tuple[Resolved, SweepOptions]:
             f"data.folds={resolved.config.data.folds}: expected null in a sweep, whose trials are all validated on one "
             "split; cross-validate what it finds"
         )
+    if resolved.config.train.seeds:
+        raise InputError(f"train.seeds={resolved.config.train.seeds}: expected null in a sweep; train its winner so")
     options = check_options(resolved.sweep, str(resolved.file), given)
     config = task_of(options.objectives or (resolved.config.evaluate.metric,), resolved.config)
     space = check_space(options.space, config, str(resolved.file))
     return replace(resolved, config=config), options.model_copy(update={"space": space})
 
 
-def _run(resolved: Resolved, options: SweepOptions) -> int:
+def wanted(arguments: Sequence[str]) -> Wanted:
+    """The command line, checked before anything heavy is loaded; `sweeps.sweep.sweep` takes it.
+
+    Raises:
+        InputError: as `read`, or a dataset or weights that are not there.
+    """
+    resolved, options = read(arguments)
+    resolved = with_absolute_weights(with_absolute_dataset(resolved))
+    objectives = options.objectives or (resolved.config.evaluate.metric,)
+    storage = options.storage or f"sqlite:///{standing_folder() / 'sweeps.db'}"
+    return Wanted(resolved, options, objectives, storage, options.study or study_name(resolved, options, objectives))
+
+
+def _run(chosen: Wanted) -> int:
     hush()
     # Imported here, so that a typing error is told before TensorFlow and MLflow have loaded.
     with silent_start():
-        from sweeps.sweep import NothingFinished, Wanted, sweep
+        from sweeps.sweep import NothingFinished, sweep
         from trackers.stop import Terminated
-    objectives = options.objectives or (resolved.config.evaluate.metric,)
-    storage = options.storage or f"sqlite:///{standing_folder() / 'sweeps.db'}"
-    name = options.study or study_name(resolved, options, objectives)
     try:
-        sweep(Wanted(resolved, options, objectives, storage, name))
+        sweep(chosen)
     except NothingFinished as error:
         print(f"mrcnn: {error}", file=sys.stderr)
         return FAILED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from experiments.datasets import with_modalities
 from experiments.job import as_used, judge, publish
 from experiments.job_data import Data
 from experiments.plan import Plan
+from experiments.report import log_report
+from experiments.resolve import resolved_yaml
 from mrcnn.data import Dataset
 from mrcnn.model import MaskRCNN, load
 from sweeps.kept_detections import kept_cases
@@ -24,7 +27,7 @@ from sweeps.study import RUN
 from sweeps.thresholds import ThresholdSearch
 from sweeps.training import CONFIDENCE, NMS_IOU
 from trackers.run import Run
-from trackers.started_from import model_file
+from trackers.started_from import PACKAGE, model_file
 
 
 def conclude(
@@ -60,7 +63,11 @@ def conclude(
     found = found.model_copy(update={"evaluate": working_point, "data": modalities})
     result = judge(as_used([model], found), found, data, run, console, step=0)
     model.save(file := folder / "model.keras")
-    publish([file], result, found, data, run, console)
+    run.text(resolved_yaml(found), "config.yaml")
+    with ExitStack() as at_last:
+        at_last.callback(log_report, run)
+        uri = publish([file], result, found, data, run, console)
+        run.tags({PACKAGE: uri})
 
 
 def values_text(objectives: Sequence[str], trial: FrozenTrial) -> str:

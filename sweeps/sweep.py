@@ -9,7 +9,6 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
@@ -19,9 +18,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from rich.console import Console
 
-from experiments.resolve import Resolved, parameters
+from experiments.resolve import parameters
 from mrcnn.errors import InputError
-from sweeps.options import SweepOptions
+from sweeps.command import Wanted
 from sweeps.record import STATES, finished, log_plots, log_table, summary
 from sweeps.study import (
     EPOCHS,
@@ -54,19 +53,11 @@ class NothingFinished(RuntimeError):
     """No trial of the sweep came to its end."""
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """A checked sweep: the task, how it is searched, and where the study is."""
-
-    resolved: Resolved
-    options: SweepOptions
-    objectives: tuple[str, ...]
-    storage: str
-    study: str
-
-
-def sweep(wanted: Wanted) -> None:
+def sweep(wanted: Wanted) -> str:
     """Run what is left of a sweep; then judge, package and register its best model, as a training does.
+
+    Returns:
+        The id of the sweep's run.
 
     Raises:
         InputError: the data or the study are bad, or the sweep is running already.
@@ -87,7 +78,7 @@ def sweep(wanted: Wanted) -> None:
     earlier = _earlier(study)
     if not added and not left(study) and earlier is not None and earlier.info.status == "FINISHED":
         console.print(f"Sweep {wanted.study} is finished; its run is {earlier.info.run_id}", soft_wrap=True)
-        return
+        return earlier.info.run_id
     # Imported here: a finished sweep needs no network.
     import keras
 
@@ -118,6 +109,7 @@ def sweep(wanted: Wanted) -> None:
             raise NothingFinished(f"no trial came to its end: {next(iter(reasons), 'all were pruned')}")
         conclude(study, config, options, wanted.objectives, data, run, console, Path(folder))
     console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
+    return run.id
 
 
 def _earlier(study: optuna.Study) -> RecordedRun | None:

@@ -9,6 +9,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from mrcnn.errors import InputError
 from trackers.address import hide_credentials
@@ -19,10 +20,8 @@ MODEL = "mask_rcnn"
 """Tag `model` of the runs that train one; others are of its baselines. Older runs have no such tag."""
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 CHECKPOINTS = "checkpoints"
-ENSEMBLE = "ensemble"
-"""Tag of a cross-validation's run: the address of its packaged ensemble, for which the run stands."""
-FOLD = "fold"
-"""Tag of the runs within: the fold's number."""
+PACKAGE = "package"
+"""Tag of a run that holds several trainings: the address of the model that came of them, for which the run stands."""
 
 
 def model_file(spec: str, *, task: str, folder: Path, option: str = "weights") -> str:
@@ -66,7 +65,7 @@ def run_of(spec: str, *, task: str, option: str = "weights") -> str | None:
 
 
 def _last_run(task: str, asked: str) -> str:
-    """Id of the newest finished run of the task that has a checkpoint or an ensemble; single folds do not count."""
+    """Id of the newest finished run of the task that has a model; trainings within another run do not count."""
     client = MlflowClient()
     experiment = client.get_experiment_by_name(task)
     finished = [] if experiment is None else client.search_runs(
@@ -74,8 +73,8 @@ def _last_run(task: str, asked: str) -> str:
     )  # fmt: skip
     for run in finished:
         tags = run.data.tags
-        trained = FOLD not in tags and tags.get("model", MODEL) == MODEL
-        if ENSEMBLE in tags or (trained and _checkpoints(client, run.info.run_id)):
+        trained = MLFLOW_PARENT_RUN_ID not in tags and tags.get("model", MODEL) == MODEL
+        if PACKAGE in tags or (trained and _checkpoints(client, run.info.run_id)):
             return run.info.run_id
     raise InputError(f"{asked}: no finished run of task {task} with a checkpoint in {_store()}")
 
@@ -86,8 +85,8 @@ def _of_run(run_id: str, folder: Path, asked: str) -> list[str]:
         tags = client.get_run(run_id).data.tags
     except MlflowException as error:
         raise InputError(f"{asked}: no run {run_id} in {_store()}") from error
-    if ENSEMBLE in tags:
-        return _fetched(tags[ENSEMBLE], folder, asked)
+    if PACKAGE in tags:
+        return _fetched(tags[PACKAGE], folder, asked)
     present = _checkpoints(client, run_id)
     for name in (BEST, LAST):
         if name in present:

@@ -9,6 +9,7 @@ import numpy as np
 from rich.table import Table
 
 from experiments.job import Result
+from experiments.tables import IMAGE_ROWS
 from mrcnn.metrics.classification import auc, rates, with_intervals
 
 MEASURES = {
@@ -18,12 +19,7 @@ MEASURES = {
     "volume_dice": "Dice of volumes",
     "precision": "precision",
     "recall": "recall",
-    "accuracy": "image accuracy",
-    "auc": "image AUC",
-    "sensitivity": "image sensitivity",
-    "specificity": "image specificity",
-    "brier": "Brier score",
-    "ece": "calibration error",
+    **IMAGE_ROWS,
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import keras
@@ -28,6 +28,7 @@ from experiments.datasets import with_modalities
 from experiments.entering import enter
 from experiments.job import Result, judge, learn, publish
 from experiments.job_data import Data, read_data, record_data, split_title
+from experiments.report import log_report
 from experiments.resolve import Resolved, resolved_yaml
 from mrcnn.baseline_config import ClassifierConfig
 from mrcnn.data.dense_batches import make_dense_batch, make_label_batch
@@ -118,7 +119,9 @@ class _Bench:
             result = judge(best, config, data, run, console, step=epochs + 1)
             self._compare("resunet", result, run, epochs + 1)
             best.save(file := folder / "model.keras")
-            publish([file], result, config, data, run, console, family="unet")
+            with ExitStack() as at_last:
+                at_last.callback(log_report, run)
+                publish([file], result, config, data, run, console, family="unet")
         return best
 
     def classifier(self) -> Judged:
@@ -144,6 +147,7 @@ class _Bench:
             self.columns["classifier"] = Column(judged.scores, judged.intervals)
             console.print(comparison_table({"classifier": self.columns["classifier"]}))
             judged.model.save(folder / "model.keras")
+            log_report(run)
             uri = log_packaged_classifier(
                 run,
                 folder / "model.keras",

@@ -112,6 +112,14 @@ def test_the_ensemble_is_tested_once_registered_and_predicts(store, validated, f
         assert words in printed
 
 
+def test_each_fold_and_the_whole_leave_a_report(store, validated, folds):
+    for run in (validated[0], *folds):
+        page = Path(store.download_artifacts(run.info.run_id, "report.html")).read_text()
+        assert f"run {run.info.run_id}" in page
+        split = "test" if run is validated[0] else "held out"
+        assert f"Of the {split} split, which was looked at once" in page
+
+
 def test_an_ensemble_is_kept_as_one_predictor_and_is_what_its_members_find(
     store, validated, folds, phantom_folder, tmp_path
 ):

@@ -125,6 +125,15 @@ def test_table_plots_and_the_best_task_are_kept(swept):
     assert yaml.safe_load((folder / "thresholds.json").read_text())["per_class"]["class_names"]
 
 
+def test_the_winners_report_tells_where_the_threshold_comes_from(swept):
+    client, (parent,), _ = tree(swept[0])
+    page = Path(client.download_artifacts(parent.info.run_id, "report.html")).read_text()
+    assert "search on the validation split, after the training" in page
+    assert parent.data.tags["best_run"] in page
+    config = resolve(["--task", client.download_artifacts(parent.info.run_id, "config.yaml")]).config
+    assert config.evaluate.confidence == parent.data.metrics["confidence"]
+
+
 def test_the_finished_sweep_is_not_run_again(swept, run_sweep):
     before = len(trials_of(swept[0]))
     assert "is finished" in run_sweep(swept[0], "--task", swept[1])

@@ -136,6 +136,14 @@ def test_the_baselines_are_registered_and_answer(compared):
         model.predict(image, {"threshold": 2.0})
 
 
+def test_trained_baselines_leave_a_report(artifact):
+    unet, classifier = (artifact(model, "report.html").read_text() for model in ("resunet", "classifier"))
+    for page, model in ((unet, "resunet"), (classifier, "classifier")):
+        assert f"mrcnn baselines --models {model} --task config.yaml" in page
+        assert "Research use only" in page and "image AUC" in page
+    assert "No score is recorded" not in classifier and "calibration error" in classifier
+
+
 def test_the_last_run_of_the_task_is_mask_rcnns(compared):
     assert run_of("last", task="lgg") == compared["trained"].info.run_id
 

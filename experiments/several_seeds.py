@@ -1,0 +1,158 @@
+"""The same training with several seeds on one split: on small data a single number says little."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+from rich.console import Console
+from scipy import stats
+
+from experiments.config import TaskConfig
+from experiments.folds import spread
+from experiments.job import Result, as_used, judge, learn, make_model, publish
+from experiments.job_data import Data, read_data, record_data, split_title
+from experiments.report import log_report
+from experiments.resolve import Resolved, parameters, resolved_yaml
+from experiments.tables import results_table
+from mrcnn.forgetting import forget_models
+from mrcnn.model import load
+from trackers.recorded import history
+from trackers.run import Parent, Run, tracked_run
+from trackers.started_from import MODEL, PACKAGE
+
+
+@dataclass(frozen=True)
+class Member:
+    """A training: its configuration, its model's file, the best score of its validations, and its results."""
+
+    config: TaskConfig
+    file: Path
+    validation: float
+    result: Result
+
+
+def train_seeds(resolved: Resolved) -> str:
+    """Train `train.seeds` times on one split, and register the model with the best validation.
+
+    A run holds all, each training is a run within it, with the seed that repeats it alone. Test scores choose nothing.
+    The metrics `seeds/<score>_mean`, `_std`, `_lo` and `_hi` are over the trainings; the interval is Student's 95 % of
+    the mean over all seeds on the same patients. Of other patients the intervals of each training tell.
+
+    Returns:
+        The id of the run that holds all.
+
+    Raises:
+        InputError: the data, or their fit to the configuration, is bad.
+        Diverged: the loss of a training is no longer a number; the trainings before it stay.
+    """
+    config, backend = resolved.config, keras.backend.backend()
+    tags = {"model": MODEL, **({"profile": resolved.profile} if resolved.profile else {})}
+    console = Console(highlight=False)
+    with (
+        tracked_run(task=config.task, modality=config.modality, seed=config.seed, backend=backend, tags=tags) as run,
+        tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder,
+    ):
+        console.print(
+            f"Task {config.task}, {config.modality}, on {backend}, {config.train.seeds} seeds; run {run.id}",
+            soft_wrap=True,
+        )
+        data = read_data(config, run, console)
+        run.params(parameters(config))
+        run.text(resolved_yaml(config), "config.yaml")
+        members = []
+        for number in range(config.train.seeds):
+            members.append(_train_one(with_seed(config, number), data, run, console, Path(folder, str(number))))
+            run.metrics({f"seed/{name}": value for name, value in members[-1].result.scores.items()}, number + 1)
+            forget_models()
+        best = max(members, key=lambda member: member.validation)
+        run.tags({"best_seed": best.config.seed})
+        result = judge(
+            as_used([load(best.file)], best.config), best.config, data, run, console, step=0,
+            confidence=best.result.confidence,
+        )  # fmt: skip
+        _conclude(members, best, data, run, console)
+        with ExitStack() as at_last:
+            at_last.callback(log_report, run)
+            uri = publish([best.file], result, best.config, data, run, console)
+            run.tags({PACKAGE: uri})
+    console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
+    return run.id
+
+
+def with_seed(config: TaskConfig, number: int) -> TaskConfig:
+    """The configuration of one of the trainings, which repeats it by itself: another seed, the same split."""
+    return config.model_copy(
+        update={
+            "seed": (config.seed + number) % 2**32,
+            "data": config.data.model_copy(update={"split_seed": config.split_seed}),
+            "train": config.train.model_copy(update={"seeds": None}),
+        }
+    )
+
+
+def over_seeds(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean, standard deviation (n - 1) and the ends of Student's 95 % interval of the mean, for each main score."""
+    found = {}
+    for name, (mean, deviation) in spread(scores).items():
+        count = sum(name in each for each in scores)
+        half = float(stats.t.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
+        found |= {
+            f"seeds/{name}_mean": mean,
+            f"seeds/{name}_std": deviation,
+            f"seeds/{name}_lo": mean - half,
+            f"seeds/{name}_hi": mean + half,
+        }
+    return found
+
+
+def _train_one(config: TaskConfig, data: Data, parent: Run, console: Console, folder: Path) -> Member:
+    name = f"seed {config.seed}"
+    folder.mkdir()
+    with tracked_run(
+        task=config.task,
+        modality=config.modality,
+        seed=config.seed,
+        backend=keras.backend.backend(),
+        run_name=name,
+        tags={"model": MODEL},
+        parent=Parent(parent.id, parent.experiment_id),
+    ) as run:
+        console.print(f"\n{name.capitalize()}; run {run.id}", style="bold", soft_wrap=True)
+        keras.utils.set_random_seed(config.seed)
+        record_data(data, config, run)
+        scratch = folder / "scratch"
+        model, planned = make_model(config, data, run, console, scratch)
+        best, epochs = learn(model, planned, data, run, console, scratch)
+        result = judge(as_used([best], planned), planned, data, run, console, step=epochs + 1)
+        best.save(file := folder / "model.keras")
+        log_report(run)
+        validation = _best_validation(run, planned, epochs)
+    shutil.rmtree(scratch, ignore_errors=True)
+    return Member(planned, file, validation, result)
+
+
+def _best_validation(run: Run, config: TaskConfig, epochs: int) -> float:
+    """The best of the validations after an epoch, the higher the better; least where none was defined."""
+    sign = 1 if config.higher_is_better else -1
+    points = history(run.id, f"val/{config.evaluate.metric}")
+    return max((sign * value for step, value in points if step <= epochs), default=-math.inf)
+
+
+def _conclude(members: Sequence[Member], best: Member, data: Data, run: Run, console: Console) -> None:
+    """Keep and show what the trainings come to together."""
+    scores = [member.result.scores for member in members]
+    found = over_seeds(scores)
+    run.metrics(found)
+    over = spread(scores)
+    ends = {f"{name}{end}": found[f"seeds/{name}{end}"] for name in over for end in ("_lo", "_hi")}
+    title = f"{split_title(data)}, mean of {len(members)} seeds; registered: seed {best.config.seed}"
+    console.print(f"\n{title}", style="bold", soft_wrap=True)
+    means = {name: mean for name, (mean, _) in over.items()}
+    console.print(results_table(means, ends, data.splits[data.reported].class_names, ("seeds", over)))
