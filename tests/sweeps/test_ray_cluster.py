@@ -171,7 +171,7 @@ def two_nodes(environment):
 
 
 def test_a_node_dies_and_all_trials_end_none_twice(two_nodes, tracking, postgres, environment, make_task, tmp_path):
-    space = {"train.momentum": {"low": 0.5, "high": 0.95}, "anchors.scale": {"low": 6, "high": 12}}
+    space = {"train.momentum": {"low": 0.5, "high": 0.95}}
     sweep = {"sampler": "random", "pruner": "none", "trials": TRIALS, "thresholds": {"sets": 20}, "space": space}
     task = make_task(sweep, epochs=12, learning_rate=0.001)
     address, second = two_nodes
