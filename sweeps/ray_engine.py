@@ -82,16 +82,16 @@ def _join(ray: Any, address: str | None) -> bool:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     before = signal.getsignal(signal.SIGTERM)
     try:
-        try:
-            ray.init(address or "auto", **quiet)
-            return False
-        except ConnectionError as error:
-            if address is not None:
-                raise InputError(f"--ray_address {address}: expected a running cluster: {_line(error)}") from error
-        ray.init("local", include_dashboard=False, **quiet)
-        return True
+        if address is None:
+            with suppress(ConnectionError):
+                ray.init("auto", **quiet)
+                return False
+            ray.init("local", include_dashboard=False, **quiet)
+            return True
+        ray.init(address, **quiet)
+        return False
     except (ImportError, OSError, RuntimeError, ValueError) as error:
-        raise InputError(f"--ray_address {address or 'null'}: expected a cluster to join: {_line(error)}") from error
+        raise InputError(f"--ray_address {address or 'null'}: expected a running cluster: {_line(error)}") from error
     finally:
         # Ray puts its own in place, after which SIGTERM would leave runs and trials as they are.
         signal.signal(signal.SIGTERM, before)
