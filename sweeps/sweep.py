@@ -95,7 +95,7 @@ def sweep(wanted: Wanted) -> None:
     from sweeps.conclusion import conclude
 
     with (
-        _engine(wanted) as start,
+        engine(wanted) as start,
         tracked_run(
             task=config.task,
             modality=config.modality,
@@ -122,7 +122,7 @@ def sweep(wanted: Wanted) -> None:
 
 
 @contextmanager
-def _engine(wanted: Wanted) -> Iterator[Start]:
+def engine(wanted: Wanted) -> Iterator[Start]:
     """What starts workers, on this machine or on those of a cluster."""
     tracking = mlflow.get_tracking_uri()
     if wanted.options.engine == "ray":
