@@ -77,8 +77,8 @@ class SweepOptions(Section):
     ray_address: str | None = Field(
         None,
         min_length=1,
-        description="of the cluster, such as 10.0.0.1:6379; null: the one that this machine belongs to, otherwise one "
-        "of this machine alone is started",
+        description="of the cluster, such as 10.0.0.1:6379; local: one of this machine alone is started; null: the one "
+        "that this machine belongs to, otherwise local",
     )
     cpus_per_worker: int = Field(1, ge=1, description="cores that each Ray actor reserves and uses")
     gpus_per_worker: float | None = Field(

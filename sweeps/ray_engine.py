@@ -86,10 +86,9 @@ def _join(ray: Any, address: str | None) -> bool:
             with suppress(ConnectionError):
                 ray.init("auto", **quiet)
                 return False
-            ray.init("local", include_dashboard=False, **quiet)
-            return True
-        ray.init(address, **quiet)
-        return False
+        own = address in (None, "local")
+        ray.init("local" if own else address, **({"include_dashboard": False} if own else {}), **quiet)
+        return own
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         raise InputError(f"--ray_address {address or 'null'}: expected a running cluster: {_line(error)}") from error
     finally:

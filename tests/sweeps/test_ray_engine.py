@@ -25,7 +25,7 @@ RAY = SweepOptions(engine="ray")
 def test_a_worker_runs_in_an_actor_and_puts_all_back_when_stopped(make_task, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     resolved, options = read(["--task", str(make_task({"space": {"train.momentum": {"low": 0.5, "high": 0.9}}}))])
-    options = options.model_copy(update={"engine": "ray"})
+    options = options.model_copy(update={"engine": "ray", "ray_address": "local"})
     storage = f"sqlite:///{tmp_path}/sweeps.db"
     MlflowClient(tracking := f"sqlite:///{tmp_path}/mlflow.db").search_experiments()  # makes the store
     started = []
