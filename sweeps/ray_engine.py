@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -87,6 +88,8 @@ def _join(ray: Any, address: str | None) -> bool:
                 ray.init("auto", **quiet)
                 return False
         own = address in (None, "local")
+        if not own and address != "auto":
+            _knock(address)
         ray.init("local" if own else address, **({"include_dashboard": False} if own else {}), **quiet)
         return own
     except (ImportError, OSError, RuntimeError, ValueError) as error:
@@ -94,6 +97,14 @@ def _join(ray: Any, address: str | None) -> bool:
     finally:
         # Ray puts its own in place, after which SIGTERM would leave runs and trials as they are.
         signal.signal(signal.SIGTERM, before)
+
+
+def _knock(address: str) -> None:
+    """Raises OSError or ValueError where nobody listens: Ray itself tries for minutes."""
+    parts = urlsplit(address if "//" in address else f"//{address}")
+    if not (parts.hostname and parts.port):
+        raise ValueError("expected host:port, auto or local")
+    socket.create_connection((parts.hostname, parts.port), ANSWER).close()
 
 
 def _line(error: Exception) -> str:

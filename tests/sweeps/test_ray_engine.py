@@ -50,9 +50,10 @@ def test_a_worker_runs_in_an_actor_and_puts_all_back_when_stopped(make_task, tmp
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray")
-def test_a_cluster_that_is_not_there_is_told_in_one_line():
-    options = SweepOptions(engine="ray", ray_address="127.0.0.1:1")
-    with pytest.raises(InputError, match=r"--ray_address 127.0.0.1:1: expected a") as caught, cluster(options, "", ""):
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "somewhere", "ray://127.0.0.1:1"])
+def test_a_cluster_that_is_not_there_is_told_in_one_line(address):
+    options = SweepOptions(engine="ray", ray_address=address)
+    with pytest.raises(InputError, match=f"--ray_address {address}: expected a") as caught, cluster(options, "", ""):
         pass
     assert "\n" not in str(caught.value)
 
@@ -92,6 +93,6 @@ def test_workers_that_no_node_has_room_for_are_refused_unless_the_cluster_may_gr
 
 
 def test_options_of_ray_are_refused_without_it():
-    with pytest.raises(InputError, match=r"--cpus_per_worker: expected with engine=ray alone"):
+    with pytest.raises(InputError, match=r"--cpus_per_worker=2: expected with engine=ray alone"):
         check_options({}, "task.yaml", {"cpus_per_worker": 2})
     assert check_options({}, "task.yaml", {"cpus_per_worker": 2, "engine": "ray"}).cpus_per_worker == 2
