@@ -25,7 +25,6 @@ from experiments.job import HEADLINE, Result, as_used, judge, learn, make_model,
 from experiments.job_data import TITLES, Data, record_data, usable_data
 from experiments.resolve import Resolved, parameters, resolved_yaml
 from experiments.tables import results_table
-from mrcnn.data_parallel import data_parallel
 from mrcnn.forgetting import forget_models
 from mrcnn.metrics import Evaluator
 from mrcnn.model import load
@@ -57,7 +56,6 @@ def cross_validate(resolved: Resolved) -> None:
     tags = {"model": MODEL, **({"profile": resolved.profile} if resolved.profile else {})}
     console = Console(highlight=False)
     with (
-        data_parallel(config.train.devices, config.train.batch_size),
         tracked_run(task=config.task, modality=config.modality, seed=config.seed, backend=backend, tags=tags) as run,
         tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder,
     ):

@@ -31,7 +31,6 @@ from experiments.tables import findings_table, results_table
 from mrcnn.backend import cpu_vectors
 from mrcnn.data import Loader, make_batch
 from mrcnn.data.batches import Batch
-from mrcnn.data_parallel import data_parallel
 from mrcnn.ensemble import Predictor, predictor_of
 from mrcnn.metrics import Evaluator
 from mrcnn.model import Classifier, MaskRCNN, ResUNet, load
@@ -61,7 +60,6 @@ def train(resolved: Resolved) -> None:
     console = Console(highlight=False)
     keras.utils.set_random_seed(config.seed)
     with (
-        data_parallel(config.train.devices, config.train.batch_size),
         tracked_run(task=config.task, modality=config.modality, seed=config.seed, backend=backend, tags=tags) as run,
         tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder,
     ):

@@ -13,7 +13,7 @@ from mrcnn.errors import InputError
 
 @contextmanager
 def data_parallel(devices: int | Literal["all"], batch_size: int) -> Iterator[None]:
-    """Models that are built, loaded and fitted in the body divide each batch among the devices.
+    """Models that are built and trained by `train_on_batch` in the body divide each batch among the devices.
 
     On JAX the compiler divides the one program that a single device would run. So random samples, counts over the
     batch and the clipping of gradients are those of the whole batch, and a step is the same up to the order of sums.
@@ -29,16 +29,16 @@ def data_parallel(devices: int | Literal["all"], batch_size: int) -> Iterator[No
     present = keras.distribution.list_devices() if on_jax else _tensorflow_devices()
     count = len(present) if devices == "all" else devices
     if count > len(present):
-        raise InputError(f"train.devices={devices}: expected 1 to {len(present)}, the devices that are there, or all")
+        raise InputError(f"devices={devices}: expected 1 to {len(present)}, the devices that are there, or all")
     if count == 1:
         yield
         return
     if not on_jax:
         raise InputError(
-            f"train.devices={devices}: expected 1 on {keras.backend.backend()}; KERAS_BACKEND=jax trains on several"
+            f"devices={devices}: expected 1 on {keras.backend.backend()}; KERAS_BACKEND=jax trains on several"
         )
     if batch_size % count:
-        raise InputError(f"train.batch_size={batch_size}: expected a multiple of {count}, the devices that share it")
+        raise InputError(f"batch_size={batch_size}: expected a multiple of {count}, the devices that share it")
     with keras.distribution.DataParallel(devices=present[:count]).scope():
         yield
 

@@ -18,7 +18,6 @@ from experiments.job import learn, make_model
 from experiments.job_data import Data
 from experiments.resolve import check
 from mrcnn.data import Dataset
-from mrcnn.data_parallel import data_parallel
 from mrcnn.forgetting import forget_models
 from mrcnn.metrics import Evaluator
 from mrcnn.model import MaskRCNN
@@ -91,7 +90,6 @@ def run_trial(trial: optuna.Trial, job: Job, data: Data, console: Console) -> li
     if RETRIED_RUN in trial.user_attrs:
         tags["retry_of"] = trial.user_attrs[RETRIED_RUN]
     with (
-        data_parallel(config.train.devices, config.train.batch_size),
         tracked_run(
             task=config.task,
             modality=config.modality,

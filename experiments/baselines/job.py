@@ -31,7 +31,6 @@ from experiments.job_data import Data, read_data, record_data, split_title
 from experiments.resolve import Resolved, resolved_yaml
 from mrcnn.baseline_config import ClassifierConfig
 from mrcnn.data.dense_batches import make_dense_batch, make_label_batch
-from mrcnn.data_parallel import data_parallel
 from mrcnn.model import Classifier, MaskRCNN, ResUNet
 from mrcnn.model.cascade import Cascade
 from mrcnn.model.weights import load_imagenet
@@ -54,7 +53,6 @@ def train_baselines(resolved: Resolved, models: Sequence[str], mask_rcnn: str | 
     console = Console(highlight=False)
     profile = {"profile": resolved.profile} if resolved.profile else {}
     with (
-        data_parallel(config.train.devices, config.train.batch_size),
         tracked_run(**_described(config), tags={"model": "baselines", **profile}) as parent,
         tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder,
     ):
