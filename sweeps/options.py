@@ -68,7 +68,25 @@ class SweepOptions(Section):
     """How a sweep searches."""
 
     trials: int = Field(20, ge=1, description="trainings in all; more than before continues a finished sweep")
-    workers: int = Field(1, ge=1, le=64, description="processes of this machine, each with its share of the cores")
+    workers: int = Field(
+        1, ge=1, le=64, description="trials at once: processes of this machine, which share its cores, or Ray actors"
+    )
+    engine: Literal["processes", "ray"] = Field(
+        "processes", description="where workers run: on this machine, or on those of a Ray cluster"
+    )
+    ray_address: str | None = Field(
+        None,
+        min_length=1,
+        description="of the cluster, such as 10.0.0.1:6379; local: one of this machine alone is started; null: the one "
+        "that this machine belongs to, otherwise local",
+    )
+    cpus_per_worker: int = Field(1, ge=1, description="cores that each Ray actor reserves and uses")
+    gpus_per_worker: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="GPUs that each Ray actor reserves, such as 0.5; null: 1 where the cluster has any",
+    )
     sampler: Literal["tpe", "random", "gp"] = Field(
         "tpe", description="tree-structured Parzen estimator, random search, or Gaussian process (needs PyTorch)"
     )
@@ -103,6 +121,10 @@ class SweepOptions(Section):
                 raise ValueError(f"objectives={objective}: expected {', '.join(MEASURED)}, or one with /<class>")
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"objectives={list(self.objectives)}: expected two different ones")
+        if self.engine != "ray":
+            for name in ("ray_address", "cpus_per_worker", "gpus_per_worker"):
+                if (value := getattr(self, name)) != type(self).model_fields[name].default:
+                    raise ValueError(f"{name}={value}: expected with engine=ray alone")
         return self
 
 

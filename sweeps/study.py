@@ -7,6 +7,7 @@ sampler draws when a worker takes it. So any number of workers, started at any t
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 import socket
 import sqlite3
@@ -162,12 +163,21 @@ def claim(study: optuna.Study, options: SweepOptions, seed: int) -> optuna.Trial
 
 @contextmanager
 def _alone(study: optuna.Study) -> Iterator[None]:
-    """Nobody else on this machine is in here at the same time, where the study is in SQLite.
+    """Nobody else is in here at the same time: two workers might both queue the trial of a third again.
 
-    Other databases lock the row of a trial that is being taken; SQLite reads it without any lock, and two workers might
-    both find it waiting. A second database file, locked as a whole, ends with the process, however that ends.
+    PostgreSQL has locks by number for that, which end with their connection. SQLite besides reads the row of a trial
+    that is being taken without any lock, and two workers might both find it waiting; a second database file, locked as
+    a whole, ends with the process, however that ends. Of other databases nobody is kept out.
     """
     url = study._storage._backend.url
+    if url.startswith("postgresql"):
+        number = int.from_bytes(hashlib.sha256(study.study_name.encode()).digest()[:8], "big", signed=True)
+        with study._storage._backend.engine.connect() as lock:
+            # Of a machine that is cut off in here the server would not hear for hours.
+            lock.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {1000 * GRACE}")
+            lock.exec_driver_sql(f"SELECT pg_advisory_xact_lock({number})")
+            yield
+        return
     if not url.startswith(SQLITE):
         yield
         return

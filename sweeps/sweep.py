@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -21,6 +21,7 @@ from rich.console import Console
 from experiments.resolve import parameters
 from mrcnn.errors import InputError
 from sweeps.command import Wanted
+from sweeps.processes import Process, Start, start_here
 from sweeps.record import STATES, finished, log_plots, log_table, summary
 from sweeps.study import (
     EPOCHS,
@@ -46,7 +47,6 @@ MOST_CRASHES = 3
 """Workers that may end one after another without any trial begun, before the sweep gives up."""
 PARENT, KEEPER = "parent_run", "keeper"
 """Attributes of the study: the sweep's run, and the process that keeps its workers."""
-THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
 class NothingFinished(RuntimeError):
@@ -86,6 +86,7 @@ def sweep(wanted: Wanted) -> str:
     from sweeps.conclusion import conclude
 
     with (
+        engine(wanted) as start,
         tracked_run(
             task=config.task,
             modality=config.modality,
@@ -99,7 +100,7 @@ def sweep(wanted: Wanted) -> str:
         _adopt(study, run)
         console.print(f"Sweep {wanted.study} of task {config.task}; run {run.id}", soft_wrap=True)
         data = read_data(config, run, console)
-        _search(wanted, study, run, console, Path(folder))
+        _search(wanted, study, run, console, Path(folder), start)
         run.metrics(summary(study))
         log_plots(run, study, wanted.objectives, Path(folder) / "study")
         if not finished(study):
@@ -110,6 +111,19 @@ def sweep(wanted: Wanted) -> str:
         conclude(study, config, options, wanted.objectives, data, run, console, Path(folder))
     console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
     return run.id
+
+
+@contextmanager
+def engine(wanted: Wanted) -> Iterator[Start]:
+    """What starts workers, on this machine or on those of a cluster."""
+    tracking = mlflow.get_tracking_uri()
+    if wanted.options.engine == "ray":
+        from sweeps.ray_engine import cluster
+
+        with cluster(wanted.options, wanted.storage, tracking) as start:
+            yield start
+    else:
+        yield partial(start_here, tracking=tracking, together=wanted.options.workers)
 
 
 def _earlier(study: optuna.Study) -> RecordedRun | None:
@@ -135,7 +149,9 @@ def _adopt(study: optuna.Study, run: Run) -> None:
         client.set_terminated(before, "KILLED")
 
 
-def _search(wanted: Wanted, study: optuna.Study, run: Run, console: Console, folder: Path) -> None:
+def _search(
+    wanted: Wanted, study: optuna.Study, run: Run, console: Console, folder: Path, start: Start
+) -> None:  # fmt: skip
     """Let workers run the trials that are left."""
     config, options = wanted.resolved.config, wanted.options
     told_options = options.model_dump(mode="json") | {"objectives": wanted.objectives, "study": wanted.study}
@@ -147,7 +163,7 @@ def _search(wanted: Wanted, study: optuna.Study, run: Run, console: Console, fol
     with ExitStack() as at_last:
         at_last.callback(log_table, run, study, wanted.objectives)
         at_last.callback(run.artifact, folder / "logs")
-        workers = at_last.enter_context(Workers(job, options.workers, folder))
+        workers = at_last.enter_context(Workers(job, options.workers, folder, start))
         while left(study):
             workers.keep(study)
             time.sleep(PAUSE)
@@ -172,14 +188,15 @@ def _tell(study: optuna.Study, objectives: tuple[str, ...], told: set[int], cons
 
 
 class Workers:
-    """Worker processes of this machine. On leaving, those that still run are asked to stop, then killed."""
+    """Workers that `start` starts. On leaving, those that still run are asked to stop, then killed."""
 
-    def __init__(self, job: Job, count: int, folder: Path) -> None:
+    def __init__(self, job: Job, count: int, folder: Path, start: Start) -> None:
         self._job = folder / "job.json"
         self._job.write_text(json.dumps(job.as_json()), encoding="utf-8")
         self._logs = folder / "logs"
         self._logs.mkdir()
-        self._running: list[subprocess.Popen | None] = [None] * count
+        self._start = start
+        self._running: list[Process | None] = [None] * count
         self._seen, self._crashes = -1, 0
 
     def __enter__(self) -> Workers:
@@ -196,7 +213,7 @@ class Workers:
                 process.kill()
                 process.wait()
 
-    def _processes(self) -> list[subprocess.Popen]:
+    def _processes(self) -> list[Process]:
         return [process for process in self._running if process is not None]
 
     def keep(self, study: optuna.Study) -> None:
@@ -212,7 +229,7 @@ class Workers:
                 requeue_dead(study)
                 self._judge(process.returncode, place, study)
             if left(study) and (process is None or process.returncode != DONE):
-                self._running[place] = self._start(place)
+                self._running[place] = self._start(self._job, self._log(place))
 
     def _judge(self, status: int, place: int, study: optuna.Study) -> None:
         begun = sum(RUN in trial.user_attrs for trial in study.get_trials(deepcopy=False))
@@ -224,17 +241,3 @@ class Workers:
 
     def _log(self, place: int) -> Path:
         return self._logs / f"worker-{place + 1}.log"
-
-    def _start(self, place: int) -> subprocess.Popen:
-        cores = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-        share = str(max(1, cores // len(self._running)))
-        # MLFLOW_RUN_ID is the sweep's own run, which a worker's must not be.
-        environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
-        environment |= {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), "PYTHONUNBUFFERED": "1"}
-        if len(self._running) > 1:
-            environment |= dict.fromkeys(THREADS, share)
-        with open(self._log(place), "ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "sweeps.worker", str(self._job)],
-                env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-            )  # fmt: skip
