@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 
-COMMANDS = ("check", "prepare", "train", "sweep", "baselines", "predict", "compare", "export")
+COMMANDS = ("check", "prepare", "train", "sweep", "baselines", "predict", "demo", "compare", "export")
 ELSEWHERE = {"sweep": "sweeps.command"}
 """Each the module here, or the one said, whose `main` it is, imported when it is asked for: what one needs may take
 another seconds."""
@@ -21,6 +21,7 @@ usage: mrcnn COMMAND ...
   sweep     search a task's settings with many trainings, and register the best; `mrcnn sweep --help`
   baselines train a ResUNet and a classifier on the same split, and compare; `mrcnn baselines --help`
   predict   find instances in images, volumes and videos with a trained model; `mrcnn predict --help`
+  demo      a page on this machine that shows what a trained model finds in an image; `mrcnn demo --help`
   compare   trained models side by side on the same test images, and who is champion; `mrcnn compare --help`
   export    write a trained model as a TensorFlow SavedModel or as ONNX, which run without this project
 

@@ -94,13 +94,7 @@ def wanted(arguments: Sequence[str]) -> Wanted:
     if "output" not in options:
         raise InputError("--output: missing; expected a folder")
     model, *inputs = words
-    if not KEPT.fullmatch(model):
-        file = standing_folder() / Path(model).expanduser()
-        if file.suffix != ".keras" or not file.is_file():
-            raise InputError(
-                f"model={model}: expected a .keras file that is there, a run's id, last, runs:/<id> or models:/<name>"
-            )
-        model = str(file.resolve())
+    model = checked_model(model)
     overwrite = parse_value("overwrite", options.get("overwrite", "false"))
     if not isinstance(overwrite, bool):
         raise InputError(f"--overwrite {options['overwrite']}: expected true or false")
@@ -116,6 +110,18 @@ def wanted(arguments: Sequence[str]) -> Wanted:
         task=options.get("task", "thyroid"),
         overwrite=overwrite,
     )
+
+
+def checked_model(model: str) -> str:
+    """What a person wrote for a trained model, a file as its full path. Raises `InputError` for what cannot be one."""
+    if KEPT.fullmatch(model):
+        return model
+    file = standing_folder() / Path(model).expanduser()
+    if file.suffix != ".keras" or not file.is_file():
+        raise InputError(
+            f"model={model}: expected a .keras file that is there, a run's id, last, runs:/<id> or models:/<name>"
+        )
+    return str(file.resolve())
 
 
 def predict(wanted: Wanted) -> int:

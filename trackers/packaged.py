@@ -21,10 +21,12 @@ from trackers.plain import json_text
 from trackers.run import Run
 
 REQUIREMENTS = (
-    "mlflow", "tensorflow", "keras", "numpy", "pydantic", "pycocotools", "pillow", "tifffile", "scipy", "scikit-image"
+    "mlflow", "tensorflow", "keras", "numpy", "pydantic", "pycocotools", "pillow", "tifffile", "scipy", "scikit-image",
+    "pydicom", "fastapi", "starlette",
 )  # fmt: skip
-"""What `trackers.served`, findings, and those modules of `mrcnn` that both use import. TensorFlow is there for a model
-that was trained on JAX too: a `.keras` file is the same for both, and Keras takes TensorFlow where nobody chose."""
+"""What `trackers.served`, findings, and those modules of `mrcnn` that both use import: pydicom for DICOM
+files that are sent, FastAPI and Starlette for the gate in MLflow's server. TensorFlow is there for a model that was
+trained on JAX too: a `.keras` file is the same for both, and Keras takes TensorFlow where nobody chose."""
 EXAMPLE_SIDE = 24
 """Pixels of the input example's longer side: it is stored as JSON, a number a line."""
 
@@ -61,7 +63,7 @@ def log_packaged_model(
         mirrored_ids: of the classes, for `flips`.
         name: under which the run shows the model.
     """
-    params: dict[str, object] = {"confidence": confidence, "spacing_mm": [0.0, 0.0]}
+    params: dict[str, object] = {"confidence": confidence, "spacing_mm": [0.0, 0.0], "masks": "rle"}
     code = [mrcnn.__file__]
     facts: dict[str, object] = {"class_names": class_names, "confidence": confidence, "config": config}
     if flips:

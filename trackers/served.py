@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import mlflow
@@ -16,34 +17,62 @@ import numpy as np
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from pycocotools import mask as coco_mask
 
-from mrcnn.data.given_images import as_images
+from mrcnn.data.given_images import GivenImage, as_images, given_images
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
+from mrcnn.polygons import polygons_of
+from mrcnn.serving.scoring_server import stand_guard
+
+__all__ = ["NOTICE", "ServedMaskRCNN", "as_dict", "as_images"]
 
 NOTICE = "Research use only"
+PARAMS = ("confidence", "spacing_mm", "masks")
+MASKS = ("rle", "polygons")
+
+
+def _as_confidence(given: object) -> float:
+    if isinstance(given, bool) or not isinstance(given, int | float | np.number) or not 0 <= given <= 1:
+        raise InputError(f"confidence={given}: expected a number from 0 to 1")
+    return float(given)
 
 
 def _as_spacing(given: object) -> tuple[float, float] | None:
-    pair = np.asarray(given)
+    try:
+        pair = np.asarray(given)
+    except ValueError:
+        pair = np.zeros(0)
     if pair.shape != (2,) or pair.dtype.kind not in "uif" or not (pair >= 0).all() or not np.isfinite(pair).all():
         raise InputError(f"spacing_mm={given}: expected the row's and the column's size in mm, or 0, 0")
     return (float(pair[0]), float(pair[1])) if pair.all() else None
 
 
 def as_dict(
-    found: Detections, height: int, width: int, class_names: tuple[str, ...], findings: dict[str, Any] | None = None
+    found: Detections,
+    height: int,
+    width: int,
+    class_names: tuple[str, ...],
+    findings: dict[str, Any] | None = None,
+    masks: str = "rle",
 ) -> dict[str, Any]:
-    """Detections of an image of `height` × `width` pixels as plain data: boxes (x, y, w, h) and COCO run lengths."""
+    """Detections of an image of `height` × `width` pixels as plain data: boxes (x, y, w, h) and masks in COCO's forms.
+
+    Args:
+        masks: rle: compressed run lengths; polygons: lists of [x, y, x, y, …], see `mrcnn.polygons`.
+    """
     instances = []
     for box, score, class_id, mask in zip(found.boxes, found.scores, found.class_ids, found.masks, strict=True):
         left, top, right, bottom = (float(value) for value in box)
-        lengths = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+        if masks == "polygons":
+            segmentation: object = polygons_of(mask)
+        else:
+            lengths = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+            segmentation = {"size": [height, width], "counts": lengths["counts"].decode("ascii")}
         instances.append(
             {
                 "class": class_names[class_id - 1],
                 "score": float(score),
                 "bbox": [left, top, right - left, bottom - top],
-                "segmentation": {"size": [height, width], "counts": lengths["counts"].decode("ascii")},
+                "segmentation": segmentation,
             }
         )
     return {"width": width, "height": height, "instances": instances, "findings": findings or {}, "notice": NOTICE}
@@ -57,6 +86,8 @@ class Served:
     """
 
     findings: Callable[..., dict[str, Any]] | None = None
+    _turn = Lock()
+    """Several threads take turns: together they would need more memory and be no faster."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Reads the networks, in Keras's safe mode, the working point, and what reads findings from the masks."""
@@ -69,6 +100,8 @@ class Served:
         if "findings" in self.settings:
             module, _, name = self.settings["findings"].partition(":")
             self.findings = getattr(importlib.import_module(module), name)
+        if stand_guard(self._answers):
+            self.network.detect([np.zeros((8, 8), np.uint8)], batch_size=1)  # compiled before the first request
 
     def predict(
         self, context: PythonModelContext, model_input: list[Any], params: dict[str, Any] | None = None
@@ -77,29 +110,43 @@ class Served:
 
         Args:
             context: not used; MLflow's form.
-            model_input: an array (H, W) or (H, W, C), or a list of them, of any sizes; uint8, uint16 or float.
+            model_input: an array (H, W) or (H, W, C), or a list of them, of any sizes; uint8, uint16 or float. In a
+                list also text, the base64 of a PNG, JPEG, TIFF, BMP or DICOM file.
             params: `confidence`: the least score of an instance, in place of the model's working point; `spacing_mm`:
-                (row, column) size of a pixel of these images for findings in millimetres, 0 where it is unknown.
+                (row, column) size of a pixel of these images for findings in millimetres, 0 where it is unknown or a
+                DICOM file tells it; `masks`: rle or polygons.
 
         Returns:
             A dict an image: `width`, `height`, `instances` (each with `class`, `score`, `bbox` [x, y, w, h] and
-            `segmentation` as COCO run lengths), `findings`, `notice`. It can be written as JSON as it is.
+            `segmentation` as COCO run lengths or polygons), `findings`, `notice`. It can be written as JSON as it is.
 
         Raises:
-            InputError: no image, a confidence outside 0 … 1, or a spacing that is not two numbers from 0.
+            InputError: no image, one that the model cannot take, or a parameter that is unknown or out of its range.
         """
-        confidence = float((params or {}).get("confidence", self.settings["confidence"]))
-        if not 0 <= confidence <= 1:
-            raise InputError(f"confidence={confidence}: expected a number from 0 to 1")
-        spacing = _as_spacing((params or {}).get("spacing_mm", (0, 0)))
-        images = as_images(model_input)
-        found = self.network.detect(images)
+        return self._answers(given_images(model_input), params or {})
+
+    def _answers(self, images: Sequence[GivenImage], params: Mapping[str, Any]) -> list[dict[str, Any]]:
+        if unknown := sorted(params.keys() - set(PARAMS)):
+            raise InputError(f"params: {unknown[0]}: no such parameter; expected {', '.join(PARAMS)}")
+        confidence = _as_confidence(params.get("confidence", self.settings["confidence"]))
+        spacing = _as_spacing(params.get("spacing_mm", (0, 0)))
+        masks = params.get("masks", MASKS[0])
+        if masks not in MASKS:
+            raise InputError(f"masks={masks}: expected {' or '.join(MASKS)}")
         names = tuple(self.settings["class_names"])
         answers = []
-        for image, detections in zip(images, found, strict=True):
-            shown = detections.above(confidence)
-            findings = self.findings(image, shown, names, spacing, None) if self.findings else {}
-            answers.append(as_dict(shown, *image.shape[:2], names, findings))
+        for number, image in enumerate(images, start=1):
+            # One by one, so that each takes the same few steps, compiled once, whatever it came with, and the masks of
+            # large images are never in memory together.
+            try:
+                with self._turn:
+                    (found,) = self.network.detect([image.pixels], batch_size=1)
+            except InputError as error:
+                raise InputError(f"image {number}: {error}") from error
+            shown = found.above(confidence)
+            of_file = spacing or image.spacing_mm
+            findings = self.findings(image.pixels, shown, names, of_file, None) if self.findings else {}
+            answers.append(as_dict(shown, *image.pixels.shape[:2], names, findings, masks))
         return answers
 
 

@@ -6,15 +6,18 @@ MLflow runs it as "models from code" where the model is loaded, so it imports no
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import mlflow
 import numpy as np
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from mrcnn.data.given_images import as_images
+from mrcnn.data.given_images import GivenImage, given_images
 from mrcnn.errors import InputError
+from mrcnn.serving.scoring_server import stand_guard
 
 NOTICE = "Research use only"
 
@@ -22,12 +25,16 @@ NOTICE = "Research use only"
 class Served:
     """`predict` with type hints, from which MLflow makes the signature; apart for the reason in `trackers.served`."""
 
+    _turn = Lock()
+
     def load_context(self, context: PythonModelContext) -> None:
         """Reads the network, in Keras's safe mode, and the working point."""
         from mrcnn.model import Classifier, load
 
         self.network = load(context.artifacts["model"], (Classifier,))
         self.settings = json.loads(Path(context.artifacts["settings"]).read_text(encoding="utf-8"))
+        if stand_guard(self._answers):
+            self.network.probabilities([np.zeros((8, 8), np.uint8)], batch_size=1)  # compiled before the first request
 
     def predict(
         self, context: PythonModelContext, model_input: list[Any], params: dict[str, Any] | None = None
@@ -36,28 +43,36 @@ class Served:
 
         Args:
             context: not used; MLflow's form.
-            model_input: an array (H, W) or (H, W, C), or a list of them, of any sizes; uint8, uint16 or float.
+            model_input: an array (H, W) or (H, W, C), or a list of them, of any sizes; uint8, uint16 or float. In a
+                list also text, the base64 of a PNG, JPEG, TIFF, BMP or DICOM file.
             params: `threshold`: the least probability of the positive label, in place of the model's.
 
         Returns:
             A dict an image: `label`, `probability` of the positive label, whichever was given, and `notice`.
 
         Raises:
-            InputError: no image, or a threshold outside 0 … 1.
+            InputError: no image, one that the model cannot take, or a parameter that is unknown or out of its range.
         """
-        threshold = float((params or {}).get("threshold", self.settings["threshold"]))
-        if not 0 <= threshold <= 1:
+        return self._answers(given_images(model_input), params or {})
+
+    def _answers(self, images: Sequence[GivenImage], params: Mapping[str, Any]) -> list[dict[str, Any]]:
+        if unknown := sorted(params.keys() - {"threshold"}):
+            raise InputError(f"params: {unknown[0]}: no such parameter; expected threshold")
+        threshold = params.get("threshold", self.settings["threshold"])
+        is_number = isinstance(threshold, int | float | np.number) and not isinstance(threshold, bool)
+        if not is_number or not 0 <= threshold <= 1:
             raise InputError(f"threshold={threshold}: expected a number from 0 to 1")
         negative, positive = self.settings["class_names"]
-        images: list[np.ndarray] = as_images(model_input)
-        return [
-            {
-                "label": positive if probability >= threshold else negative,
-                "probability": float(probability),
-                "notice": NOTICE,
-            }
-            for probability in self.network.probabilities(images)
-        ]
+        answers = []
+        for number, image in enumerate(images, start=1):
+            try:
+                with self._turn:
+                    (probability,) = self.network.probabilities([image.pixels], batch_size=1)
+            except InputError as error:
+                raise InputError(f"image {number}: {error}") from error
+            label = positive if probability >= threshold else negative
+            answers.append({"label": label, "probability": float(probability), "notice": NOTICE})
+        return answers
 
 
 class ServedClassifier(Served, PythonModel):

@@ -33,7 +33,7 @@ def read_dicom(path: Path) -> np.ndarray:
     try:
         dataset = pydicom.dcmread(path)
         _check(dataset, path)
-        return _shown(dataset)
+        return shown_pixels(dataset)
     except _UNREADABLE as error:
         raise ValueError(error) from error
 
@@ -43,12 +43,13 @@ def read_dicom_header(path: Path) -> tuple[int, int, Spacing | None, str | None]
     try:
         dataset = pydicom.dcmread(path, defer_size=1024)
         _check(dataset, path)
-        return int(dataset.Rows), int(dataset.Columns), _spacing(dataset), pseudonym(dataset)
+        return int(dataset.Rows), int(dataset.Columns), spacing_of(dataset), pseudonym(dataset)
     except _UNREADABLE as error:
         raise ValueError(error) from error
 
 
-def _shown(dataset: pydicom.Dataset) -> np.ndarray:
+def shown_pixels(dataset: pydicom.Dataset) -> np.ndarray:
+    """(H, W, C) of an opened file of one frame, as `read_dicom` returns them."""
     pixels = pixel_array(dataset)
     photometric = dataset.PhotometricInterpretation
     if photometric == "PALETTE COLOR":
@@ -92,7 +93,7 @@ def _is_plain(dataset: pydicom.Dataset) -> bool:
     return float(dataset.get("RescaleSlope") or 1) == 1 and float(dataset.get("RescaleIntercept") or 0) == 0
 
 
-def _spacing(dataset: pydicom.Dataset) -> Spacing | None:
+def spacing_of(dataset: pydicom.Dataset) -> Spacing | None:
     """(row, column) in mm: PixelSpacing, or of the largest calibrated 2-D region of an ultrasound image."""
     given = dataset.get("PixelSpacing")
     if given and len(given) == 2 and all(side > 0 for side in given):

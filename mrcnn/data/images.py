@@ -122,11 +122,16 @@ def _read_with_pillow(path: Path) -> np.ndarray:
             return read_deep_png(path, grey=kind == _DEEP_GREY_ALPHA)
         if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
             raise InputError(f"{path}: holds {image.n_frames} pages; expected a single image")
-        if image.mode in ("1", "LA", "La"):
-            image = image.convert("L")
-        elif image.mode not in ("L", "RGB", "F", "I") and not image.mode.startswith("I;16"):
-            image = image.convert("RGB")
-        array = np.array(image)
+        return stored_pixels(image)
+
+
+def stored_pixels(image: Image.Image) -> np.ndarray:
+    """(H, W, C) of an opened image: alpha is dropped, a palette becomes RGB."""
+    if image.mode in ("1", "LA", "La"):
+        image = image.convert("L")
+    elif image.mode not in ("L", "RGB", "F", "I") and not image.mode.startswith("I;16"):
+        image = image.convert("RGB")
+    array = np.array(image)
     return array if array.ndim == 3 else array[..., None]
 
 

@@ -1,6 +1,9 @@
+import base64
+import io
 import os
 
 import mlflow
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 
@@ -26,3 +29,94 @@ def store(tmp_path, monkeypatch, empty_store):
     yield MlflowClient()
     assert mlflow.active_run() is None
     mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture(scope="session")
+def packaged_model(tmp_path_factory, empty_store):
+    """A small network, hardly of any use, registered as champion in a store of its own."""
+    from experiments.findings import FINDINGS
+    from mrcnn.config import ModelConfig
+    from mrcnn.model import MaskRCNN
+    from trackers.packaged import log_packaged_model
+    from trackers.registry import register
+    from trackers.run import tracked_run
+
+    pixels = np.random.default_rng(0).random((40, 56, 3))
+    images = {
+        "grey_8_bit": (pixels[..., 0] * 255).astype(np.uint8),
+        "grey_with_channel": (pixels[..., :1] * 255).astype(np.uint8),
+        "rgb_8_bit": (pixels * 255).astype(np.uint8),
+        "deep": (pixels[:30, ..., 0] * 60000).astype(np.uint16),
+        "float": pixels.astype(np.float32) * 3 - 1,
+    }
+    folder = tmp_path_factory.mktemp("packaged")
+    network = MaskRCNN(
+        ModelConfig(
+            class_names=("nódulo (iso)", "hypo"),
+            image_size=64,
+            backbone="small",
+            fpn_channels=16,
+            head_width=16,
+            mask_channels=16,
+            mask_convolutions=1,
+            proposals=50,
+            proposals_per_level=50,
+            max_detections=5,
+            score_threshold=0.01,
+        )
+    )
+    network.save(folder / "model.keras")
+    (folder / "mlflow.db").write_bytes(empty_store)
+    store, confidence = f"sqlite:///{folder}/mlflow.db", 0.02
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        patch.delenv("MLFLOW_RUN_ID", raising=False)
+        patch.chdir(folder)
+        mlflow.set_tracking_uri(store)
+        with tracked_run(task="thyroid", modality="ultrasound", seed=0, backend="tensorflow") as run:
+            uri = log_packaged_model(
+                run,
+                folder / "model.keras",
+                confidence=confidence,
+                class_names=network.config.class_names,
+                config={"task": "thyroid", "model": {"image_size": 64}},
+                sample_image=images["rgb_8_bit"],
+                findings=FINDINGS["nodules"],
+            )
+        register(uri, name="mrcnn-ultrasound", metric="dice", value=0.5, digest="d", task="thyroid", run_id=run.id)
+        mlflow.set_tracking_uri(None)
+    return {
+        "network": network, "uri": uri, "run": run, "folder": folder, "store": store, "images": images,
+        "confidence": confidence,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def dicom_base64():
+    """Makes the base64 of a DICOM file of a named patient, with the given pixels and fields."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+    def make(pixels, syntax=ExplicitVRLittleEndian, **fields):
+        dataset = Dataset()
+        dataset.file_meta = FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = syntax
+        dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = "Doe^Jane", "ID-4711", "19700131"
+        dataset.Modality = "US"
+        dataset.Rows, dataset.Columns = pixels.shape
+        dataset.SamplesPerPixel = 1
+        dataset.PhotometricInterpretation = "MONOCHROME2"
+        dataset.BitsAllocated = dataset.BitsStored = pixels.dtype.itemsize * 8
+        dataset.HighBit = dataset.BitsStored - 1
+        dataset.PixelRepresentation = 0
+        dataset.PixelData = pixels.tobytes()
+        for name, value in fields.items():
+            setattr(dataset, name, value)
+        file = io.BytesIO()
+        dataset.save_as(file, enforce_file_format=True)
+        return base64.b64encode(file.getvalue()).decode()
+
+    return make

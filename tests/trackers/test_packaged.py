@@ -12,22 +12,7 @@ import yaml
 from mlflow import MlflowClient
 from pycocotools import mask as coco_mask
 
-from experiments.findings import FINDINGS
-from mrcnn.config import ModelConfig
 from trackers.packaged import log_packaged_model
-from trackers.registry import register
-from trackers.run import tracked_run
-
-ABOUT = {"task": "thyroid", "modality": "ultrasound", "seed": 0, "backend": "tensorflow"}
-CONFIDENCE = 0.02
-PIXELS = np.random.default_rng(0).random((40, 56, 3))
-IMAGES = {
-    "grey_8_bit": (PIXELS[..., 0] * 255).astype(np.uint8),
-    "grey_with_channel": (PIXELS[..., :1] * 255).astype(np.uint8),
-    "rgb_8_bit": (PIXELS * 255).astype(np.uint8),
-    "deep": (PIXELS[:30, ..., 0] * 60000).astype(np.uint16),
-    "float": PIXELS.astype(np.float32) * 3 - 1,
-}
 
 # What somebody types far from this repository.
 CLIENT = """
@@ -35,12 +20,16 @@ import json, os, sys
 import mlflow, numpy as np
 
 images = dict(np.load(os.environ["IMAGES"]))
+dicom = bytes(images.pop("dicom")).decode()
 model = mlflow.pyfunc.load_model("models:/mrcnn-ultrasound@champion")
 answers = {name: model.predict(image) for name, image in images.items()}
 answers["together"] = model.predict(list(images.values()))
 answers["strict"] = model.predict(images["rgb_8_bit"], params={"confidence": 1.0})
 answers["measured"] = model.predict(images["rgb_8_bit"], params={"spacing_mm": [2.0, 0.5]})
+answers["dicom"] = model.predict([dicom])
 answers["example"] = model.predict(model.input_example)
+import mrcnn.serving.gate  # as in a server
+
 files = {name: module.__file__ for name, module in sys.modules.items()
          if name.split(".")[0] in ("mrcnn", "experiments")}
 print("ANSWER" + json.dumps({"answers": answers, "files": files, "left": os.listdir()}))
@@ -48,54 +37,22 @@ print("ANSWER" + json.dumps({"answers": answers, "files": files, "left": os.list
 
 
 @pytest.fixture(scope="module")
-def packaged(tmp_path_factory, empty_store):
-    """A small network in a registry of its own, and what a fresh process makes of it."""
-    from mrcnn.model import MaskRCNN
-
-    folder = tmp_path_factory.mktemp("packaged")
-    network = MaskRCNN(
-        ModelConfig(
-            class_names=("nódulo (iso)", "hypo"),
-            image_size=64,
-            backbone="small",
-            fpn_channels=16,
-            head_width=16,
-            mask_channels=16,
-            mask_convolutions=1,
-            proposals=50,
-            proposals_per_level=50,
-            max_detections=5,
-            score_threshold=0.01,
-        )
-    )
-    network.save(folder / "model.keras")
-    (folder / "mlflow.db").write_bytes(empty_store)
+def packaged(packaged_model):
+    """The small network in its registry, as this process sees it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
-        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
         patch.delenv("MLFLOW_RUN_ID", raising=False)
-        patch.chdir(folder)
-        mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-        with tracked_run(**ABOUT) as run:
-            uri = log_packaged_model(
-                run,
-                folder / "model.keras",
-                confidence=CONFIDENCE,
-                class_names=network.config.class_names,
-                config={"task": "thyroid", "model": {"image_size": 64}},
-                sample_image=IMAGES["rgb_8_bit"],
-                findings=FINDINGS["nodules"],
-            )
-        register(uri, name="mrcnn-ultrasound", metric="dice", value=0.5, digest="d", task="thyroid", run_id=run.id)
-        yield {"network": network, "uri": uri, "run": run, "folder": folder, "store": MlflowClient()}
+        patch.chdir(packaged_model["folder"])
+        mlflow.set_tracking_uri(packaged_model["store"])
+        yield {**packaged_model, "store": MlflowClient()}
         mlflow.set_tracking_uri(None)
 
 
 @pytest.fixture(scope="module")
-def elsewhere(packaged, tmp_path_factory):
+def elsewhere(packaged, tmp_path_factory, dicom_base64):
     """Answers of a fresh process in an empty folder that knows nothing but the store's address."""
     empty = tmp_path_factory.mktemp("empty")
-    np.savez(packaged["folder"] / "images.npz", **IMAGES)
+    dicom = dicom_base64(packaged["images"]["grey_8_bit"], PixelSpacing=[2.0, 0.5])
+    np.savez(packaged["folder"] / "images.npz", dicom=np.frombuffer(dicom.encode(), np.uint8), **packaged["images"])
     done = subprocess.run(
         [sys.executable, "-I", "-B", "-W", "ignore", "-c", CLIENT],
         cwd=empty,
@@ -115,10 +72,10 @@ def elsewhere(packaged, tmp_path_factory):
 
 
 def test_a_fresh_process_in_an_empty_folder_finds_the_same(packaged, elsewhere):
-    found = packaged["network"].detect(list(IMAGES.values()))
-    for (name, image), expected in zip(IMAGES.items(), found, strict=True):
+    found = packaged["network"].detect(list(packaged["images"].values()))
+    for (name, image), expected in zip(packaged["images"].items(), found, strict=True):
         (answer,) = elsewhere["answers"][name]
-        expected = expected.above(CONFIDENCE)
+        expected = expected.above(packaged["confidence"])
         assert (answer["width"], answer["height"]) == (image.shape[1], image.shape[0])
         assert answer["notice"] == "Research use only"
         assert len(answer["instances"]) == len(expected) > 0
@@ -133,9 +90,9 @@ def test_a_fresh_process_in_an_empty_folder_finds_the_same(packaged, elsewhere):
         assert (masks != expected.masks).mean() < 1e-3
 
 
-def test_a_list_of_images_of_different_kinds_is_answered_in_order(elsewhere):
+def test_a_list_of_images_of_different_kinds_is_answered_in_order(packaged, elsewhere):
     sizes = [(answer["height"], answer["width"]) for answer in elsewhere["answers"]["together"]]
-    assert sizes == [image.shape[:2] for image in IMAGES.values()]
+    assert sizes == [image.shape[:2] for image in packaged["images"].values()]
 
 
 def test_confidence_is_a_parameter_and_the_example_is_an_input(elsewhere):
@@ -189,7 +146,7 @@ def test_nothing_else_travels(packaged):
     settings = json.loads((root / "artifacts" / "settings.json").read_text())
     assert settings == {
         "class_names": ["nódulo (iso)", "hypo"],
-        "confidence": CONFIDENCE,
+        "confidence": packaged["confidence"],
         "config": {"task": "thyroid", "model": {"image_size": 64}},
         "findings": "experiments.findings.nodules:nodules",
     }
@@ -211,11 +168,21 @@ def test_findings_are_answered_from_the_code_that_travelled(elsewhere):
         assert millimetres["height"] == pytest.approx(2 * pixels["height"])
 
 
+def test_a_dicom_file_is_its_pixels_and_its_spacing(elsewhere):
+    (of_array,), (of_file,) = elsewhere["answers"]["grey_8_bit"], elsewhere["answers"]["dicom"]
+    assert of_file["instances"] == of_array["instances"] != []
+    assert (of_file["findings"]["unit"], of_array["findings"]["unit"]) == ("mm", "px")
+
+
 def test_the_signature_says_what_can_be_given(packaged):
     described = yaml.safe_load((packaged_files(packaged) / "MLmodel").read_text())["signature"]
     assert json.loads(described["inputs"]) == [{"type": "any", "required": True}]
     found = {each["name"]: (each["type"], each["default"]) for each in json.loads(described["params"])}
-    assert found == {"confidence": ("double", CONFIDENCE), "spacing_mm": ("double", [0.0, 0.0])}
+    assert found == {
+        "confidence": ("double", packaged["confidence"]),
+        "spacing_mm": ("double", [0.0, 0.0]),
+        "masks": ("string", "rle"),
+    }
 
 
 def test_the_run_and_the_model_know_each_other(packaged):
@@ -234,5 +201,5 @@ def test_another_run_is_not_given_the_model(packaged):
             confidence=0.5,
             class_names=("a",),
             config={},
-            sample_image=IMAGES["rgb_8_bit"],
+            sample_image=packaged["images"]["rgb_8_bit"],
         )

@@ -16,7 +16,7 @@ DEEP = np.arange(60, dtype=np.uint16).reshape(4, 5, 3) * 1000
 class Network:
     """Finds one instance in each image: its upper left quarter, with a score of 0.5."""
 
-    def detect(self, images):
+    def detect(self, images, batch_size):
         found = []
         for image in images:
             height, width = image.shape[:2]
@@ -73,7 +73,12 @@ def test_nested_lists_are_the_image_that_they_came_from(image):
         ([GREY, np.zeros(3)], r"image 2: float64 array of shape \(3,\), expected numbers as \(H, W\) or \(H, W, C\)"),
         ([np.zeros((0, 4))], r"image 1: .* shape \(0, 4\)"),
         ([[[1, 2], [3]]], "image 1: rows of different lengths"),
-        ([[["a"]]], "image 1: <U1 array"),
+        ([[["a"]]], "image 1: holds str, expected numbers"),
+        ([[[1, None]]], "image 1: holds NoneType, expected numbers"),
+        ([[[10**30]]], "image 1: object array"),
+        ([[["a" * 10**7, *[0] * 10**6]]], "image 1: holds str"),
+        (["/etc/hostname"], "image 1: text that is no base64"),
+        (["http://example.org/image.png"], "image 1: text that is no base64"),
         ("image.png", "str: expected an image as an array"),
         ({"image": GREY}, "dict: expected an image as an array"),
         (np.array(3), r"image 1: .* shape \(\)"),
@@ -137,6 +142,31 @@ def test_findings_are_asked_of_what_is_shown(served):
     assert served.predict(None, GREY)[0]["findings"] == {"seen": [1, "iso", "hypo", None, None]}
     asked = {"confidence": 0.6, "spacing_mm": [0.1, 0.2]}
     assert served.predict(None, GREY, asked)[0]["findings"] == {"seen": [0, "iso", "hypo", (0.1, 0.2), None]}
+
+
+def test_masks_come_as_polygons_where_asked(served):
+    (answer,) = served.predict(None, np.zeros((8, 12), np.uint8), {"masks": "polygons"})
+    (polygons,) = [instance["segmentation"] for instance in answer["instances"]]
+    drawn = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, 8, 12)))
+    expected = np.zeros((8, 12), np.uint8)
+    expected[:4, :6] = 1
+    np.testing.assert_array_equal(drawn, expected)
+
+
+@pytest.mark.parametrize(
+    ("params", "told"),
+    [
+        ({"threshold": 0.5}, "threshold: no such parameter; expected confidence, spacing_mm, masks"),
+        ({"masks": "png"}, "masks=png: expected rle or polygons"),
+        ({"confidence": "0.5"}, "confidence=0.5: expected a number"),
+        ({"confidence": True}, "confidence=True: expected a number"),
+        ({"confidence": float("nan")}, "confidence=nan: expected a number"),
+        ({"spacing_mm": [[1], [1, 2]]}, "spacing_mm="),
+    ],
+)
+def test_what_is_no_parameter_is_named(served, params, told):
+    with pytest.raises(InputError, match=told):
+        served.predict(None, GREY, params)
 
 
 @pytest.mark.parametrize("spacing", [[1], [0.1, -1], ["a", "b"], [1, float("nan")], 0.2])

@@ -1,0 +1,151 @@
+"""Image files that strangers send: decoded in memory, within limits that the header must keep before any pixel is made.
+
+No path and no address is ever opened: a TIFF that names other files is read from its own first page alone. Of DICOM
+only the elements that the pixels need are looked at, so neither a patient's name nor an error that quotes it can
+come out.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from mrcnn.data.images import stored_pixels
+from mrcnn.data.sample import Spacing
+from mrcnn.errors import InputError
+
+if TYPE_CHECKING:
+    import pydicom
+
+MOST_PIXELS = 1 << 24
+"""Rows times columns of an image that is decoded, where nobody says otherwise."""
+EXPECTED = "a PNG, JPEG, TIFF, BMP or DICOM image"
+
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # Pillow knows many more, some of which start other programs
+_TIFF_MARKS = (b"II*\0", b"MM\0*")
+_DEEP_COLOURS = (2, 4, 6)  # PNG colour types of several channels
+_MOST_SAMPLES = 16
+# What Pillow, tifffile and pydicom raise on bytes that are damaged, cut short or made to mislead.
+_UNREADABLE = (
+    OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError, tifffile.TiffFileError,
+    ArithmeticError, AttributeError, EOFError, LookupError, NotImplementedError, RuntimeError, TypeError,
+)  # fmt: skip
+_DICOM_ELEMENTS = (
+    "Modality", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "Rows",
+    "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelSpacing",
+    "SequenceOfUltrasoundRegions", "RescaleIntercept", "RescaleSlope", "RescaleType", "ModalityLUTSequence",
+    "WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence", "RedPaletteColorLookupTableDescriptor",
+    "GreenPaletteColorLookupTableDescriptor", "BluePaletteColorLookupTableDescriptor",
+    "RedPaletteColorLookupTableData", "GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData",
+    "SegmentedRedPaletteColorLookupTableData", "SegmentedGreenPaletteColorLookupTableData",
+    "SegmentedBluePaletteColorLookupTableData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData",
+    "FloatPixelData", "DoubleFloatPixelData",
+)  # fmt: skip
+
+
+def decode_image(data: bytes, most_pixels: int = MOST_PIXELS) -> tuple[np.ndarray, Spacing | None]:
+    """The pixels of a whole image file, as `read_image` gives them, and the size of one, (row, column) in mm or None.
+
+    Returns:
+        (H, W, C) uint8, or float32 in the file's own units where it holds more than 8 bits.
+
+    Raises:
+        InputError: it is no image, damaged, of several pages or frames, larger than `most_pixels`, or of a form that
+            could swell when decoded.
+    """
+    if not data:
+        raise InputError(f"no bytes; expected {EXPECTED}")
+    is_dicom = data[128:132] == b"DICM"
+    try:
+        array, spacing = _decode_dicom(data, most_pixels) if is_dicom else (_decode_picture(data, most_pixels), None)
+    except InputError:
+        raise
+    except _UNREADABLE as error:
+        # Words of the libraries are passed on for pictures alone: those on DICOM may quote what they stumbled over.
+        reason = "DICOM" if is_dicom else f"image ({error})"
+        raise InputError(f"damaged {reason}; expected {EXPECTED}, whole") from error
+    if array.dtype != np.uint8:
+        array = array.astype(np.float32)
+        if not np.isfinite(array).all():
+            raise InputError("pixels are NaN or infinite; expected finite numbers")
+    return array, spacing
+
+
+def check_size(height: int, width: int, most_pixels: int) -> None:
+    """Raises `InputError` unless an image has pixels, and at most so many."""
+    if height < 1 or width < 1:
+        raise InputError(f"{height} rows, {width} columns; expected at least 1 of each")
+    if height * width > most_pixels:
+        raise InputError(f"{height} × {width} pixels; expected at most {most_pixels} in all")
+
+
+def _decode_picture(data: bytes, most_pixels: int) -> np.ndarray:
+    try:
+        image = Image.open(BytesIO(data), formats=_FORMATS)
+    except Image.DecompressionBombError as error:
+        raise InputError(f"more than {most_pixels} pixels; expected at most that many") from error
+    except Image.UnidentifiedImageError as error:
+        if data[:4] in _TIFF_MARKS:
+            return _decode_deep_tiff(data, most_pixels)
+        raise InputError(f"expected {EXPECTED}") from error
+    with image:
+        check_size(image.height, image.width, most_pixels)
+        if image.format == "PNG" and data[24] == 16 and data[25] in _DEEP_COLOURS:
+            raise InputError("PNG of 16 bits and several channels; expected 8 bits, or 16 bits of grey")
+        if image.format == "TIFF":
+            if getattr(image, "n_frames", 1) > 1:
+                raise InputError("TIFF of several pages; expected a single image")
+            bits = image.tag_v2.get(tifffile.TIFF.TAGS["BitsPerSample"], (1,))
+            if len(bits) > 1 and max(bits) > 8:
+                return _decode_deep_tiff(data, most_pixels)
+        return stored_pixels(image)
+
+
+def _decode_deep_tiff(data: bytes, most_pixels: int) -> np.ndarray:
+    """A TIFF of several channels with more than 8 bits; uncompressed, as nothing limits what its codecs unpack."""
+    with tifffile.TiffFile(BytesIO(data)) as tiff:
+        if len(tiff.pages) > 1:
+            raise InputError("TIFF of several pages; expected a single image")
+        page = tiff.pages[0]
+        check_size(page.imagelength, page.imagewidth, most_pixels)
+        if page.axes not in ("YX", "YXS", "SYX") or page.samplesperpixel > _MOST_SAMPLES:
+            raise InputError(f"TIFF with axes {page.axes}; expected a single image of at most {_MOST_SAMPLES} channels")
+        if page.compression != tifffile.COMPRESSION.NONE:
+            raise InputError("compressed TIFF of several channels with more than 8 bits; expected it uncompressed")
+        array = page.asarray()
+        array = array[..., None] if page.axes == "YX" else np.moveaxis(array, 0, -1) if page.axes == "SYX" else array
+        return np.ascontiguousarray(array[..., :3] if page.photometric == tifffile.PHOTOMETRIC.RGB else array)
+
+
+def _decode_dicom(data: bytes, most_pixels: int) -> tuple[np.ndarray, Spacing | None]:
+    from pydicom import filereader
+    from pydicom.tag import Tag
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    from mrcnn.data.dicom import shown_pixels, spacing_of
+
+    file = BytesIO(data)
+    filereader.read_preamble(file, force=False)
+    # The part before the data set, read just as `read_partial` will: of a deflated file that would unpack all the rest.
+    if filereader._read_file_meta_info(file).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        raise InputError("deflated DICOM; expected one whose data set is not compressed as a whole")
+    file.seek(0)
+    dataset = filereader.read_partial(file, specific_tags=[Tag(name) for name in _DICOM_ELEMENTS])
+    _check_dicom(dataset, most_pixels)
+    return shown_pixels(dataset), spacing_of(dataset)
+
+
+def _check_dicom(dataset: pydicom.Dataset, most_pixels: int) -> None:
+    if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+        raise InputError("DICOM without pixels; expected an image")
+    if int(dataset.get("NumberOfFrames") or 1) > 1:
+        raise InputError(f"DICOM with {int(dataset.NumberOfFrames)} frames; expected a single image")
+    check_size(int(dataset.Rows), int(dataset.Columns), most_pixels)
+    if int(dataset.get("SamplesPerPixel") or 1) > 4:
+        raise InputError(f"DICOM with {int(dataset.SamplesPerPixel)} samples a pixel; expected 1 or 3")
