@@ -83,7 +83,7 @@ def demo(wanted: Wanted) -> int:
         InputError: no such model, one for volumes, or an address that cannot be listened on.
     """
     limits = limits_of()
-    with _listening(wanted.host, wanted.port) as listening, tempfile.TemporaryDirectory(prefix="medmrcnn-") as scratch:
+    with listening_socket(wanted.host, wanted.port) as listening, tempfile.TemporaryDirectory() as scratch:
         hush()
         with silent_start():
             import mrcnn.model  # noqa: F401
@@ -109,8 +109,8 @@ def demo(wanted: Wanted) -> int:
     return 0
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    """Bound before the model loads, so that a port in use is told at once."""
+def listening_socket(host: str, port: int) -> socket.socket:
+    """Bound before the model loads, so that a port in use is told at once. Raises `InputError` where it cannot be."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)

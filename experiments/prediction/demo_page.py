@@ -40,14 +40,14 @@ PAGE = """\
 </header>
 <main>
   <label id="drop" for="file">Drop an image here, or choose one: PNG, JPEG, TIFF, BMP or DICOM
-    <input type="file" id="file" accept=".png,.jpg,.jpeg,.tif,.tiff,.bmp,.dcm,.dicom,.ima,image/*,application/dicom">
+    <input type="file" id="file" accept=".png,.jpg,.jpeg,.tif,.tiff,.bmp,.dcm,.dicom,.ima,image/*,application/dicom" />
   </label>
   <p id="said" role="status">The image stays on this machine.</p>
   <div id="result" hidden>
     <figure><img id="overlay" alt=""></figure>
     <section aria-labelledby="seen">
       <label for="confidence">Confidence, at least <output id="least" for="confidence"></output></label>
-      <input type="range" id="confidence" min="0" max="1" step="any" value="%(confidence)s">
+      <input type="range" id="confidence" min="0" max="1" step="any" value="%(confidence)s" />
       <h2 id="seen">Instances</h2>
       <div class="table" id="instances" tabindex="0" role="region" aria-labelledby="seen"></div>
     </section>

@@ -1,0 +1,175 @@
+"""How a served model holds under load: answers a second, waiting, memory, and whether every answer is the offline one.
+
+    python -m benchmarks.serving models:/mrcnn-ultrasound@champion --seconds 120
+
+Starts `mlflow models serve` on loopback and asks it from 1, 8 and 32 threads, each with a connection of its own and no
+pause, about phantoms of many sizes as PNG in base64. Prints a Markdown table. Clients and server share the machine.
+What is sent away (503) is asked again after the second that the server names; times are of requests that were
+answered. Exits with 1 where an answer differs from the offline one or is an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import http.client
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import psutil
+from PIL import Image
+
+from benchmarks.speed_machine import describe_machine
+from mrcnn.data import read_dataset
+from mrcnn.phantoms import write_dataset
+
+SIZES = 200
+SIDES = (96, 900)
+"""Pixels of the images' shortest and longest side."""
+
+
+@dataclass
+class Level:
+    """What so many clients saw."""
+
+    seconds: list[float] = field(default_factory=list)
+    sent_away: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("--seconds", type=float, default=120, help="of each level")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
+    given = parser.parse_args(arguments)
+    requests = bodies(SIZES)
+    model = mlflow.pyfunc.load_model(given.model)
+    expected = [model.predict(json.loads(body)["inputs"]) for body in requests]
+    expected = json.loads(json.dumps(expected))
+    print(*describe_machine(), f"Model {given.model}, {SIZES} images of {SIDES[0]} to {SIDES[1]} pixels.\n", sep="\n")
+    print("| clients | answers/s | p50 (ms) | p99 (ms) | sent away | unlike offline | RSS (MiB) start | end | change |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    wrong = 0
+    with serving(given.model) as (port, process):
+        ask_for(port, requests, expected, clients=2, seconds=max(10.0, given.seconds / 4))  # warm
+        for clients in given.clients:
+            before = memory(process)
+            level = ask_for(port, requests, expected, clients, given.seconds)
+            after = memory(process)
+            p50, p99 = np.percentile(level.seconds or [np.nan], (50, 99)) * 1000
+            print(
+                f"| {clients} | {len(level.seconds) / given.seconds:.1f} | {p50:.0f} | {p99:.0f} | {level.sent_away} "
+                f"| {len(level.wrong)} | {before:.0f} | {after:.0f} | {after / before - 1:+.1%} |",
+                flush=True,
+            )
+            for line in level.wrong[:3]:
+                print(line, file=sys.stderr)
+            wrong += len(level.wrong)
+    return int(wrong > 0)
+
+
+def bodies(count: int) -> list[bytes]:
+    """Requests of an image each, no two of a size, all made from a few phantoms."""
+    random = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        phantoms = read_dataset(write_dataset("thyroid", Path(folder, "phantoms"), images=8, seed=1))
+        pictures = [Image.fromarray(phantoms[number].image[..., 0]) for number in range(8)]
+    made = []
+    for number in range(count):
+        width, height = (int(side) for side in random.integers(*SIDES, 2))
+        file = io.BytesIO()
+        pictures[number % len(pictures)].resize((width, height)).save(file, "PNG")
+        made.append(json.dumps({"inputs": [base64.b64encode(file.getvalue()).decode()]}).encode())
+    return made
+
+
+@contextmanager
+def serving(model: str) -> Iterator[tuple[int, psutil.Process]]:
+    """(port, process) of MLflow's server, ended afterwards."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [
+        sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local", "-h", "127.0.0.1",
+        "-p", str(port),
+    ]  # fmt: skip
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            while not is_up(port):
+                if process.poll() is not None:
+                    log.seek(0)
+                    raise RuntimeError(f"the server ended:\n{log.read().decode(errors='replace')[-3000:]}")
+                time.sleep(0.5)
+            yield port, psutil.Process(process.pid)
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+
+
+def is_up(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/ping")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def memory(process: psutil.Process) -> float:
+    """Resident MiB of a process and all that it started."""
+    return sum(each.memory_info().rss for each in (process, *process.children(recursive=True))) / (1 << 20)
+
+
+def ask_for(port: int, requests: Sequence[bytes], expected: Sequence, clients: int, seconds: float) -> Level:
+    """Asks from `clients` threads for so many seconds, each image in its turn."""
+    level, lock, end = Level(), threading.Lock(), time.perf_counter() + seconds
+
+    def client(number: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        while time.perf_counter() < end:
+            number = (number + 7) % len(requests)
+            started = time.perf_counter()
+            connection.request("POST", "/invocations", requests[number], {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            text = response.read()
+            took = time.perf_counter() - started
+            if response.status == 503:
+                with lock:
+                    level.sent_away += 1
+                time.sleep(float(response.headers["Retry-After"]))
+                continue
+            is_same = response.status == 200 and json.loads(text)["predictions"] == expected[number]
+            with lock:
+                level.seconds.append(took)
+                if not is_same:
+                    level.wrong.append(f"image {number}: {response.status} {text[:300]!r}")
+        connection.close()
+
+    threads = [threading.Thread(target=client, args=(31 * number,)) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return level
+
+
+if __name__ == "__main__":
+    sys.exit(main())

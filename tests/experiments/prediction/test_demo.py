@@ -1,0 +1,264 @@
+"""The demo's server and page, with a detector that finds squares; the page in a real browser where there is one."""
+
+import base64
+import http.client
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import uvicorn
+from PIL import Image
+
+from experiments.cli import main
+from experiments.demo import listening_socket, wanted
+from experiments.prediction.demo_app import KEPT, demo_app
+from experiments.prediction.pictures import overlay_picture
+from mrcnn.errors import InputError
+from mrcnn.serving.limits import Limits
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture
+def scene_png():
+    image = np.zeros((90, 120), np.uint8)
+    image[10:60, 12:70] = 120
+    image[20:40, 24:50] = 230
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return image[..., None], file.getvalue()
+
+
+@pytest.fixture
+def demo(squares):
+    """Asks a running demo: (status, headers, body); `asked` counts the images that the network saw."""
+    asked = []
+
+    def find(images):
+        asked.extend(images)
+        return squares.find(images)
+
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    hosts = [f"127.0.0.1:{port}", f"localhost:{port}"]
+    app = demo_app(replace(squares, find=find, findings="none"), Limits(megabytes=1, megapixels=1), hosts)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+
+    def ask(path, body=None, **headers):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        method = "GET" if body is None else "POST"
+        connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+        response = connection.getresponse()
+        answer = response.status, response.headers, response.read().decode()
+        connection.close()
+        return answer
+
+    while not server.started:
+        time.sleep(0.02)
+    ask.port, ask.asked = port, asked
+    yield ask
+    server.should_exit = True
+    thread.join()
+
+
+def test_an_image_is_found_in_once_and_shown_at_any_threshold(demo, squares, scene_png):
+    image, file = scene_png
+    status, _, text = demo("/find", file)
+    assert status == 200, text
+    word = json.loads(text)["image"]
+    (found,) = squares.find([image])
+    for confidence in (0.5, 0.7, 0.95, 0.5):
+        status, _, text = demo("/show", json.dumps({"image": word, "confidence": confidence}))
+        assert status == 200, text
+        answer, expected = json.loads(text), found.above(confidence)
+        assert [one["class"] for one in answer["instances"]] == [squares.class_names[i - 1] for i in expected.class_ids]
+        assert [one["area (px)"] for one in answer["instances"]] == expected.masks.sum((1, 2)).tolist()
+        assert (answer["width"], answer["height"], answer["notice"]) == (120, 90, "Research use only")
+        png = base64.b64decode(answer["overlay"].removeprefix("data:image/png;base64,"))
+        np.testing.assert_array_equal(
+            np.asarray(Image.open(io.BytesIO(png))), overlay_picture(image, expected, squares.class_names)
+        )
+    assert len(demo.asked) == 1
+
+
+def test_only_the_last_images_are_kept(demo, scene_png):
+    words = [json.loads(demo("/find", scene_png[1])[2])["image"] for _ in range(KEPT + 1)]
+    statuses = [demo("/show", json.dumps({"image": word, "confidence": 0.5}))[0] for word in words]
+    assert statuses == [400] + [200] * KEPT
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "told"),
+    [
+        ("/find", b"", "no bytes; expected a PNG"),
+        ("/find", b"hello", "expected a PNG"),
+        ("/find", bytes(2 << 20), "body is larger than 1048576 bytes"),
+        ("/show", b"", "expected an image and a confidence"),
+        ("/show", b"[]", "expected an image and a confidence"),
+        ("/show", b'{"image": "x", "confidence": 2}', "confidence=2.0: expected a number from 0 to 1"),
+        ("/show", b'{"image": "x", "confidence": NaN}', "confidence=nan: expected"),
+        ("/show", b'{"image": "x", "confidence": 0.5}', "this image is kept no longer"),
+    ],
+)
+def test_what_cannot_be_shown_is_told_in_one_line(demo, path, body, told):
+    status, _, text = demo(path, body)
+    assert status == 400 and told in json.loads(text)["message"]
+
+
+def test_other_sites_are_turned_away(demo, scene_png):
+    assert demo("/", Host="evil.example")[0] == 400
+    assert demo("/find", scene_png[1], Host=f"evil.example:{demo.port}")[0] == 400
+    assert demo("/find", scene_png[1], Origin="https://evil.example")[0] == 400
+    assert demo("/find", scene_png[1], Origin="null")[0] == 400
+    assert not demo.asked
+    assert demo("/find", scene_png[1], Origin=f"http://localhost:{demo.port}")[0] == 200
+    assert demo("/docs")[0] == 404 and demo("/openapi.json")[0] == 404
+
+
+def test_the_page_fetches_nothing_from_elsewhere_and_says_what_it_is_for(demo, read_page):
+    status, headers, text = demo("/")
+    read = read_page(text)
+    assert status == 200 and "Research use only: not a medical device." in read.text
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'nonce-")
+    assert headers["Cache-Control"] == "no-store"
+    assert not read.values("src", "href") and "://" not in text
+    fields = {value for tag, name, value in read.attributes if tag == "input" and name == "id"}
+    assert fields <= set(read.values("for"))
+    assert ('id="confidence" min="0" max="1" step="any" value="0.5"') in text
+
+
+class Browser:
+    """Headless Chromium, told what to do through a pipe (Chrome DevTools Protocol)."""
+
+    def __init__(self, profile):
+        (theirs_in, self._in), (self._out, theirs_out) = os.pipe(), os.pipe()
+        command = [
+            CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe",
+            f"--user-data-dir={profile}", "about:blank",
+        ]  # fmt: skip
+        wrapped = ["bash", "-c", f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', "bash", *command]
+        self._process = subprocess.Popen(
+            wrapped, pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        os.close(theirs_in)
+        os.close(theirs_out)
+        self._replies, self._number, self._session = os.fdopen(self._out, "rb"), 0, None
+        target = self("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+
+    def __call__(self, method, **params):
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._in, json.dumps(message).encode() + b"\0")
+        while True:
+            text = bytearray()
+            while (letter := self._replies.read(1)) != b"\0":
+                assert letter, "Chromium ended"
+                text += letter
+            reply = json.loads(text)
+            if reply.get("id") == self._number:
+                assert "error" not in reply, reply
+                return reply["result"]
+
+    def value(self, script):
+        result = self("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    def wait(self, script, seconds=120):
+        end = time.monotonic() + seconds
+        while not (value := self.value(script)):
+            assert time.monotonic() < end, script
+            time.sleep(0.1)
+        return value
+
+    def size(self, width, height):
+        self("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+
+    def picture(self, path):
+        data = self("Page.captureScreenshot", format="png", captureBeyondViewport=True)["data"]
+        path.write_bytes(base64.b64decode(data))
+
+    def close(self):
+        self("Browser.close")
+        self._process.wait(60)
+        os.close(self._in)
+        self._replies.close()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+def test_a_person_chooses_a_file_and_moves_the_slider(demo, scene_png, tmp_path):
+    (tmp_path / "scene.png").write_bytes(scene_png[1])
+    (tmp_path / "<b>note.png").write_bytes(b"no image")
+    browser = Browser(tmp_path / "profile")
+    try:
+        browser.size(1280, 900)
+        browser("Page.navigate", url=f"http://127.0.0.1:{demo.port}/")
+        browser.wait("document.readyState === 'complete' && !!document.getElementById('file')")
+        document = browser("DOM.getDocument")["root"]["nodeId"]
+
+        def choose(name):
+            place = browser("DOM.querySelector", nodeId=document, selector="#file")["nodeId"]
+            browser("DOM.setFileInputFiles", nodeId=place, files=[str(tmp_path / name)])
+
+        choose("scene.png")
+        said = browser.wait("!at('result').hidden && at('said').textContent")
+        assert said.startswith("120 × 90 pixels; found: 2; reading ")
+        rows = "[...document.querySelectorAll('#instances tbody tr')].map(row => row.cells[0].textContent).join()"
+        assert browser.value(rows) == "bright,dim"
+        first = browser.value("at('overlay').src")
+        browser.value("at('confidence').focus(); at('confidence').value = 0.69")
+        for kind in ("keyDown", "keyUp"):
+            browser("Input.dispatchKeyEvent", type=kind, key="ArrowRight", code="ArrowRight", windowsVirtualKeyCode=39)
+        browser.wait(f"({rows}) === 'bright'")
+        assert browser.value("at('overlay').src") != first and len(demo.asked) == 1
+        assert browser.value("at('overlay').alt").startswith("The image, 1 found: bright 0.9")
+        browser.picture(tmp_path / "desktop.png")
+        browser.size(390, 844)
+        assert browser.value("document.documentElement.scrollWidth") <= 390
+        browser.picture(tmp_path / "phone.png")
+        choose("<b>note.png")
+        told = browser.wait("at('said').className === 'wrong' && at('said').textContent")
+        assert told.startswith("<b>note.png: expected a PNG") and browser.value("at('result').hidden")
+        assert browser.value("document.querySelectorAll('b').length") == 0
+    finally:
+        browser.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--port", "1"], "--port: expected the model first"),
+        (["nothing.keras"], "model=nothing.keras: expected a .keras file that is there"),
+        (["last", "--port", "70000"], "--port 70000: expected a number from 0 to 65535"),
+        (["last", "--share", "true"], "--share: no such option; expected --port, --host, --task"),
+    ],
+)
+def test_a_command_line_that_is_wrong_is_told_in_one_line(words, told, capsys):
+    assert main(["demo", *words]) == 2
+    said = capsys.readouterr().err
+    assert told in said and said.count("\n") == 1
+
+
+def test_a_port_in_use_is_told_before_the_model_loads(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert main(["demo", "last", "--port", str(taken.getsockname()[1])]) == 2
+    assert "in use" in capsys.readouterr().err
+
+
+def test_it_listens_on_this_machine_alone_unless_told():
+    assert wanted(["last"]).host == "127.0.0.1"
+    with pytest.raises(InputError, match=r"--host no\.such\.host\.invalid"):
+        listening_socket("no.such.host.invalid", 0)
