@@ -95,7 +95,7 @@ class Demo:
                     {
                         "class": instance["class"],
                         "score": round(instance["score"], 3),
-                        "x, y, width, height (px)": ", ".join(f"{side:.0f}" for side in instance["bbox"]),
+                        "box x, y, w, h (px)": ", ".join(f"{side:.0f}" for side in instance["bbox"]),
                         "area (px)": area,
                     }
                     for instance, area in zip(instances, areas, strict=True)

@@ -15,7 +15,7 @@ PAGE = """\
          background: #fff }
   h1 { font-size: 1.4rem; margin: 0 } h2 { font-size: 1.1rem; margin: 1.5rem 0 .5rem }
   header p { margin: .25rem 0 1rem; font-weight: 600; color: #8a2b00 }
-  #drop { display: block; padding: 1.2rem; border: 2px dashed #59636e; border-radius: .5rem; text-align: center }
+  #drop { padding: 1.2rem; border: 2px dashed #59636e; border-radius: .5rem; text-align: center; font-weight: 400 }
   #drop.over { background: #ddf0ff; border-color: #0057b0 }
   input[type=file] { display: block; margin: .6rem auto 0; max-width: 100%%; font: inherit }
   :focus-visible { outline: 3px solid #0057b0; outline-offset: 2px }
@@ -24,9 +24,10 @@ PAGE = """\
   #result[hidden] { display: none }
   #result > * { min-width: 0 }
   #findings { grid-column: 1 / -1 }
-  img { display: block; max-width: 100%%; max-height: 80vh; margin: 0 auto }
-  figure { margin: 0; background: #181818 }
-  label { display: block; font-weight: 600 } input[type=range] { width: 100%%; height: 2rem; accent-color: #0057b0 }
+  img { display: block; width: 100%%; max-height: 80vh; object-fit: contain }
+  figure { margin: 0 0 1rem; background: #181818 }
+  label { display: block } label, output { font-weight: 600 }
+  input[type=range] { width: 100%%; height: 2rem; accent-color: #0057b0 }
   .table { overflow-x: auto }
   table { border-collapse: collapse; width: 100%%; font-size: .9rem; font-variant-numeric: tabular-nums }
   th, td { padding: .3rem .6rem .3rem 0; text-align: left; border-bottom: 1px solid #d1d9e0; white-space: nowrap }

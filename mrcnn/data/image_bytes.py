@@ -143,7 +143,7 @@ def _decode_dicom(data: bytes, most_pixels: int) -> tuple[np.ndarray, Spacing | 
 
 def _check_dicom(dataset: pydicom.Dataset, most_pixels: int) -> None:
     if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
-        raise InputError("DICOM without pixels; expected an image")
+        raise InputError("DICOM without pixels, or cut short; expected an image, whole")
     if int(dataset.get("NumberOfFrames") or 1) > 1:
         raise InputError(f"DICOM with {int(dataset.NumberOfFrames)} frames; expected a single image")
     check_size(int(dataset.Rows), int(dataset.Columns), most_pixels)

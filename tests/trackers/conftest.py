@@ -104,7 +104,7 @@ def dicom_base64():
         dataset.file_meta.TransferSyntaxUID = syntax
         dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-        dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = "Doe^Jane", "ID-4711", "19700131"
+        dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = "Zzyxwy^Pusztay", "zx-4711", "19700131"
         dataset.Modality = "US"
         dataset.Rows, dataset.Columns = pixels.shape
         dataset.SamplesPerPixel = 1
