@@ -17,13 +17,11 @@ import numpy as np
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from pycocotools import mask as coco_mask
 
-from mrcnn.data.given_images import GivenImage, as_images, given_images
+from mrcnn.data.given_images import GivenImage, given_images
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 from mrcnn.polygons import polygons_of
 from mrcnn.serving.scoring_server import stand_guard
-
-__all__ = ["NOTICE", "ServedMaskRCNN", "as_dict", "as_images"]
 
 NOTICE = "Research use only"
 PARAMS = ("confidence", "spacing_mm", "masks")
