@@ -86,12 +86,16 @@ def demo(wanted: Wanted) -> int:
     with listening_socket(wanted.host, wanted.port) as listening, tempfile.TemporaryDirectory() as scratch:
         hush()
         with silent_start():
+            import numpy as np
+
             import mrcnn.model  # noqa: F401
             import trackers.kept_model  # noqa: F401
             from experiments.prediction.detector import open_detector
         detector = open_detector(wanted.model, task=wanted.task, folder=Path(scratch))
         if detector.volumes:
             raise InputError(f"model={wanted.model}: finds in volumes; expected a model of images, see mrcnn predict")
+
+        detector.find([np.zeros((8, 8, 1), np.uint8)])  # compiled before the first image
 
         import uvicorn
 

@@ -17,7 +17,7 @@ PAGE = """\
   header p { margin: .25rem 0 1rem; font-weight: 600; color: #8a2b00 }
   #drop { padding: 1.2rem; border: 2px dashed #59636e; border-radius: .5rem; text-align: center; font-weight: 400 }
   #drop.over { background: #ddf0ff; border-color: #0057b0 }
-  input[type=file] { display: block; margin: .6rem auto 0; max-width: 100%%; font: inherit }
+  input[type=file] { display: block; margin: .6rem auto 0; width: max-content; max-width: 100%%; font: inherit }
   :focus-visible { outline: 3px solid #0057b0; outline-offset: 2px }
   #said { min-height: 1.5rem; margin: .75rem 0 } #said.wrong { color: #a40e26; font-weight: 600 }
   #result { display: grid; gap: 0 1.5rem; grid-template-columns: minmax(0, 3fr) minmax(0, 2fr) }
@@ -25,7 +25,7 @@ PAGE = """\
   #result > * { min-width: 0 }
   #findings { grid-column: 1 / -1 }
   img { display: block; width: 100%%; max-height: 80vh; object-fit: contain }
-  figure { margin: 0 0 1rem; background: #181818 }
+  figure { align-self: start; margin: 0 0 1rem; background: #181818 }
   label { display: block } label, output { font-weight: 600 }
   input[type=range] { width: 100%%; height: 2rem; accent-color: #0057b0 }
   .table { overflow-x: auto }
@@ -43,7 +43,7 @@ PAGE = """\
   <label id="drop" for="file">Drop an image here, or choose one: PNG, JPEG, TIFF, BMP or DICOM
     <input type="file" id="file" accept=".png,.jpg,.jpeg,.tif,.tiff,.bmp,.dcm,.dicom,.ima,image/*,application/dicom" />
   </label>
-  <p id="said" role="status">The image stays on this machine.</p>
+  <p id="said" role="status">Images are kept in the memory of this page’s server only, the last four.</p>
   <div id="result" hidden>
     <figure><img id="overlay" alt=""></figure>
     <section aria-labelledby="seen">
