@@ -54,6 +54,11 @@ def given_images(model_input: object, most_pixels: int | None = None) -> list[Gi
     return given
 
 
+def as_images(model_input: object) -> list[np.ndarray]:
+    """The pixels of `given_images`; models that were logged before there was more than pixels import it."""
+    return [image.pixels for image in given_images(model_input)]
+
+
 def _of_text(text: str, most_pixels: int) -> GivenImage:
     try:
         data = base64.b64decode("".join(text.split()), validate=True)

@@ -5,17 +5,13 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from mrcnn.data.given_images import given_images
+from mrcnn.data.given_images import as_images
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 from trackers.served import ServedMaskRCNN, as_dict
 
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4)
 DEEP = np.arange(60, dtype=np.uint16).reshape(4, 5, 3) * 1000
-
-
-def as_images(given):
-    return [image.pixels for image in given_images(given)]
 
 
 class Network:
