@@ -169,8 +169,7 @@ def learn(
         weights=weights,
     )
     steps = config.train.steps_per_epoch or len(loader)
-    if keeping is not None:
-        folder = keeping.unfinished.folder
+    folder = keeping.unfinished.folder if keeping else folder
     checkpoints = Checkpoints(
         folder / "checkpoints",
         metric=f"val/{metric or config.evaluate.metric}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache
 
@@ -58,6 +58,9 @@ def find(resume: str, config: TaskConfig, held: ExitStack, console: Console) -> 
     for training, run in unfinished(client):
         if run.data.tags.get("task") != config.task:
             continue
+        if not training.states.epochs():
+            _give_up(training, client)
+            continue
         try:
             return _taken(training, config, data, held, console)
         except Refused as reason:
@@ -68,6 +71,15 @@ def find(resume: str, config: TaskConfig, held: ExitStack, console: Console) -> 
         soft_wrap=True,
     )
     return None
+
+
+def _give_up(training: Unfinished, client: MlflowClient) -> None:
+    """End the run of a training that was killed before its first state was whole, unless it is just beginning."""
+    with suppress(Held), training.held():
+        if not training.states.epochs():
+            client.set_tag(training.run_id, "error", "the process was killed before the first epoch")
+            client.set_terminated(training.run_id, "KILLED")
+            training.remove()
 
 
 def _named(
