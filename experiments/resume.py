@@ -62,7 +62,7 @@ def find(resume: str, config: TaskConfig, held: ExitStack, console: Console) -> 
             _give_up(training, client)
             continue
         try:
-            return _taken(training, config, data, held, console)
+            return take_up(training, config, data, held, console)
         except Refused as reason:
             reasons.append(f"{training.run_id}: {reason}")
     console.print(
@@ -92,15 +92,20 @@ def _named(
     if run.info.status == "FINISHED":
         raise InputError(f"{asked}: the run has finished; expected an interrupted one")
     try:
-        return _taken(Unfinished(run_id), config, data, held, console)
+        return take_up(Unfinished(run_id), config, data, held, console)
     except Refused as reason:
         raise InputError(f"{asked}: {reason}") from reason
 
 
-def _taken(
+def take_up(
     training: Unfinished, config: TaskConfig, data: Callable[[], Data], held: ExitStack, console: Console
 ) -> Found:
-    """Hold the training and read its state. Raises `Refused`."""
+    """Hold a training until `held` is left, and read its state and its data.
+
+    Raises:
+        Refused: it is another configuration's or other data's, under way, or no state of it is whole.
+        InputError: the data are bad.
+    """
     facts = training.states.facts()
     if facts is None:
         raise Refused(

@@ -70,7 +70,10 @@ def unfinished(client: MlflowClient) -> list[tuple[Unfinished, RecordedRun]]:
     found = []
     for path in present:
         run = recorded(client, path.name) if RUN_ID.fullmatch(path.name) else None
-        if run is not None and run.info.status != "FINISHED":
+        if run is not None and run.info.status == "FINISHED":
+            # Killed between its run's end and its own.
+            Unfinished(path.name).remove()
+        elif run is not None:
             found.append((Unfinished(path.name), run))
     return sorted(found, key=lambda each: each[1].info.start_time, reverse=True)
 

@@ -1,4 +1,4 @@
-"""`mrcnn train` that kills itself, as the system does when memory runs out: `killed_training.py EPOCH STEP WORDS...`."""
+"""`mrcnn train` that kills itself, as a system without memory does: `killed_training.py EPOCH STEP WORDS...`."""
 
 import os
 import signal
