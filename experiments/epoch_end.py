@@ -25,7 +25,11 @@ OnValidation = Callable[[int, Mapping[str, float]], None]
 
 
 class Diverged(RuntimeError):
-    """The loss is no longer a number."""
+    """The loss is no longer a number, after the step of the epoch at position `step`."""
+
+    def __init__(self, message: str, step: int = 0) -> None:
+        super().__init__(message)
+        self.step = step
 
 
 class EpochEnd(keras.callbacks.Callback):
@@ -70,7 +74,8 @@ class EpochEnd(keras.callbacks.Callback):
         if not math.isfinite(logs["loss"]):
             raise Diverged(
                 f"epoch {self.epochs_done + 1}, step {batch + 1}: the loss is {logs['loss']}; "
-                "try a lower train.learning_rate or train.clip_norm"
+                "try a lower train.learning_rate or train.clip_norm",
+                batch,
             )
         self._screen.step(self.epochs_done + 1, batch + 1, logs)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.config import Stage, TrainOptions
-from experiments.epoch_end import EpochEnd
+from experiments.epoch_end import Diverged, EpochEnd
 from experiments.screen import TrainingScreen
 from mrcnn.data import Loader
 from mrcnn.model import MaskRCNN
@@ -70,12 +70,17 @@ def fit(model: MaskRCNN, loader: Loader, options: TrainOptions, steps: int, epoc
         )
         if start > span.start:
             restore_optimizer(model, arrays)
-        model.fit(
-            stream(loader, first_epoch=span.start, skipped=(start - span.start) * steps),
-            steps_per_epoch=steps,
-            initial_epoch=start,
-            epochs=span.end,
-            callbacks=[epoch_end],
-            shuffle=False,  # the loader has done so
-            verbose=0,
-        )
+        try:
+            model.fit(
+                stream(loader, first_epoch=span.start, skipped=(start - span.start) * steps),
+                steps_per_epoch=steps,
+                initial_epoch=start,
+                epochs=span.end,
+                callbacks=[epoch_end],
+                shuffle=False,  # the loader has done so
+                verbose=0,
+            )
+        except Diverged as error:
+            position = (epoch_end.epochs_done - span.start) * steps + error.step
+            names = ", ".join(loader.file_names(span.start, position))
+            raise Diverged(f"{error}; images of the step: {names}", error.step) from error

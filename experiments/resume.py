@@ -9,6 +9,7 @@ from functools import cache
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from rich.console import Console
 
 from experiments.config import TaskConfig
@@ -56,7 +57,8 @@ def find(resume: str, config: TaskConfig, held: ExitStack, console: Console) -> 
         return _named(resume, config, data, client, held, console)
     reasons = []
     for training, run in unfinished(client):
-        if run.data.tags.get("task") != config.task:
+        # A trial's run is below a sweep's, which takes it up itself.
+        if run.data.tags.get("task") != config.task or MLFLOW_PARENT_RUN_ID in run.data.tags:
             continue
         if not training.states.epochs():
             _give_up(training, client)

@@ -84,6 +84,11 @@ class Loader:
         starts = range(0, len(self) * self.batch_size, self.batch_size)
         return [indices[start : start + self.batch_size].tolist() for start in starts]
 
+    def file_names(self, first_epoch: int, position: int) -> list[str]:
+        """Of the images in the batch at `position`, counted over the epochs from `first_epoch` on."""
+        epochs, batch = divmod(position, len(self))
+        return [self.dataset.records[index].file_name for index in self.order(first_epoch + epochs)[batch]]
+
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from the one at position `first`.
 
