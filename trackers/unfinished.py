@@ -15,6 +15,7 @@ from mlflow.entities import Run as RecordedRun
 from mlflow.exceptions import MlflowException
 
 from mrcnn.cache_folder import cache_folder
+from mrcnn.errors import InputError
 from trackers.kept_states import KeptStates
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -43,8 +44,14 @@ class Unfinished:
 
         Raises:
             Held: another one does.
+            InputError: the folder cannot be made.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"{self.folder}: cannot be made ({error.strerror}); set MRCNN_CACHE to another folder"
+            ) from error
         connection = sqlite3.connect(self.folder / LOCK, timeout=0, isolation_level=None)
         try:
             try:
