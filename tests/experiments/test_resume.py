@@ -27,20 +27,6 @@ OPTIONS = {"epochs": 4, "steps_per_epoch": 5, "optimizer": "adamw", "learning_ra
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """A new store in an empty folder, which is the working folder meanwhile; returns a client."""
-    folder = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
-            patch.delenv(name)
-        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-        patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        patch.chdir(folder)
-        yield MlflowClient(f"sqlite:///{folder}/mlflow.db")
-
-
-@pytest.fixture(scope="module")
 def words(store, tmp_path_factory, phantom_folder, tiny_arguments):
     """The words of the command, with its store and cache in folders of their own."""
     with pytest.MonkeyPatch.context() as patch:
