@@ -35,16 +35,16 @@ def restore_optimizer(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> N
 
 
 def _named(part: str, variables: Iterable[keras.Variable]) -> dict[str, np.ndarray]:
-    """Numbered, for two variables may have one path. A copy: the arrays of a backend may be overwritten in place."""
-    return {
-        f"{part}/{number:05d}/{variable.path}": np.array(variable.value) for number, variable in enumerate(variables)
-    }
+    """Numbered, for paths hold names that count the models of the process. Copies: a backend may overwrite its own."""
+    return {f"{part}/{number:05d}": np.array(variable.value) for number, variable in enumerate(variables)}
 
 
 def _restore(part: str, variables: Iterable[keras.Variable], arrays: Mapping[str, np.ndarray]) -> None:
     variables = list(variables)
-    names = [f"{part}/{number:05d}/{variable.path}" for number, variable in enumerate(variables)]
-    if names != [name for name in arrays if name.startswith(f"{part}/")]:
+    kept = [array for name, array in arrays.items() if name.startswith(f"{part}/")]
+    if [(array.shape, array.dtype.name) for array in kept] != [
+        (tuple(variable.shape), variable.dtype) for variable in variables
+    ]:
         raise InputError(f"training state: its {part} has other variables than this one")
-    for name, variable in zip(names, variables, strict=True):
-        variable.assign(arrays[name])
+    for array, variable in zip(kept, variables, strict=True):
+        variable.assign(array)

@@ -1,8 +1,10 @@
 import errno
+import json
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,6 +121,19 @@ def test_a_truly_full_disk(tmp_path, best):
         assert states.newest()[0].epoch == 1
     finally:
         subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_killed_a_hundred_times_loses_at_most_the_step_that_it_was_at(tmp_path):
+    script = Path(__file__).with_name("killed_while_keeping.py")
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "states"), "100", "0"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    said = json.loads(done.stdout)
+    assert said["equal"] and said["damaged"] == [] and said["kills"] == 100
+    assert said["while_writing"] > 10 and said["steps"] > 5
 
 
 def test_a_training_is_held_by_one_process_until_that_ends_however_it_does(tmp_path, monkeypatch):
