@@ -27,11 +27,9 @@ OPTIONS = {"epochs": 4, "steps_per_epoch": 5, "optimizer": "adamw", "learning_ra
 
 
 @pytest.fixture(scope="module")
-def words(store, tmp_path_factory, phantom_folder, tiny_arguments):
-    """The words of the command, with its store and cache in folders of their own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MRCNN_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield lambda **others: tiny_arguments(**{"dataset": phantom_folder, **OPTIONS, **others})
+def words(store, phantom_folder, tiny_arguments):
+    """The words of the command."""
+    return lambda **others: tiny_arguments(**{"dataset": phantom_folder, **OPTIONS, **others})
 
 
 @pytest.fixture(scope="module", autouse=True)

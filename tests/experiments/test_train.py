@@ -30,6 +30,8 @@ def store(tmp_path_factory):
             patch.delenv(name)
         patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        # Trainings that fail leave their state in it.
+        patch.setenv("MRCNN_CACHE", str(folder / "cache"))
         patch.chdir(folder)
         yield MlflowClient(f"sqlite:///{folder}/mlflow.db")
 
