@@ -11,7 +11,7 @@ import keras
 from experiments.config import TaskConfig
 from experiments.epoch_end import EpochEnd
 from experiments.job_data import Data
-from experiments.resolve import parameters
+from experiments.overrides import flattened
 from mrcnn.config import ModelConfig
 from mrcnn.model import MaskRCNN
 from mrcnn.model.training_state import model_arrays, restore_model
@@ -46,10 +46,16 @@ def plain(config: TaskConfig) -> dict[str, object]:
 
 
 def differences(facts: Mapping[str, object], asked: Mapping[str, object]) -> list[str]:
-    """The fields in which what a run was started with is not what is asked for, with both values."""
-    before = parameters(TaskConfig.model_validate(facts[ASKED])) | {"backend": facts[BACKEND]}
-    now = parameters(TaskConfig.model_validate(asked[ASKED])) | {"backend": asked[BACKEND]}
-    told = [f"{name}={now[name]} (the run has {before[name]})" for name in now if now[name] != before.get(name)]
+    """The fields in which what a run was started with is not what is asked for, with both values.
+
+    An older version of this project may have written the facts, with other fields.
+    """
+    before, now = (flattened(each[ASKED]) | {BACKEND: each[BACKEND]} for each in (facts, asked))
+    told = [
+        f"{name}={now.get(name, 'unknown')} (the run has {before.get(name, 'none')})"
+        for name in {**now, **before}
+        if name not in now or name not in before or now[name] != before[name]
+    ]
     if DATA in asked:
         splits = {**facts[DATA], **asked[DATA]}
         changed = [split for split in splits if facts[DATA].get(split) != asked[DATA].get(split)]

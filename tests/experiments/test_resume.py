@@ -15,6 +15,7 @@ import pytest
 from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
+from experiments.keeping import differences
 from experiments.train import main
 from mrcnn.model import load
 from trackers.kept_states import KeptStates
@@ -87,6 +88,14 @@ def test_other_data_are_refused(killed, words, phantom_folder, tmp_path, capsys)
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "the images or annotations of train, val, test differ" in said
+
+
+def test_fields_that_another_version_knew_differ_too():
+    facts = {"asked": {"seed": 1, "train": {"old": 2}}, "backend": "jax"}
+    asked = {"asked": {"seed": 1, "train": {"new": None}}, "backend": "tensorflow"}
+    assert differences(facts, asked) == [
+        "train.new=None (the run has none)", "backend=tensorflow (the run has jax)", "train.old=unknown (the run has 2)",
+    ]  # fmt: skip
 
 
 def test_what_is_no_interrupted_run_is_refused(store, uninterrupted, killed, words, capsys):
