@@ -94,8 +94,10 @@ def test_fields_that_another_version_knew_differ_too():
     facts = {"asked": {"seed": 1, "train": {"old": 2}}, "backend": "jax"}
     asked = {"asked": {"seed": 1, "train": {"new": None}}, "backend": "tensorflow"}
     assert differences(facts, asked) == [
-        "train.new=None (the run has none)", "backend=tensorflow (the run has jax)", "train.old=unknown (the run has 2)",
-    ]  # fmt: skip
+        "train.new=None (the run has none)",
+        "backend=tensorflow (the run has jax)",
+        "train.old=unknown (the run has 2)",
+    ]
 
 
 def test_what_is_no_interrupted_run_is_refused(store, uninterrupted, killed, words, capsys):
