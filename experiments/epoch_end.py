@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 
@@ -14,6 +15,7 @@ from experiments.screen import TrainingScreen
 from mrcnn.data import Dataset
 from mrcnn.draw import contact_sheet, side_by_side
 from trackers.checkpoints import Checkpoints
+from trackers.kept_states import disk_refusals
 from trackers.run import Run
 from trackers.tensorboard import EventWriter
 
@@ -23,11 +25,18 @@ OnValidation = Callable[[int, Mapping[str, float]], None]
 
 
 class Diverged(RuntimeError):
-    """The loss is no longer a number."""
+    """The loss is no longer a number, after the step of the epoch at position `step`."""
+
+    def __init__(self, message: str, step: int = 0) -> None:
+        super().__init__(message)
+        self.step = step
 
 
 class EpochEnd(keras.callbacks.Callback):
     """Shows each step; after each epoch validates, records and keeps the model.
+
+    Args:
+        keep: called after each epoch, before the run is told of it, to keep the state of the training.
 
     Attributes:
         epochs_done: over all stages.
@@ -44,9 +53,10 @@ class EpochEnd(keras.callbacks.Callback):
         events: EventWriter,
         checkpoints: Checkpoints,
         on_validation: OnValidation | None = None,
+        keep: Callable[[EpochEnd], None] | None = None,
     ) -> None:
         super().__init__()
-        self._on_validation = on_validation
+        self._on_validation, self._keep = on_validation, keep
         self._config, self._validation = config, validation
         self._screen, self._run, self._events, self._checkpoints = screen, run, events, checkpoints
         self.epochs_done = 0
@@ -54,6 +64,8 @@ class EpochEnd(keras.callbacks.Callback):
         self._started = 0.0
         self._last_better = 0
         self._validations = 0
+        self._record: dict[str, float] = {}
+        self._validated = False
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         self._started = time.monotonic()
@@ -62,7 +74,8 @@ class EpochEnd(keras.callbacks.Callback):
         if not math.isfinite(logs["loss"]):
             raise Diverged(
                 f"epoch {self.epochs_done + 1}, step {batch + 1}: the loss is {logs['loss']}; "
-                "try a lower train.learning_rate or train.clip_norm"
+                "try a lower train.learning_rate or train.clip_norm",
+                batch,
             )
         self._screen.step(self.epochs_done + 1, batch + 1, logs)
 
@@ -71,19 +84,48 @@ class EpochEnd(keras.callbacks.Callback):
         number, options = self.epochs_done, self._config.train
         record = {f"train/{name}": float(value) for name, value in logs.items()}
         record["train/learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        text = ""
+        text, folder = "", self._checkpoints.folder
         if number % options.validate_every == 0 or number == options.epochs:
             self._screen.validating(number)
             measured = self._validate(number)
-            record |= {f"val/{name}": value for name, value in measured.items()}
-            self._checkpoints.save(self.model, number, record)
+            record |= {f"val/{name}": float(value) for name, value in measured.items()}
+            with disk_refusals(number, folder):
+                self._checkpoints.save(self.model, number, record)
             text = self._progress(number, measured)
         record["train/epoch_seconds"] = seconds = time.monotonic() - self._started
-        self._run.metrics(record, step=number)
-        self._events.scalars(record, number)
+        self._record, self._validated = record, bool(text)
+        # The run comes last: what is told twice after a kill it sees, and what was not told is told from the state.
+        with disk_refusals(number, folder):
+            self._events.scalars(record, number)
+        if self._keep is not None:
+            self._keep(self)
+        self._tell()
         self._screen.epoch(number, logs, text, seconds)
-        if text and self._on_validation is not None:
-            self._on_validation(number, record)
+
+    def _tell(self) -> None:
+        """The run, and who listens, of the epoch that is over."""
+        self._run.metrics(self._record, step=self.epochs_done)
+        if self._validated and self._on_validation is not None:
+            self._on_validation(self.epochs_done, self._record)
+
+    def progress(self) -> dict[str, object]:
+        """Plain data from which `go_on` goes on after the last epoch."""
+        return {
+            "epochs_done": self.epochs_done,
+            "stopped_early": self.stopped_early,
+            "last_better": self._last_better,
+            "validations": self._validations,
+            "record": self._record,
+            "validated": self._validated,
+        }
+
+    def go_on(self, progress: Mapping[str, Any]) -> None:
+        """Take up a training after the epoch of `progress`, of which the run may not have been told."""
+        self.epochs_done, self.stopped_early = progress["epochs_done"], progress["stopped_early"]
+        self._last_better, self._validations = progress["last_better"], progress["validations"]
+        self._record, self._validated = progress["record"], progress["validated"]
+        if self.epochs_done:
+            self._tell()
 
     def _validate(self, number: int) -> dict[str, float]:
         options = self._config.evaluate
@@ -94,7 +136,8 @@ class EpochEnd(keras.callbacks.Callback):
             side_by_side(sample, found.above(confidence), preview.class_names)
             for sample, found in predictions(self.model, preview, batch_size=options.images_at_once)
         ]
-        self._events.image("val", contact_sheet(pictures, columns=1), number)
+        with disk_refusals(number, self._checkpoints.folder):
+            self._events.image("val", contact_sheet(pictures, columns=1), number)
         return {**evaluator.summary(confidence), "confidence": confidence}
 
     def _progress(self, number: int, measured: Mapping[str, float]) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from experiments.config import Stage, TrainOptions
-from experiments.epoch_end import EpochEnd
+from experiments.epoch_end import Diverged, EpochEnd
 from experiments.screen import TrainingScreen
 from mrcnn.data import Loader
 from mrcnn.model import MaskRCNN
@@ -14,6 +16,7 @@ from mrcnn.model.optimizers import make_optimizer
 from mrcnn.model.schedules import WarmUp
 from mrcnn.model.stages import set_trainable
 from mrcnn.model.stream import stream
+from mrcnn.model.training_state import restore_optimizer
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,16 @@ def spans(options: TrainOptions) -> Iterator[Span]:
 
 
 def fit(model: MaskRCNN, loader: Loader, options: TrainOptions, steps: int, epoch_end: EpochEnd,
-        screen: TrainingScreen) -> None:  # fmt: skip
-    """Train `model` through its stages, `steps` steps an epoch; it is compiled anew for each stage."""
+        screen: TrainingScreen, arrays: Mapping[str, np.ndarray] | None = None) -> None:  # fmt: skip
+    """Train `model` through its stages, `steps` steps an epoch; it is compiled anew for each stage.
+
+    It begins after the epochs that `epoch_end` knows as done; `arrays` then hold the optimizer as it was.
+    """
+    done = epoch_end.epochs_done
     for span in spans(options):
+        if span.end <= done or epoch_end.stopped_early:
+            continue
+        start = max(span.start, done)
         if options.stages != (Stage(),):
             screen.say(f"Training {span.layers}: epochs {span.start + 1} to {span.end} at {span.learning_rate:g}")
         set_trainable(model, span.layers)
@@ -58,14 +68,19 @@ def fit(model: MaskRCNN, loader: Loader, options: TrainOptions, steps: int, epoc
                 clip_norm=options.clip_norm,
             )
         )
-        model.fit(
-            stream(loader, first_epoch=span.start),
-            steps_per_epoch=steps,
-            initial_epoch=span.start,
-            epochs=span.end,
-            callbacks=[epoch_end],
-            shuffle=False,  # the loader has done so
-            verbose=0,
-        )
-        if epoch_end.stopped_early:
-            break
+        if start > span.start:
+            restore_optimizer(model, arrays)
+        try:
+            model.fit(
+                stream(loader, first_epoch=span.start, skipped=(start - span.start) * steps),
+                steps_per_epoch=steps,
+                initial_epoch=start,
+                epochs=span.end,
+                callbacks=[epoch_end],
+                shuffle=False,  # the loader has done so
+                verbose=0,
+            )
+        except Diverged as error:
+            position = (epoch_end.epochs_done - span.start) * steps + error.step
+            names = ", ".join(loader.file_names(span.start, position))
+            raise Diverged(f"{error}; images of the step: {names}", error.step) from error

@@ -34,6 +34,13 @@ def help_text(resolved: Resolved) -> str:
     lines = [INTRODUCTION]
     lines += _entry("task", "word", f"{', '.join(task_names())} or a path to a .yaml file", "thyroid")
     lines += _entry("profile", "word", "a set of settings in the task's file", resolved.profile)
+    lines += _entry(
+        "resume",
+        "auto | run",
+        "go on with an interrupted training of the same configuration and data, in its run: its id, or auto for the "
+        "newest there is, and a new one where there is none",
+        None,
+    )
     lines += ["", f"Values shown are those of {resolved.file.name}" + _with_profile(resolved)]
     section = ""
     for key, field in options():

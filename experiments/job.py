@@ -23,9 +23,11 @@ from experiments.findings import FINDINGS
 from experiments.findings_log import FindingsLog
 from experiments.fit import fit
 from experiments.job_data import Data, read_data, split_title
+from experiments.keeping import Keeping, asked_facts
 from experiments.plan import make_plan
 from experiments.report import log_report
 from experiments.resolve import Resolved, parameters, resolved_yaml
+from experiments.resume import Found, find
 from experiments.screen import TrainingScreen
 from experiments.tables import findings_table, results_table
 from mrcnn.backend import cpu_vectors
@@ -42,31 +44,58 @@ from trackers.plain import json_text
 from trackers.run import Run, tracked_run
 from trackers.started_from import MODEL, model_file
 from trackers.tensorboard import EventWriter
+from trackers.unfinished import Unfinished
 
 Model = TypeVar("Model", MaskRCNN, ResUNet, Classifier)
 HEADLINE = ("mask_ap50", "mask_ap", "dice", "volume_dice", "f1")
 """What the run's description in MLflow says of the result."""
 
 
-def train(resolved: Resolved) -> None:
+def train(resolved: Resolved, resume: str | None = None) -> None:
     """Train, evaluate, track and register a model for a checked task.
 
+    Args:
+        resume: the interrupted run to go on with, or `auto`, see `experiments.resume.find`.
+
     Raises:
-        InputError: the data, or their fit to the configuration, is bad.
+        InputError: the data, or their fit to the configuration or to the interrupted run, is bad.
         Diverged: the loss is no longer a number.
+        NotKept: the disk does not take a checkpoint.
     """
     config, backend = resolved.config, keras.backend.backend()
     tags = {"model": MODEL, **({"profile": resolved.profile} if resolved.profile else {})}
     console = Console(highlight=False)
+    with ExitStack() as held:
+        found = None if resume is None else find(resume, config, held, console)
+        run = _train(config, backend, tags, found, held, console)
+        Unfinished(run.id).remove()
+    console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
+
+
+def _train(
+    config: TaskConfig, backend: str, tags: Mapping[str, str], found: Found | None, held: ExitStack, console: Console
+) -> Run:
+    """Do what is left to do; `held` keeps other processes from this training until it is left."""
     keras.utils.set_random_seed(config.seed)
+    resumed = None if found is None else found.keeping.unfinished.run_id
     with (
-        tracked_run(task=config.task, modality=config.modality, seed=config.seed, backend=backend, tags=tags) as run,
+        tracked_run(
+            task=config.task, modality=config.modality, seed=config.seed, backend=backend, tags=tags, resumed=resumed
+        ) as run,
         tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder,
     ):
         console.print(f"Task {config.task}, {config.modality}, on {backend}; run {run.id}", soft_wrap=True)
-        data = read_data(config, run, console)
-        model, config = make_model(config, data, run, console, Path(folder))
-        best, epochs = learn(model, config, data, run, console, Path(folder))
+        if found is None:
+            held.enter_context((training := Unfinished(run.id)).held())
+            data = read_data(config, run, console)
+            keeping = Keeping(training, asked_facts(config, data))
+            model, config = make_model(config, data, run, console, Path(folder))
+        else:
+            data, keeping = found.data, found.keeping
+            model, config = keeping.model()
+            run.tags({"resumed_after_epoch": keeping.epochs_done})
+            console.print(f"Going on after epoch {keeping.epochs_done} of {config.train.epochs}", soft_wrap=True)
+        best, epochs = learn(model, config, data, run, console, Path(folder), keeping=keeping)
         # The step after the last epoch's: without a test split the best epoch's scores stand among the validations.
         result = judge(as_used([best], config), config, data, run, console, step=epochs + 1)
         best.save(file := Path(folder, "model.keras"))
@@ -74,7 +103,7 @@ def train(resolved: Resolved) -> None:
             # Also when packaging or registry fail: what was measured is there to be read.
             at_last.callback(log_report, run)
             publish([file], result, config, data, run, console)
-    console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
+    return run
 
 
 def make_model(config: TaskConfig, data: Data, run: Run, console: Console, folder: Path) -> tuple[MaskRCNN, TaskConfig]:
@@ -117,6 +146,7 @@ def learn(
     epoch_end: type[EpochEnd] = EpochEnd,
     metric: str | None = None,
     higher_is_better: bool = True,
+    keeping: Keeping | None = None,
 ) -> tuple[Model, int]:
     """Train `model`; returns that of the best epoch, and how many there were. `on_validation`: see `EpochEnd`.
 
@@ -125,6 +155,7 @@ def learn(
     Args:
         batch_of, weights: see `Loader`.
         metric, higher_is_better: of the validation that decides the best epoch; None: the task's.
+        keeping: keeps the state after each epoch, and may hold one from which to go on; None: nothing is kept for that.
     """
     loader = Loader(
         data.splits["train"],
@@ -138,13 +169,18 @@ def learn(
         weights=weights,
     )
     steps = config.train.steps_per_epoch or len(loader)
+    folder = keeping.unfinished.folder if keeping else folder
     checkpoints = Checkpoints(
         folder / "checkpoints",
         metric=f"val/{metric or config.evaluate.metric}",
         higher_is_better=higher_is_better if metric else config.higher_is_better,
     )
-    events = EventWriter(folder / "tensorboard")
-    with ExitStack() as at_last, TrainingScreen(console, epochs=config.train.epochs, steps_per_epoch=steps) as screen:
+    events = EventWriter(folder / "tensorboard", keeping and keeping.event_position())
+    done = keeping.epochs_done if keeping else 0
+    with (
+        ExitStack() as at_last,
+        TrainingScreen(console, epochs=config.train.epochs, steps_per_epoch=steps, epochs_done=done) as screen,
+    ):
         at_last.callback(run.artifact, folder / "checkpoints")
         at_last.callback(run.artifact, folder / "tensorboard")
         at_last.callback(events.close)
@@ -156,8 +192,11 @@ def learn(
             events=events,
             checkpoints=checkpoints,
             on_validation=on_validation,
+            keep=keeping and (lambda ended: keeping.save(model, config, ended, checkpoints, events)),
         )
-        fit(model, loader, config.train, steps, ended, screen)
+        if keeping is not None:
+            keeping.begin(model, config, ended, checkpoints, events)
+        fit(model, loader, config.train, steps, ended, screen, keeping.state.arrays if done else None)
     epochs, best = ended.epochs_done, checkpoints.best_path
     if best is None:
         console.print(f"warning: {checkpoints.metric} was never defined; the last epoch is taken", style="yellow")

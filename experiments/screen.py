@@ -39,8 +39,9 @@ class TrainingScreen:
     estimate of the time left.
     """
 
-    def __init__(self, console: Console, *, epochs: int, steps_per_epoch: int) -> None:
+    def __init__(self, console: Console, *, epochs: int, steps_per_epoch: int, epochs_done: int = 0) -> None:
         self._console = console
+        self._left_at_start = (epochs - epochs_done) * steps_per_epoch
         self._epochs, self._steps = epochs, steps_per_epoch
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -53,7 +54,9 @@ class TrainingScreen:
             transient=True,
             expand=True,
         )
-        self._task = self._bar.add_task(f"epoch 1/{epochs}: preparing", total=steps_per_epoch, losses="", left="")
+        self._task = self._bar.add_task(
+            f"epoch {epochs_done + 1}/{epochs}: preparing", total=steps_per_epoch, losses="", left=""
+        )
         self._done = 0
         self._first_step_ended = self._last_line = time.monotonic()
 
@@ -97,4 +100,4 @@ class TrainingScreen:
         if self._done < 2:
             return ""
         each = (now - self._first_step_ended) / (self._done - 1)
-        return f"{duration_text(each * (self._epochs * self._steps - self._done))} left"
+        return f"{duration_text(each * (self._left_at_start - self._done))} left"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,6 +10,7 @@ from functools import partial
 
 from experiments.datasets import dataset_path
 from experiments.help_text import help_text
+from experiments.overrides import parse_arguments
 from experiments.quiet import hush, silent_start
 from experiments.resolve import Resolved, resolve
 from experiments.start import with_absolute_weights
@@ -22,12 +24,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status. What nobody foresaw is raised, for its traceback."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        resolved = resolve([word for word in arguments if word not in HELP])
+        resolved, resume = parse([word for word in arguments if word not in HELP])
         if any(word in HELP for word in arguments):
             print(help_text(resolved), end="")
             return 0
         resolved = with_absolute_weights(with_absolute_dataset(resolved))
-        return run_job(lambda: _job(resolved))
+        return run_job(lambda: _job(resolved, resume))
     except InputError as error:
         print(f"mrcnn: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -36,11 +38,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _job(resolved: Resolved) -> Callable[[], None]:
+def parse(arguments: Sequence[str]) -> tuple[Resolved, str | None]:
+    """The task, and the interrupted run to go on with: its id, `auto`, or None.
+
+    Raises:
+        InputError: one line that names the option, the value and what is allowed.
+    """
+    texts = parse_arguments(arguments)
+    resume = texts.pop("resume", None)
+    resolved = resolve([f"--{name}={text}" for name, text in texts.items()])
+    if resume is not None and resume != "auto" and not re.fullmatch("[0-9a-f]{32}", resume):
+        raise InputError(f"--resume {resume}: expected auto or the id of an interrupted run")
+    if resume is not None and resolved.config.data.folds:
+        raise InputError(f"--resume {resume}: expected data.folds=null; a cross-validation begins anew")
+    return resolved, resume
+
+
+def _job(resolved: Resolved, resume: str | None) -> Callable[[], None]:
     from experiments.cross_validation import cross_validate
     from experiments.job import train
 
-    return partial(cross_validate if resolved.config.data.folds else train, resolved)
+    return partial(cross_validate, resolved) if resolved.config.data.folds else partial(train, resolved, resume)
 
 
 def run_job(load: Callable[[], Callable[[], None]]) -> int:
@@ -49,13 +67,14 @@ def run_job(load: Callable[[], Callable[[], None]]) -> int:
     # Imported here, so that a typing error is told before TensorFlow and MLflow have loaded.
     with silent_start():
         from experiments.epoch_end import Diverged
+        from trackers.kept_states import NotKept
         from trackers.stop import Terminated
 
         job = load()
 
     try:
         job()
-    except Diverged as error:
+    except (Diverged, NotKept) as error:
         print(f"mrcnn: {error}", file=sys.stderr)
         return FAILED
     except Terminated:

@@ -14,7 +14,7 @@ from experiments.artifacts import csv_text
 from experiments.config import TaskConfig
 from experiments.resolve import check
 from sweeps.space import configured, read_params
-from sweeps.study import EPOCHS, REASON, RUN, outcomes, slot
+from sweeps.study import EPOCHS, REASON, RESUMED_AFTER, RUN, outcomes, slot
 from sweeps.training import CONFIDENCE, NMS_IOU
 from trackers.run import Run
 
@@ -139,5 +139,8 @@ def summary(study: optuna.Study) -> dict[str, float]:
     last = outcomes(study)
     counts = {f"trials_{word}": float(sum(STATES[trial.state.name] == word for trial in last)) for word in
               ("finished", "pruned", "failed")}  # fmt: skip
-    epochs = sum(trial.user_attrs.get(EPOCHS, 0) for trial in study.get_trials(deepcopy=False))
+    epochs = sum(
+        trial.user_attrs.get(EPOCHS, 0) - trial.user_attrs.get(RESUMED_AFTER, 0)
+        for trial in study.get_trials(deepcopy=False)
+    )
     return {**counts, "epochs": float(epochs)}

@@ -25,8 +25,10 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
 from mrcnn.errors import InputError
+from sweeps.brackets import FAILED_TRIAL, INTERRUPTED, Brackets
 from sweeps.options import SweepOptions, higher_is_better
 from trackers.address import hide_credentials
+from trackers.unfinished import Unfinished
 
 SQLITE = "sqlite:///"
 HEARTBEAT, GRACE = 15, 120
@@ -35,10 +37,12 @@ MOST_RETRIES = 2
 """A trial whose process is killed a third time is not tried again: it is likely what kills it."""
 WORKER, RUN, REASON, EPOCHS = "worker", "run", "reason", "epochs"
 """User attributes of a trial: who runs it, its MLflow run, why it failed, epochs trained."""
-INTERRUPTED, RETRIED_RUN = "interrupted", "retried_run"
-"""And: whether it is to be tried again; the run of the attempt that was."""
-FAILED_TRIAL, RETRY_HISTORY = "failed_trial", "retry_history"
-"""System attributes that Optuna's callback for retries writes."""
+RETRIED_RUN, RESUMED_AFTER = "retried_run", "resumed_after"
+"""And of a retry: the run of the attempt that was interrupted; the epoch after which it went on."""
+RETRY_HISTORY = "retry_history"
+"""System attribute that Optuna's callback for retries writes."""
+RUNG = "completed_rung_"
+"""How those begin that its Hyperband writes."""
 
 
 def open_study(
@@ -100,7 +104,7 @@ def make_pruner(name: str, epochs: int) -> optuna.pruners.BasePruner:
     A quarter goes on at each of its steps: with the usual third a dozen trials of a dozen epochs save too little.
     """
     if name == "hyperband":
-        return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=4)
+        return Brackets(min_resource=1, max_resource=epochs, reduction_factor=4)
     if name == "median":
         return optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=1, n_min_trials=3)
     return optuna.pruners.NopPruner()
@@ -251,17 +255,20 @@ def _again(trial: FrozenTrial, limit: int | None) -> bool:
 def requeue(study: optuna.Study, trial: FrozenTrial, limit: int | None = MOST_RETRIES) -> None:
     """Put an interrupted trial, which has been failed, back into the queue with its parameters, and end its MLflow run.
 
-    It starts from its beginning, so what the pruner noted of it is left out. After `limit` retries it stays failed.
+    Where its training kept a state on this machine it goes on from there, and takes along what it has reported and what
+    the pruner noted of it. Otherwise it starts from its beginning. After `limit` retries it stays failed.
     """
-    run = trial.user_attrs.get(RUN)
+    run, again = trial.user_attrs.get(RUN), _again(trial, limit)
     if run is not None:
-        _end_run(
-            run, "KILLED" if _again(trial, limit) else "FAILED", str(trial.user_attrs.get(REASON, "no sign of life"))
-        )
+        _end_run(run, "KILLED" if again else "FAILED", str(trial.user_attrs.get(REASON, "no sign of life")))
+    if run is not None and not again:
+        Unfinished(run).remove()
+    goes_on = run is not None and bool(Unfinished(run).states.epochs())
     trial.user_attrs = {} if run is None else {RETRIED_RUN: run}
-    for name in [name for name in trial.system_attrs if name not in (FAILED_TRIAL, RETRY_HISTORY, "fixed_params")]:
+    kept = (FAILED_TRIAL, RETRY_HISTORY, "fixed_params")
+    for name in [name for name in trial.system_attrs if name not in kept and not (goes_on and name.startswith(RUNG))]:
         del trial.system_attrs[name]
-    RetryHeartbeatStaleTrialCallback(max_retry=limit)(study, trial)
+    RetryHeartbeatStaleTrialCallback(max_retry=limit, inherit_intermediate_values=goes_on)(study, trial)
 
 
 def _end_run(run: str, status: str, reason: str) -> None:

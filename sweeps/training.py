@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -16,7 +18,9 @@ from rich.console import Console
 from experiments.config import TaskConfig
 from experiments.job import learn, make_model
 from experiments.job_data import Data
+from experiments.keeping import Keeping, asked_facts
 from experiments.resolve import check
+from experiments.resume import Refused, take_up
 from mrcnn.data import Dataset
 from mrcnn.forgetting import forget_models
 from mrcnn.metrics import Evaluator
@@ -24,10 +28,11 @@ from mrcnn.model import MaskRCNN
 from sweeps.kept_detections import kept_cases, suppressed
 from sweeps.options import INFERENCE_MS, SweepOptions
 from sweeps.space import configured, suggest
-from sweeps.study import EPOCHS, RETRIED_RUN, RUN
+from sweeps.study import EPOCHS, RESUMED_AFTER, RETRIED_RUN, RUN
 from sweeps.thresholds import ThresholdSearch
 from trackers.run import Parent, Run, tracked_run
 from trackers.stop import Pruned
+from trackers.unfinished import Unfinished
 
 TIMED_IMAGES = 20
 CONFIDENCE, NMS_IOU = "confidence", "nms_iou"
@@ -86,8 +91,16 @@ def run_trial(trial: optuna.Trial, job: Job, data: Data, console: Console) -> li
     # The networks of the trials before are let go, and the random numbers do not depend on them.
     forget_models()
     keras.utils.set_random_seed(config.seed)
+    with ExitStack() as held:
+        return _run_trial(trial, job, config, data, held, console)
+
+
+def _run_trial(
+    trial: optuna.Trial, job: Job, config: TaskConfig, data: Data, held: ExitStack, console: Console
+) -> list[float]:
+    keeping = _interrupted(trial, config, data, held, console)
     tags = {"trial": str(trial.number), "sweep": job.study}
-    if RETRIED_RUN in trial.user_attrs:
+    if RETRIED_RUN in trial.user_attrs and keeping is None:
         tags["retry_of"] = trial.user_attrs[RETRIED_RUN]
     with (
         tracked_run(
@@ -98,23 +111,60 @@ def run_trial(trial: optuna.Trial, job: Job, data: Data, console: Console) -> li
             run_name=f"trial {trial.number}",
             tags=tags,
             parent=job.parent,
+            resumed=keeping and keeping.unfinished.run_id,
         ) as run,
         tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder,
     ):
         trial.set_user_attr(RUN, run.id)
         console.print(f"\nTrial {trial.number}: {trial.params}; run {run.id}", markup=False, soft_wrap=True)
-        run.params({f"space.{name}": value for name, value in trial.params.items()})
-        model, config = make_model(config, data, run, console, Path(folder))
-        watch = Watch(trial, job.objectives, run)
-        best, epochs = learn(model, config, data, run, console, Path(folder), watch)
+        held.push(partial(_let_go, training := Unfinished(run.id)))
+        reported: Collection[int] = ()
+        if keeping is None:
+            held.enter_context(training.held())
+            keeping = Keeping(training, asked_facts(config, data))
+            run.params({f"space.{name}": value for name, value in trial.params.items()})
+            model, config = make_model(config, data, run, console, Path(folder))
+        else:
+            model, config = keeping.model()
+            console.print(f"Going on after epoch {keeping.epochs_done} of {config.train.epochs}", soft_wrap=True)
+            for attribute in (EPOCHS, RESUMED_AFTER):
+                trial.set_user_attr(attribute, keeping.epochs_done)
+            reported = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        watch = Watch(trial, job.objectives, run, reported)
+        best, epochs = learn(model, config, data, run, console, Path(folder), watch, keeping=keeping)
         return measure(best, config, data.splits["val"], trial, job, run, epochs + 1)
 
 
-class Watch:
-    """Tells the study of each validation, and ends the training where the study's pruner says so."""
+def _interrupted(
+    trial: optuna.Trial, config: TaskConfig, data: Data, held: ExitStack, console: Console
+) -> Keeping | None:
+    """The training of the attempt that was interrupted, where it can go on from a state."""
+    if RETRIED_RUN not in trial.user_attrs:
+        return None
+    try:
+        return take_up(Unfinished(trial.user_attrs[RETRIED_RUN]), config, lambda: data, held, console).keeping
+    except Refused as reason:
+        console.print(f"Trial {trial.number} starts from its beginning: {reason}", markup=False, soft_wrap=True)
+        return None
 
-    def __init__(self, trial: optuna.Trial, objectives: Sequence[str], run: Run) -> None:
-        self._trial, self._objectives, self._run = trial, objectives, run
+
+def _let_go(training: Unfinished, kind: type[BaseException] | None, *_: object) -> None:
+    """Only a stopped trial is tried again; one that was killed never comes here."""
+    if kind is None or not issubclass(kind, KeyboardInterrupt):
+        training.remove()
+
+
+class Watch:
+    """Tells the study of each validation, and ends the training where the study's pruner says so.
+
+    Args:
+        reported: epochs of which the study knows, from an attempt that was interrupted.
+    """
+
+    def __init__(
+        self, trial: optuna.Trial, objectives: Sequence[str], run: Run, reported: Collection[int] = ()
+    ) -> None:
+        self._trial, self._objectives, self._run, self._reported = trial, objectives, run, reported
 
     def __call__(self, epoch: int, record: Mapping[str, float]) -> None:
         """Raises `Pruned`."""
@@ -123,7 +173,8 @@ class Watch:
         # Optuna compares the reports of single-objective studies alone.
         if value is None or len(self._objectives) > 1:
             return
-        self._trial.report(float(value), epoch)
+        if epoch not in self._reported:
+            self._trial.report(float(value), epoch)
         if self._trial.should_prune():
             said = f"epoch {epoch}: {self._objectives[0]} {value:.4g} promises less than others"
             self._run.tags({"pruned": said})

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trackers.kept_states import to_disk
 from trackers.plain import json_text
 
 if TYPE_CHECKING:
@@ -51,6 +52,25 @@ class Checkpoints:
     def last_path(self) -> Path:
         return self.folder / LAST
 
+    def kept_beside(self) -> dict[str, Path]:
+        """By name the file that goes on with a training's state: the best, or the last where there was no best."""
+        path = self.best_path or self.last_path
+        return {path.name: path} if path.exists() else {}
+
+    def go_on(self, folder: Path, best_epoch: int | None, best_value: float | None) -> None:
+        """From what `kept_beside` named, copied to `folder`, and the best as it was known then."""
+        self.best_epoch, self.best_value = best_epoch, best_value
+        draft = self.folder / BEING_WRITTEN
+        draft.mkdir(exist_ok=True)
+        try:
+            for name in (LAST, BEST):
+                if (folder / name).exists():
+                    shutil.copyfile(folder / name, draft / name)
+                    to_disk(draft / name)
+                    os.replace(draft / name, self.folder / name)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
     def save(self, model: keras.Model, epoch: int, metrics: Mapping[str, float]) -> None:
         """Keeps `model` as the last and, where its metric is strictly better than before, as the best.
 
@@ -61,11 +81,11 @@ class Checkpoints:
         draft.mkdir(exist_ok=True)
         try:
             model.save(draft / LAST)
-            _to_disk(draft / LAST)
+            to_disk(draft / LAST)
             value = metrics.get(self.metric)
             if self._better(value):
                 shutil.copyfile(draft / LAST, draft / BEST)
-                _to_disk(draft / BEST)
+                to_disk(draft / BEST)
                 os.replace(draft / BEST, self.folder / BEST)
                 self.best_value, self.best_epoch = float(value), epoch
             os.replace(draft / LAST, self.folder / LAST)
@@ -85,9 +105,3 @@ class Checkpoints:
         best = None if self.best_epoch is None else {"epoch": self.best_epoch, "value": self.best_value, "file": BEST}
         last = {"epoch": epoch, "metrics": dict(metrics), "file": LAST}
         return json_text({"metric": self.metric, "higher_is_better": self.higher_is_better, "best": best, "last": last})
-
-
-def _to_disk(file: Path) -> None:
-    """Makes the content durable before a rename makes it the checkpoint."""
-    with open(file, "rb") as opened:
-        os.fsync(opened.fileno())

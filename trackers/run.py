@@ -34,6 +34,8 @@ PROJECT = "mlflow.project.entryPoint"
 """The tag by which a run of `mlflow run` is known."""
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Without it MLflow's page opens the experiment as one of language models."""
+RESUMED_RUN = "resumed_run"
+"""Tag of a run of `mlflow run` whose command went on with an earlier one: that one's id."""
 LONGEST_TAG = 5000
 LONGEST_DATASET_DIGEST = 36
 """mlflow.utils.validation.MAX_DATASET_DIGEST_SIZE"""
@@ -57,10 +59,13 @@ def tracked_run(
     run_name: str | None = None,
     tags: Mapping[str, str] | None = None,
     parent: Parent | None = None,
+    resumed: str | None = None,
 ) -> Iterator[Run]:
     """A run in the experiment named `task`; or the one that MLFLOW_RUN_ID names, in the experiment where it stands.
 
     With a `parent` it is a run below that one, in its experiment; where that is active here, it is so again after this.
+    `resumed` is the id of an earlier run, which goes on; the one that MLFLOW_RUN_ID names then says so in its tag
+    `resumed_run`.
     It ends FINISHED; KILLED after Ctrl-C or SIGTERM
     (`trackers.stop.Terminated`) and where it was `trackers.stop.Pruned`; FAILED after any other exception, whose
     message becomes the tag `error`. The exception goes on in each case. A stop that arrives while the run is being
@@ -75,7 +80,7 @@ def tracked_run(
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     described = {"task": task, "modality": modality, "seed": str(seed), "backend": backend, **(tags or {})}
     with StopSignals() as stop:
-        run, of_mlflow_run = _start(task, run_name, described, parent)
+        run, of_mlflow_run = _start(task, run_name, described, parent, resumed)
         try:
             stop.release()
             yield run
@@ -87,7 +92,9 @@ def tracked_run(
         mlflow.end_run()
 
 
-def _start(task: str, run_name: str | None, tags: dict[str, str], parent: Parent | None) -> tuple[Run, bool]:
+def _start(
+    task: str, run_name: str | None, tags: dict[str, str], parent: Parent | None, resumed: str | None
+) -> tuple[Run, bool]:
     """The active run, and whether it was begun by `mlflow run`."""
     client = MlflowClient()
     tags = {**checkout_tags(Path(__file__)), **tags}
@@ -98,6 +105,10 @@ def _start(task: str, run_name: str | None, tags: dict[str, str], parent: Parent
         os.environ.pop("MLFLOW_RUN_ID", None)
         experiment_id, of_mlflow_run = parent.experiment_id, False
         tags[MLFLOW_PARENT_RUN_ID] = parent.run_id
+    elif resumed is not None:
+        if bystander := os.environ.pop("MLFLOW_RUN_ID", None):
+            client.set_tag(bystander, RESUMED_RUN, resumed)
+        experiment_id, of_mlflow_run = None, False
     elif run_id := os.environ.get("MLFLOW_RUN_ID"):
         present = _existing(client, run_id).data.tags
         if COMMIT in present:
@@ -105,14 +116,22 @@ def _start(task: str, run_name: str | None, tags: dict[str, str], parent: Parent
         experiment_id, of_mlflow_run = None, PROJECT in present
     else:
         experiment_id, of_mlflow_run = _experiment(client, task), False
+    if resumed is not None:
+        present = _existing(client, resumed).data.tags
+        # Why it ended before is no longer so; the code is that of its beginning.
+        if "error" in present:
+            client.delete_tag(resumed, "error")
+        tags = {name: value for name, value in tags.items() if name not in (COMMIT, "git_dirty")}
     active = mlflow.start_run(
+        run_id=resumed,
         experiment_id=experiment_id,
         run_name=run_name,
         tags=tags,
         log_system_metrics=system_metrics,
         nested=parent is not None,
     )
-    return Run(client, active.info.run_id, active.info.experiment_id), of_mlflow_run
+    run = Run(client, active.info.run_id, active.info.experiment_id, resumed=resumed is not None)
+    return run, of_mlflow_run
 
 
 def _existing(client: MlflowClient, run_id: str) -> RecordedRun:
@@ -171,8 +190,9 @@ class Run:
     artifacts, with / between folders.
     """
 
-    def __init__(self, client: MlflowClient, run_id: str, experiment_id: str) -> None:
+    def __init__(self, client: MlflowClient, run_id: str, experiment_id: str, *, resumed: bool = False) -> None:
         self._client = client
+        self._resumed = resumed
         self.experiment_id = experiment_id
         self._names = Names()
         self.id = run_id
@@ -185,10 +205,15 @@ class Run:
         self._client.log_batch(self.id, params=new)
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Logs numbers at `step` (the epoch)."""
+        """Logs numbers at `step` (the epoch). In a resumed run those that stand there at that step are left alone."""
         now = int(time.time() * 1000)
         batch = [Metric(self._names(name), float(value), now, step) for name, value in values.items()]
+        if self._resumed:
+            batch = [metric for metric in batch if not self._is_logged(metric)]
         self._client.log_batch(self.id, metrics=batch)
+
+    def _is_logged(self, metric: Metric) -> bool:
+        return any(point.step == metric.step for point in self._client.get_metric_history(self.id, metric.key))
 
     def tags(self, values: Mapping[str, object]) -> None:
         """Sets tags; a longer value than MLflow keeps is cut."""

@@ -19,16 +19,34 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 class EventWriter:
     """Appends to one event file in `folder`. Each call is on disk when it returns, so TensorBoard shows it at once.
 
+    Args:
+        folder: made if it is not there.
+        go_on: a `position` of an earlier writer, from which its file is gone on with.
+
     TensorBoard's own `EventFileWriter` opens its file through TensorFlow, which costs a JAX run seconds and memory.
     """
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, go_on: tuple[str, int] | None = None) -> None:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        if go_on is not None and (folder / go_on[0]).exists():
+            self._open(folder / go_on[0], "r+b")
+            end = self._file.seek(0, os.SEEK_END)
+            self._file.seek(self._file.truncate(min(end, go_on[1])))
+            return
         # TensorBoard looks for `tfevents` in the name and reads a folder's files in the order of their names.
         name = f"events.out.tfevents.{time.time():017.6f}.{socket.gethostname()}.{os.getpid()}"
-        self._records = RecordWriter(open(folder / name, "xb"))
+        self._open(folder / name, "xb")
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    def _open(self, path: Path, mode: str) -> None:
+        self._file = open(path, mode)
+        self._records = RecordWriter(self._file)
+
+    def position(self) -> tuple[str, int]:
+        """The file's name and its length now, durable; with them as `go_on` a later writer drops what came after."""
+        os.fsync(self._file.fileno())
+        return Path(self._file.name).name, self._file.tell()
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Numbers by name, at `step`."""

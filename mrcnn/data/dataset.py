@@ -161,6 +161,11 @@ class Dataset:
             whole.update(digest)
         return whole.hexdigest()
 
+    @property
+    def ordered_digest(self) -> str:
+        """As `digest`, of the images in their order, which decides what a batch holds."""
+        return hashlib.sha256(json.dumps(self.class_names).encode() + b"".join(self.record_digests)).hexdigest()
+
     @cached_property
     def record_digests(self) -> tuple[bytes, ...]:
         """For each image the SHA-256 over its file's bytes and its annotations."""

@@ -84,8 +84,13 @@ class Loader:
         starts = range(0, len(self) * self.batch_size, self.batch_size)
         return [indices[start : start + self.batch_size].tolist() for start in starts]
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch.
+    def file_names(self, first_epoch: int, position: int) -> list[str]:
+        """Of the images in the batch at `position`, counted over the epochs from `first_epoch` on."""
+        epochs, batch = divmod(position, len(self))
+        return [self.dataset.records[index].file_name for index in self.order(first_epoch + epochs)[batch]]
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, from the one at position `first`.
 
         Worker processes wait for the next epoch after the last batch; they end with the iterator when that is closed
         before, and with the loader.
@@ -93,7 +98,7 @@ class Loader:
         Raises:
             InputError: an image cannot be read or does not fit the model; names the file.
         """
-        tasks = [(epoch, indices) for indices in self.order(epoch)]
+        tasks = [(epoch, indices) for indices in self.order(epoch)[first:]]
         crew = self._call_crew() if self.workers else None
         batches = Ahead(crew.batches(tasks) if crew else (self._recipe.make(*task) for task in tasks), _READY)
         try:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 import psutil
@@ -55,6 +55,26 @@ def test_in_order_without_augmentation(dataset):
     expected = [make_batch([dataset[index] for index in part], CONFIG) for part in ([0, 1, 2], [3, 4, 5], [6])]
     assert_same(loader.epoch(0), expected)
     assert_same(loader.epoch(9), expected)  # once more, from the cache
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("skipped", [0, 1, 2, 3, 7])
+def test_a_stream_that_begins_later_gives_what_comes_then(dataset, skipped, workers):
+    """Three batches an epoch: some of these begin within one, some in a later one."""
+    from mrcnn.model.stream import stream
+
+    made = {"augmentation": STRONG, "shuffle": True, "seed": 3}
+    whole = islice(stream(Loader(dataset, CONFIG, 3, **made), first_epoch=2), skipped, 9)
+    later = islice(
+        stream(Loader(dataset, CONFIG, 3, **made, workers=workers), first_epoch=2, skipped=skipped), 9 - skipped
+    )
+    assert_same((batch for (batch,) in later), (batch for (batch,) in whole))
+
+
+def test_the_files_of_a_batch_are_known_by_its_place(dataset):
+    loader = Loader(dataset, CONFIG, 3, shuffle=True, seed=3)
+    names = [dataset.records[index].file_name for index in loader.order(5)[1]]
+    assert loader.file_names(4, 3 + 1) == names
 
 
 def test_any_number_of_workers_gives_the_same(dataset):

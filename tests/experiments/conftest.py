@@ -43,5 +43,7 @@ def store(tmp_path_factory):
         patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
         patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        # Trainings that fail leave their state in it.
+        patch.setenv("MRCNN_CACHE", str(folder / "cache"))
         patch.chdir(folder)
         yield MlflowClient(f"sqlite:///{folder}/mlflow.db")

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,8 @@ def store(tmp_path_factory):
             patch.delenv(name)
         patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        # Trainings that fail leave their state in it.
+        patch.setenv("MRCNN_CACHE", str(folder / "cache"))
         patch.chdir(folder)
         yield MlflowClient(f"sqlite:///{folder}/mlflow.db")
 
@@ -189,7 +192,11 @@ def test_a_diverging_training_fails(store, quick, capsys):
     run = newest_run(store)
     assert run.info.status == "FAILED"
     assert "Diverged" in run.data.tags["error"]
-    assert "the loss is" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "the loss is" in said
+    (names,) = re.findall(r"images of the step: (.+)$", said)
+    splits = json.loads(Path(store.download_artifacts(run.info.run_id, "splits.json")).read_text())
+    assert set(names.split(", ")) <= {entry["file_name"] for entry in splits["train"]}
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import optuna
 import pytest
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
 from mrcnn.errors import InputError
+from sweeps.brackets import NO_BRACKET
 from sweeps.options import SweepOptions
 from sweeps.study import (
     MOST_RETRIES,
@@ -30,6 +32,7 @@ from sweeps.study import (
     this_process,
     top_up,
 )
+from trackers.unfinished import Unfinished
 
 OPTIONS = SweepOptions(sampler="random")
 
@@ -112,6 +115,50 @@ def test_a_trial_whose_process_was_killed_comes_back_with_its_parameters(study, 
     assert slot(study.trials[2]) == 0
     assert top_up(study, 2) == 0  # a retry is no further trial
     assert [trial.number for trial in outcomes(study)] == [2, 1]
+
+
+def test_a_trial_that_goes_on_from_a_state_reports_nothing_twice(tmp_path, address, killed, monkeypatch):
+    """Hyperband compares all values of a rung, so each must be there once."""
+    monkeypatch.setenv("MRCNN_CACHE", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    options = SweepOptions(sampler="random", pruner="hyperband")
+    study = open_study(address, "s", options, ["dice"], epochs=9)
+    top_up(study, 1)
+    first = claim(study, options, 0)
+    x = first.suggest_float("x", 0, 1)
+    first.set_user_attr(RUN, "a" * 32)
+    for epoch, value in enumerate([0.5, 0.6], start=1):
+        first.report(value, epoch)
+        first.should_prune()
+    Unfinished("a" * 32).states.save(2, {"w": np.zeros(1)}, {}, {})
+    first.set_user_attr(WORKER, killed)
+    again = claim(study, options, 0)
+    assert again.number == 1 and again.suggest_float("x", 0, 1) == x
+    attempt, retry = study.trials
+    assert retry.intermediate_values == {1: 0.5, 2: 0.6}
+    noted = {name: value for name, value in attempt.system_attrs.items() if name.startswith("completed_rung")}
+    assert noted.items() <= retry.system_attrs.items()
+    pruner = study.pruner
+    brackets = [pruner._get_bracket_id(study, trial) for trial in study.trials]
+    assert brackets[0] == NO_BRACKET
+    # The retry is where its first attempt was.
+    alone = optuna.trial.create_trial(state=TrialState.WAITING)
+    alone.number = attempt.number
+    assert brackets[1] == pruner._get_bracket_id(study, alone)
+
+
+def test_what_is_not_tried_again_keeps_no_state(study, killed, tmp_path, monkeypatch):
+    monkeypatch.setenv("MRCNN_CACHE", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    top_up(study, 1)
+    Unfinished("a" * 32).states.save(1, {"w": np.zeros(1)}, {}, {})
+    for _ in range(MOST_RETRIES + 1):
+        assert Unfinished("a" * 32).states.epochs() == [1]
+        trial = claim(study, OPTIONS, 0)
+        trial.set_user_attr(RUN, "a" * 32)
+        trial.set_user_attr(WORKER, killed)
+    requeue_dead(study)
+    assert not Unfinished("a" * 32).folder.exists()
 
 
 def test_a_living_process_keeps_its_trial(study):

@@ -8,15 +8,17 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from experiments.data_check import check_data
-from experiments.epoch_end import Diverged
+from experiments.epoch_end import Diverged, EpochEnd
 from experiments.job_data import usable_data
 from sweeps import training
 from sweeps.command import read
+from sweeps.record import summary
 from sweeps.study import claim, left, open_study, top_up
 from sweeps.training import Job, run_trial
 from sweeps.worker import DONE, REPLACE, TRIALS_EACH, attempt, work
 from trackers.run import Parent
 from trackers.stop import Pruned, Terminated
+from trackers.unfinished import unfinished_folder
 
 SPACE = {"train.learning_rate": {"low": 1e-3, "high": 1e-2, "log": True}}
 
@@ -34,6 +36,7 @@ def job(make_task, store, tmp_path, monkeypatch):
     """A job with a parent run."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}/mlflow.db")
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+    monkeypatch.setenv("MRCNN_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     client = MlflowClient()
     experiment = client.get_experiment_by_name("elsewhere").experiment_id
@@ -115,6 +118,53 @@ def test_a_pruned_training_is_a_killed_run_below_its_parent(job):
     assert trial.user_attrs["epochs"] == 1
     assert "val/dice" in run.data.metrics
     assert MlflowClient().get_run(job.parent.run_id).info.status == "RUNNING"
+
+
+def test_a_stopped_trial_goes_on_in_its_run_and_finds_the_same(job, monkeypatch):
+    """Two trials of one setting, one of them stopped in its second epoch."""
+    found = open_study(job.storage, job.study, job.options, job.objectives, epochs=2)
+    for _ in range(2):
+        found.enqueue_trial({"train.learning_rate": 0.002})
+    checked = check_data(job.config)
+    data, console = usable_data(checked, job.config), Console(quiet=True)
+    assert attempt(found, claim(found, job.options, 0), job, data, console)
+
+    with monkeypatch.context() as patch, pytest.raises(Terminated):
+        patch.setattr(EpochEnd, "on_train_batch_end", stop_in_the_second_epoch)
+        attempt(found, claim(found, job.options, 0), job, data, console)
+    stopped = found.trials[1]
+    assert stopped.state == TrialState.FAIL
+    assert mlflow.get_run(stopped.user_attrs["run"]).info.status == "KILLED"
+    steps = []
+    as_it_is = EpochEnd.on_train_batch_end
+
+    def count(self, batch, logs):
+        steps.append(self.epochs_done + 1)
+        as_it_is(self, batch, logs)
+
+    monkeypatch.setattr(EpochEnd, "on_train_batch_end", count)
+    assert attempt(found, claim(found, job.options, 0), job, data, console)
+    assert set(steps) == {2}
+    whole, _, retried = found.trials
+    assert retried.user_attrs["run"] == stopped.user_attrs["run"]
+    assert retried.values == whole.values
+    assert retried.intermediate_values == whole.intermediate_values and len(whole.intermediate_values) == 2
+    run = mlflow.get_run(retried.user_attrs["run"])
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["trial"] == "2" and "error" not in run.data.tags
+    for name in ("train/loss", "val/dice"):
+        one, other = (
+            [(point.step, point.value) for point in MlflowClient().get_metric_history(each.user_attrs["run"], name)]
+            for each in (whole, retried)
+        )
+        assert one == other
+    assert summary(found)["epochs"] == 4  # two whole ones, one before the stop and one after it
+    assert not list(unfinished_folder().iterdir())
+
+
+def stop_in_the_second_epoch(self, batch, logs):
+    if self.epochs_done == 1 and batch == 2:
+        raise Terminated
 
 
 def test_a_process_ends_after_some_trials_and_when_none_is_left(job, monkeypatch):

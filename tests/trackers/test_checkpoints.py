@@ -71,6 +71,21 @@ def test_a_full_disk_leaves_the_old_ones(tmp_path):
     assert read(tmp_path) == {"last.keras": "next", "best.keras": "next"}
 
 
+def test_a_training_that_goes_on_has_the_best_of_its_state_again(tmp_path):
+    kept = Checkpoints(tmp_path / "run", metric="ap")
+    assert kept.kept_beside() == {}
+    kept.save(Model("good"), 1, {"ap": 0.5})
+    (name, path) = next(iter(kept.kept_beside().items()))
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / name).write_text(path.read_text())
+    kept.save(Model("better, in an epoch that is to be repeated"), 2, {"ap": 0.9})
+    again = Checkpoints(tmp_path / "run", metric="ap")
+    again.go_on(tmp_path / "state", 1, 0.5)
+    assert again.best_path.read_text() == "good"
+    again.save(Model("worse"), 2, {"ap": 0.4})
+    assert read(tmp_path / "run") == {"best.keras": "good", "last.keras": "worse"}
+
+
 def test_what_a_killed_process_left_is_not_a_checkpoint(tmp_path):
     left = tmp_path / "being-written" / "last.keras"
     left.parent.mkdir()

@@ -169,6 +169,30 @@ def test_the_run_of_mlflow_run_is_taken_up(store, monkeypatch):
     assert "MLFLOW_RUN_ID" not in os.environ
 
 
+def test_an_interrupted_run_goes_on_and_holds_each_number_once(store, monkeypatch):
+    with pytest.raises(RuntimeError), tracked_run(**ABOUT) as run:
+        run.metrics({"loss": 1.0, "dice": 0.5}, step=1)
+        run.metrics({"loss": 0.9}, step=2)
+        raise RuntimeError("out of luck")
+    assert store.get_run(run.id).info.status == "FAILED"
+    # As `mlflow run` has made one for its command.
+    bystander = store.create_run(run.experiment_id).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", bystander)
+    with tracked_run(**ABOUT, resumed=run.id) as again:
+        assert again.id == run.id
+        assert store.get_run(run.id).info.status == "RUNNING"
+        again.metrics({"loss": 7.0, "dice": 0.6}, step=2)
+        again.metrics({"loss": 0.8}, step=3)
+    ended = store.get_run(run.id)
+    assert ended.info.status == "FINISHED"
+    assert "error" not in ended.data.tags
+    assert [(point.step, point.value) for point in store.get_metric_history(run.id, "loss")] == [
+        (1, 1.0), (2, 0.9), (3, 0.8)
+    ]  # fmt: skip
+    assert [(point.step, point.value) for point in store.get_metric_history(run.id, "dice")] == [(1, 0.5), (2, 0.6)]
+    assert store.get_run(bystander).data.tags["resumed_run"] == run.id
+
+
 def test_a_run_id_that_is_not_there_is_named(store, monkeypatch):
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
     with (

@@ -49,6 +49,21 @@ def test_a_second_writer_goes_on_in_its_own_file(tmp_path):
     assert [point.step for point in read(tmp_path).Scalars("loss")] == [0, 1]
 
 
+def test_what_came_after_a_position_is_dropped(tmp_path):
+    writer = EventWriter(tmp_path)
+    writer.scalars({"loss": 1.0}, 1)
+    position = writer.position()
+    writer.scalars({"loss": 2.0}, 2)
+    writer.close()
+    with open(tmp_path / position[0], "ab") as file:
+        file.write(b"half a rec")  # of a process that was killed
+    writer = EventWriter(tmp_path, position)
+    writer.scalars({"loss": 3.0}, 2)
+    writer.close()
+    assert [(point.step, point.value) for point in read(tmp_path).Scalars("loss")] == [(1, 1.0), (2, 3.0)]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_tensorflow_is_not_loaded(tmp_path):
     work = (
         "import sys; from trackers.tensorboard import EventWriter; "

@@ -1,0 +1,29 @@
+"""Hyperband for trials that may be interrupted and go on as another trial."""
+
+from __future__ import annotations
+
+import copy
+
+import optuna
+from optuna.trial import FrozenTrial
+
+INTERRUPTED = "interrupted"
+"""User attribute of a trial: whether it is to be tried again."""
+FAILED_TRIAL = "failed_trial"
+"""System attribute of a retry, which Optuna's callback for retries writes: the number of the first attempt."""
+NO_BRACKET = -1
+
+
+class Brackets(optuna.pruners.HyperbandPruner):
+    """Hyperband (Li et al. 2018), where a retry stands in its first attempt's place, which competes no more.
+
+    A retry that goes on from a checkpoint carries what the pruner noted of the epochs before; counted with the
+    interrupted attempt too it would compete with itself, and by its own number it might be in another bracket.
+    """
+
+    def _get_bracket_id(self, study: optuna.Study, trial: FrozenTrial) -> int:
+        if trial.user_attrs.get(INTERRUPTED):
+            return NO_BRACKET
+        first = copy.copy(trial)
+        first.number = trial.system_attrs.get(FAILED_TRIAL, trial.number)
+        return super()._get_bracket_id(study, first)
