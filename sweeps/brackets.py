@@ -9,8 +9,11 @@ from optuna.trial import FrozenTrial
 
 INTERRUPTED = "interrupted"
 """User attribute of a trial: whether it is to be tried again."""
-FAILED_TRIAL = "failed_trial"
-"""System attribute of a retry, which Optuna's callback for retries writes: the number of the first attempt."""
+FAILED_TRIAL, RETRY_HISTORY = "failed_trial", "retry_history"
+"""System attributes of a retry, which Optuna's callback for retries writes: the numbers of the first attempt and of all
+before."""
+RUNG = "completed_rung_"
+"""How the names of those begin that its Hyperband writes."""
 NO_BRACKET = -1
 
 

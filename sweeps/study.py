@@ -25,7 +25,7 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
 from mrcnn.errors import InputError
-from sweeps.brackets import FAILED_TRIAL, INTERRUPTED, Brackets
+from sweeps.brackets import FAILED_TRIAL, INTERRUPTED, RETRY_HISTORY, RUNG, Brackets
 from sweeps.options import SweepOptions, higher_is_better
 from trackers.address import hide_credentials
 from trackers.unfinished import Unfinished
@@ -39,10 +39,6 @@ WORKER, RUN, REASON, EPOCHS = "worker", "run", "reason", "epochs"
 """User attributes of a trial: who runs it, its MLflow run, why it failed, epochs trained."""
 RETRIED_RUN, RESUMED_AFTER = "retried_run", "resumed_after"
 """And of a retry: the run of the attempt that was interrupted; the epoch after which it went on."""
-RETRY_HISTORY = "retry_history"
-"""System attribute that Optuna's callback for retries writes."""
-RUNG = "completed_rung_"
-"""How those begin that its Hyperband writes."""
 
 
 def open_study(
