@@ -51,11 +51,14 @@ HEADLINE = ("mask_ap50", "mask_ap", "dice", "volume_dice", "f1")
 """What the run's description in MLflow says of the result."""
 
 
-def train(resolved: Resolved, resume: str | None = None) -> None:
+def train(resolved: Resolved, resume: str | None = None) -> str:
     """Train, evaluate, track and register a model for a checked task.
 
     Args:
         resume: the interrupted run to go on with, or `auto`, see `experiments.resume.find`.
+
+    Returns:
+        The id of the run.
 
     Raises:
         InputError: the data, or their fit to the configuration or to the interrupted run, is bad.
@@ -70,6 +73,7 @@ def train(resolved: Resolved, resume: str | None = None) -> None:
         run = _train(config, backend, tags, found, held, console)
         Unfinished(run.id).remove()
     console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
+    return run.id
 
 
 def _train(

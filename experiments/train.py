@@ -51,17 +51,22 @@ def parse(arguments: Sequence[str]) -> tuple[Resolved, str | None]:
         raise InputError(f"--resume {resume}: expected auto or the id of an interrupted run")
     if resume is not None and resolved.config.data.folds:
         raise InputError(f"--resume {resume}: expected data.folds=null; a cross-validation begins anew")
+    if resume is not None and resolved.config.train.seeds:
+        raise InputError(f"--resume {resume}: expected train.seeds=null; several seeds begin anew")
     return resolved, resume
 
 
-def _job(resolved: Resolved, resume: str | None) -> Callable[[], None]:
+def _job(resolved: Resolved, resume: str | None) -> Callable[[], object]:
     from experiments.cross_validation import cross_validate
     from experiments.job import train
+    from experiments.several_seeds import train_seeds
 
-    return partial(cross_validate, resolved) if resolved.config.data.folds else partial(train, resolved, resume)
+    if resolved.config.data.folds:
+        return partial(cross_validate, resolved)
+    return partial(train_seeds, resolved) if resolved.config.train.seeds else partial(train, resolved, resume)
 
 
-def run_job(load: Callable[[], Callable[[], None]]) -> int:
+def run_job(load: Callable[[], Callable[[], object]]) -> int:
     """Import a job by `load`, and do it; returns the exit status."""
     hush()
     # Imported here, so that a typing error is told before TensorFlow and MLflow have loaded.
