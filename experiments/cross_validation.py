@@ -22,8 +22,9 @@ from experiments.config import TaskConfig
 from experiments.data_check import DEVELOPMENT, Checked, check_data, show
 from experiments.datasets import with_modalities
 from experiments.folds import HELD_OUT, OUT_OF_FOLD, divide, spread
-from experiments.job import HEADLINE, Result, as_used, judge, learn, make_model, publish
+from experiments.job import learn, make_model, publish
 from experiments.job_data import TITLES, Data, record_data, usable_data
+from experiments.judging import HEADLINE, Result, as_used, judge
 from experiments.report import log_report
 from experiments.resolve import Resolved, parameters, resolved_yaml
 from experiments.tables import results_table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,42 +13,33 @@ import keras
 import numpy as np
 from rich.console import Console
 
-from experiments.artifacts import log_evaluation, log_overlays, log_volumes
 from experiments.config import TaskConfig
 from experiments.datasets import with_modalities
 from experiments.entering import enter
 from experiments.epoch_end import EpochEnd, OnValidation
-from experiments.evaluate import evaluate
 from experiments.findings import FINDINGS
-from experiments.findings_log import FindingsLog
 from experiments.fit import fit
-from experiments.job_data import Data, read_data, split_title
+from experiments.job_data import Data, read_data
+from experiments.judging import Result, as_used, judge
 from experiments.keeping import Keeping, asked_facts
 from experiments.plan import make_plan
 from experiments.report import log_report
 from experiments.resolve import Resolved, parameters, resolved_yaml
 from experiments.resume import Found, find
 from experiments.screen import TrainingScreen
-from experiments.tables import findings_table, results_table
 from mrcnn.backend import cpu_vectors
 from mrcnn.data import Loader, make_batch
 from mrcnn.data.batches import Batch
-from mrcnn.ensemble import Predictor, predictor_of
-from mrcnn.metrics import Evaluator
 from mrcnn.model import Classifier, MaskRCNN, ResUNet, load
 from mrcnn.model.weights import load_weights
 from trackers.checkpoints import Checkpoints
-from trackers.kept_model import VIEWS
 from trackers.packaged import log_packaged_model
-from trackers.plain import json_text
 from trackers.run import Run, tracked_run
 from trackers.started_from import MODEL, model_file
 from trackers.tensorboard import EventWriter
 from trackers.unfinished import Unfinished
 
 Model = TypeVar("Model", MaskRCNN, ResUNet, Classifier)
-HEADLINE = ("mask_ap50", "mask_ap", "dice", "volume_dice", "f1")
-"""What the run's description in MLflow says of the result."""
 
 
 def train(resolved: Resolved, resume: str | None = None) -> str:
@@ -206,80 +197,6 @@ def learn(
         console.print(f"warning: {checkpoints.metric} was never defined; the last epoch is taken", style="yellow")
     run.metrics({"best_epoch": checkpoints.best_epoch or epochs, "epochs": epochs})
     return load(best or checkpoints.last_path, (type(model),)), epochs
-
-
-def as_used(networks: Sequence[MaskRCNN], config: TaskConfig) -> Predictor:
-    """Trained networks as they are judged and registered: fused, and with test-time augmentation where asked for."""
-    if not config.evaluate.tta:
-        return predictor_of(networks)
-    mirrored_ids = config.augment.mirrored_ids(networks[0].config.class_names)
-    return predictor_of(networks, config.augment.flips, mirrored_ids)
-
-
-@dataclass(frozen=True)
-class Result:
-    """Scores of a model at its working threshold, their 95 % intervals (`_lo`, `_hi`), and all that it found."""
-
-    confidence: float
-    scores: Mapping[str, float]
-    intervals: Mapping[str, float]
-    evaluator: Evaluator
-
-
-def judge(
-    model: Predictor,
-    config: TaskConfig,
-    data: Data,
-    run: Run,
-    console: Console,
-    *,
-    step: int,
-    confidence: float | None = None,
-) -> Result:
-    """Choose the threshold on the validation split, then look at the test split once; record and show.
-
-    Args:
-        confidence: the threshold, where it has been chosen before.
-    """
-    options, split = config.evaluate, data.reported
-    at_once = options.images_at_once
-    if confidence is None:
-        confidence = options.confidence
-    if confidence == "auto":
-        confidence = evaluate(model, data.splits["val"], batch_size=at_once).best_confidence()
-    findings = FindingsLog(config.findings, confidence, model.config.class_names)
-    evaluator = evaluate(model, data.splits[split], batch_size=at_once, volumes=options.volumes, on_image=findings.add)
-    scores = evaluator.summary(confidence)
-    intervals = evaluator.intervals(confidence, resamples=options.resamples, seed=config.seed)
-    run.metrics({f"{split}/{name}": value for name, value in (scores | intervals).items()}, step)
-    run.metrics({"confidence": confidence})
-    headline = ", ".join(f"{name} {scores[name]:.3f}" for name in HEADLINE if name in scores)
-    run.tags({"mlflow.note.content": f"{data.name}. {_title(data, confidence)}: {headline}. **Research use only.**"})
-    if config.evaluate.tta:
-        mirrored_ids = config.augment.mirrored_ids(model.config.class_names).tolist()
-        run.tags({VIEWS: json_text({"flips": config.augment.flips, "mirrored_ids": mirrored_ids}, indent=None)})
-    log_evaluation(run, evaluator, confidence, split)
-    if options.volumes:
-        log_volumes(run, evaluator, data.splits[split], confidence)
-    findings.log(run, split, step)
-    log_overlays(
-        run,
-        model,
-        data.splits[split],
-        evaluator.per_case(confidence),
-        confidence,
-        count=options.overlays,
-        batch_size=at_once,
-    )
-    console.print(f"\n{_title(data, confidence)}", style="bold", soft_wrap=True)
-    console.print(results_table(scores, intervals, model.config.class_names))
-    if findings.summary():
-        console.print(findings_table(findings.summary()))
-    return Result(confidence, scores, intervals, evaluator)
-
-
-def _title(data: Data, confidence: float) -> str:
-    return f"{split_title(data)}, confidence: {confidence:g}"
 
 
 def publish(

@@ -16,8 +16,9 @@ from scipy import stats
 
 from experiments.config import TaskConfig
 from experiments.folds import spread
-from experiments.job import Result, as_used, judge, learn, make_model, publish
+from experiments.job import learn, make_model, publish
 from experiments.job_data import Data, read_data, record_data, split_title
+from experiments.judging import Result, as_used, judge
 from experiments.report import log_report
 from experiments.resolve import Resolved, parameters, resolved_yaml
 from experiments.tables import results_table

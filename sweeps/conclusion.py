@@ -13,8 +13,9 @@ from rich.console import Console
 
 from experiments.config import TaskConfig
 from experiments.datasets import with_modalities
-from experiments.job import as_used, judge, publish
+from experiments.job import publish
 from experiments.job_data import Data
+from experiments.judging import as_used, judge
 from experiments.plan import Plan
 from experiments.report import log_report
 from experiments.resolve import resolved_yaml

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from rich.table import Table
 
-from experiments.job import Result
+from experiments.judging import Result
 from experiments.tables import IMAGE_ROWS
 from mrcnn.metrics.classification import auc, rates, with_intervals
 

@@ -26,8 +26,9 @@ from experiments.baselines.networks import classifier_config, recorded, resunet_
 from experiments.config import TaskConfig
 from experiments.datasets import with_modalities
 from experiments.entering import enter
-from experiments.job import Result, judge, learn, publish
+from experiments.job import learn, publish
 from experiments.job_data import Data, read_data, record_data, split_title
+from experiments.judging import Result, judge
 from experiments.report import log_report
 from experiments.resolve import Resolved, resolved_yaml
 from mrcnn.baseline_config import ClassifierConfig

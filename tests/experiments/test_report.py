@@ -13,7 +13,8 @@ import pytest
 from mlflow import MlflowClient
 from rich.console import Console
 
-from experiments.job import judge, read_data
+from experiments.job_data import read_data
+from experiments.judging import judge
 from experiments.report import log_report
 from experiments.report_privacy import without_names
 from experiments.resolve import parameters, resolve, resolved_yaml
