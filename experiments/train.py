@@ -60,10 +60,19 @@ def _job(resolved: Resolved, resume: str | None) -> Callable[[], object]:
     from experiments.cross_validation import cross_validate
     from experiments.job import train
     from experiments.several_seeds import train_seeds
+    from mrcnn.data_parallel import data_parallel
 
+    options = resolved.config.train
     if resolved.config.data.folds:
-        return partial(cross_validate, resolved)
-    return partial(train_seeds, resolved) if resolved.config.train.seeds else partial(train, resolved, resume)
+        work = partial(cross_validate, resolved)
+    else:
+        work = partial(train_seeds, resolved) if options.seeds else partial(train, resolved, resume)
+
+    def job() -> None:
+        with data_parallel(options.devices, options.batch_size):
+            work()
+
+    return job
 
 
 def run_job(load: Callable[[], Callable[[], object]]) -> int:

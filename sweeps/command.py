@@ -88,6 +88,8 @@ def read(arguments: Sequence[str]) -> tuple[Resolved, SweepOptions]:
         )
     if resolved.config.train.seeds:
         raise InputError(f"train.seeds={resolved.config.train.seeds}: expected null in a sweep; train its winner so")
+    if resolved.config.train.devices != 1:
+        raise InputError(f"train.devices={resolved.config.train.devices}: expected 1 in a sweep; it has workers")
     options = check_options(resolved.sweep, str(resolved.file), given)
     config = task_of(options.objectives or (resolved.config.evaluate.metric,), resolved.config)
     space = check_space(options.space, config, str(resolved.file))

@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 
 from mrcnn import data_parallel as module
 from mrcnn.data_parallel import data_parallel
@@ -74,6 +75,27 @@ def test_two_devices_take_the_same_step_as_one(steps):
     assert one["loss/0/head_mask"] > 0 and one["loss/0/rpn_box"] > 0
     for name, value in one.items():
         np.testing.assert_allclose(two[name], value, rtol=2e-4, atol=2e-5, err_msg=name)
+
+
+@pytest.mark.slow  # JAX compiles training and inference twice on a CPU
+def test_a_whole_training_on_two_devices_is_that_on_one(phantom_folder, tmp_path):
+    options = {
+        "dataset": phantom_folder, "image_size": 64, "fpn_channels": 16, "head_width": 16, "mask_channels": 16,
+        "mask_convolutions": 1, "rpn_samples": 16, "proposals_per_level": 20, "proposals": 20, "roi_samples": 8,
+        "max_detections": 4, "batch_size": 2, "epochs": 2, "resamples": 0, "overlays": 0, "train.workers": 0,
+    }  # fmt: skip
+    histories = []
+    for devices in (1, 2):
+        store = f"sqlite:///{tmp_path}/{devices}.db"
+        environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT),
+                       "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "MLFLOW_TRACKING_URI": store}  # fmt: skip
+        words = [word for name, value in {**options, "devices": devices}.items() for word in (f"--{name}", str(value))]
+        subprocess.run([sys.executable, "-m", "experiments.train", *words], env=environment, check=True, cwd=tmp_path)
+        client = MlflowClient(store)
+        (run,) = client.search_runs([client.get_experiment_by_name("thyroid").experiment_id])
+        histories.append([point.value for point in client.get_metric_history(run.info.run_id, "train/loss")])
+    assert len(histories[0]) == 2
+    np.testing.assert_allclose(*histories, rtol=1e-3)
 
 
 def test_what_is_not_there_or_cannot_be_divided_is_refused(monkeypatch):
