@@ -88,7 +88,8 @@ def test_a_whole_training_on_two_devices_is_that_on_one(phantom_folder, tmp_path
     for devices in (1, 2):
         store = f"sqlite:///{tmp_path}/{devices}.db"
         environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT),
-                       "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "MLFLOW_TRACKING_URI": store}  # fmt: skip
+                       "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+                       "MLFLOW_TRACKING_URI": store}  # fmt: skip
         words = [word for name, value in {**options, "devices": devices}.items() for word in (f"--{name}", str(value))]
         subprocess.run([sys.executable, "-m", "experiments.train", *words], env=environment, check=True, cwd=tmp_path)
         client = MlflowClient(store)
