@@ -82,6 +82,6 @@ def _pool(*arrays, image_size, output_size, canonical_size):
     start = of_level(offsets) + images * rows
     y = y * of_level(widths)[:, :, None, None] + start[:, :, None, None]
     index = y[:, :, :, None, :, None] + x[:, :, None, :, None, :]
-    weight = ops.cast(y_weight[:, :, :, None, :, None] * x_weight[:, :, None, :, None, :], table.dtype)
+    weight = y_weight[:, :, :, None, :, None] * x_weight[:, :, None, :, None, :]
     bins = (-1, regions, output_size, output_size, 4)
     return weighted_rows(ops.reshape(table, (-1, channels)), ops.reshape(index, bins), ops.reshape(weight, bins))

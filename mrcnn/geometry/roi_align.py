@@ -125,15 +125,15 @@ def _pool(*arrays, strides, output_size, canonical_size, sampling, aligned):
     start = of_level(offsets) + images * rows
     y = y * of_level(widths)[:, :, None, None] + start[:, :, None, None]
     index = y[:, :, :, None, :, None] + x[:, :, None, :, None, :]
-    weight = ops.cast(y_weight[:, :, :, None, :, None] * x_weight[:, :, None, :, None, :], table.dtype)
+    weight = y_weight[:, :, :, None, :, None] * x_weight[:, :, None, :, None, :]
     bins = (-1, regions, size, size, taps * taps)
     return weighted_rows(ops.reshape(table, (-1, channels)), ops.reshape(index, bins), ops.reshape(weight, bins))
 
 
 def weighted_rows(table, index, weight):
-    """Σ_t weight[…, t] · table[index[…, t]]: table (T, C), index and weight (…, K) → (…, C).
+    """Σ_t weight[…, t] · table[index[…, t]]: table (T, C), index and float32 weight (…, K) → (…, C) as the table's.
 
-    Forward, one tap after another: fused, no array of all taps ever exists. Backward, all taps in one scatter: that
+    The sum is float32, which of a bfloat16 table is quicker on a CPU too. Forward, one tap after another: fused, no array of all taps ever exists. Backward, all taps in one scatter: that
     is the faster order there, by a factor of four on a CPU.
     """
     index, weight = ops.stop_gradient(index), ops.stop_gradient(weight)
@@ -142,14 +142,14 @@ def weighted_rows(table, index, weight):
     def pool(table):
         total = 0.0
         for tap in range(index.shape[-1]):
-            total = total + weight[..., tap, None] * ops.take(table, index[..., tap], axis=0)
+            total = total + weight[..., tap, None] * ops.cast(ops.take(table, index[..., tap], axis=0), "float32")
 
         def gradient(*arguments, upstream=None):
             upstream = arguments[0] if upstream is None else upstream
-            updates = ops.expand_dims(weight, -1) * ops.expand_dims(upstream, -2)
+            updates = ops.expand_dims(ops.cast(weight, table.dtype), -1) * ops.expand_dims(upstream, -2)
             flat = ops.reshape(updates, (-1, table.shape[-1]))
             return ops.scatter(ops.reshape(index, (-1, 1)), flat, ops.shape(table))
 
-        return total, gradient
+        return ops.cast(total, table.dtype), gradient
 
     return pool(table)

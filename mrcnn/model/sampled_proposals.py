@@ -32,7 +32,7 @@ def outputs_at(head: keras.Model, levels: list, index, config: ModelConfig):
         [ops.reshape(level, (-1, level.shape[1] * level.shape[2], channels)) for level in levels], 1
     )
     rows = rows + ops.reshape(ops.arange(ops.shape(table)[0], dtype="int32") * table.shape[1], (-1, 1, 1))
-    inside = ops.expand_dims(ops.cast(inside, table.dtype), -1)
+    inside = ops.expand_dims(ops.cast(inside, "float32"), -1)
     patches = weighted_rows(ops.reshape(table, (-1, channels)), ops.expand_dims(rows, -1), inside)
 
     shared = head.get_layer("rpn_conv")
