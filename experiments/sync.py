@@ -63,9 +63,7 @@ def synchronise(*, dry_run: bool) -> int:
     for unsent in found:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(unsent.kinds.items()))
         told = f"{unsent.delivered} of {unsent.kinds.total()} records delivered" if not dry_run else "waiting"
-        print(
-            f"run {unsent.run_id}{f' on {unsent.store}' if unsent.store else ''}: {told}{f' ({kinds})' if kinds else ''}"
-        )
+        print(f"run {unsent.run_id}{unsent.store and f' on {unsent.store}'}: {told}{kinds and f' ({kinds})'}")
         if unsent.problem is not None:
             print(f"  {unsent.problem}")
         left += unsent.problem is not None or (dry_run and unsent.left > 0)

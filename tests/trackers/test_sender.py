@@ -69,8 +69,8 @@ def test_each_number_arrives_once_and_in_order_whatever_fails(seed, batches, kil
             writer._held.close()
             writer = Sender(store, RUN)
     writer.close()
-    store.failing = 0.5
-    for _ in range(500):
+    store.failing = 0.2
+    for _ in range(1000):
         if (found := deliver_unsent(RUN, client_of=lambda _: store)) is None or found.problem is None:
             break
     assert store.points == sorted(store.points, key=lambda point: point[3])
