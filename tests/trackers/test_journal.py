@@ -3,7 +3,7 @@ import json
 import os
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trackers.journal import LINES, DamagedJournal, Journal
@@ -31,6 +31,7 @@ def test_records_come_back_in_order_with_copies_of_their_files(tmp_path):
     assert again.append({"kind": "end"})["seq"] == 4
 
 
+@settings(max_examples=20)
 @given(cut=st.integers(1, 200))
 def test_a_torn_last_line_is_dropped_and_written_over(tmp_path_factory, cut):
     journal = Journal(tmp_path_factory.mktemp("torn"))

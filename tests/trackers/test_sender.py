@@ -5,7 +5,7 @@ import random
 
 import mlflow
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException, RestException
@@ -54,6 +54,7 @@ def cache(tmp_path, monkeypatch):
     mlflow.set_tracking_uri(None)
 
 
+@settings(max_examples=40)  # each writes to the disk for good
 @given(
     seed=st.integers(0, 10**6), batches=st.lists(st.integers(1, 3), min_size=1, max_size=12), killed=st.integers(0, 12)
 )
