@@ -45,7 +45,12 @@ class Delivery:
 
     def deliver(self, record: Mapping[str, Any], path: Path | None = None) -> None:
         """Raises what the client raises."""
-        with one_attempt(large=record[KIND] == ARTIFACT):
+        large = record[KIND] == ARTIFACT
+        if large and self._again:
+            # A server that hangs is found out in the time of a small request.
+            with one_attempt():
+                self._client.get_run(self._run_id)
+        with one_attempt(large=large):
             getattr(self, f"_{record[KIND]}")(record, path)
 
     def _params(self, record: Mapping[str, Any], _: Path | None) -> None:

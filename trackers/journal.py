@@ -95,18 +95,14 @@ class Journal:
     def delivered(self, record: Mapping[str, Any]) -> None:
         """Notes that this record and those before it are where they belong, and lets go of its file."""
         with self._disk_refusals():
-            draft = self.folder / f"{DELIVERED}.new"
-            draft.write_text(json.dumps({SEQ: record[SEQ]}), encoding="utf-8")
-            to_disk(draft)
-            os.replace(draft, self.folder / DELIVERED)
-            to_disk(self.folder)
+            self._replace(DELIVERED, {SEQ: record[SEQ]})
         shutil.rmtree(self.folder / FILES / str(record[SEQ]), ignore_errors=True)
 
     def name_store(self, store: str) -> None:
         """Keeps the address, which holds no password, of the store that the records are for."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / STORE).write_text(json.dumps({"store": store}), encoding="utf-8")
-        to_disk(self.folder / STORE)
+        with self._disk_refusals():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._replace(STORE, {"store": store})
 
     def store(self) -> str:
         """Raises `DamagedJournal` where that cannot be read."""
@@ -114,6 +110,13 @@ class Journal:
             return json.loads((self.folder / STORE).read_text(encoding="utf-8"))["store"]
         except (OSError, ValueError, KeyError) as error:
             raise DamagedJournal(f"{self.folder / STORE}: expected the store's address") from error
+
+    def _replace(self, name: str, value: Mapping[str, Any]) -> None:
+        draft = self.folder / f"{name}.new"
+        draft.write_text(json.dumps(value), encoding="utf-8")
+        to_disk(draft)
+        os.replace(draft, self.folder / name)
+        to_disk(self.folder)
 
     def _delivered(self) -> int:
         try:
