@@ -215,7 +215,7 @@ def publish(
     Returns the address of the package.
     Raises `ServerAway`, see `Run.require_server`.
     """
-    run.require_server("the model is neither packaged nor registered (`mrcnn train … --resume auto` does that)")
+    run.require_server("the model is neither packaged nor registered, which `--resume auto` of a training does later")
     part = data.splits[data.reported]
     # Baselines are judged without it.
     tta = config.evaluate.tta and family == "mrcnn"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -57,6 +58,8 @@ def deliver_unsent(
     run_id: str, *, dry_run: bool = False, client_of: Callable[[str], MlflowClient] = MlflowClient
 ) -> Unsent | None:
     """Deliver what is kept of a run, in order; with `dry_run` only count. None where there is nothing."""
+    # As in `trackers.run`: the address that MLflow prints at a run's end may hold a password.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     folder = unsent_folder() / run_id
     found, journal = Unsent(run_id), Journal(folder)
     try:

@@ -199,7 +199,9 @@ def test_what_is_kept_to_the_end_is_delivered_by_sync(away, capsys, caplog, monk
     again._sender.close()
     assert histories(killed.id) == {"loss": [(1, 1.0), (2, 2.0), (3, 3.0)]}
     assert sync.main([]) == 0
-    assert "3 of 3 records delivered" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "3 of 3 records delivered" in told
+    assert "View run" not in told
     assert histories(below.id) == {"loss": [(1, 1.0), (2, 2.0)]}
     assert histories(needy.id) == {"mean": [(0, 1.5)]}
     assert text(below.id, "a.txt") == "kept"
