@@ -83,6 +83,8 @@ def away(store, tracking, tmp_path, monkeypatch):
     monkeypatch.setenv("MRCNN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(sender, "PAUSE", 0.2)
     monkeypatch.setattr(sender, "LONGEST_PAUSE", 0.2)
+    # A busy machine may let the server wait; one that was killed refuses at once.
+    monkeypatch.setattr(server, "ANSWER", 120)
     mlflow.set_tracking_uri(tracking.address)
     if tracking._process is None:
         tracking.start()
