@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 
-COMMANDS = ("check", "prepare", "train", "sweep", "baselines", "predict", "demo", "compare", "export")
+COMMANDS = ("check", "prepare", "train", "sweep", "baselines", "predict", "demo", "compare", "export", "sync")
 ELSEWHERE = {"sweep": "sweeps.command"}
 """Each the module here, or the one said, whose `main` it is, imported when it is asked for: what one needs may take
 another seconds."""
@@ -24,6 +24,7 @@ usage: mrcnn COMMAND ...
   demo      a page on this machine that shows what a trained model finds in an image; `mrcnn demo --help`
   compare   trained models side by side on the same test images, and who is champion; `mrcnn compare --help`
   export    write a trained model as a TensorFlow SavedModel or as ONNX, which run without this project
+  sync      deliver what was logged while the tracking server was away; `mrcnn sync --help`
 
   --version
 Research use only."""

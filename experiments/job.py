@@ -55,6 +55,7 @@ def train(resolved: Resolved, resume: str | None = None) -> str:
         InputError: the data, or their fit to the configuration or to the interrupted run, is bad.
         Diverged: the loss is no longer a number.
         NotKept: the disk does not take a checkpoint.
+        ServerAway: the tracking server is, and the model could not be registered.
     """
     config, backend = resolved.config, keras.backend.backend()
     tags = {"model": MODEL, **({"profile": resolved.profile} if resolved.profile else {})}
@@ -212,7 +213,9 @@ def publish(
     """Package the saved networks with all that they need and enter them in the registry as `<family>-<modality>`.
 
     Returns the address of the package.
+    Raises `ServerAway`, see `Run.require_server`.
     """
+    run.require_server("the model is neither packaged nor registered, which `--resume auto` of a training does later")
     part = data.splits[data.reported]
     # Baselines are judged without it.
     tta = config.evaluate.tta and family == "mrcnn"

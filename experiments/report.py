@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import re
 import time
 from collections import Counter
@@ -32,6 +33,9 @@ from trackers.machine import machine
 from trackers.page import NOTICE, bullets, embedded, facts, figure, page, paragraph, section, table, text
 from trackers.recorded import VAL, Recorded, artifacts, read_run, registered
 from trackers.run import Run
+from trackers.server import unreachable
+
+_log = logging.getLogger(__name__)
 
 FILE, ENVIRONMENT = "report.html", "environment.json"
 MOST_BYTES = 4_000_000
@@ -55,10 +59,20 @@ FIGURES = {
 
 
 def log_report(run: Run) -> None:
-    """Keep `report.html` of what `run` has recorded so far, and `environment.json` of the machine."""
-    recorded = read_run(run.id)
-    run.json({**machine(), "seconds": round(time.time() - recorded.started / 1000)}, ENVIRONMENT)
-    run.text(report(recorded), FILE)
+    """Keep `report.html` of what `run` has recorded so far, and `environment.json` of the machine.
+
+    It is made of what the store has, so while the tracking server is away there is none, and a warning says so.
+    """
+    try:
+        if run.up_to_date():
+            recorded = read_run(run.id)
+            run.json({**machine(), "seconds": round(time.time() - recorded.started / 1000)}, ENVIRONMENT)
+            run.text(report(recorded), FILE)
+            return
+    except Exception as error:
+        if not unreachable(error):
+            raise
+    _log.warning("the tracking server is away: %s is not made", FILE)
 
 
 def report(run: Recorded) -> str:

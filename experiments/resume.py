@@ -19,6 +19,7 @@ from experiments.keeping import ASKED, BACKEND, Keeping, asked_facts, difference
 from mrcnn.errors import InputError
 from trackers.address import hide_credentials
 from trackers.unfinished import Held, Unfinished, recorded, unfinished
+from trackers.unsent import deliver_unsent, unsent_runs
 
 AUTO = "auto"
 
@@ -52,6 +53,9 @@ def find(resume: str, config: TaskConfig, held: ExitStack, console: Console) -> 
         checked.raise_if_wrong()
         return usable_data(checked, config)
 
+    # What an earlier process could not tell the store decides which training is interrupted.
+    for run_id in unsent_runs():
+        deliver_unsent(run_id)
     client = MlflowClient()
     if resume != AUTO:
         return _named(resume, config, data, client, held, console)

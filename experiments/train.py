@@ -17,7 +17,7 @@ from experiments.start import with_absolute_weights
 from mrcnn.errors import InputError
 
 HELP = ("--help", "-h")
-BAD_INPUT, FAILED, INTERRUPTED, TERMINATED = 2, 1, 130, 143
+BAD_INPUT, FAILED, SERVER_AWAY, INTERRUPTED, TERMINATED = 2, 1, 3, 130, 143
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,15 +82,20 @@ def run_job(load: Callable[[], Callable[[], object]]) -> int:
     with silent_start():
         from experiments.epoch_end import Diverged
         from trackers.kept_states import NotKept
+        from trackers.server import ServerAway, check_reachable
         from trackers.stop import Terminated
 
         job = load()
 
     try:
+        check_reachable()
         job()
     except (Diverged, NotKept) as error:
         print(f"mrcnn: {error}", file=sys.stderr)
         return FAILED
+    except ServerAway as error:
+        print(f"mrcnn: {error}", file=sys.stderr)
+        return SERVER_AWAY
     except Terminated:
         print("mrcnn: terminated", file=sys.stderr)
         return TERMINATED

@@ -18,7 +18,7 @@ from experiments.overrides import parse_arguments, parse_value
 from experiments.quiet import hush, silent_start
 from experiments.resolve import Resolved, resolve
 from experiments.start import with_absolute_weights
-from experiments.train import BAD_INPUT, FAILED, HELP, INTERRUPTED, TERMINATED, with_absolute_dataset
+from experiments.train import BAD_INPUT, FAILED, HELP, INTERRUPTED, SERVER_AWAY, TERMINATED, with_absolute_dataset
 from mrcnn.errors import InputError
 from sweeps.options import SweepOptions, check_options
 from sweeps.space import check_space, task_of
@@ -114,12 +114,17 @@ def _run(chosen: Wanted) -> int:
     # Imported here, so that a typing error is told before TensorFlow and MLflow have loaded.
     with silent_start():
         from sweeps.sweep import NothingFinished, sweep
+        from trackers.server import ServerAway, check_reachable
         from trackers.stop import Terminated
     try:
+        check_reachable()
         sweep(chosen)
     except NothingFinished as error:
         print(f"mrcnn: {error}", file=sys.stderr)
         return FAILED
+    except ServerAway as error:
+        print(f"mrcnn: {error}", file=sys.stderr)
+        return SERVER_AWAY
     except Terminated:
         print("mrcnn: terminated; the same command goes on from here", file=sys.stderr)
         return TERMINATED

@@ -21,12 +21,16 @@ def hide_credentials(text: str) -> str:
     return re.sub(r"([?&](?:\w*password|passwd|pwd|token)=)[^&\s\"'<>]*", r"\1***", text, flags=re.IGNORECASE)
 
 
+def without_credentials(address: str) -> str:
+    """A server's address without user, password and token, the same for all who reach it by that name."""
+    parts = urlsplit(address)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
+
+
 def run_url(tracking_uri: str, experiment_id: str, run_id: str) -> str:
     """The run's page: on the tracking server, or where `mlflow ui` of `how_to_open` shows it."""
-    address = urlsplit(tracking_uri)
-    if address.scheme in ("http", "https"):
-        host = address.netloc.rpartition("@")[2]
-        server = urlunsplit((address.scheme, host, address.path.rstrip("/"), "", ""))
+    if urlsplit(tracking_uri).scheme in ("http", "https"):
+        server = without_credentials(tracking_uri)
     else:
         server = f"http://127.0.0.1:{PORT}"
     return f"{server}/#/experiments/{experiment_id}/runs/{run_id}"

@@ -46,25 +46,34 @@ class Unfinished:
             Held: another one does.
             InputError: the folder cannot be made.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"{self.folder}: cannot be made ({error.strerror}); set MRCNN_CACHE to another folder"
-            ) from error
-        connection = sqlite3.connect(self.folder / LOCK, timeout=0, isolation_level=None)
-        try:
-            try:
-                connection.execute("BEGIN EXCLUSIVE")
-            except sqlite3.OperationalError as error:
-                raise Held(f"run {self.run_id} is under way, in another process") from error
+        with hold(self.folder, f"run {self.run_id} is under way, in another process"):
             yield
-        finally:
-            connection.close()
 
     def remove(self) -> None:
         """Lets go of all that was kept."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextmanager
+def hold(folder: Path, otherwise: str) -> Iterator[None]:
+    """While entered, `folder`, made where there is none, is this process's: see `Unfinished.held`.
+
+    Args:
+        otherwise: what `Held` says where it is another's.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error.strerror}); set MRCNN_CACHE to another folder") from error
+    connection = sqlite3.connect(folder / LOCK, timeout=0, isolation_level=None)
+    try:
+        try:
+            connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            raise Held(otherwise) from error
+        yield
+    finally:
+        connection.close()
 
 
 def unfinished_folder() -> Path:

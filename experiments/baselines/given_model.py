@@ -13,7 +13,7 @@ from experiments.job_data import Data
 from mrcnn.errors import InputError
 from mrcnn.model import MaskRCNN, load
 from trackers.kept_model import kept_model
-from trackers.run import LONGEST_DATASET_DIGEST
+from trackers.run_writer import LONGEST_DATASET_DIGEST
 from trackers.started_from import run_of
 
 

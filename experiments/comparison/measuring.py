@@ -21,7 +21,7 @@ from mrcnn.data import Sample
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 from mrcnn.metrics import Evaluator
-from trackers.run import LONGEST_DATASET_DIGEST
+from trackers.run_writer import LONGEST_DATASET_DIGEST
 
 KEPT = "coco"
 ANY_CLASS = ("any",)

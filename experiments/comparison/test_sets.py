@@ -15,7 +15,7 @@ from experiments.datasets import dataset_name
 from mrcnn.data import Dataset
 from mrcnn.errors import InputError
 from mrcnn.weight_names import NAMED
-from trackers.run import LONGEST_DATASET_DIGEST
+from trackers.run_writer import LONGEST_DATASET_DIGEST
 
 Keys = frozenset[tuple[str, ...]]
 
