@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
 
 from mrcnn.data.images import check_size
@@ -17,7 +17,7 @@ from mrcnn.data.sample import Spacing
 from mrcnn.errors import InputError
 
 # What pydicom raises where elements are missing, or the codec of compressed pixels is.
-_UNREADABLE = (InvalidDicomError, AttributeError, KeyError, NotImplementedError, RuntimeError)
+_UNREADABLE = (InvalidDicomError, BytesLengthException, AttributeError, KeyError, NotImplementedError, RuntimeError)
 _CENTIMETRES, _TWO_D = 3, 1  # DICOM PS3.3, C.8.5.5.1.15 and C.8.5.5.1.1
 _PURPOSE = b"medmrcnn patient pseudonym 1"
 

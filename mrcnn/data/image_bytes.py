@@ -117,6 +117,15 @@ def _decode_deep_tiff(data: bytes, most_pixels: int) -> np.ndarray:
 
 
 def _decode_dicom(data: bytes, most_pixels: int) -> tuple[np.ndarray, Spacing | None]:
+    from pydicom.errors import BytesLengthException
+
+    try:
+        return _decode_elements(data, most_pixels)
+    except BytesLengthException as error:  # of no kind that any other is
+        raise ValueError from error
+
+
+def _decode_elements(data: bytes, most_pixels: int) -> tuple[np.ndarray, Spacing | None]:
     from pydicom import filereader
     from pydicom.tag import Tag
     from pydicom.uid import DeflatedExplicitVRLittleEndian

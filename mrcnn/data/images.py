@@ -57,6 +57,9 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
             array = _read_with_pillow(path)
     except UNREADABLE as error:
         raise _unreadable(path, error) from error
+    # What a damaged TIFF says of its own parts may not fit together.
+    if array.ndim != 3 or 0 in array.shape or array.dtype.kind not in "buif":
+        raise InputError(f"{path}: holds {array.dtype} of shape {array.shape}; expected an image of numbers")
     if array.dtype != np.uint8:
         array = array.astype(np.float32)
         if not np.isfinite(array).all():
@@ -177,13 +180,15 @@ def _png_kind(path: Path) -> tuple[int, int]:
 
 def _read_with_tifffile(path: Path) -> np.ndarray:
     with tifffile.TiffFile(path) as tiff:
-        axes = tiff.series[0].axes
-        if len(tiff.series) > 1 or axes not in ("YX", "YXS", "SYX"):
-            raise InputError(f"{path}: holds a stack with axes {axes}; expected a single image")
+        # Not tiff.series, which may look for its parts in other files, and does not come back from some damaged ones.
+        if len(tiff.pages) > 1:
+            raise InputError(f"{path}: holds a stack of {len(tiff.pages)} pages; expected a single image")
         page = tiff.pages[0]
         check_size(page.imagelength, page.imagewidth, page.samplesperpixel)
-        array = tiff.series[0].asarray()
-        is_colour = page.photometric == tifffile.PHOTOMETRIC.RGB
+        axes, is_colour = page.axes, page.photometric == tifffile.PHOTOMETRIC.RGB
+        if axes not in ("YX", "YXS", "SYX"):
+            raise InputError(f"{path}: holds a stack with axes {axes}; expected a single image")
+        array = page.asarray()
     if axes == "YX":
         array = array[..., None]
     elif axes == "SYX":

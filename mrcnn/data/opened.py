@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import TypeVar
 
 from mrcnn.data.dataset import Dataset
@@ -38,14 +39,23 @@ def open_all(dataset: Dataset, problems: Problems, cache: Path | None = None) ->
 def for_each(dataset: Dataset, rows: list[int], do: Callable[[int], T], instead: T, problems: Problems) -> list[T]:
     """`do` of each position, in threads, as decoders work outside Python's lock.
 
-    Where it raises `InputError`, that goes to `problems` and the result is `instead`.
+    Where it raises `InputError`, that goes to `problems`, once for each file, and the result is `instead`.
     """
 
+    told: set[Path] = set()
+    lock = Lock()
+
     def attempt(row: int) -> T:
+        path = dataset.records[row].path
+        if path in told:  # another slice of that volume
+            return instead
         try:
             return do(row)
         except InputError as error:
-            problems.add_passable(str(error), dataset.records[row].path)
+            with lock:
+                if path not in told:
+                    problems.add_passable(str(error), path)
+                told.add(path)
             return instead
 
     volumes = any(record.volume is not None for record in dataset.records)

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -193,7 +194,7 @@ def _load(file: Path) -> np.ndarray:
             values = read_image(file)
     except InputError:
         raise
-    except UNREADABLE as error:
+    except (*UNREADABLE, TokenError) as error:  # NumPy takes the header of an NPY apart as Python
         raise InputError(f"{file}: expected a readable mask ({error})") from error
     if values.dtype.kind not in "buif":
         raise InputError(f"{file}: holds {values.dtype}; expected whole numbers")
