@@ -15,9 +15,9 @@ from typing import Any
 from mrcnn.data.dataset import Dataset
 from mrcnn.data.readers.assemble import assemble
 from mrcnn.data.readers.image_files import ImageFiles, read_row
-from mrcnn.data.readers.json_file import is_plain_text, json_files, load_json, read_bytes
+from mrcnn.data.readers.json_file import is_plain_text, json_files, load_json, read_bytes, whole_characters
 from mrcnn.data.readers.patients import name_patients
-from mrcnn.data.readers.problems import Problems, naming, one_line
+from mrcnn.data.readers.problems import Problems, naming
 from mrcnn.data.readers.segmentation import doubts, encode
 from mrcnn.data.sample import Spacing
 from mrcnn.errors import InputError
@@ -172,7 +172,7 @@ def _read_image(entry: dict, files: ImageFiles, where: str, problems: Problems) 
 
 
 def _text(value: Any) -> str | None:
-    return None if value is None or value == "" else one_line(str(value))
+    return None if value is None or value == "" else whole_characters(str(value))
 
 
 def _read_spacing(value: Any, where: str, problems: Problems, image: Path | None) -> Spacing | None:

@@ -37,4 +37,9 @@ def load_json(file: Path) -> Any:
 
 def is_plain_text(value: Any) -> bool:
     """Whether a value is text that is not blank and that every file can hold; JSON may bring halves of characters."""
-    return isinstance(value, str) and bool(value.strip()) and value.isprintable()
+    return isinstance(value, str) and bool(value.strip()) and "\0" not in value and whole_characters(value) == value
+
+
+def whole_characters(text: str) -> str:
+    """Text with halves of characters, which no file can hold, as their numbers."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
