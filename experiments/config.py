@@ -41,6 +41,11 @@ class DataOptions(Section):
         description="form of the annotations: NIfTI cases with _seg (brats), COCO JSON, folders of *_k.tif and "
         "*_k_mask.tif (lgg), mask folders, VGG Image Annotator; auto: what is found",
     )
+    on_error: Literal["fail", "skip"] = Field(
+        "fail",
+        description="what is done about images that cannot be read or whose annotations are wrong; fail: nothing "
+        "begins, and all of them are listed; skip: these images are left out, listed, and counted as data/skipped",
+    )
     patient_pattern: str | None = Field(
         None,
         description="regular expression on the file name (brats: case, lgg: folder) whose first group (or whole match) "

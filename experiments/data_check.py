@@ -14,6 +14,7 @@ from experiments.tables import data_table, data_text
 from mrcnn.cache_folder import cache_folder
 from mrcnn.data import Dataset, find_duplicates, fingerprint, split_by_patient, thin_empty
 from mrcnn.data.fingerprint import Fingerprint
+from mrcnn.data.opened import open_all
 from mrcnn.errors import InputError
 
 DEVELOPMENT = "folds"
@@ -63,9 +64,7 @@ def check_data(config: TaskConfig) -> Checked:
         InputError: it cannot be read; lists all that is wrong with annotations and image files.
     """
     whole, name = open_dataset(config.data), dataset_name(config.data)
-    groups = None
-    if config.data.near_duplicates == "together":
-        groups = find_duplicates(whole, cache_folder() / "thumbnails")
+    whole, groups = sound_images(whole, config)
     problems = []
     train, val, test = config.data.split
     try:
@@ -79,6 +78,22 @@ def check_data(config: TaskConfig) -> Checked:
         splits["train"] = thin_empty(whole, splits["train"], config.data.empty_share, config.split_seed)
     problems += without_instances(whole, splits, name)
     return Checked(name, whole, splits, groups, fingerprint(whole, splits, groups), tuple(problems))
+
+
+def sound_images(whole: Dataset, config: TaskConfig) -> tuple[Dataset, np.ndarray | None]:
+    """The images that can be trained on, each opened once, and their groups of near-duplicates if they are wanted.
+
+    Raises:
+        InputError: lists all that is wrong, unless that can be and is to be skipped.
+    """
+    groups, problems = None, whole.problems
+    if config.data.near_duplicates == "together":
+        groups = find_duplicates(whole, cache_folder() / "thumbnails", problems)
+    else:
+        open_all(whole, problems, cache_folder() / "opened")
+    if config.data.on_error == "fail":
+        problems.raise_if_any()
+    return whole.without_spoilt(), None if groups is None else groups[whole.unspoilt()]
 
 
 def without_instances(whole: Dataset, splits: Mapping[str, np.ndarray], name: str) -> list[str]:
@@ -98,3 +113,5 @@ def show(checked: Checked, console: Console) -> None:
     console.print(data_text(checked.found), markup=False, soft_wrap=True)
     for warning in checked.found.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
+    for problem in checked.found.skipped:
+        console.print(f"warning: left out: {problem}", style="yellow", markup=False, soft_wrap=True)

@@ -35,7 +35,8 @@ def write_report(folder: Path, name: str, checked: Checked | None, problems: Seq
     facts: dict = {"name": name, "problems": list(problems)}
     if checked is not None:
         facts |= {"found": checked.found.as_dict(), "splits": checked.split_lists()}
-        parts += [_warnings(checked.found.warnings), _counts(checked), _sizes(checked, folder)]
+        parts += [_skipped(checked.found.skipped), _warnings(checked.found.warnings)]
+        parts += [_counts(checked), _sizes(checked, folder)]
         parts += [_annotated(checked, folder), _duplicates(checked, folder)]
     (folder / "report.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False), encoding="utf-8")
     file = folder / "report.html"
@@ -51,6 +52,10 @@ def _problems(problems: Sequence[str]) -> str:
 
 def _warnings(warnings: Sequence[str]) -> str:
     return "<h2>Warnings</h2>" + bullets(warnings) if warnings else ""
+
+
+def _skipped(problems: Sequence[str]) -> str:
+    return f"<h2>Left out: {len(problems)}</h2>" + bullets(problems) if problems else ""
 
 
 def _counts(checked: Checked) -> str:

@@ -9,8 +9,8 @@ import psutil
 
 from experiments.config import DataOptions
 from mrcnn.cache_folder import cache_folder
-from mrcnn.data import Dataset, read_dataset
-from mrcnn.data.readers import find_reader
+from mrcnn.data import Dataset
+from mrcnn.data.readers import find_reader, read_all
 from mrcnn.data.readers.brats_files import kind_of
 from mrcnn.errors import InputError
 from mrcnn.phantoms import PHANTOM_KINDS, write_dataset
@@ -18,6 +18,8 @@ from mrcnn.phantoms import PHANTOM_KINDS, write_dataset
 
 def open_dataset(options: DataOptions) -> Dataset:
     """Read the dataset that `options` name; without one, phantoms, which are made on first use.
+
+    What is wrong with single images is in its `problems`, for `experiments.data_check` to judge.
 
     Raises:
         InputError: nothing is there, or it cannot be read; or the cache folder cannot be written.
@@ -27,7 +29,7 @@ def open_dataset(options: DataOptions) -> Dataset:
         reader = find_reader(path) if options.reader == "auto" else options.reader
         section = getattr(options, reader, None)
         told = section.model_dump() if section else {}
-        found = read_dataset(path, reader=reader, patient_pattern=options.patient_pattern, **told)
+        found = read_all(path, reader=reader, patient_pattern=options.patient_pattern, **told)
         return found.with_spacing(spacing) if (spacing := options.spacing_mm) else found
     folder = cache_folder() / "phantoms" / f"{options.phantoms}-{options.phantom_images}-{options.phantom_seed}"
     try:
@@ -37,7 +39,7 @@ def open_dataset(options: DataOptions) -> Dataset:
             f"{folder}: cannot be written ({error.strerror}); set MRCNN_CACHE to another folder"
         ) from error
     made = PHANTOM_KINDS[options.phantoms]
-    return read_dataset(written, made.reader, patient_pattern=made.patient_pattern)
+    return read_all(written, made.reader, patient_pattern=made.patient_pattern)
 
 
 def with_modalities(options: DataOptions, dataset: Dataset) -> DataOptions:

@@ -65,6 +65,7 @@ def record_data(data: Data, config: TaskConfig, run: Run) -> None:
         run.dataset(data.name, part.digest, data.facts, split, source=config.data.dataset)
     run.json(data.facts, "fingerprint.json")
     run.json(data.files, "splits.json")
+    run.metrics({"data/skipped": len(data.facts.get("skipped", ()))})
 
 
 def split_title(data: Data) -> str:

@@ -18,7 +18,8 @@ from mrcnn.data.images import read_image
 from mrcnn.data.sample import Place, Sample, Spacing
 from mrcnn.errors import InputError
 
-if TYPE_CHECKING:  # what it needs takes half a second to load
+if TYPE_CHECKING:  # what a volume needs takes half a second to load
+    from mrcnn.data.readers.problems import Problems
     from mrcnn.data.volume import Volume
 
 
@@ -80,6 +81,8 @@ class Dataset:
         records: one an image.
         runs: for each record the N COCO run-length strings of its masks, in the order of its `class_ids`.
         warnings: what a person should know of the data, one line each.
+        problems: what is wrong with the data, of which each is passable; the images that they spoil are still there.
+        skipped: what was wrong with images and annotations that are not there because of it, one line each.
     """
 
     def __init__(
@@ -88,10 +91,14 @@ class Dataset:
         records: Sequence[Record],
         runs: Sequence[Sequence[bytes]],
         warnings: Iterable[str] = (),
+        problems: Problems | None = None,
+        skipped: Iterable[str] = (),
     ) -> None:
         self.class_names = tuple(class_names)
         self.records = tuple(records)
         self.warnings = tuple(warnings)
+        self.problems = problems
+        self.skipped = tuple(skipped)
         self._runs = tuple(tuple(counts) for counts in runs)
 
     def __len__(self) -> int:
@@ -142,13 +149,37 @@ class Dataset:
             [self.records[index] for index in chosen],
             [self._runs[index] for index in chosen],
             self.warnings,
+            self.problems,
+            self.skipped,
         )
+
+    def unspoilt(self) -> np.ndarray:
+        """Positions of the images that no problem spoils."""
+        spoilt = {fault.image for fault in self.problems.faults} if self.problems else set()
+        return np.flatnonzero([record.path not in spoilt for record in self.records])
+
+    def without_spoilt(self) -> Dataset:
+        """The images that no problem spoils; the problems are told as `skipped`.
+
+        An image goes as a whole also where one of its annotations is bad: what was drawn there would be taught, and
+        judged, as background.
+
+        Raises:
+            InputError: none is left; lists all problems.
+        """
+        if self.problems is None or not self.problems.faults:
+            return self
+        sound = self.subset(self.unspoilt())
+        if not len(sound):
+            self.problems.raise_if_any()
+        told = [*self.skipped, *(fault.problem for fault in self.problems.faults)]
+        return Dataset(sound.class_names, sound.records, sound._runs, sound.warnings, skipped=told)
 
     def with_spacing(self, spacing_mm: float | Spacing) -> Dataset:
         """The same, with the (row, column) size of a pixel, or its side, where an image names none."""
         pair = spacing_mm if isinstance(spacing_mm, tuple) else (spacing_mm, spacing_mm)
         records = [record if record.spacing_mm else replace(record, spacing_mm=pair) for record in self.records]
-        return Dataset(self.class_names, records, self._runs, self.warnings)
+        return Dataset(self.class_names, records, self._runs, self.warnings, self.problems, self.skipped)
 
     @cached_property
     def digest(self) -> str:

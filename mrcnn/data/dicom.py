@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
 
+from mrcnn.data.images import check_size
 from mrcnn.data.sample import Spacing
 from mrcnn.errors import InputError
 
 # What pydicom raises where elements are missing, or the codec of compressed pixels is.
-_UNREADABLE = (InvalidDicomError, AttributeError, KeyError, NotImplementedError, RuntimeError)
+_UNREADABLE = (InvalidDicomError, BytesLengthException, AttributeError, KeyError, NotImplementedError, RuntimeError)
 _CENTIMETRES, _TWO_D = 3, 1  # DICOM PS3.3, C.8.5.5.1.15 and C.8.5.5.1.1
 _PURPOSE = b"medmrcnn patient pseudonym 1"
 
@@ -87,6 +89,7 @@ def _check(dataset: pydicom.Dataset, path: Path) -> None:
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames > 1:
         raise InputError(f"{path}: DICOM with {frames} frames; expected a single image")
+    check_size(int(dataset.Rows), int(dataset.Columns), int(dataset.get("SamplesPerPixel") or 1))
 
 
 def _is_plain(dataset: pydicom.Dataset) -> bool:
@@ -96,7 +99,7 @@ def _is_plain(dataset: pydicom.Dataset) -> bool:
 def spacing_of(dataset: pydicom.Dataset) -> Spacing | None:
     """(row, column) in mm: PixelSpacing, or of the largest calibrated 2-D region of an ultrasound image."""
     given = dataset.get("PixelSpacing")
-    if given and len(given) == 2 and all(side > 0 for side in given):
+    if given and len(given) == 2 and all(0 < side < math.inf for side in given):
         return float(given[0]), float(given[1])
     best, largest = None, 0
     for region in dataset.get("SequenceOfUltrasoundRegions") or ():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from mrcnn.data.dataset import Dataset
+from mrcnn.data.opened import for_each
 from mrcnn.data.readers.problems import Problems
-from mrcnn.errors import InputError
 
 SIDE = 32  # of a thumbnail; a perceptual hash looks at its 8×8 slowest cosine terms
 MOST_BITS = 16  # of 64 that differ between hashes; a first, quick sieve
@@ -32,18 +31,23 @@ _AVERAGE = Image.Resampling.BOX
 _BLOCK = 512  # rows of the table of all pairs that are held at once
 
 
-def find_duplicates(dataset: Dataset, cache: Path | None = None) -> np.ndarray:
+def find_duplicates(dataset: Dataset, cache: Path | None = None, problems: Problems | None = None) -> np.ndarray:
     """(N,) int64: for each image the number of its group; only images that are nearly the same share one.
 
     Opens every image, in threads.
 
     Args:
         cache: folder in which thumbnails are kept, under the data set's digest, so that each is made once.
+        problems: takes the images that cannot be read, which then are in groups of their own.
 
     Raises:
-        InputError: lists all images that cannot be read.
+        InputError: lists all images that cannot be read, unless `problems` takes them.
     """
-    return group_alike(_thumbnails(dataset, cache))
+    told = Problems("images") if problems is None else problems
+    groups = group_alike(_thumbnails(dataset, cache, told))
+    if problems is None:
+        told.raise_if_any()
+    return groups
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:
@@ -108,7 +112,7 @@ def _orientations(thumbnails: np.ndarray) -> Iterator[np.ndarray]:
         yield np.ascontiguousarray(turned[:, :, ::-1])
 
 
-def _thumbnails(dataset: Dataset, cache: Path | None) -> np.ndarray:
+def _thumbnails(dataset: Dataset, cache: Path | None, problems: Problems) -> np.ndarray:
     # The digest does not depend on the order of the records; in the order of theirs the thumbnails do not either.
     order = np.argsort(np.array([digest.hex() for digest in dataset.record_digests]), kind="stable")
     file = cache / f"{dataset.digest}.npy" if cache else None
@@ -116,8 +120,9 @@ def _thumbnails(dataset: Dataset, cache: Path | None) -> np.ndarray:
         kept = np.load(file)
         if kept.shape == (len(dataset), SIDE, SIDE):
             return kept[np.argsort(order)]
-    made = _make_thumbnails(dataset)
-    if file is not None:
+    before = len(problems.faults)
+    made = _make_thumbnails(dataset, problems)
+    if file is not None and len(problems.faults) == before:
         cache.mkdir(parents=True, exist_ok=True)
         # Renamed into its place, so that another process never meets half a file.
         fresh = file.with_suffix(f".{os.getpid()}")
@@ -127,18 +132,7 @@ def _thumbnails(dataset: Dataset, cache: Path | None) -> np.ndarray:
     return made
 
 
-def _make_thumbnails(dataset: Dataset) -> np.ndarray:
-    problems = Problems("images")
-
-    def make(index: int) -> np.ndarray:
-        try:
-            return thumbnail(dataset.image(index))
-        except InputError as error:
-            problems.add(str(error))
-            return np.zeros((SIDE, SIDE), np.uint8)
-
-    # Decoders work outside Python's lock.
-    with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 16)) as threads:
-        made = list(threads.map(make, range(len(dataset))))
-    problems.raise_if_any()
+def _make_thumbnails(dataset: Dataset, problems: Problems) -> np.ndarray:
+    even = np.zeros((SIDE, SIDE), np.uint8)
+    made = for_each(dataset, list(range(len(dataset))), lambda row: thumbnail(dataset.image(row)), even, problems)
     return np.stack(made) if made else np.zeros((0, SIDE, SIDE), np.uint8)

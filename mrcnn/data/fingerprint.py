@@ -50,6 +50,7 @@ class Fingerprint:
         image_sizes: images of each "width×height", the most frequent first.
         duplicates: near-duplicate images; None where they were not looked for.
         warnings: what a person should look at, one line each.
+        skipped: what was wrong with images and annotations that were left out because of it, one line each.
     """
 
     whole: Part
@@ -59,10 +60,11 @@ class Fingerprint:
     image_sizes: dict[str, int]
     duplicates: Duplicates | None
     warnings: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain numbers, strings, lists and dicts, fit for JSON."""
-        return asdict(self) | {"warnings": list(self.warnings)}
+        return asdict(self) | {"warnings": list(self.warnings), "skipped": list(self.skipped)}
 
 
 def fingerprint(dataset: Dataset, splits: Mapping[str, Iterable[int]], groups: np.ndarray | None = None) -> Fingerprint:
@@ -95,6 +97,7 @@ def fingerprint(dataset: Dataset, splits: Mapping[str, Iterable[int]], groups: n
         image_sizes=dict(Counter(f"{record.width}×{record.height}" for record in records).most_common()),
         duplicates=duplicates,
         warnings=(*dataset.warnings, *told, *_missing_classes(whole, parts)),
+        skipped=dataset.skipped,
     )
 
 

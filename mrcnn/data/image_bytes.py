@@ -7,8 +7,6 @@ come out.
 
 from __future__ import annotations
 
-import struct
-import zlib
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -16,7 +14,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from mrcnn.data.images import stored_pixels
+from mrcnn.data.images import UNREADABLE, stored_pixels
 from mrcnn.data.sample import Spacing
 from mrcnn.errors import InputError
 
@@ -31,11 +29,6 @@ _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # Pillow knows many more, some of whi
 _TIFF_MARKS = (b"II*\0", b"MM\0*")
 _DEEP_COLOURS = (2, 4, 6)  # PNG colour types of several channels
 _MOST_SAMPLES = 16
-# What Pillow, tifffile and pydicom raise on bytes that are damaged, cut short or made to mislead.
-_UNREADABLE = (
-    OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError, tifffile.TiffFileError,
-    ArithmeticError, AttributeError, EOFError, LookupError, NotImplementedError, RuntimeError, TypeError,
-)  # fmt: skip
 _DICOM_ELEMENTS = (
     "Modality", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "Rows",
     "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelSpacing",
@@ -66,7 +59,7 @@ def decode_image(data: bytes, most_pixels: int = MOST_PIXELS) -> tuple[np.ndarra
         array, spacing = _decode_dicom(data, most_pixels) if is_dicom else (_decode_picture(data, most_pixels), None)
     except InputError:
         raise
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         # Words of the libraries are passed on for pictures alone: those on DICOM may quote what they stumbled over.
         reason = "DICOM" if is_dicom else f"image ({error})"
         raise InputError(f"damaged {reason}; expected {EXPECTED}, whole") from error
@@ -124,6 +117,15 @@ def _decode_deep_tiff(data: bytes, most_pixels: int) -> np.ndarray:
 
 
 def _decode_dicom(data: bytes, most_pixels: int) -> tuple[np.ndarray, Spacing | None]:
+    from pydicom.errors import BytesLengthException
+
+    try:
+        return _decode_elements(data, most_pixels)
+    except BytesLengthException as error:  # of no kind that any other is
+        raise ValueError from error
+
+
+def _decode_elements(data: bytes, most_pixels: int) -> tuple[np.ndarray, Spacing | None]:
     from pydicom import filereader
     from pydicom.tag import Tag
     from pydicom.uid import DeflatedExplicitVRLittleEndian

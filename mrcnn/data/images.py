@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +15,21 @@ from PIL import Image
 from mrcnn.data.sample import Spacing
 from mrcnn.errors import InputError
 
+MOST_PIXELS = 1 << 27
+"""Rows times columns of an image file: beyond any detector's, and below what a false header makes of a few bytes."""
+
+_MOST_SAMPLES = 1 << 29  # rows times columns times channels
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # Pillow knows many more, some of which start other programs
 _BITS_PER_SAMPLE = 258  # TIFF 6.0, section 8
 _DEEP_GREY_ALPHA = (16, 4)
 _DEEP_COLOURS = ((16, 2), (16, 6), _DEEP_GREY_ALPHA)  # PNG: depth and colour type
 _TIFF_SUFFIXES = (".tif", ".tiff")
 _OTHER_SUFFIXES = (*_TIFF_SUFFIXES, ".png", ".jpg", ".jpeg", ".bmp")
-# What Pillow and tifffile raise on files that are damaged, cut short or of an unknown kind.
-_UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError, tifffile.TiffFileError)
+# What Pillow, tifffile and pydicom raise on files that are damaged, cut short or of an unknown kind.
+UNREADABLE = (
+    OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError, tifffile.TiffFileError,
+    ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, NotImplementedError, RuntimeError, TypeError,
+)  # fmt: skip
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
@@ -33,7 +42,8 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         (H, W, C) uint8, or float32 in the file's own units where it holds more than 8 bits.
 
     Raises:
-        InputError: the file is missing, damaged, of several pages, or of a kind that is not read.
+        InputError: the file is missing, damaged, of several pages, larger than `MOST_PIXELS`, or of a kind that is
+            not read.
     """
     path = Path(path)
     try:
@@ -45,8 +55,11 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
             array = _read_with_tifffile(path)
         else:
             array = _read_with_pillow(path)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise _unreadable(path, error) from error
+    # What a damaged TIFF says of its own parts may not fit together.
+    if array.ndim != 3 or 0 in array.shape or array.dtype.kind not in "buif":
+        raise InputError(f"{path}: holds {array.dtype} of shape {array.shape}; expected an image of numbers")
     if array.dtype != np.uint8:
         array = array.astype(np.float32)
         if not np.isfinite(array).all():
@@ -79,10 +92,12 @@ def read_header(path: str | os.PathLike) -> ImageHeader:
             return ImageHeader(*read_dicom_header(path))
         if _needs_tifffile(path):
             with tifffile.TiffFile(path) as tiff:
-                return ImageHeader(tiff.pages[0].imagelength, tiff.pages[0].imagewidth)
-        with Image.open(path) as image:
+                page = tiff.pages[0]
+                check_size(page.imagelength, page.imagewidth, page.samplesperpixel)
+                return ImageHeader(page.imagelength, page.imagewidth)
+        with open_picture(path) as image:
             return ImageHeader(image.height, image.width)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise _unreadable(path, error) from error
 
 
@@ -91,7 +106,28 @@ def _unreadable(path: Path, error: Exception) -> InputError:
         return error
     if isinstance(error, FileNotFoundError):
         return InputError(f"{path}: no such file")
+    if path.is_file() and not path.stat().st_size:
+        return InputError(f"{path}: is empty (0 bytes); expected a PNG, JPEG, TIFF, BMP or DICOM image")
     return InputError(f"{path}: expected a readable PNG, JPEG, TIFF, BMP or DICOM image ({error})")
+
+
+def check_size(height: int, width: int, channels: int) -> None:
+    """Raises `ValueError` unless an image has pixels, and no more than can be held."""
+    if height < 1 or width < 1 or channels < 1:
+        raise ValueError(f"{width}×{height} pixels")
+    if height * width > MOST_PIXELS or height * width * channels > _MOST_SAMPLES:
+        raise ValueError(f"{width}×{height} pixels of {channels} channels; expected at most {MOST_PIXELS:,} pixels")
+
+
+def open_picture(path: Path) -> Image.Image:
+    """Opens a PNG, JPEG, TIFF or BMP file without decoding it. Raises one of `UNREADABLE`, as where it is too large."""
+    image = Image.open(path, formats=_FORMATS)
+    try:
+        check_size(image.height, image.width, len(image.getbands()))
+    except ValueError:
+        image.close()
+        raise
+    return image
 
 
 def _is_dicom(path: Path) -> bool:
@@ -107,7 +143,7 @@ def _needs_tifffile(path: Path) -> bool:
     if path.suffix.lower() not in _TIFF_SUFFIXES:
         return False
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,)) if image.format == "TIFF" else (8,)
     except Image.UnidentifiedImageError:
         return True
@@ -115,7 +151,7 @@ def _needs_tifffile(path: Path) -> bool:
 
 
 def _read_with_pillow(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
+    with open_picture(path) as image:
         if image.format == "PNG" and (kind := _png_kind(path)) in _DEEP_COLOURS:
             from mrcnn.data.deep_png import read_deep_png  # a fifth of a second, for a rare kind of file
 
@@ -144,10 +180,15 @@ def _png_kind(path: Path) -> tuple[int, int]:
 
 def _read_with_tifffile(path: Path) -> np.ndarray:
     with tifffile.TiffFile(path) as tiff:
-        axes, array = tiff.series[0].axes, tiff.series[0].asarray()
-        if len(tiff.series) > 1 or axes not in ("YX", "YXS", "SYX"):
+        # Not tiff.series, which may look for its parts in other files, and does not come back from some damaged ones.
+        if len(tiff.pages) > 1:
+            raise InputError(f"{path}: holds a stack of {len(tiff.pages)} pages; expected a single image")
+        page = tiff.pages[0]
+        check_size(page.imagelength, page.imagewidth, page.samplesperpixel)
+        axes, is_colour = page.axes, page.photometric == tifffile.PHOTOMETRIC.RGB
+        if axes not in ("YX", "YXS", "SYX"):
             raise InputError(f"{path}: holds a stack with axes {axes}; expected a single image")
-        is_colour = tiff.pages[0].photometric == tifffile.PHOTOMETRIC.RGB
+        array = page.asarray()
     if axes == "YX":
         array = array[..., None]
     elif axes == "SYX":

@@ -6,6 +6,8 @@ patient's right to the left. So a slice looks as radiologists show it, the patie
 
 from __future__ import annotations
 
+import math
+import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +24,11 @@ _SAME_PLACE = 1e-3  # mm by which affines may differ: they are float32, and roun
 # What nibabel, gzip and zlib raise on files that are damaged, cut short or something else.
 _UNREADABLE = (
     OSError, EOFError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError,
-    nibabel.spatialimages.HeaderDataError, nibabel.wrapstruct.WrapStructError,
+    nibabel.spatialimages.HeaderDataError, nibabel.wrapstruct.WrapStructError, struct.error,
+    ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError,
 )  # fmt: skip
+_MOST_VOXELS = 1 << 30
+_MOST_SWELLING = 1040  # deflate makes at most 1032 bytes of one; the rest is for headers
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,18 +101,37 @@ def open_nifti(path: Path) -> Nifti:
         InputError: the file is missing, no NIfTI, not one three-dimensional volume, or lies nowhere.
     """
     try:
+        size = path.stat().st_size
+        if not size:
+            raise ValueError("empty, 0 bytes")
         image = nibabel.Nifti1Image.from_filename(path)
+        _check(path, image, size)
     except _UNREADABLE as error:
         raise unreadable(path, error) from error
-    if len(image.shape) < 3 or 0 in image.shape or any(side != 1 for side in image.shape[3:]):
-        raise InputError(f"{path}: has shape {image.shape}; expected one volume of three dimensions")
-    # Without an orientation or a size nobody can say which axis runs to the head.
-    if np.isnan(io_orientation(image.affine)).any() or min(nibabel.affines.voxel_sizes(image.affine)) <= 0:
-        raise InputError(f"{path}: its affine does not place every axis; expected an invertible one")
     return Nifti(path, image)
 
 
+def _check(path: Path, image: nibabel.Nifti1Image, size: int) -> None:
+    """Raises `InputError` unless the header is that of one volume that a file of so many bytes can hold."""
+    if len(image.shape) < 3 or min(image.shape) < 1 or any(side != 1 for side in image.shape[3:]):
+        raise InputError(f"{path}: has shape {image.shape}; expected one volume of three dimensions")
+    kind, voxels = image.get_data_dtype(), math.prod(image.shape)
+    if kind.kind not in "buif":
+        raise InputError(f"{path}: has voxels of the type {kind}; expected a number each")
+    # nibabel makes room for all voxels before it reads the first.
+    if voxels > _MOST_VOXELS or voxels * kind.itemsize > size * _MOST_SWELLING:
+        shape = "×".join(map(str, image.shape[:3]))
+        expected = f"expected a whole file of at most {_MOST_VOXELS:,}"
+        raise InputError(f"{path}: has {shape} voxels in {size} bytes; {expected}")
+    # Without an orientation or a size nobody can say which axis runs to the head.
+    sides = nibabel.affines.voxel_sizes(image.affine)
+    if not np.isfinite(image.affine).all() or np.isnan(io_orientation(image.affine)).any() or min(sides) <= 0:
+        raise InputError(f"{path}: its affine does not place every axis; expected an invertible one")
+
+
 def unreadable(path: Path, error: Exception) -> InputError:
+    if isinstance(error, InputError):
+        return error
     if isinstance(error, FileNotFoundError):
         return InputError(f"{path}: no such file")
     return InputError(f"{path}: expected a readable NIfTI file ({error})")

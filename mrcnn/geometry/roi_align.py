@@ -133,8 +133,9 @@ def _pool(*arrays, strides, output_size, canonical_size, sampling, aligned):
 def weighted_rows(table, index, weight):
     """Σ_t weight[…, t] · table[index[…, t]]: table (T, C), index and float32 weight (…, K) → (…, C) as the table's.
 
-    The sum is float32, which of a bfloat16 table is quicker on a CPU too. Forward, one tap after another: fused, no array of all taps ever exists. Backward, all taps in one scatter: that
-    is the faster order there, by a factor of four on a CPU.
+    The sum is float32, which is quicker on a CPU of a bfloat16 table too. Forward, one tap after another: fused, no
+    array of all taps ever exists. Backward, all taps in one scatter: that is the faster order there, by a factor of
+    four on a CPU.
     """
     index, weight = ops.stop_gradient(index), ops.stop_gradient(weight)
 

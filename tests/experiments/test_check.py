@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 
 from experiments.check import main
 from experiments.data_check import check_data
+from experiments.job_data import record_data, usable_data
 from experiments.resolve import resolve
 from mrcnn.errors import InputError
 
@@ -119,3 +121,52 @@ def test_a_split_without_instances_stops_a_training(nodules):
     assert len(checked.problems) == 2
     with pytest.raises(InputError, match=r"no instance in the \d+ images of the val split"):
         checked.raise_if_wrong()
+
+
+def spoil(nodules):
+    """Spoils one image's header, one's pixels and one's annotation; returns their names."""
+    file = nodules / "annotations.json"
+    content = json.loads(file.read_text())
+    annotation = content["annotations"][-1]
+    annotation["segmentation"] = [[1, 1, 2, 2]]
+    drawn = next(image["file_name"] for image in content["images"] if image["id"] == annotation["image_id"])
+    file.write_text(json.dumps(content))
+    empty, cut = (path for path in sorted((nodules / "images").iterdir())[:2])
+    assert drawn not in (empty.name, cut.name)
+    empty.write_bytes(b"")
+    cut.write_bytes(cut.read_bytes()[:3000])
+    return empty.name, cut.name, drawn
+
+
+@pytest.mark.parametrize("duplicates", ["together", "ignore"])
+def test_headers_pixels_and_annotations_are_told_in_one_go(nodules, capsys, duplicates):
+    spoil(nodules)
+    assert main(["mine", "--near_duplicates", duplicates]) == 2
+    told = json.loads(Path("check-mine/report.json").read_text())["problems"]
+    own = [line for line in told if "polygon" in line or "is empty" in line or "expected a readable" in line]
+    assert len(own) == 3 and len(told) == 3 and all(line in capsys.readouterr().out for line in own[:1])
+
+
+@pytest.mark.parametrize("duplicates", ["together", "ignore"])
+def test_bad_images_are_left_out_if_told_so(nodules, capsys, duplicates):
+    bad = spoil(nodules)
+    assert main(["mine", "--on_error", "skip", "--near_duplicates", duplicates]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("warning: left out: ") == 3
+    facts = json.loads(Path("check-mine/report.json").read_text())
+    assert len(facts["found"]["skipped"]) == 3 and facts["found"]["whole"]["images"] == 17
+    kept = {image["file_name"] for listed in facts["splits"].values() for image in listed}
+    assert len(kept) == 17 and not kept & set(bad)
+    assert "Left out: 3" in Path("check-mine/report.html").read_text()
+    again = check_data(resolve(["--dataset", "mine", "--on_error", "skip", "--near_duplicates", duplicates]).config)
+    assert again.found.skipped == tuple(facts["found"]["skipped"])
+
+
+def test_what_was_left_out_is_recorded(nodules):
+    spoil(nodules)
+    config = resolve(["--dataset", "mine", "--on_error", "skip"]).config
+    run = Mock()
+    record_data(usable_data(check_data(config), config), config, run)
+    run.metrics.assert_called_once_with({"data/skipped": 3})
+    recorded = {call.args[1]: call.args[0] for call in run.json.call_args_list}
+    assert len(recorded["fingerprint.json"]["skipped"]) == 3

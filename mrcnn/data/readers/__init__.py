@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -61,7 +61,12 @@ READERS: Mapping[str, Reader] = MappingProxyType(
 
 
 def read_dataset(
-    path: str | os.PathLike, reader: str = "auto", *, patient_pattern: str | None = None, **options: Any
+    path: str | os.PathLike,
+    reader: str = "auto",
+    *,
+    patient_pattern: str | None = None,
+    on_error: Literal["fail", "skip"] = "fail",
+    **options: Any,
 ) -> Dataset:
     """Reads the annotations of a data set; its images are opened only when asked for.
 
@@ -70,12 +75,35 @@ def read_dataset(
         reader: the form it is in, one of `READERS`, or `auto`.
         patient_pattern: regular expression searched in the file name of each image whose annotations name no patient;
             its first group, or all of the match when it has no group, is the patient.
+        on_error: whether images that cannot be read or are wrongly annotated make it fail, or are left out; then
+            `Dataset.skipped` tells them.
         options: of that reader; see `mrcnn.data.readers.options`.
 
     Raises:
         InputError: an option that this form has not; or lists all that is wrong with the annotations and image files.
     """
+    found = read_all(path, reader, patient_pattern=patient_pattern, **options)
+    if on_error == "fail" and found.problems is not None:
+        found.problems.raise_if_any()
+    return found.without_spoilt()
+
+
+def read_all(
+    path: str | os.PathLike, reader: str = "auto", *, patient_pattern: str | None = None, **options: Any
+) -> Dataset:
+    """As `read_dataset`, with what is wrong in `Dataset.problems` and the images that it spoils still there.
+
+    Raises:
+        InputError: an option that this form has not; or there is something wrong that all the rest depends on.
+    """
     path = Path(path)
+    try:
+        return _read_with(path, reader, patient_pattern, options)
+    except RecursionError as error:
+        raise InputError(f"{path}: the annotations are nested too deep; expected a known form") from error
+
+
+def _read_with(path: Path, reader: str, patient_pattern: str | None, options: Mapping[str, Any]) -> Dataset:
     name = find_reader(path) if reader == "auto" else reader
     if name not in READERS:
         raise InputError(f"reader={reader!r}: expected auto or one of {', '.join(sorted(READERS))}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from mrcnn.data.dataset import Dataset, Record
+from mrcnn.data.readers.problems import Problems, naming
 from mrcnn.data.readers.segmentation import measure
 
 
@@ -18,7 +18,9 @@ def assemble(
     owners: Sequence[int],
     class_ids: Sequence[int],
     runs: Sequence[bytes],
+    wheres: Sequence[str],
     warnings: Sequence[str],
+    problems: Problems,
 ) -> Dataset:
     """The data set of `rows`, in their order; instances without any pixel are left out, with a warning.
 
@@ -27,14 +29,20 @@ def assemble(
         owners: for each instance the position of its image in `rows`.
         class_ids: for each instance, 1-based.
         runs: for each instance its COCO run-length string.
+        wheres: for each instance what a message calls it.
+        problems: what `Dataset.faults` tells.
     """
     owners, class_ids = np.asarray(owners, np.int64), np.asarray(class_ids, np.int32)
     boxes, areas = measure(list(runs), [(rows[owner]["height"], rows[owner]["width"]) for owner in owners])
     # A polygon may cover no pixel centre; such an instance can neither be learnt nor found.
-    if empty := int((areas == 0).sum()):
-        warnings = [*warnings, f"{empty} annotations without any pixel are left out"]
-    if twice := sum(count - 1 for count in Counter(zip(owners.tolist(), runs, strict=True)).values()):
-        warnings = [*warnings, f"{twice} annotations are drawn twice: another of their image has the same mask"]
+    if empty := [wheres[index] for index in np.flatnonzero(areas == 0)]:
+        warnings = [*warnings, naming("annotations without any pixel are left out", empty)]
+    seen, twice = set(), []
+    for where, drawn in zip(wheres, zip(owners.tolist(), runs, strict=True), strict=True):
+        twice += [where] if drawn in seen else []
+        seen.add(drawn)
+    if twice:
+        warnings = [*warnings, naming("annotations are drawn twice, another of their image has the same mask", twice)]
     order = np.argsort(owners, kind="stable")
     order = order[areas[order] > 0]
     by_image = np.split(order, np.searchsorted(owners[order], np.arange(1, len(rows))))
@@ -42,4 +50,4 @@ def assemble(
         Record(**row, class_ids=class_ids[mine], boxes=boxes[mine], areas=areas[mine])
         for row, mine in zip(rows, by_image, strict=True)
     ]
-    return Dataset(class_names, records, [[runs[index] for index in mine] for mine in by_image], warnings)
+    return Dataset(class_names, records, [[runs[index] for index in mine] for mine in by_image], warnings, problems)

@@ -90,15 +90,21 @@ def read(
     names = [case.name for case in cases]
     stated = [None if patient_pattern else patient_of(name) for name in names]
     patients, _ = name_patients(stated, names, patient_pattern, problems)
-    problems.raise_if_any()
+    problems.raise_if_impassable()
 
-    heads = []
-    for case in cases:
+    heads, owners = [], []
+    for case, patient in zip(cases, patients, strict=True):
+        if not {*channels, LABELS} <= set(case.files):  # which is told already
+            continue
         try:
             heads.append(_open(case, channels))
+            owners.append(patient)
         except InputError as error:
-            problems.add(str(error))
-    problems.raise_if_any()
+            problems.add_passable(str(error))
+    if not heads:
+        problems.add("no case can be read; expected at least one")
+    problems.raise_if_impassable()
+    names = [head.name for head in heads]
     values = [frozenset(np.unique(head.labels).tolist()) for head in heads]
     if label_codes is None:
         codes, doubts = guess_codes(names, values)
@@ -108,8 +114,8 @@ def read(
         for name, found in zip(names, values, strict=True):
             if foreign := found - LABEL_CODES[label_codes].values:
                 problems.add(f"{name}: the label map holds {min(foreign)}, which label_codes={label_codes} has not")
-        problems.raise_if_any()
-    return _dataset(heads, patients, codes, min_area, warnings)
+        problems.raise_if_impassable()
+    return _dataset(heads, owners, codes, min_area, warnings, problems)
 
 
 def _open(case: CaseFiles, channels: Sequence[str]) -> _Head:
@@ -149,7 +155,12 @@ def _read_labels(file: Nifti) -> np.ndarray:
 
 
 def _dataset(
-    heads: Sequence[_Head], patients: Sequence[str], codes: Sequence[str], min_area: int, warnings: list[str]
+    heads: Sequence[_Head],
+    patients: Sequence[str],
+    codes: Sequence[str],
+    min_area: int,
+    warnings: list[str],
+    problems: Problems,
 ) -> Dataset:
     records, runs, lost, covered = [], [], 0, 0
     for head, patient, code in zip(heads, patients, codes, strict=True):
@@ -177,4 +188,4 @@ def _dataset(
         warnings.append(
             f"pieces of fewer than {min_area} pixels (min_area) are left out: {lost / covered:.2%} of the labelled ones"
         )
-    return Dataset(REGIONS, records, runs, warnings)
+    return Dataset(REGIONS, records, runs, warnings, problems)

@@ -74,7 +74,9 @@ def find_cases(root: Path, problems: Problems, *, labelled: bool = True) -> list
             problems.add(f"{name}: {count} cases have this name; expected each once")
     for case in cases:
         if labelled and LABELS not in case.files:
-            problems.add(f"{case.name}: has no label map; expected a file that ends in _seg.nii.gz or -seg.nii.gz")
+            problems.add_passable(
+                f"{case.name}: has no label map; expected a file that ends in _seg.nii.gz or -seg.nii.gz"
+            )
     return sorted(cases, key=lambda case: case.name)
 
 
@@ -96,7 +98,7 @@ def choose_modalities(
     for case in cases:
         for name in asked:
             if name not in case.files:
-                problems.add(f"{case.name}: has no {name}; expected it, for modalities={list(asked)}")
+                problems.add_passable(f"{case.name}: has no {name}; expected it, for modalities={list(asked)}")
     return tuple(asked), []
 
 

@@ -7,25 +7,23 @@ single instance, except from CVAT, which sets it on every mask drawn with a brus
 
 from __future__ import annotations
 
-import json
-import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from mrcnn.data.dataset import Dataset
 from mrcnn.data.readers.assemble import assemble
 from mrcnn.data.readers.image_files import ImageFiles, read_row
+from mrcnn.data.readers.json_file import is_plain_text, json_files, load_json, read_bytes, whole_characters
 from mrcnn.data.readers.patients import name_patients
-from mrcnn.data.readers.problems import Problems
-from mrcnn.data.readers.segmentation import encode
+from mrcnn.data.readers.problems import Problems, naming
+from mrcnn.data.readers.segmentation import doubts, encode
 from mrcnn.data.sample import Spacing
 from mrcnn.errors import InputError
 
 _SHOWN = 5
+_MOST_MM = 1e6
 _USUAL_NAME = "annotations.json"
 _ANNOTATIONS = "annotations"  # the folder in which CVAT and Label Studio's converters put the JSON
 
@@ -34,7 +32,7 @@ def recognises(path: Path) -> bool:
     if path.is_file():
         return path.suffix.lower() == ".json"
     # A folder of another form may hold a JSON of its own, such as a description of the set.
-    return any(file.name == _USUAL_NAME or b'"annotations"' in file.read_bytes() for file in _jsons(path))
+    return any(file.name == _USUAL_NAME or b'"annotations"' in read_bytes(file) for file in _jsons(path))
 
 
 def read(path: Path, *, patient_pattern: str | None = None) -> Dataset:
@@ -50,16 +48,19 @@ def read(path: Path, *, patient_pattern: str | None = None) -> Dataset:
     files = ImageFiles(folders)
     class_names, class_of = _read_categories(content["categories"], problems, warnings)
     images = _read_images(content["images"], files, patient_pattern, problems, warnings)
-    owners, class_ids, runs = _read_annotations(content["annotations"], images, class_of, problems, warnings)
-    problems.raise_if_any()
-    return assemble(class_names, list(images.values()), owners, class_ids, runs, [*warnings, *files.warnings()])
+    instances = _read_annotations(content["annotations"], images, class_of, problems, warnings)
+    rows = [row for row in images.values() if row is not None]
+    if not rows:
+        problems.add("images: none can be read; expected at least one")
+    problems.raise_if_impassable()
+    return assemble(class_names, rows, *instances, [*warnings, *files.warnings()], problems)
 
 
 def _jsons(path: Path) -> list[Path]:
     """The JSON files of a folder that may be the annotations."""
     if (path / _USUAL_NAME).is_file():
         return [path / _USUAL_NAME]
-    return sorted(path.glob("*.json")) or sorted((path / _ANNOTATIONS).glob("*.json"))
+    return json_files(path, "*.json") or json_files(path / _ANNOTATIONS, "*.json")
 
 
 def _find_json(path: Path) -> Path:
@@ -75,12 +76,7 @@ def _find_json(path: Path) -> Path:
 
 
 def _load(file: Path) -> dict[str, list]:
-    try:
-        content = json.loads(file.read_bytes())
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise InputError(f"{file}: not a JSON file ({error})") from error
+    content = load_json(file)
     if not isinstance(content, dict):
         raise InputError(f"{file}: expected a COCO object with images, annotations and categories")
     problems = Problems(file)
@@ -91,16 +87,18 @@ def _load(file: Path) -> dict[str, list]:
     return content
 
 
-def _entries(name: str, entries: list, problems: Problems, id_types: tuple[type, ...]) -> Iterator[tuple[str, dict]]:
-    """Each entry with a usable `id` of its own, and how to call it in a message."""
+def _entries(
+    name: str, entries: list, refuse: Callable[[str, Any], None], id_types: tuple[type, ...]
+) -> Iterator[tuple[str, dict]]:
+    """Each entry with a usable `id` of its own, and how to call it in a message; of others `refuse` is told."""
     seen = set()
     for index, entry in enumerate(entries):
         key = entry.get("id") if isinstance(entry, dict) else None
         if type(key) not in id_types:
             allowed = " or ".join({int: "whole number", str: "string"}[kind] for kind in id_types)
-            problems.add(f"{name}[{index}]: expected an object with an id ({allowed})")
+            refuse(f"{name}[{index}]: expected an object with an id ({allowed})", entry)
         elif key in seen:
-            problems.add(f"{name}[{index}]: id {key} stands twice")
+            refuse(f"{name}[{index}]: id {key} stands twice", entry)
         else:
             seen.add(key)
             yield f"{name} id {key}", entry
@@ -109,9 +107,10 @@ def _entries(name: str, entries: list, problems: Problems, id_types: tuple[type,
 def _read_categories(entries: list, problems: Problems, warnings: list[str]) -> tuple[list[str], dict[int, int]]:
     """Class names in order of the category ids, and the class id (from 1) of each category id."""
     names: dict[int, str] = {}
-    for where, entry in _entries("categories", entries, problems, (int,)):
+    # Without a class it cannot be told what any annotation of it shows.
+    for where, entry in _entries("categories", entries, lambda problem, _: problems.add(problem), (int,)):
         name = entry.get("name")
-        if isinstance(name, str) and name.strip():
+        if is_plain_text(name):
             names[entry["id"]] = name.strip()
         else:
             problems.add(f"{where}: name {name!r}; expected a text")
@@ -130,7 +129,8 @@ def _read_images(
     """What `Record` holds of each image but its instances, by image id; None for an image with a problem."""
     images: dict[int | str, dict[str, Any] | None] = {}
     stated = []
-    for where, entry in _entries("images", entries, problems, (int, str)):
+    # Of two images with one id nobody knows whose the annotations are.
+    for where, entry in _entries("images", entries, lambda problem, _: problems.add(problem), (int, str)):
         images[entry["id"]] = row = _read_image(entry, files, where, problems)
         stated += [_text(entry.get("patient_id"))] if row else []
     if not entries:
@@ -139,7 +139,7 @@ def _read_images(
     # Two entries for one file could set the same picture into two splits.
     for path, count in Counter(row["path"] for row in rows).items():
         if count > 1:
-            problems.add(f"images: {path.name} stands in {count} entries; expected one")
+            problems.add_passable(f"images: {path.name} stands in {count} entries; expected one", path)
     in_files, names = ([row[key] for row in rows] for key in ("patient_id", "file_name"))
     patients, found = name_patients(stated, names, patient_pattern, problems, in_files=in_files)
     warnings.extend(found)
@@ -149,22 +149,22 @@ def _read_images(
 
 
 def _read_image(entry: dict, files: ImageFiles, where: str, problems: Problems) -> dict[str, Any] | None:
-    spacing = _read_spacing(entry.get("spacing_mm"), where, problems)
-    height, width = (entry.get(side) for side in ("height", "width"))
-    if any(type(side) is not int or side < 1 for side in (height, width)):
-        problems.add(f"{where}: height {height!r}, width {width!r}; expected pixels")
-        height = width = None
+    path = None
     try:
         path = files.find(entry.get("file_name"))
     except ValueError as error:
-        problems.add(f"{where}: {error}")
-        return None
-    row = read_row(entry["file_name"], path, where, problems)
+        problems.add_passable(f"{where}: {error}")
+    spacing = _read_spacing(entry.get("spacing_mm"), where, problems, path)
+    height, width = (entry.get(side) for side in ("height", "width"))
+    if any(type(side) is not int or side < 1 for side in (height, width)):
+        problems.add_passable(f"{where}: height {height!r}, width {width!r}; expected pixels", path)
+        height = width = None
+    row = None if path is None else read_row(entry["file_name"], path, where, problems)
     if row is None:
         return None
     if height is not None and (row["height"], row["width"]) != (height, width):
-        problems.add(
-            f"{where}: {row['file_name']} has {row['width']}×{row['height']} pixels; expected {width}×{height}"
+        problems.add_passable(
+            f"{where}: {row['file_name']} has {row['width']}×{row['height']} pixels; expected {width}×{height}", path
         )
     row["label"] = _text(entry.get("label"))
     row["spacing_mm"] = spacing or row["spacing_mm"]
@@ -172,16 +172,16 @@ def _read_image(entry: dict, files: ImageFiles, where: str, problems: Problems) 
 
 
 def _text(value: Any) -> str | None:
-    return None if value is None or value == "" else str(value)
+    return None if value is None or value == "" else whole_characters(str(value))
 
 
-def _read_spacing(value: Any, where: str, problems: Problems) -> Spacing | None:
+def _read_spacing(value: Any, where: str, problems: Problems, image: Path | None) -> Spacing | None:
     if value is None:
         return None
     pair = value if isinstance(value, list) else [value, value]
-    if len(pair) == 2 and all(type(side) in (int, float) and math.isfinite(side) and side > 0 for side in pair):
+    if len(pair) == 2 and all(type(side) in (int, float) and 0 < side < _MOST_MM for side in pair):
         return float(pair[0]), float(pair[1])
-    problems.add(f"{where}: spacing_mm {value!r}; expected a number above 0 or [row, column]")
+    problems.add_passable(f"{where}: spacing_mm {value!r}; expected a number above 0 or [row, column]", image)
     return None
 
 
@@ -191,34 +191,49 @@ def _read_annotations(
     class_of: dict[int, int],
     problems: Problems,
     warnings: list[str],
-) -> tuple[np.ndarray, np.ndarray, list[bytes]]:
-    """For each instance the position of its image, its class id, and its run-length string."""
-    position = {key: index for index, key in enumerate(images)}
-    owners, class_ids, runs, crowds = [], [], [], 0
-    for where, entry in _entries("annotations", entries, problems, (int, str)):
+) -> tuple[list[int], list[int], list[bytes], list[str]]:
+    """For each instance the position of its image, its class id, its run-length string, and how to call it."""
+    position = {key: index for index, key in enumerate(key for key, row in images.items() if row is not None)}
+    owners, class_ids, runs, wheres, crowds = [], [], [], [], 0
+    doubtful: dict[str, list[str]] = {}
+
+    def refuse(problem: str, entry: Any) -> None:
+        image_id = entry.get("image_id") if isinstance(entry, dict) else None
+        image = images.get(image_id) if type(image_id) in (int, str) else None
+        problems.add_passable(problem, image["path"] if image else None)
+
+    for where, entry in _entries("annotations", entries, refuse, (int, str)):
         image_id, category_id = entry.get("image_id"), entry.get("category_id")
         known = type(image_id) in (int, str) and image_id in images
         image = images[image_id] if known else None
         class_id = class_of.get(category_id) if type(category_id) is int else None
         if not known:
-            problems.add(f"{where}: image_id {image_id!r} is not among the images")
+            refuse(f"{where}: image_id {image_id!r} is not among the images", entry)
         if class_id is None:
-            problems.add(f"{where}: category_id {category_id!r} is not among the categories")
+            refuse(f"{where}: category_id {category_id!r} is not among the categories", entry)
         if image is None or class_id is None:
             continue
         if entry.get("iscrowd") and not _is_from_cvat(entry):
             crowds += 1
             continue
-        try:
-            runs.append(encode(entry.get("segmentation"), image["height"], image["width"]))
-        except ValueError as error:
-            problems.add(f"{where}: segmentation {error}")
+        segmentation, size = entry.get("segmentation"), (image["height"], image["width"])
+        if not segmentation and entry.get("bbox"):
+            refuse(f"{where}: has a bbox and no segmentation; expected a mask as polygons or run lengths", entry)
             continue
+        try:
+            runs.append(encode(segmentation, *size))
+        except ValueError as error:
+            refuse(f"{where}: segmentation {error}", entry)
+            continue
+        for doubt in doubts(segmentation, *size):
+            doubtful.setdefault(doubt, []).append(where)
+        wheres.append(where)
         owners.append(position[image_id])
         class_ids.append(class_id)
     if crowds:
         warnings.append(f"{crowds} annotations mark crowds (iscrowd=1), not instances, and are left out")
-    return np.array(owners, np.int64), np.array(class_ids, np.int32), runs
+    warnings += [naming(f"annotations {doubt}", found) for doubt, found in doubtful.items()]
+    return owners, class_ids, runs, wheres
 
 
 def _is_from_cvat(annotation: dict) -> bool:

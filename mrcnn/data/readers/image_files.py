@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from mrcnn.data.images import read_header
+from mrcnn.data.readers.json_file import is_plain_text
 from mrcnn.data.readers.problems import Problems
 from mrcnn.errors import InputError
 
@@ -36,7 +37,7 @@ class ImageFiles:
 
     def find(self, file_name: Any) -> Path:
         """The file that `file_name` means. Raises `ValueError`, which says what is wrong with it."""
-        if not isinstance(file_name, str) or not file_name.strip():
+        if not is_plain_text(file_name):
             raise ValueError(f"file name {file_name!r}; expected a path")
         stated = unquote(file_name.rpartition("?d=")[2]) if "?d=" in file_name else file_name
         parts = [part for part in os.path.normpath(stated.replace("\\", "/")).split("/") if part not in ("", "..")]
@@ -89,7 +90,7 @@ def read_row(file_name: str, path: Path, where: str, problems: Problems) -> dict
     try:
         header = read_header(path)
     except InputError as error:
-        problems.add(f"{where}: {error}")
+        problems.add_passable(f"{where}: {error}")
         return None
     return {
         "file_name": file_name,

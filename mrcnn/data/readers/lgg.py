@@ -41,16 +41,14 @@ def read(path: Path, *, patient_pattern: str | None = None, min_area: int = MIN_
     """
     problems = Problems(path)
     slices = _find_slices(path, problems)
-    problems.raise_if_any()
+    problems.raise_if_impassable()
     folders = [image.parent.resolve().name for image, _, _ in slices]
     stated = [None if patient_pattern else name for name in folders]
     patients, _ = name_patients(stated, folders, patient_pattern, problems)
     records, runs, lost, covered = [], [], 0, 0
     for (image, mask, index), volume, patient in zip(slices, folders, patients, strict=True):
-        try:
-            region = _read_mask(mask, image)
-        except InputError as error:
-            problems.add(str(error))
+        region = _read_mask(mask, image, problems)
+        if region is None:
             continue
         class_ids, boxes, areas, instances, missed = pieces_of([region], min_area)
         record = Record(
@@ -68,13 +66,15 @@ def read(path: Path, *, patient_pattern: str | None = None, min_area: int = MIN_
         records.append(record)
         runs.append(instances)
         lost, covered = lost + missed, covered + missed + int(areas.sum())
-    problems.raise_if_any()
+    if not records:
+        problems.add("no slice can be read; expected at least one")
+    problems.raise_if_impassable()
     warnings = []
     if lost:
         warnings.append(
             f"pieces of fewer than {min_area} pixels (min_area) are left out: {lost / covered:.2%} of the marked ones"
         )
-    return Dataset(CLASS_NAMES, records, runs, warnings)
+    return Dataset(CLASS_NAMES, records, runs, warnings, problems)
 
 
 def _find_slices(root: Path, problems: Problems) -> list[tuple[Path, Path, int]]:
@@ -89,9 +89,9 @@ def _find_slices(root: Path, problems: Problems) -> list[tuple[Path, Path, int]]
             continue
         number, mask = _IMAGE.fullmatch(path.name), path.with_name(f"{path.stem}{_MASK}{path.suffix}")
         if number is None:
-            problems.add(f"{path.relative_to(root)}: expected a name that ends in the number of the slice")
+            problems.add_passable(f"{path.relative_to(root)}: expected a name that ends in the number of the slice")
         elif mask not in masks:
-            problems.add(f"{path.relative_to(root)}: has no mask; expected {mask.name} beside it")
+            problems.add_passable(f"{path.relative_to(root)}: has no mask; expected {mask.name} beside it")
         else:
             slices.append((path, mask, int(number[1])))
     if not files:
@@ -105,15 +105,26 @@ def _find_slices(root: Path, problems: Problems) -> list[tuple[Path, Path, int]]
     return sorted(slices, key=lambda found: (found[0].parent, found[2]))
 
 
-def _read_mask(path: Path, image: Path) -> np.ndarray:
-    """(H, W) bool."""
-    pixels = read_image(path).max(axis=-1)
+def _read_mask(path: Path, image: Path, problems: Problems) -> np.ndarray | None:
+    """(H, W) bool; None where the mask or its image is of no use, which goes to `problems`."""
+    header = pixels = None
+    try:
+        header = read_header(image)
+    except InputError as error:
+        problems.add_passable(str(error))
+    try:
+        pixels = read_image(path).max(axis=-1)
+    except InputError as error:
+        problems.add_passable(str(error))
+    if header is None or pixels is None:
+        return None
     if len(values := np.unique(pixels)) > 2 or (len(values) > 1 and values[0] != 0):
-        raise InputError(f"{path}: holds {len(values)} values; expected 0 and one other")
-    header = read_header(image)
+        problems.add_passable(f"{path}: holds {len(values)} values; expected 0 and one other")
+        return None
     if (header.height, header.width) != pixels.shape:
-        raise InputError(
+        problems.add_passable(
             f"{path}: is {pixels.shape[1]}×{pixels.shape[0]} pixels; expected {header.width}×{header.height}, as its "
             "image"
         )
+        return None
     return pixels > 0

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
-from PIL import Image
 from pycocotools import mask as coco_mask
 from scipy.ndimage import find_objects, label
 
 from mrcnn.data.dataset import Dataset
-from mrcnn.data.images import read_image
+from mrcnn.data.images import UNREADABLE, open_picture, read_image
 from mrcnn.data.readers.assemble import assemble
 from mrcnn.data.readers.image_files import IMAGE_SUFFIXES, read_row
 from mrcnn.data.readers.options import MasksOptions
@@ -27,6 +27,7 @@ from mrcnn.data.readers.problems import Problems
 from mrcnn.errors import InputError
 
 _MASK_SUFFIXES = (".png", ".tif", ".tiff", ".npy")
+_MOST_INSTANCES = 10_000  # of one mask; more are the noise of a picture that is no mask
 _TOUCHING = np.ones((3, 3), int)  # pixels that meet at a corner are one piece
 
 Instance = tuple[int, np.ndarray]  # class id, (H, W) bool
@@ -48,7 +49,7 @@ def read(path: Path, *, patient_pattern: str | None = None, options: MasksOption
             f"{path}: expected folders images and masks, or images with masks named *{options.mask_suffix}.png"
         )
     problems, warnings = Problems(path), []
-    rows, owners, class_ids, runs, bare = [], [], [], [], 0
+    rows, owners, class_ids, runs, wheres, bare = [], [], [], [], [], 0
     for images, masks in folders:
         for image, files in _pair(images, masks, options.mask_suffix, path, problems):
             name = image.relative_to(path).as_posix()
@@ -57,7 +58,14 @@ def read(path: Path, *, patient_pattern: str | None = None, options: MasksOption
                 continue
             bare += not files
             for file in files:
-                for class_id, mask in _read_mask(file, row["height"], row["width"], len(files) > 1, options, problems):
+                where = file.relative_to(path).as_posix()
+                try:
+                    instances = _instances(file, where, row["height"], row["width"], len(files) > 1, options)
+                except InputError as error:
+                    problems.add_passable(str(error), image)
+                    continue
+                for class_id, mask in instances:
+                    wheres.append(where)
                     owners.append(len(rows))
                     class_ids.append(class_id)
                     runs.append(coco_mask.encode(np.asfortranarray(mask, np.uint8))["counts"])
@@ -66,9 +74,11 @@ def read(path: Path, *, patient_pattern: str | None = None, options: MasksOption
         warnings.append(f"{bare} of {len(rows)} images have no mask and count as images without instances")
     in_files, names = ([row[key] for row in rows] for key in ("patient_id", "file_name"))
     patients, found = name_patients([None] * len(rows), names, patient_pattern, problems, in_files=in_files)
-    problems.raise_if_any()
+    if not rows:
+        problems.add("no image; expected at least one that can be read")
+    problems.raise_if_impassable()
     rows = [row | {"patient_id": patient} for row, patient in zip(rows, patients, strict=True)]
-    return assemble(options.class_names, rows, owners, class_ids, runs, [*warnings, *found])
+    return assemble(options.class_names, rows, owners, class_ids, runs, wheres, [*warnings, *found], problems)
 
 
 def _folders(path: Path, suffix: str) -> Iterator[tuple[Path, Path]]:
@@ -108,11 +118,13 @@ def _pair(images: Path, masks: Path, suffix: str, root: Path, problems: Problems
         for folder in sorted(each for each in masks.iterdir() if each.is_dir() and each.name in by_stem):
             owned[by_stem[folder.name]] += _files(folder, _MASK_SUFFIXES)
     for file in _files(masks, (".jpg", ".jpeg")) if images != masks else ():
-        problems.add(f"{file.relative_to(root)}: JPEG changes the values of a mask; expected PNG, TIFF or NPY")
+        told = f"{file.relative_to(root)}: JPEG changes the values of a mask; expected PNG, TIFF or NPY"
+        problems.add_passable(told, _owner(file, suffix, by_stem))
     for file in drawn:
         owner = by_stem[pictures[0].stem] if len(pictures) == 1 and images != masks else _owner(file, suffix, by_stem)
         if owner is None:
-            problems.add(f"{file.relative_to(root)}: no image of that name in {images.relative_to(root).as_posix()}")
+            told = f"{file.relative_to(root)}: no image of that name in {images.relative_to(root).as_posix()}"
+            problems.add_passable(told)
         else:
             owned[owner].append(file)
     yield from owned.items()
@@ -126,39 +138,46 @@ def _owner(file: Path, suffix: str, by_stem: dict[str, Path]) -> Path | None:
     return None
 
 
-def _read_mask(
-    file: Path, height: int, width: int, one_each: bool, options: MasksOptions, problems: Problems
+def _instances(
+    file: Path, where: str, height: int, width: int, one_each: bool, options: MasksOptions
 ) -> Iterator[Instance]:
-    """The instances in a mask file; `one_each` where it is one of several of an image, which hold an instance each."""
-    where = file.relative_to(problems.path)
-    try:
-        values = _load(file)
-    except InputError as error:
-        problems.add(str(error))
-        return
+    """The instances in a mask file, cut out one by one.
+
+    Args:
+        one_each: the file is one of several of an image, which hold an instance each.
+
+    Raises:
+        InputError: at once, and not when the first is asked for: it is no mask of such an image.
+    """
+    values = _load(file)
     if values.shape != (height, width):
-        problems.add(f"{where}: has {values.shape[1]}×{values.shape[0]} pixels; its image has {width}×{height}")
-        return
+        raise InputError(f"{where}: has {values.shape[1]}×{values.shape[0]} pixels; its image has {width}×{height}")
     names = options.class_names
     if len(names) == 1 and options.instances != "values":
         values = values > 0
     present = [int(value) for value in np.unique(values) if value > 0]
     if options.instances != "values" and present and present[-1] > len(names):
-        problems.add(f"{where}: holds the value {present[-1]}; class_names has {len(names)}: {', '.join(names)}")
-        return
+        raise InputError(f"{where}: holds the value {present[-1]}; class_names has {len(names)}: {', '.join(names)}")
     if one_each and len(present) > 1:
-        problems.add(f"{where}: holds the values {present[:5]}; expected one instance, as its image has several masks")
-        return
-    for value in present:
-        mask = values == value
-        class_id = 1 if options.instances == "values" else value
-        if one_each or options.instances != "pieces":
-            yield class_id, mask
-            continue
-        pieces, _ = label(mask, _TOUCHING)
-        for number, place in enumerate(find_objects(pieces), start=1):
-            piece = np.zeros_like(mask)
-            piece[place] = pieces[place] == number
+        raise InputError(
+            f"{where}: holds the values {present[:5]}; expected one instance, as its image has several masks"
+        )
+    whole = one_each or options.instances != "pieces"
+    pieces = {} if whole else {value: label(values == value, _TOUCHING) for value in present}
+    count = sum(found for _, found in pieces.values()) if pieces else len(present)
+    if count > _MOST_INSTANCES:
+        raise InputError(f"{where}: holds {count} instances; expected a drawn mask with at most {_MOST_INSTANCES}")
+    if whole:
+        return ((1 if options.instances == "values" else value, values == value) for value in present)
+    return _cut(pieces)
+
+
+def _cut(pieces: Mapping[int, tuple[np.ndarray, int]]) -> Iterator[Instance]:
+    """Each piece of each class on a plane of its own."""
+    for class_id, (numbers, _) in pieces.items():
+        for number, place in enumerate(find_objects(numbers), start=1):
+            piece = np.zeros(numbers.shape, bool)
+            piece[place] = numbers[place] == number
             yield class_id, piece
 
 
@@ -166,15 +185,19 @@ def _load(file: Path) -> np.ndarray:
     """(H, W) whole numbers of a mask file. Raises `InputError` where it holds anything else."""
     try:
         if file.suffix.lower() == ".npy":
-            values = np.load(file, allow_pickle=False)
+            values = np.lib.format.open_memmap(file, mode="r")  # which is no longer than its header says
         elif file.suffix.lower() == ".png":
-            with Image.open(file) as image:
+            with open_picture(file) as image:
                 # A palette's numbers are the values; its colours only show them.
                 values = np.array(image) if image.mode in ("P", "1", "L") or image.mode[0] == "I" else read_image(file)
         else:
             values = read_image(file)
-    except (OSError, SyntaxError, ValueError) as error:
+    except InputError:
+        raise
+    except (*UNREADABLE, TokenError) as error:  # NumPy takes the header of an NPY apart as Python
         raise InputError(f"{file}: expected a readable mask ({error})") from error
+    if values.dtype.kind not in "buif":
+        raise InputError(f"{file}: holds {values.dtype}; expected whole numbers")
     if values.ndim == 3 and (values[..., :1] == values).all():
         values = values[..., 0]
     if values.ndim != 2:

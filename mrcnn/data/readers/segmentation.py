@@ -5,8 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import shapely  # comes with imaug
 from pycocotools import mask as coco_mask
 
+CROSSING = "cross or touch themselves; pycocotools fills them by turns, inside and outside"
+BEYOND = "reach beyond their image and are clipped"
+
+_OVERSHOOT = 1  # pixels by which tools that round may miss the border
+_LARGEST = 1e15
+_LONGEST_OUTLINE = 4_000_000  # pixels
+_LONGEST_RUN = 1 << 40
 _MEASURED_AT_ONCE = 255  # pycocotools 2.0.11 fails to return more areas than this in one call under NumPy 2
 
 
@@ -44,6 +52,20 @@ def measure(runs: list[bytes], sizes: list[tuple[int, int]]) -> tuple[np.ndarray
     return boxes, areas
 
 
+def doubts(segmentation: Any, height: int, width: int) -> list[str]:
+    """What a person should look at in a segmentation that `encode` takes: some of `CROSSING` and `BEYOND`."""
+    if isinstance(segmentation, dict):
+        return []
+    found = []
+    corners = [np.array(polygon, np.float64).reshape(-1, 2) for polygon in segmentation]
+    if any(not shapely.is_simple(shapely.LinearRing(ring)) for ring in corners):
+        found.append(CROSSING)
+    points = np.concatenate(corners)
+    if points.min() < -_OVERSHOOT or (points > np.array([width, height]) + _OVERSHOOT).any():
+        found.append(BEYOND)
+    return found
+
+
 def _encode_polygons(polygons: list, height: int, width: int) -> bytes:
     # Coordinates this far outside are no drawing on this image, and rasterising them would take memory without bound.
     limit = 2 * max(height, width)
@@ -52,17 +74,21 @@ def _encode_polygons(polygons: list, height: int, width: int) -> bytes:
             raise ValueError("has a polygon that is not a list of x, y pairs")
         if len(polygon) < 6:
             raise ValueError(f"has a polygon with {len(polygon) // 2} points; expected at least 3")
-        try:
-            coordinates = np.array(polygon, np.float64)
-        except (TypeError, ValueError):
-            coordinates = np.zeros(0)
-        if coordinates.shape != (len(polygon),) or not np.isfinite(coordinates).all():
+        if not all(type(value) in (int, float) and -_LARGEST < value < _LARGEST for value in polygon):
             raise ValueError("has a polygon with a coordinate that is not a finite number")
+        coordinates = np.array(polygon, np.float64)
         if np.abs(coordinates).max() > limit:
             raise ValueError(
                 f"has a polygon with the coordinate {coordinates[np.abs(coordinates).argmax()]:g}, "
                 f"far outside its image of {width}×{height} pixels"
             )
+        points = coordinates.reshape(-1, 2)
+        if (points.max(axis=0) <= 0).any() or (points.min(axis=0) >= [width, height]).any():
+            raise ValueError(f"has a polygon that lies outside its image of {width}×{height} pixels")
+        # pycocotools makes a point for each fifth of a pixel.
+        around = np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()
+        if around > _LONGEST_OUTLINE:
+            raise ValueError(f"has a polygon {around:,.0f} pixels long; expected an outline")
     parts = coco_mask.frPyObjects(polygons, height, width)
     return (parts[0] if len(parts) == 1 else coco_mask.merge(parts))["counts"]
 
@@ -75,13 +101,18 @@ def _encode_runs(segmentation: dict, height: int, width: int) -> bytes:
         compressed = counts.encode("utf-8")
         lengths = _run_lengths(compressed)
     elif isinstance(counts, list) and all(type(count) is int for count in counts):
-        compressed, lengths = None, np.array(counts, np.int64)
+        # Clipped, as JSON's whole numbers have no bound and NumPy's have.
+        compressed, lengths = (
+            None,
+            np.array([max(-_LONGEST_RUN, min(count, _LONGEST_RUN)) for count in counts], np.int64),
+        )
     else:
         raise ValueError("has no counts; expected a string or a list of whole numbers")
-    if lengths.min(initial=0) < 0 or lengths.sum() != height * width:
-        raise ValueError(
-            f"has run lengths for {lengths[lengths > 0].sum()} pixels; expected {height * width} ({height}×{width})"
-        )
+    most = height * width
+    # A sum alone may wrap around to the right one.
+    if lengths.min(initial=0) < 0 or lengths.max(initial=0) > most or lengths.sum() != most:
+        stated = lengths[lengths > 0].sum(dtype=np.float64)
+        raise ValueError(f"has run lengths for {stated:.0f} pixels; expected {most} ({height}×{width})")
     if (lengths[1:] == 0).any():
         # An empty run within or at the end is legal but would widen the box that pycocotools derives from the runs.
         return _canonical(lengths, height, width)

@@ -6,7 +6,6 @@ such splits are made image by image, and only the patient can tell who may be in
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -16,14 +15,16 @@ from typing import Any
 from mrcnn.data.dataset import Dataset
 from mrcnn.data.readers.assemble import assemble
 from mrcnn.data.readers.image_files import ImageFiles, read_row
+from mrcnn.data.readers.json_file import is_plain_text, json_files, load_json, read_bytes
 from mrcnn.data.readers.options import ViaOptions
 from mrcnn.data.readers.patients import name_patients
-from mrcnn.data.readers.problems import Problems
-from mrcnn.data.readers.segmentation import encode
+from mrcnn.data.readers.problems import Problems, naming
+from mrcnn.data.readers.segmentation import doubts, encode
 from mrcnn.errors import InputError
 
 _USUAL_NAME = "via_region_data.json"
 _FEWEST_CORNERS = 16
+_LARGEST = 1e15
 
 
 def recognises(path: Path) -> bool:
@@ -46,43 +47,52 @@ def read(path: Path, *, patient_pattern: str | None = None, options: ViaOptions)
         images = ImageFiles([file.parent])
         for where, entry in _entries(file, root, problems):
             row = _read_image(entry, images, where, root, problems)
+            image = row["path"] if row else None
             # Instances of an image that cannot be read are checked as well, but have no pixels to stand on.
-            regions += [(len(rows) if row else None, *region) for region in _regions(entry, where, problems)]
+            regions += [(len(rows) if row else None, *region) for region in _regions(entry, where, problems, image)]
             rows += [row] if row else []
         warnings += images.warnings()
     for found, count in Counter(row["path"] for row in rows).items():
         if count > 1:
-            problems.add(f"{found.relative_to(root)} stands in {count} entries; expected one")
-    class_names, class_ids = _classes([(where, attributes) for _, where, _, attributes in regions], options, problems)
-    owners, kept, runs = [], [], []
+            problems.add_passable(f"{found.relative_to(root)} stands in {count} entries; expected one", found)
+    paths = [row["path"] for row in rows]
+    named = [(where, attributes, None if owner is None else paths[owner]) for owner, where, _, attributes in regions]
+    class_names, class_ids = _classes(named, options, problems)
+    owners, kept, runs, wheres = [], [], [], []
+    doubtful: dict[str, list[str]] = {}
     for (owner, where, shape, _), class_id in zip(regions, class_ids, strict=True):
         try:
             corners = _corners(shape)
             if owner is None or class_id is None:
                 continue
-            runs.append(encode([corners], rows[owner]["height"], rows[owner]["width"]))
+            size = rows[owner]["height"], rows[owner]["width"]
+            runs.append(encode([corners], *size))
         except ValueError as error:
-            problems.add(f"{where}: {error}")
+            problems.add_passable(f"{where}: {error}", None if owner is None else paths[owner])
             continue
+        for doubt in doubts([corners], *size):
+            doubtful.setdefault(doubt, []).append(where)
+        wheres.append(where)
         owners.append(owner)
         kept.append(class_id)
     in_files, names = ([row[key] for row in rows] for key in ("patient_id", "file_name"))
     patients, found = name_patients([None] * len(rows), names, patient_pattern, problems, in_files=in_files)
     if not rows:
         problems.add("no image; expected at least one")
-    problems.raise_if_any()
+    problems.raise_if_impassable()
+    warnings += [naming(f"annotations {doubt}", names) for doubt, names in doubtful.items()]
     rows = [row | {"patient_id": patient} for row, patient in zip(rows, patients, strict=True)]
-    return assemble(class_names, rows, owners, kept, runs, [*warnings, *found])
+    return assemble(class_names, rows, owners, kept, runs, wheres, [*warnings, *found], problems)
 
 
 def _find_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path] if _is_via(path) else []
-    own = [file for file in sorted(path.glob("*.json")) if _is_via(file)]
+    own = [file for file in json_files(path, "*.json") if _is_via(file)]
     if own:
         return [_choose(own)]
     folders: dict[Path, list[Path]] = {}
-    for file in sorted(path.glob("*/*.json")):
+    for file in json_files(path, "*/*.json"):
         if _is_via(file):
             folders.setdefault(file.parent, []).append(file)
     return [_choose(found) for found in folders.values()]
@@ -100,19 +110,13 @@ def _choose(files: list[Path]) -> Path:
 def _is_via(file: Path) -> bool:
     if file.suffix.lower() != ".json":
         return False
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror})") from error
+    content = read_bytes(file)
     return b'"_via_img_metadata"' in content or (b'"filename"' in content and b'"regions"' in content)
 
 
 def _entries(file: Path, root: Path, problems: Problems) -> Iterator[tuple[str, dict]]:
     """Each image's entry and how to call it in a message."""
-    try:
-        content = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise InputError(f"{file}: not a JSON file ({error})") from error
+    content = load_json(file)
     if isinstance(content, dict):
         content = content.get("_via_img_metadata", content)
     if not isinstance(content, (dict, list)):
@@ -122,23 +126,23 @@ def _entries(file: Path, root: Path, problems: Problems) -> Iterator[tuple[str, 
         if isinstance(entry, dict):
             yield f"{name}: {entry.get('filename', key)}", entry
         else:
-            problems.add(f"{name}: {key}: expected an object with filename and regions")
+            problems.add_passable(f"{name}: {key}: expected an object with filename and regions")
 
 
 def _read_image(entry: dict, images: ImageFiles, where: str, root: Path, problems: Problems) -> dict[str, Any] | None:
     try:
         path = images.find(entry.get("filename"))
     except ValueError as error:
-        problems.add(f"{where}: {error}")
+        problems.add_passable(f"{where}: {error}")
         return None
     return read_row(path.relative_to(root).as_posix(), path, where, problems)
 
 
-def _regions(entry: dict, where: str, problems: Problems) -> Iterator[tuple[str, dict, dict]]:
+def _regions(entry: dict, where: str, problems: Problems, image: Path | None) -> Iterator[tuple[str, dict, dict]]:
     """How to call each region in a message, its shape, and its attributes that are filled in."""
     regions = entry.get("regions") or []
     if not isinstance(regions, (dict, list)):
-        problems.add(f"{where}: regions are {type(regions).__name__}; expected a list or an object")
+        problems.add_passable(f"{where}: regions are {type(regions).__name__}; expected a list or an object", image)
         return
     for key, region in regions.items() if isinstance(regions, dict) else enumerate(regions):
         shape = region.get("shape_attributes") if isinstance(region, dict) else None
@@ -147,14 +151,15 @@ def _regions(entry: dict, where: str, problems: Problems) -> Iterator[tuple[str,
             filled = {name: value for name, value in attributes.items() if value not in ("", None, {})}
             yield f"{where}, region {key}", shape, filled
         else:
-            problems.add(f"{where}, region {key}: expected shape_attributes and region_attributes")
+            told = f"{where}, region {key}: expected shape_attributes and region_attributes"
+            problems.add_passable(told, image)
 
 
 def _classes(
-    regions: list[tuple[str, dict]], options: ViaOptions, problems: Problems
+    regions: list[tuple[str, dict, Path | None]], options: ViaOptions, problems: Problems
 ) -> tuple[list[str], list[int | None]]:
     """Class names in order, and the class id (from 1) of each region, None where it has none."""
-    used = list(dict.fromkeys(name for _, attributes in regions for name in attributes))
+    used = list(dict.fromkeys(name for _, attributes, _ in regions for name in attributes))
     attribute = options.class_attribute
     if attribute is None and not used:
         return [options.class_name], [1] * len(regions)
@@ -163,13 +168,14 @@ def _classes(
         return [], [None] * len(regions)
     attribute = attribute or used[0]
     names = []
-    for where, attributes in regions:
+    for where, attributes, image in regions:
         value = attributes.get(attribute)
         # A checkbox is an object of what is ticked.
         chosen = [name for name, ticked in value.items() if ticked] if isinstance(value, dict) else [value]
         name = str(chosen[0]).strip() if len(chosen) == 1 and isinstance(chosen[0], (str, int, float)) else ""
-        if not name:
-            problems.add(f"{where}: {attribute} is {value!r}; expected one class")
+        if not is_plain_text(name) or name in ("nan", "inf", "-inf"):
+            problems.add_passable(f"{where}: {attribute} is {value!r}; expected one class", image)
+            name = ""
         names.append(name)
     class_names = sorted(set(names) - {""})
     return class_names, [class_names.index(name) + 1 if name else None for name in names]
@@ -200,7 +206,7 @@ def _ellipse(x: float, y: float, along: float, across: float, tilt: float) -> li
 
     So it strays from the ellipse by 1 / (8 · radius) pixels at most.
     """
-    count = max(_FEWEST_CORNERS, min(math.ceil(2 * math.pi * max(along, across)), 10_000))
+    count = max(_FEWEST_CORNERS, math.ceil(min(2 * math.pi * max(along, across), 10_000)))
     cosine, sine = math.cos(tilt), math.sin(tilt)
     corners = []
     for index in range(count):
@@ -212,7 +218,7 @@ def _ellipse(x: float, y: float, along: float, across: float, tilt: float) -> li
 
 def _numbers(shape: dict, *names: str) -> list[float]:
     values = [shape.get(name) for name in names]
-    if not all(type(value) in (int, float) and math.isfinite(value) for value in values):
+    if not all(type(value) in (int, float) and abs(value) < _LARGEST for value in values):
         stated = ", ".join(f"{name}={value!r}" for name, value in zip(names, values, strict=True))
         raise ValueError(f"{shape.get('name')} has {stated}; expected finite numbers")
     extents = [value for name, value in zip(names, values, strict=True) if name not in ("x", "y", "cx", "cy", "theta")]

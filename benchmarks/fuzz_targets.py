@@ -1,0 +1,256 @@
+"""Small valid files of every form that is read, ways to damage them, and what reading them may do: give samples, or
+raise `InputError`."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import nibabel
+import numpy as np
+import pydicom
+import tifffile
+from PIL import Image
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from mrcnn.data.images import read_header, read_image
+from mrcnn.data.nifti import open_nifti
+from mrcnn.data.readers import read_all
+from mrcnn.errors import InputError
+
+HEIGHT, WIDTH = 12, 20
+DEEP, ENDLESS = "@deep@", "@endless@"
+"""In JSON, where a list within lists and a very long number stand in the file."""
+NASTY = (
+    None, True, -1, 0, 1, 2, 2**31, 2**63, 2**64, -(2**63), 10**400, 1e308, -1e308, 5e-324, 0.5, float("nan"),
+    float("inf"), float("-inf"), "", " ", "a_1.png", "..", "../a_1.png", "/etc/hostname", "\0", "\ud800", "é", "[",
+    "x" * 5000, "12", [], {}, [[]], [[[]]], [0], [None], [1, 2], [{}], [[1e30] * 6], [[0.0] * 6], [[39, 0] * 3],
+    [[1, 1, 1, 1, 1, 1]], [[-40, 40, 40, -40, -40, -40]], [["1", "2", "3", "4", "5", "6"]], DEEP, ENDLESS,
+    {"size": [HEIGHT, WIDTH]}, {"size": [10**9, 10**9], "counts": [10**18]},
+    {"size": [HEIGHT, WIDTH], "counts": [2**62, 2**62, 2**62, 2**62, 240]},
+    {"size": [HEIGHT, WIDTH], "counts": "o" * 40}, {"size": [HEIGHT, WIDTH], "counts": [0, 0, 0, 240, 0]},
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Target:
+    """A form of file.
+
+    Attributes:
+        seeds: valid files by name.
+        read: (folder, file) → reads what lies there, the file being the damaged one.
+        surroundings: other files of the folder, by name.
+        damage: how a valid file becomes another.
+    """
+
+    seeds: dict[str, bytes]
+    read: Callable[[Path, Path], None]
+    surroundings: dict[str, bytes]
+    damage: Callable[[bytes, Random], bytes]
+
+    def try_one(self, folder: Path, name: str, content: bytes) -> bool:
+        """Whether a file of that content can be read; raises whatever else than `InputError` comes up."""
+        for other, bytes_of in ({name: content} | {n: b for n, b in self.surroundings.items() if n != name}).items():
+            path = folder / other
+            if other == name or not path.is_file():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(bytes_of)
+        try:
+            self.read(folder, folder / name)
+        except InputError as error:
+            str(error).encode("utf-8")  # whatever is told must be fit for a file
+            return False
+        return True
+
+
+def damage_bytes(content: bytes, random: Random) -> bytes:
+    """Bytes changed, cut out, put in, or the end cut off."""
+    data = bytearray(content)
+    for _ in range(random.randint(1, 4)):
+        if not data:
+            break
+        kind, at = random.randint(0, 5), random.randrange(len(data))
+        if kind == 0:
+            del data[at:]
+        elif kind == 1:
+            data[at] ^= 1 << random.randint(0, 7)
+        elif kind == 2:
+            data[at] = random.choice((0, 1, 0x7F, 0x80, 0xFF, random.randint(0, 255)))
+        elif kind == 3:
+            size = random.choice((2, 4, 8))
+            data[at : at + size] = random.choice((b"\xff" * size, b"\0" * size, b"\x7f" + b"\xff" * (size - 1)))
+        elif kind == 4:
+            del data[at : at + random.randint(1, 16)]
+        else:
+            data[at:at] = data[max(0, at - random.randint(1, 64)) : at]
+    return bytes(data)
+
+
+def damage_packed(content: bytes, random: Random) -> bytes:
+    """Of a gzipped file either that or what is in it, mostly its header."""
+    if random.randint(0, 3) == 0:
+        return damage_bytes(content, random)
+    whole = gzip.decompress(content)
+    return gzip.compress(damage_header(whole, random), 1)
+
+
+def damage_header(content: bytes, random: Random) -> bytes:
+    return damage_bytes(content[:348], random) + content[348:]
+
+
+def damage_json(content: bytes, random: Random) -> bytes:
+    """Values replaced by others, removed or doubled; or the text itself damaged, or put into another encoding."""
+    kind = random.randint(0, 9)
+    if kind == 0:
+        return damage_bytes(content, random)
+    if kind == 1:
+        return content.decode().encode(random.choice(("utf-16", "utf-32", "utf-16-le", "utf-8-sig", "cp500")))
+    value = json.loads(content)
+    for _ in range(random.randint(1, 3)):
+        value = _changed(value, random)
+    text = json.dumps(value)
+    return text.replace(f'"{DEEP}"', "[" * 900 + "]" * 900).replace(f'"{ENDLESS}"', "9" * 4300).encode()
+
+
+def _changed(value: Any, random: Random) -> Any:
+    """A value with one thing in it changed, at any depth."""
+    keys = list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
+    if not keys or random.randint(0, 5) == 0:
+        return deepcopy(random.choice(NASTY))
+    key = random.choice(keys)
+    kind = random.randint(0, 7)
+    if kind == 0:
+        del value[key]
+    elif kind == 1 and isinstance(value, list):
+        value.insert(key, deepcopy(value[key]))
+    else:
+        value[key] = _changed(value[key], random)
+    return value
+
+
+def _open_all(form: str, **options: Any) -> Callable[[Path, Path], None]:
+    def read(folder: Path, file: Path) -> None:
+        dataset = read_all(folder, form, **options).without_spoilt()
+        "\n".join((*dataset.warnings, *dataset.skipped, *dataset.class_names)).encode("utf-8")
+        for sample in dataset:
+            assert sample.masks.shape[1:] == sample.image.shape[:2]
+
+    return read
+
+
+def _open_image(folder: Path, file: Path) -> None:
+    try:
+        read_header(file)
+    finally:
+        read_image(file)
+
+
+def _open_volume(folder: Path, file: Path) -> None:
+    volume = open_nifti(file)
+    assert volume.stack().shape == volume.shape
+    volume.grid()
+    assert all(side > 0 for side in volume.spacing_mm)
+
+
+def _picture(pixels: np.ndarray, form: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, form, **options)
+    return file.getvalue()
+
+
+def _tiff(pixels: np.ndarray, **options: Any) -> bytes:
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, **options)
+    return file.getvalue()
+
+
+def _dicom(pixels: np.ndarray) -> bytes:
+    dataset = pydicom.Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    dataset.PatientID, dataset.PixelSpacing, dataset.Modality = "17", [0.5, 0.25], "US"
+    dataset.WindowCenter, dataset.WindowWidth, dataset.RescaleSlope, dataset.RescaleIntercept = 100, 50, 2, -5
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.NumberOfFrames = 1, "MONOCHROME2", 1
+    dataset.BitsAllocated = dataset.BitsStored = pixels.dtype.itemsize * 8
+    dataset.HighBit, dataset.PixelRepresentation = dataset.BitsStored - 1, 0
+    dataset.PixelData = pixels.tobytes()
+    file = io.BytesIO()
+    dataset.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
+def _npy(values: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, values)
+    return file.getvalue()
+
+
+def _targets() -> dict[str, Target]:
+    rng = np.random.default_rng(3)
+    grey = rng.integers(0, 256, (HEIGHT, WIDTH), np.uint8)
+    colour, deep = np.dstack([grey, grey // 2, grey // 3]), grey.astype(np.uint16) * 257
+    drawn = np.zeros((HEIGHT, WIDTH), np.uint8)
+    drawn[2:7, 3:9] = drawn[8:12, 10:15] = 1
+    png, mask = _picture(grey, "PNG"), _picture(drawn, "PNG")
+    square = [2, 3, 7, 3, 7, 6, 2, 6]
+    runs = {"size": [HEIGHT, WIDTH], "counts": [15, 25, 200]}
+    coco = {
+        "categories": [{"id": 7, "name": "hypo"}, {"id": 3, "name": "iso"}],
+        "images": [
+            {"id": 1, "file_name": "a_1.png", "height": HEIGHT, "width": WIDTH, "spacing_mm": [0.1, 0.2]},
+            {"id": 2, "file_name": "b_1.png", "height": HEIGHT, "width": WIDTH, "patient_id": "b", "label": "benign"},
+        ],
+        "annotations": [
+            {"id": 1, "image_id": 2, "category_id": 7, "segmentation": [square, [9, 1, 12, 1, 12, 4]], "iscrowd": 0},
+            {"id": 2, "image_id": 1, "category_id": 3, "segmentation": runs},
+            {"id": 3, "image_id": 1, "category_id": 3, "segmentation": [square], "bbox": [2, 3, 5, 3]},
+        ],
+    }  # fmt: skip
+    shapes = [
+        {"name": "polygon", "all_points_x": square[::2], "all_points_y": square[1::2]},
+        {"name": "rect", "x": 2, "y": 3, "width": 5, "height": 3},
+        {"name": "ellipse", "cx": 6, "cy": 6, "rx": 4, "ry": 3, "theta": 0.4},
+        {"name": "circle", "cx": 6, "cy": 6, "r": 4},
+    ]
+    via = {
+        name: {"filename": name, "size": 3, "file_attributes": {}, "regions": [
+            {"shape_attributes": shape, "region_attributes": {"type": kind}} for shape in shapes]}
+        for name, kind in (("a_1.png", "iso"), ("b_1.png", {"hypo": True}))
+    }  # fmt: skip
+    pictures = {"a_1.png": png, "b_1.png": png}
+    volume = nibabel.Nifti1Image(grey.reshape(6, 5, 8).astype(np.int16), np.diag([-1.0, -1.0, 1.0, 1.0])).to_bytes()
+    images = {
+        "grey.png": png, "colour.png": _picture(colour, "PNG"), "deep.png": _picture(deep, "PNG"),
+        "colour.jpg": _picture(colour, "JPEG"), "grey.bmp": _picture(grey, "BMP"), "grey.tif": _picture(grey, "TIFF"),
+        "packed.tif": _picture(deep, "TIFF", compression="tiff_deflate"),
+        "deep.tif": _tiff(np.dstack([deep] * 3), photometric="rgb"),
+        "planes.tif": _tiff(np.stack([deep] * 3), photometric="rgb", planarconfig="separate"),
+        "zlib.tif": _tiff(np.dstack([deep] * 3), photometric="rgb", compression="zlib"),
+    }  # fmt: skip
+    as_tiff = {"p/p_1.tif": _picture(colour, "TIFF"), "p/p_1_mask.tif": _picture(drawn * 255, "TIFF")}
+    split = {"masks/a.png": mask, "masks/b.npy": _npy(drawn), "images/a.png": png}
+    return {
+        "coco": Target({"annotations.json": json.dumps(coco).encode()}, _open_all("coco"), pictures, damage_json),
+        "via": Target({"via_region_data.json": json.dumps(via).encode()}, _open_all("via"), pictures, damage_json),
+        "masks": Target(split, _open_all("masks"), split | {"images/b.png": png}, damage_bytes),
+        "lgg": Target(as_tiff, _open_all("lgg"), as_tiff, damage_bytes),
+        "image": Target(images, _open_image, {}, damage_bytes),
+        "dicom": Target({"a.dcm": _dicom(grey), "b.dcm": _dicom(deep)}, _open_image, {}, damage_bytes),
+        "nifti": Target({"a.nii": volume}, _open_volume, {}, damage_header),
+        "packed_nifti": Target({"a.nii.gz": gzip.compress(volume)}, _open_volume, {}, damage_packed),
+    }
+
+
+TARGETS = _targets()
+"""By name."""
