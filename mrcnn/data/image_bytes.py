@@ -63,6 +63,8 @@ def decode_image(data: bytes, most_pixels: int = MOST_PIXELS) -> tuple[np.ndarra
         # Words of the libraries are passed on for pictures alone: those on DICOM may quote what they stumbled over.
         reason = "DICOM" if is_dicom else f"image ({error})"
         raise InputError(f"damaged {reason}; expected {EXPECTED}, whole") from error
+    if array.ndim != 3 or 0 in array.shape:  # what tifffile makes of a page whose data are elsewhere
+        raise InputError(f"damaged image; expected {EXPECTED}, whole")
     if array.dtype != np.uint8:
         array = array.astype(np.float32)
         if not np.isfinite(array).all():
