@@ -89,7 +89,7 @@ def test_what_mlflow_does_not_keep_stays(spec, tmp_path):
 def test_last_is_never_a_fold_and_an_ensemble_is_no_single_network(train, store, tmp_path):
     train(best="whole")
     fold = train(best="fold")
-    store.set_tag(fold, "fold", "3")
+    store.set_tag(fold, "mlflow.parentRunId", "0" * 32)
     assert content_of("last", tmp_path) == "whole"
     assert content_of(fold, tmp_path) == "fold"
     members = tmp_path / "members"
@@ -98,7 +98,7 @@ def test_last_is_never_a_fold_and_an_ensemble_is_no_single_network(train, store,
         (members / f"member-0{number}.keras").write_text(str(number))
     with tracked_run(**ABOUT) as run:
         run.artifact(members)
-        run.tags({"ensemble": f"runs:/{run.id}/members"})
+        run.tags({"package": f"runs:/{run.id}/members"})
     for spec in ("last", run.id):
         with pytest.raises(InputError, match=f"weights={spec}: is an ensemble of 2 networks; expected a single one"):
             model_file(spec, task="thyroid", folder=tmp_path / "start")

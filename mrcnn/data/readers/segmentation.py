@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import shapely  # comes with imaug
 from pycocotools import mask as coco_mask
 
 CROSSING = "cross or touch themselves; pycocotools fills them by turns, inside and outside"
@@ -58,7 +57,10 @@ def doubts(segmentation: Any, height: int, width: int) -> list[str]:
         return []
     found = []
     corners = [np.array(polygon, np.float64).reshape(-1, 2) for polygon in segmentation]
-    if any(not shapely.is_simple(shapely.LinearRing(ring)) for ring in corners):
+    # Imported here: a served model reads no annotations, and does without what this one needs.
+    from mrcnn.data.readers.outlines import crosses_itself
+
+    if any(crosses_itself(ring) for ring in corners):
         found.append(CROSSING)
     points = np.concatenate(corners)
     if points.min() < -_OVERSHOOT or (points > np.array([width, height]) + _OVERSHOOT).any():
