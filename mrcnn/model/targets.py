@@ -70,8 +70,10 @@ def region_targets(proposals, proposal_valid, batch: dict, noise, config: ModelC
     candidates = ops.concatenate([proposals, boxes], axis=1)
     exists = ops.concatenate([proposal_valid, valid], axis=1)
     positive, negative, matched = match(
-        candidates, boxes, valid, config.roi_positive_iou, config.roi_positive_iou, best_for_each=False
-    )
+        candidates, boxes, valid, config.roi_positive_iou, config.roi_positive_iou, best_for_each=False,
+        # Other digits of the numbers that choose the sample, which favours large ones.
+        noise=ops.mod(noise * 1024.0, 1.0),
+    )  # fmt: skip
     slots = config.roi_positives
     positive_index, is_positive = sample(ops.logical_and(positive, exists), noise, slots)
     negative_index, is_negative = sample(ops.logical_and(negative, exists), noise, config.roi_samples - slots)

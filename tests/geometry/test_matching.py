@@ -78,3 +78,12 @@ def test_take_rows_of_any_rank():
     values = np.arange(2 * 3 * 2 * 2).reshape(2, 3, 2, 2)
     taken = ops.convert_to_numpy(take_rows(values, np.array([[2, 0], [1, 1]], np.int32)))
     np.testing.assert_array_equal(taken, [values[0, [2, 0]], values[1, [1, 1]]])
+
+
+def test_true_boxes_that_overlap_equally_are_each_chosen():
+    boxes = np.float32([[[0, 0, 10, 10], [4, 4, 24, 24], [4, 4, 24, 24], [0, 0, 0, 0]]])
+    candidates = np.float32([[[4, 4, 24, 24]] * 4 + [[0, 0, 10, 10]]])
+    noise = np.float32([[0.0, 0.49, 0.5, 0.999, 0.999]])
+    valid = np.array([[True, True, True, False]])
+    _, _, matched = match(candidates, boxes, valid, 0.5, 0.5, best_for_each=False, noise=noise)
+    assert np.asarray(matched).tolist() == [[1, 1, 2, 2, 0]]
