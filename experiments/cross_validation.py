@@ -8,9 +8,7 @@ the end, would have to stay off the card until then.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,17 +20,17 @@ from experiments.config import TaskConfig
 from experiments.data_check import DEVELOPMENT, Checked, check_data, show
 from experiments.datasets import with_modalities
 from experiments.folds import HELD_OUT, OUT_OF_FOLD, divide, spread
-from experiments.job import learn, make_model, publish
+from experiments.job import learn, make_model
 from experiments.job_data import TITLES, Data, record_data, usable_data
 from experiments.judging import HEADLINE, Result, as_used, judge
 from experiments.report import log_report
 from experiments.resolve import Resolved, parameters, resolved_yaml
+from experiments.several_trainings import holding, publish_outcome, within
 from experiments.tables import results_table
 from mrcnn.forgetting import forget_models
 from mrcnn.metrics import Evaluator
 from mrcnn.model import load
-from trackers.run import Parent, Run, tracked_run
-from trackers.started_from import MODEL, PACKAGE
+from trackers.run import Run
 
 
 @dataclass(frozen=True)
@@ -56,17 +54,8 @@ def cross_validate(resolved: Resolved) -> str:
         InputError: the data, or their fit to the configuration, is bad.
         Diverged: the loss of a fold is no longer a number; the folds before it stay.
     """
-    config, backend = resolved.config, keras.backend.backend()
-    tags = {"model": MODEL, **({"profile": resolved.profile} if resolved.profile else {})}
-    console = Console(highlight=False)
-    with (
-        tracked_run(task=config.task, modality=config.modality, seed=config.seed, backend=backend, tags=tags) as run,
-        tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder,
-    ):
-        console.print(
-            f"Task {config.task}, {config.modality}, on {backend}, {config.data.folds} folds; run {run.id}",
-            soft_wrap=True,
-        )
+    config, console = resolved.config, Console(highlight=False)
+    with holding(resolved, console, f"{config.data.folds} folds") as (run, folder):
         checked = check_data(config)
         show(checked, console)
         checked.raise_if_wrong()
@@ -76,7 +65,7 @@ def cross_validate(resolved: Resolved) -> str:
         data = _record(checked, folds, config, run)
         members = []
         for number, fold in enumerate(folds, start=1):
-            members.append(_train_fold(number, fold, config, run, console, Path(folder)))
+            members.append(_train_fold(number, fold, config, run, console, folder))
             run.metrics({f"fold/{name}": value for name, value in members[-1].result.scores.items()}, number)
             forget_models()
         result = _together(members, config, data, run, console)
@@ -84,11 +73,7 @@ def cross_validate(resolved: Resolved) -> str:
             ensemble = as_used([load(member.file) for member in members], config)
             tested = Data(data.name, {"test": data.splits["test"]})
             result = judge(ensemble, config, tested, run, console, step=0, confidence=result.confidence)
-        with ExitStack() as at_last:
-            at_last.callback(log_report, run)
-            uri = publish([member.file for member in members], result, config, data, run, console)
-            run.tags({PACKAGE: uri})
-    console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
+        publish_outcome([member.file for member in members], result, config, data, run, console)
     return run.id
 
 
@@ -109,16 +94,7 @@ def _record(checked: Checked, folds: Sequence[Checked], config: TaskConfig, run:
 
 def _train_fold(number: int, fold: Checked, config: TaskConfig, parent: Run, console: Console, folder: Path) -> Member:
     name, file = f"fold {number} of {config.data.folds}", folder / f"member-{number:02d}.keras"
-    with tracked_run(
-        task=config.task,
-        modality=config.modality,
-        seed=config.seed,
-        backend=keras.backend.backend(),
-        run_name=name,
-        tags={"model": MODEL, "fold": str(number)},
-        parent=Parent(parent.id, parent.experiment_id),
-    ) as run:
-        console.print(f"\n{name.capitalize()}; run {run.id}", style="bold", soft_wrap=True)
+    with within(parent, config, name, console, {"fold": str(number)}) as run:
         # Each fold begins alike whatever came before it, and with weights of its own, as an ensemble wants them.
         keras.utils.set_random_seed((config.seed + number) % 2**32)
         splits = {split: fold.whole.subset(chosen) for split, chosen in fold.splits.items()}

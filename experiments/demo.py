@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.given_model import checked_model
 from experiments.overrides import parse_arguments
-from experiments.predict import checked_model
 from experiments.quiet import hush, silent_start
 from mrcnn.errors import InputError
 from mrcnn.serving.limits import limits_of

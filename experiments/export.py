@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -10,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.datasets import standing_folder
+from experiments.exit_status import exit_status
+from experiments.given_model import checked_model
 from experiments.overrides import parse_arguments
 from experiments.quiet import hush, silent_start
 from mrcnn.errors import InputError
@@ -31,8 +32,6 @@ usage: mrcnn export MODEL --to saved_model|onnx [--output PATH] [--task NAME]
 
 What the model takes and returns: docs/export.md. Research use only.
 """
-KEPT = re.compile(r"last|[0-9a-f]{32}|(runs|models):/.+")
-BAD_INPUT, INTERRUPTED = 2, 130
 
 
 @dataclass(frozen=True)
@@ -51,15 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not arguments or {"--help", "-h"} & set(arguments):
         print(HELP, end="")
         return 0
-    try:
-        _export(_wanted(arguments))
-    except InputError as error:
-        print(f"mrcnn: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        print("mrcnn: stopped", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    return exit_status(lambda: _export(_wanted(arguments)))
 
 
 def _wanted(arguments: Sequence[str]) -> Wanted:
@@ -76,13 +67,7 @@ def _wanted(arguments: Sequence[str]) -> Wanted:
         raise InputError(f"--{unknown[0]}: no such option; expected --to, --output or --task")
     if "to" not in options:
         raise InputError(f"--to: missing; expected {' or '.join(FORMS)}")
-    if not KEPT.fullmatch(model):
-        file = standing_folder() / Path(model).expanduser()
-        if file.suffix != ".keras" or not file.is_file():
-            raise InputError(
-                f"model={model}: expected a .keras file that is there, a run's id, last, runs:/<id> or models:/<name>"
-            )
-        model = str(file.resolve())
+    model = checked_model(model)
     form = options["to"]
     output = standing_folder() / Path(options.get("output", f"mask_rcnn{FORMS.get(form, '')}")).expanduser()
     check_form(form, output)

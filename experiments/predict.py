@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.datasets import standing_folder
-from experiments.export import KEPT
+from experiments.given_model import checked_model
 from experiments.overrides import parse_arguments, parse_value
 from experiments.prediction.inputs import Inputs, find_inputs
 from experiments.prediction.outputs import DEFAULT, cannot_carry, check_forms
@@ -110,18 +110,6 @@ def wanted(arguments: Sequence[str]) -> Wanted:
         task=options.get("task", "thyroid"),
         overwrite=overwrite,
     )
-
-
-def checked_model(model: str) -> str:
-    """What a person wrote for a trained model, a file as its full path. Raises `InputError` for what cannot be one."""
-    if KEPT.fullmatch(model):
-        return model
-    file = standing_folder() / Path(model).expanduser()
-    if file.suffix != ".keras" or not file.is_file():
-        raise InputError(
-            f"model={model}: expected a .keras file that is there, a run's id, last, runs:/<id> or models:/<name>"
-        )
-    return str(file.resolve())
 
 
 def predict(wanted: Wanted) -> int:

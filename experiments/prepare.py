@@ -21,6 +21,7 @@ from rich.console import Console
 
 from experiments.config import WEIGHTS
 from experiments.datasets import cache_folder, dataset_path, standing_folder
+from experiments.exit_status import exit_status
 from experiments.films import Film, read_films
 from experiments.findings.lung_sides import Sides, sides_of
 from experiments.overrides import parse_arguments, parse_value
@@ -48,15 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "--help" in arguments or "-h" in arguments:
         print(__doc__ + "\n" + "\n".join(f"  --{name:11} {text}" for name, text in OPTIONS.items()))
         return 0
-    try:
-        prepare(parse_arguments(arguments))
-    except InputError as error:
-        print(f"mrcnn: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("mrcnn: stopped", file=sys.stderr)
-        return 130
-    return 0
+    return exit_status(lambda: _prepare(arguments))
+
+
+def _prepare(arguments: Sequence[str]) -> None:
+    prepare(parse_arguments(arguments))
 
 
 def prepare(given: Mapping[str, str]) -> Path:

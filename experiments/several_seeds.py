@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,17 +14,17 @@ from scipy import stats
 
 from experiments.config import TaskConfig
 from experiments.folds import spread
-from experiments.job import learn, make_model, publish
+from experiments.job import learn, make_model
 from experiments.job_data import Data, read_data, record_data, split_title
 from experiments.judging import Result, as_used, judge
 from experiments.report import log_report
 from experiments.resolve import Resolved, parameters, resolved_yaml
+from experiments.several_trainings import holding, publish_outcome, within
 from experiments.tables import results_table
 from mrcnn.forgetting import forget_models
 from mrcnn.model import load
 from trackers.recorded import history
-from trackers.run import Parent, Run, tracked_run
-from trackers.started_from import MODEL, PACKAGE
+from trackers.run import Run
 
 
 @dataclass(frozen=True)
@@ -53,23 +51,14 @@ def train_seeds(resolved: Resolved) -> str:
         InputError: the data, or their fit to the configuration, is bad.
         Diverged: the loss of a training is no longer a number; the trainings before it stay.
     """
-    config, backend = resolved.config, keras.backend.backend()
-    tags = {"model": MODEL, **({"profile": resolved.profile} if resolved.profile else {})}
-    console = Console(highlight=False)
-    with (
-        tracked_run(task=config.task, modality=config.modality, seed=config.seed, backend=backend, tags=tags) as run,
-        tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder,
-    ):
-        console.print(
-            f"Task {config.task}, {config.modality}, on {backend}, {config.train.seeds} seeds; run {run.id}",
-            soft_wrap=True,
-        )
+    config, console = resolved.config, Console(highlight=False)
+    with holding(resolved, console, f"{config.train.seeds} seeds") as (run, folder):
         data = read_data(config, run, console)
         run.params(parameters(config))
         run.text(resolved_yaml(config), "config.yaml")
         members = []
         for number in range(config.train.seeds):
-            members.append(_train_one(with_seed(config, number), data, run, console, Path(folder, str(number))))
+            members.append(_train_one(with_seed(config, number), data, run, console, folder / str(number)))
             run.metrics({f"seed/{name}": value for name, value in members[-1].result.scores.items()}, number + 1)
             forget_models()
         best = max(members, key=lambda member: member.validation)
@@ -79,11 +68,7 @@ def train_seeds(resolved: Resolved) -> str:
             confidence=best.result.confidence,
         )  # fmt: skip
         _conclude(members, best, data, run, console)
-        with ExitStack() as at_last:
-            at_last.callback(log_report, run)
-            uri = publish([best.file], result, best.config, data, run, console)
-            run.tags({PACKAGE: uri})
-    console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
+        publish_outcome([best.file], result, best.config, data, run, console)
     return run.id
 
 
@@ -114,18 +99,8 @@ def over_seeds(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _train_one(config: TaskConfig, data: Data, parent: Run, console: Console, folder: Path) -> Member:
-    name = f"seed {config.seed}"
     folder.mkdir()
-    with tracked_run(
-        task=config.task,
-        modality=config.modality,
-        seed=config.seed,
-        backend=keras.backend.backend(),
-        run_name=name,
-        tags={"model": MODEL},
-        parent=Parent(parent.id, parent.experiment_id),
-    ) as run:
-        console.print(f"\n{name.capitalize()}; run {run.id}", style="bold", soft_wrap=True)
+    with within(parent, config, f"seed {config.seed}", console) as run:
         keras.utils.set_random_seed(config.seed)
         record_data(data, config, run)
         scratch = folder / "scratch"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from experiments.exit_status import exit_status
 from experiments.quiet import hush
 from mrcnn.errors import InputError
 
@@ -21,7 +22,7 @@ MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN.
 Exit status: 0 nothing is left, 1 something is.
 """
 DRY_RUN = ("--dry-run", "--dry_run")
-BAD_INPUT, SOMETHING_LEFT, INTERRUPTED = 2, 1, 130
+SOMETHING_LEFT = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,14 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if any(word in ("--help", "-h") for word in arguments):
         print(HELP_TEXT, end="")
         return 0
-    try:
-        return synchronise(dry_run=_dry_run(arguments))
-    except InputError as error:
-        print(f"mrcnn: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        print("mrcnn: stopped; `mrcnn sync` goes on from here", file=sys.stderr)
-        return INTERRUPTED
+    return exit_status(
+        lambda: synchronise(dry_run=_dry_run(arguments)), stopped="stopped; `mrcnn sync` goes on from here"
+    )
 
 
 def _dry_run(arguments: Sequence[str]) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from experiments.datasets import dataset_path
+from experiments.exit_status import FAILED, SERVER_AWAY, TERMINATED, exit_status
 from experiments.help_text import help_text
 from experiments.overrides import parse_arguments
 from experiments.quiet import hush, silent_start
@@ -17,25 +18,21 @@ from experiments.start import with_absolute_weights
 from mrcnn.errors import InputError
 
 HELP = ("--help", "-h")
-BAD_INPUT, FAILED, SERVER_AWAY, INTERRUPTED, TERMINATED = 2, 1, 3, 130, 143
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status. What nobody foresaw is raised, for its traceback."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    try:
-        resolved, resume = parse([word for word in arguments if word not in HELP])
-        if any(word in HELP for word in arguments):
-            print(help_text(resolved), end="")
-            return 0
-        resolved = with_absolute_weights(with_absolute_dataset(resolved))
-        return run_job(lambda: _job(resolved, resume))
-    except InputError as error:
-        print(f"mrcnn: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        print("mrcnn: stopped", file=sys.stderr)
-        return INTERRUPTED
+    return exit_status(lambda: _train(arguments))
+
+
+def _train(arguments: Sequence[str]) -> int:
+    resolved, resume = parse([word for word in arguments if word not in HELP])
+    if any(word in HELP for word in arguments):
+        print(help_text(resolved), end="")
+        return 0
+    resolved = with_absolute_weights(with_absolute_dataset(resolved))
+    return run_job(lambda: _job(resolved, resume))
 
 
 def parse(arguments: Sequence[str]) -> tuple[Resolved, str | None]:

@@ -13,12 +13,13 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from experiments.datasets import standing_folder
+from experiments.exit_status import FAILED, SERVER_AWAY, TERMINATED, exit_status
 from experiments.help_text import WIDTH, kind
 from experiments.overrides import parse_arguments, parse_value
 from experiments.quiet import hush, silent_start
 from experiments.resolve import Resolved, resolve
 from experiments.start import with_absolute_weights
-from experiments.train import BAD_INPUT, FAILED, HELP, INTERRUPTED, SERVER_AWAY, TERMINATED, with_absolute_dataset
+from experiments.train import HELP, with_absolute_dataset
 from mrcnn.errors import InputError
 from sweeps.options import SweepOptions, check_options
 from sweeps.space import check_space, task_of
@@ -49,17 +50,10 @@ class Wanted:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status. What nobody foresaw is raised, for its traceback."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    try:
-        if any(word in HELP for word in arguments):
-            print(help_text(), end="")
-            return 0
-        return _run(wanted(arguments))
-    except InputError as error:
-        print(f"mrcnn: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        print("mrcnn: stopped; the same command goes on from here", file=sys.stderr)
-        return INTERRUPTED
+    if any(word in HELP for word in arguments):
+        print(help_text(), end="")
+        return 0
+    return exit_status(lambda: _run(wanted(arguments)), stopped="stopped; the same command goes on from here")
 
 
 def sweep_options(section: type[BaseModel] = SweepOptions, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

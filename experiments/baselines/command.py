@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-from experiments.datasets import standing_folder
+from experiments.exit_status import exit_status
+from experiments.given_model import checked_model
 from experiments.resolve import Resolved, resolve
-from experiments.train import BAD_INPUT, HELP, INTERRUPTED, run_job, with_absolute_dataset
+from experiments.train import HELP, run_job, with_absolute_dataset
 from mrcnn.errors import InputError
 
 MODELS = ("resunet", "classifier", "cascade")
-KEPT = re.compile(r"last|[0-9a-f]{32}|(runs|models):/.+")
 HELP_TEXT = """\
 Train the two baselines of a task on the split, seed and augmentation of its Mask R-CNN, and compare.
 
@@ -49,15 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if any(word in HELP for word in arguments):
         print(HELP_TEXT, end="")
         return 0
-    try:
-        wanted = parse(arguments)
-        return run_job(lambda: _job(wanted))
-    except InputError as error:
-        print(f"mrcnn: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        print("mrcnn: stopped", file=sys.stderr)
-        return INTERRUPTED
+    return exit_status(lambda: _baselines(arguments))
+
+
+def _baselines(arguments: Sequence[str]) -> int:
+    wanted = parse(arguments)
+    return run_job(lambda: _job(wanted))
 
 
 def _job(wanted: Wanted):
@@ -81,7 +76,7 @@ def parse(arguments: Sequence[str]) -> Wanted:
     for each in models:
         if each not in MODELS:
             raise InputError(f"--models {each or 'without a name'}: expected some of {', '.join(MODELS)}")
-    mask_rcnn = None if given is None else _absolute(given[0])
+    mask_rcnn = None if given is None else checked_model(given[0], f"--mask-rcnn {given[0]}")
     if not models:
         raise InputError(f"--models: expected some of {', '.join(MODELS)}")
     if "cascade" in models and ("classifier" not in models or ("resunet" not in models and mask_rcnn is None)):
@@ -108,14 +103,3 @@ def _take(words: list[str], options: tuple[str, ...]) -> list[str] | None:
     found = ([value] if equals else []) + words[start + 1 : end]
     del words[start:end]
     return found
-
-
-def _absolute(spec: str) -> str:
-    if KEPT.fullmatch(spec):
-        return spec
-    file = standing_folder() / Path(spec).expanduser()
-    if file.suffix != ".keras" or not file.is_file():
-        raise InputError(
-            f"--mask-rcnn {spec}: expected a .keras file that is there, a run's id, last, runs:/<id> or models:/<name>"
-        )
-    return str(file.resolve())

@@ -14,7 +14,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from mrcnn.data.images import UNREADABLE, stored_pixels
+from mrcnn.data.images import FORMATS, PLANES, UNREADABLE, page_pixels, stored_pixels
 from mrcnn.data.sample import Spacing
 from mrcnn.errors import InputError
 
@@ -25,7 +25,6 @@ MOST_PIXELS = 1 << 24
 """Rows times columns of an image that is decoded, where nobody says otherwise."""
 EXPECTED = "a PNG, JPEG, TIFF, BMP or DICOM image"
 
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # Pillow knows many more, some of which start other programs
 _TIFF_MARKS = (b"II*\0", b"MM\0*")
 _DEEP_COLOURS = (2, 4, 6)  # PNG colour types of several channels
 _MOST_SAMPLES = 16
@@ -82,7 +81,7 @@ def check_size(height: int, width: int, most_pixels: int) -> None:
 
 def _decode_picture(data: bytes, most_pixels: int) -> np.ndarray:
     try:
-        image = Image.open(BytesIO(data), formats=_FORMATS)
+        image = Image.open(BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise InputError(f"more than {most_pixels} pixels; expected at most that many") from error
     except Image.UnidentifiedImageError as error:
@@ -109,13 +108,11 @@ def _decode_deep_tiff(data: bytes, most_pixels: int) -> np.ndarray:
             raise InputError("TIFF of several pages; expected a single image")
         page = tiff.pages[0]
         check_size(page.imagelength, page.imagewidth, most_pixels)
-        if page.axes not in ("YX", "YXS", "SYX") or page.samplesperpixel > _MOST_SAMPLES:
+        if page.axes not in PLANES or page.samplesperpixel > _MOST_SAMPLES:
             raise InputError(f"TIFF with axes {page.axes}; expected a single image of at most {_MOST_SAMPLES} channels")
         if page.compression != tifffile.COMPRESSION.NONE:
             raise InputError("compressed TIFF of several channels with more than 8 bits; expected it uncompressed")
-        array = page.asarray()
-        array = array[..., None] if page.axes == "YX" else np.moveaxis(array, 0, -1) if page.axes == "SYX" else array
-        return np.ascontiguousarray(array[..., :3] if page.photometric == tifffile.PHOTOMETRIC.RGB else array)
+        return page_pixels(page)
 
 
 def _decode_dicom(data: bytes, most_pixels: int) -> tuple[np.ndarray, Spacing | None]:

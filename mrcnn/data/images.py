@@ -19,11 +19,13 @@ MOST_PIXELS = 1 << 27
 """Rows times columns of an image file: beyond any detector's, and below what a false header makes of a few bytes."""
 
 _MOST_SAMPLES = 1 << 29  # rows times columns times channels
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # Pillow knows many more, some of which start other programs
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # Pillow knows many more, some of which start other programs
 _BITS_PER_SAMPLE = 258  # TIFF 6.0, section 8
 _DEEP_GREY_ALPHA = (16, 4)
 _DEEP_COLOURS = ((16, 2), (16, 6), _DEEP_GREY_ALPHA)  # PNG: depth and colour type
 _TIFF_SUFFIXES = (".tif", ".tiff")
+PLANES = ("YX", "YXS", "SYX")
+"""Axes of the pages that hold one image, as tifffile has them."""
 _OTHER_SUFFIXES = (*_TIFF_SUFFIXES, ".png", ".jpg", ".jpeg", ".bmp")
 # What Pillow, tifffile and pydicom raise on files that are damaged, cut short or of an unknown kind.
 UNREADABLE = (
@@ -121,7 +123,7 @@ def check_size(height: int, width: int, channels: int) -> None:
 
 def open_picture(path: Path) -> Image.Image:
     """Opens a PNG, JPEG, TIFF or BMP file without decoding it. Raises one of `UNREADABLE`, as where it is too large."""
-    image = Image.open(path, formats=_FORMATS)
+    image = Image.open(path, formats=FORMATS)
     try:
         check_size(image.height, image.width, len(image.getbands()))
     except ValueError:
@@ -185,12 +187,13 @@ def _read_with_tifffile(path: Path) -> np.ndarray:
             raise InputError(f"{path}: holds a stack of {len(tiff.pages)} pages; expected a single image")
         page = tiff.pages[0]
         check_size(page.imagelength, page.imagewidth, page.samplesperpixel)
-        axes, is_colour = page.axes, page.photometric == tifffile.PHOTOMETRIC.RGB
-        if axes not in ("YX", "YXS", "SYX"):
-            raise InputError(f"{path}: holds a stack with axes {axes}; expected a single image")
-        array = page.asarray()
-    if axes == "YX":
-        array = array[..., None]
-    elif axes == "SYX":
-        array = np.moveaxis(array, 0, -1)
-    return np.ascontiguousarray(array[..., :3] if is_colour else array)
+        if page.axes not in PLANES:
+            raise InputError(f"{path}: holds a stack with axes {page.axes}; expected a single image")
+        return page_pixels(page)
+
+
+def page_pixels(page: tifffile.TiffPage) -> np.ndarray:
+    """(H, W, C) of a page with axes of `PLANES`; of colours alpha is dropped."""
+    array = page.asarray()
+    array = array[..., None] if page.axes == "YX" else np.moveaxis(array, 0, -1) if page.axes == "SYX" else array
+    return np.ascontiguousarray(array[..., :3] if page.photometric == tifffile.PHOTOMETRIC.RGB else array)

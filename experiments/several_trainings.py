@@ -1,0 +1,61 @@
+"""What runs that hold several trainings have in common: folds of a cross-validation, seeds on one split."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import keras
+from rich.console import Console
+
+from experiments.config import TaskConfig
+from experiments.job import publish
+from experiments.job_data import Data
+from experiments.judging import Result
+from experiments.report import log_report
+from experiments.resolve import Resolved
+from trackers.run import Parent, Run, tracked_run
+from trackers.started_from import MODEL, PACKAGE
+
+
+@contextmanager
+def holding(resolved: Resolved, console: Console, trainings: str) -> Iterator[tuple[Run, Path]]:
+    """The run that holds them, and a folder for as long. `trainings`: how many of what, to be told."""
+    config, backend = resolved.config, keras.backend.backend()
+    tags = {"model": MODEL, **({"profile": resolved.profile} if resolved.profile else {})}
+    with (
+        tracked_run(task=config.task, modality=config.modality, seed=config.seed, backend=backend, tags=tags) as run,
+        tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder,
+    ):
+        console.print(f"Task {config.task}, {config.modality}, on {backend}, {trainings}; run {run.id}", soft_wrap=True)
+        yield run, Path(folder)
+    console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
+
+
+@contextmanager
+def within(
+    parent: Run, config: TaskConfig, name: str, console: Console, tags: Mapping[str, object] | None = None
+) -> Iterator[Run]:
+    """The run of one of them."""
+    with tracked_run(
+        task=config.task,
+        modality=config.modality,
+        seed=config.seed,
+        backend=keras.backend.backend(),
+        run_name=name,
+        tags={"model": MODEL, **(tags or {})},
+        parent=Parent(parent.id, parent.experiment_id),
+    ) as run:
+        console.print(f"\n{name.capitalize()}; run {run.id}", style="bold", soft_wrap=True)
+        yield run
+
+
+def publish_outcome(
+    files: Sequence[Path], result: Result, config: TaskConfig, data: Data, run: Run, console: Console
+) -> None:
+    """Package and register what came of them, for which `run` stands from then on; the report is there in any case."""
+    with ExitStack() as at_last:
+        at_last.callback(log_report, run)
+        run.tags({PACKAGE: publish(files, result, config, data, run, console)})
