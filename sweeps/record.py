@@ -95,12 +95,14 @@ def log_plots(run: Run, study: optuna.Study, objectives: Sequence[str], folder: 
 
     for position, name in enumerate(objectives):
         place = folder / name.replace("/", "_") if len(objectives) > 1 else folder
-        target = {"target": lambda trial, at=position: trial.values[at], "target_name": name}
+        # Given a target, Optuna takes less for better, and draws the best palest; alone it asks the study.
+        one = {} if len(objectives) == 1 else {"target": lambda trial, at=position: trial.values[at]}
+        target = {**one, "target_name": name}
         if not finished(study):
             break
         drawn = {"optimization_history": plots.plot_optimization_history(study, **target)}
         if len(finished(study)) > 1 and _varies(study, position):
-            ranked = optuna.importance.get_param_importances(study, target=target["target"])
+            ranked = optuna.importance.get_param_importances(study, **one)
             top = [name for name in ranked if len({trial.params.get(name) for trial in finished(study)}) > 1]
             drawn |= {
                 "param_importances": plots.plot_param_importances(study, **target),
@@ -130,6 +132,9 @@ def _save(axes: Any, file: Path) -> None:
     panels = axes.size if hasattr(axes, "size") else 1
     sizes = {"contour": (4 * panels**0.5 + 2, 3.5 * panels**0.5), "slice": (3 * panels + 2, 4)}
     figure.set_size_inches(*sizes.get(file.stem, (10, 6)))
+    if file.stem in sizes:
+        for panel in figure.axes:
+            panel.tick_params(axis="x", which="both", labelrotation=45)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, bbox_inches="tight")
 
