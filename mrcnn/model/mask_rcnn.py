@@ -25,7 +25,7 @@ from mrcnn.model.results import to_detections
 from mrcnn.model.sampled_proposals import outputs_at
 from mrcnn.model.targets import anchor_targets, region_targets
 
-MASK_SLOTS = (8, 16, 32)
+MASK_SLOTS = (4, 8, 16, 32)
 """Numbers of regions for which masks are computed, for each image of a batch, below the most that there can be."""
 
 

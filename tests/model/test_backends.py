@@ -29,6 +29,8 @@ np.savez(sys.argv[3], **model.predict(dict(np.load(sys.argv[2])), verbose=0))
 
 def on_jax(*arguments, **kwargs):
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    # Compiling takes longer than computing here.
+    environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     return subprocess.run([sys.executable, *map(str, arguments)], env=environment, cwd=ROOT, check=False, **kwargs)
 
 
