@@ -1,9 +1,11 @@
 """Readers on damaged files, until something else than `InputError` comes up, or takes too long, or too much memory.
 
-    python -m benchmarks.fuzz [coco via masks lgg image dicom nifti packed_nifti] [--seconds 120] [--guided] [--to DIR]
+    python -m benchmarks.fuzz [coco via masks lgg image dicom nifti packed_nifti] [--seconds 120] [--to DIR]
+    python -m benchmarks.fuzz … --guided [--corpus DIR]
 
 Prints how many inputs were tried and read, and each kind of crash once; the files that made it go to DIR. With
-`--guided` atheris (pip install atheris) changes the files so that they reach new code; otherwise it is at random.
+`--guided` atheris (pip install atheris) changes the files so that they reach new code, beginning with ours and with real
+ones of DIR; otherwise it is at random.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from types import FrameType
 
 SLOWEST = 10  # seconds an input may take
 MOST_BYTES = 3 << 30
+LONGEST, MOST_REAL = 1 << 16, 50
+"""Bytes of a real file to begin with, and how many of them for each reader."""
 
 
 class TooSlow(BaseException):
@@ -70,8 +74,12 @@ def fuzz(name: str, seconds: float, keep: Path, seed: int) -> int:
     return len(crashes)
 
 
-def guided(name: str, seconds: float, keep: Path) -> None:
-    """Has atheris try files until one crashes or the time is over; it ends the process."""
+def guided(name: str, seconds: float, keep: Path, real: Path | None) -> None:
+    """Has atheris try files until one crashes or the time is over; it ends the process.
+
+    Args:
+        real: a folder, whose files of the reader's suffixes it begins with besides ours.
+    """
     import atheris
 
     with atheris.instrument_imports(include=["mrcnn.data", "PIL", "tifffile", "nibabel", "pydicom"]):
@@ -84,6 +92,10 @@ def guided(name: str, seconds: float, keep: Path) -> None:
     corpus.mkdir()
     for number, file in enumerate(names):
         (corpus / str(number)).write_bytes(bytes([number]) + target.seeds[file])
+        alike = sorted(real.rglob(f"*{Path(file).suffix}")) if real else []
+        short = [each for each in alike if each.stat().st_size < LONGEST]
+        for each in short[:: max(1, len(short) // MOST_REAL)]:
+            (corpus / f"{number}-{each.stem}").write_bytes(bytes([number]) + each.read_bytes())
 
     def try_one(data: bytes) -> None:
         if data:
@@ -91,7 +103,7 @@ def guided(name: str, seconds: float, keep: Path) -> None:
             target.try_one(folder / "data", file, data[1:])
 
     keep.mkdir(parents=True, exist_ok=True)
-    limits = [f"-max_total_time={seconds:.0f}", f"-timeout={SLOWEST * 3}", "-rss_limit_mb=4096", "-max_len=8192"]
+    limits = [f"-max_total_time={seconds:.0f}", f"-timeout={SLOWEST * 3}", "-rss_limit_mb=4096", f"-max_len={LONGEST}"]
     told = [f"-artifact_prefix={keep}/{name}-", "-verbosity=0", "-print_final_stats=1"]
     atheris.Setup([sys.argv[0], *limits, *told, str(corpus)], try_one)
     atheris.Fuzz()
@@ -103,19 +115,21 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--guided", action="store_true")
+    parser.add_argument("--corpus", type=Path, help="of real files")
     parser.add_argument("--to", type=Path, default=Path("fuzz-crashes"))
     told = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable()
     resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
     if told.guided and len(told.targets) == 1:
-        guided(told.targets[0], told.seconds, told.to)
+        guided(told.targets[0], told.seconds, told.to, told.corpus)
     from benchmarks.fuzz_targets import TARGETS
 
     found = 0
     for name in told.targets or TARGETS:
         if told.guided:  # each in a process of its own, which it ends
             words = [name, "--guided", "--seconds", str(told.seconds), "--to", str(told.to)]
+            words += ["--corpus", str(told.corpus)] if told.corpus else []
             found += subprocess.run([sys.executable, "-m", "benchmarks.fuzz", *words], check=False).returncode != 0
         else:
             found += fuzz(name, told.seconds, told.to, told.seed)
