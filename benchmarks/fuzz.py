@@ -4,8 +4,8 @@
     python -m benchmarks.fuzz … --guided [--corpus DIR]
 
 Prints how many inputs were tried and read, and each kind of crash once; the files that made it go to DIR. With
-`--guided` atheris (pip install atheris) changes the files so that they reach new code, beginning with ours and with real
-ones of DIR; otherwise it is at random.
+`--guided` atheris (pip install atheris) changes the files so that they reach new code, and begins with real ones
+besides ours; otherwise it is at random.
 """
 
 from __future__ import annotations
