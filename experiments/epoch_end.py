@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import keras
 
@@ -14,6 +14,7 @@ from experiments.evaluate import evaluate, predictions
 from experiments.screen import TrainingScreen
 from mrcnn.data import Dataset
 from mrcnn.draw import contact_sheet, side_by_side
+from mrcnn.model.training_state import not_finite
 from trackers.checkpoints import Checkpoints
 from trackers.kept_states import disk_refusals
 from trackers.run import Run
@@ -25,7 +26,7 @@ OnValidation = Callable[[int, Mapping[str, float]], None]
 
 
 class Diverged(RuntimeError):
-    """The loss is no longer a number, after the step of the epoch at position `step`."""
+    """A loss, or a weight, is no longer a number after the step of the epoch at position `step`."""
 
     def __init__(self, message: str, step: int = 0) -> None:
         super().__init__(message)
@@ -61,7 +62,7 @@ class EpochEnd(keras.callbacks.Callback):
         self._screen, self._run, self._events, self._checkpoints = screen, run, events, checkpoints
         self.epochs_done = 0
         self.stopped_early = False
-        self._started = 0.0
+        self._started, self._step = 0.0, 0
         self._last_better = 0
         self._validations = 0
         self._record: dict[str, float] = {}
@@ -71,15 +72,25 @@ class EpochEnd(keras.callbacks.Callback):
         self._started = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
+        self._step = batch
         if not math.isfinite(logs["loss"]):
-            raise Diverged(
-                f"epoch {self.epochs_done + 1}, step {batch + 1}: the loss is {logs['loss']}; "
-                "try a lower train.learning_rate or train.clip_norm",
-                batch,
+            parts = [name for name, value in logs.items() if name != "loss" and not math.isfinite(value)]
+            self._diverge(
+                f"the loss is {logs['loss']} ({', '.join(parts)})" if parts else f"the loss is {logs['loss']}"
             )
         self._screen.step(self.epochs_done + 1, batch + 1, logs)
 
+    def _diverge(self, what: str) -> NoReturn:
+        raise Diverged(
+            f"epoch {self.epochs_done + 1}, step {self._step + 1}: {what}; "
+            "try a lower train.learning_rate or train.clip_norm",
+            self._step,
+        )
+
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        # Of the last step no later loss would tell, and neither checkpoint nor state may hold what it left.
+        if spoilt := not_finite(self.model):
+            self._diverge(f"the gradients are not finite, and left {spoilt[0]} so")
         self.epochs_done += 1
         number, options = self.epochs_done, self._config.train
         record = {f"train/{name}": float(value) for name, value in logs.items()}

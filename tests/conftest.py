@@ -34,7 +34,7 @@ def phantom_folder(tmp_path_factory):
     return write_dataset("thyroid", tmp_path_factory.mktemp("phantoms") / "nodules", images=PHANTOM_IMAGES, seed=3)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def gradients():
     """Finds d function(*values) / d value for each value as NumPy arrays; `function` returns a scalar."""
 

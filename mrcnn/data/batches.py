@@ -62,9 +62,14 @@ def prepare_image(image: np.ndarray, config: ModelConfig) -> tuple[np.ndarray, L
     if image.ndim != 3 or 0 in image.shape:
         raise InputError(f"image has shape {image.shape}; expected (height, width, channels)")
     if image.dtype != np.uint8:
-        image = image.astype(np.float32)
-        if not np.isfinite(image).all():
+        with np.errstate(over="ignore"):
+            image = image.astype(np.float32)
+            low, high = image.min(), image.max()
+            span = high - low
+        if not (np.isfinite(low) and np.isfinite(high)):
             raise InputError("image has pixels that are NaN or infinite; expected finite numbers")
+        if not np.isfinite(span):
+            raise InputError(f"image has pixels from {low:g} to {high:g}; expected a range that 32 bits hold")
     if config.normalisation == "imagenet":
         image = pixels.to_byte_range(image)
     image = pixels.match_channels(image, config.channels)

@@ -12,6 +12,7 @@ CAFFE_MEAN = np.array([103.939, 116.779, 123.68], np.float32)  # blue, green, re
 TORCH_MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # red, green, blue, of 0 … 1
 TORCH_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 PERCENTILES = (0.5, 99.5)
+_SQUARABLE = (1e-15, 1e15)  # float32 holds sums of as many squares as an image has pixels
 
 
 def match_channels(image: np.ndarray, channels: int) -> np.ndarray:
@@ -63,10 +64,18 @@ def standardise(image: np.ndarray) -> np.ndarray:
     height, width, channels = image.shape
     distinct = channels if image.strides[2] else 1
     pixels = image[..., :distinct].reshape(-1, distinct).astype(np.float32)
+    corner = pixels[0].copy()
+    if image.dtype != np.uint8:
+        # The squares below must neither overflow nor vanish.
+        peak = np.maximum(pixels.max(axis=0), -pixels.min(axis=0))
+        extreme = (peak > 0) & ((peak < _SQUARABLE[0]) | (peak > _SQUARABLE[1]))
+        if extreme.any():
+            pixels /= np.where(extreme, peak, 1)
+            corner /= np.where(extreme, peak, 1)
     pixels -= pixels.mean(axis=0, dtype=np.float64).astype(np.float32)
     deviation = np.sqrt(np.einsum("nc,nc->c", pixels, pixels) / len(pixels))
     # Rounding leaves a constant channel of large values with a tiny deviation, which must not be blown up to noise.
-    size = np.abs(image[0, 0, :distinct].astype(np.float32)) + deviation
+    size = np.abs(corner) + deviation
     flat = deviation <= 1e-6 * size
     pixels *= np.where(flat, 0, 1 / np.where(flat, 1, deviation))
     return np.broadcast_to(pixels.reshape(height, width, distinct), image.shape)

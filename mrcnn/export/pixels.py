@@ -120,11 +120,12 @@ def _standardise(planes, inside, count, ops):
     """Zero mean and unit variance over the image's own `count` pixels, as `mrcnn.data.pixels.standardise`."""
 
     def mean(values):
-        total = ops.sum(ops.cast(values, "float64"), axis=(2, 3), keepdims=True)
-        return ops.cast(total / count, "float32")
+        return ops.sum(ops.cast(values, "float64"), axis=(2, 3), keepdims=True) / count
 
-    planes = (planes - mean(planes)) * inside
-    deviation = ops.sqrt(mean(planes * planes))
+    planes = (planes - ops.cast(mean(planes), "float32")) * inside
+    # In 64 bits, for squares of large numbers overflow in 32.
+    exact = ops.cast(planes, "float64")
+    deviation = ops.cast(ops.sqrt(mean(exact * exact)), "float32")
     corner = ops.take(ops.take(planes, np.array([0]), axis=2), np.array([0]), axis=3)
     flat = deviation <= (ops.abs(corner) + deviation) * 1e-6
     return planes * ops.where(flat, 0.0, 1.0 / ops.where(flat, 1.0, deviation))

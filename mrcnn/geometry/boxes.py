@@ -7,7 +7,9 @@ import math
 from keras import ops
 
 MAX_LOG_GROWTH = math.log(1000 / 16)
-"""Most that one regression step may grow a side; keeps exp() finite when an untrained head says nonsense."""
+"""Most that one regression step may grow a side; keeps exp() finite when an untrained head says nonsense.
+
+Source: Detectron (Girshick et al. 2018), `BBOX_XFORM_CLIP`: a side of 16 pixels to 1000."""
 
 
 def areas(boxes):
@@ -48,8 +50,11 @@ def encode(boxes, references, scale=(1.0, 1.0, 1.0, 1.0)):
 
 
 def decode(deltas, references, scale=(1.0, 1.0, 1.0, 1.0)):
-    """Boxes (…, 4) that `deltas` (…, 4) make of `references` (…, 4); the inverse of `encode`."""
-    deltas = deltas / ops.convert_to_tensor(scale, "float32")
+    """Boxes (…, 4) that `deltas` (…, 4) make of `references` (…, 4); the inverse of `encode`.
+
+    Never NaN, whatever the deltas: one that is not finite, of a diverged network, changes nothing.
+    """
+    deltas = ops.where(ops.isfinite(deltas), deltas, 0.0) / ops.convert_to_tensor(scale, "float32")
     rx, ry, rw, rh = _centres_and_sides(references)
     cx, cy = rx + deltas[..., 0] * rw, ry + deltas[..., 1] * rh
     half_width = rw * ops.exp(ops.minimum(deltas[..., 2], MAX_LOG_GROWTH)) / 2

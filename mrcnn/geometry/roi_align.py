@@ -12,6 +12,8 @@ from mrcnn.backend import fused
 
 CANONICAL_LEVEL = 4
 FIRST_LEVEL = 2
+FARTHEST = 1e6
+"""Pixels from the corner of the image beyond which a box's end is not told apart: no input is as large."""
 
 
 def assign_levels(boxes, levels: int, canonical_size: float):
@@ -95,6 +97,8 @@ def images_of(boxes):
 
 def _pool(*arrays, strides, output_size, canonical_size, sampling, aligned):
     *features, boxes, images = arrays
+    # A diverged network's boxes must not become indices.
+    boxes = ops.clip(ops.where(ops.isfinite(boxes), boxes, 0.0), -FARTHEST, FARTHEST)
     channels = features[0].shape[-1]
     regions, size = boxes.shape[1], output_size
     heights = np.array([feature.shape[1] for feature in features], np.int32)

@@ -10,6 +10,7 @@ from mrcnn.errors import InputError
 from mrcnn.model.classifier import Classifier
 from mrcnn.model.mask_rcnn import MaskRCNN
 from mrcnn.model.resunet import ResUNet
+from mrcnn.model.training_state import not_finite
 
 SEGMENTERS = (MaskRCNN, ResUNet)
 """Models with `detect`."""
@@ -22,7 +23,8 @@ def load(path: str | Path, kinds: tuple[type, ...] = (MaskRCNN,)) -> MaskRCNN | 
         kinds: classes of which it may be.
 
     Raises:
-        InputError: the file is missing, is not a `.keras` file, or holds another model.
+        InputError: the file is missing, is not a `.keras` file, holds another model, or weights that are
+            not finite.
     """
     path = Path(path)
     if not path.is_file():
@@ -34,4 +36,7 @@ def load(path: str | Path, kinds: tuple[type, ...] = (MaskRCNN,)) -> MaskRCNN | 
     if not isinstance(model, kinds):
         expected = " or ".join(f"a {kind.__name__}" for kind in kinds)
         raise InputError(f"{path}: holds a {type(model).__name__}, expected {expected}")
+    # It would find nothing in any image, as if there were nothing.
+    if spoilt := not_finite(model):
+        raise InputError(f"{path}: weights of {spoilt[0]} are NaN or infinite; expected a model that did not diverge")
     return model

@@ -23,6 +23,11 @@ def model_arrays(model: keras.Model) -> dict[str, np.ndarray]:
     return found if optimizer is None else found | _named(OPTIMIZER, optimizer.variables)
 
 
+def not_finite(model: keras.Model) -> list[str]:
+    """Names of the weights and running statistics that hold NaN or infinity."""
+    return [weight.path for weight in model.weights if not np.isfinite(keras.ops.convert_to_numpy(weight.value)).all()]
+
+
 def restore_model(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
     """Puts back what `model_arrays` found, but the optimizer's. Raises `InputError` where another network is meant."""
     _restore(MODEL, model.variables, arrays)

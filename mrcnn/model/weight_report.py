@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from mrcnn.errors import InputError
+
 Shapes = tuple[tuple[int, ...], ...]
 
 
@@ -80,6 +82,9 @@ def give(model: keras.Model, offers: Mapping[str, Offer], layers_of_file: Sequen
     Args:
         offers: by name of our layer.
         layers_of_file: all that the file has, by its names, to tell what was not used.
+
+    Raises:
+        InputError: weights that would be taken are not finite.
     """
     loaded, left_out, used = [], [], set()
     for layer in weighted_layers(model):
@@ -93,6 +98,11 @@ def give(model: keras.Model, offers: Mapping[str, Offer], layers_of_file: Sequen
         if found != expected:
             left_out.append(LeftOut(layer.name, expected, found, offer.origins))
             continue
+        if not all(np.isfinite(value).all() for value in offer.values):
+            raise InputError(
+                f"{source}: weights of {', '.join(offer.origins)} are NaN or infinite; expected those of a training "
+                "that did not diverge"
+            )
         layer.set_weights([np.asarray(value, np.float32) for value in offer.values])
         loaded.append(layer.name)
     return WeightReport(

@@ -236,3 +236,22 @@ def test_squares_by_hand():
     grown = crop_mask(np.array([[1, 0]], bool), np.array([0, 0, 2, 1]), 4)
     np.testing.assert_allclose(grown[0], [255, 191.25, 63.75, 0], atol=1)  # centres at −0.25, 0.25, 0.75, 1.25
     assert (grown == grown[0]).all()
+
+
+@pytest.mark.parametrize("scale", [1e-38, 1e-30, 1e-20, 1e14, 1e19, 1e30, 1e37])
+@pytest.mark.parametrize("size", [40, 64])
+def test_the_unit_of_the_pixels_does_not_matter(scale, size):
+    image = RNG.normal(0, 1, (size, size, 2)).astype(np.float32)
+    expected, _ = prepare_image(image, config(channels=2))
+    assert expected.std() == pytest.approx(1, abs=0.1)
+    # One channel alone, as of modalities that have nothing to do with each other.
+    scaled = (image.astype(np.float64) * [scale, 1]).astype(np.float32)
+    np.testing.assert_allclose(
+        prepare_image(scaled, config(channels=2))[0], expected, atol=1e-2 if scale < 1e-37 else 1e-4
+    )
+
+
+def test_large_numbers_that_differ_by_rounding_alone_are_flat():
+    image = np.full((40, 40, 1), 1e30, np.float32)
+    image[::2] = np.nextafter(image[::2], np.float32(np.inf))
+    assert not prepare_image(image, config())[0].any()

@@ -79,3 +79,12 @@ def test_a_network_of_four_channels_takes_four_or_grey(prepared):
     for given in (1, 4):
         image = np.random.default_rng(3).normal(size=(50, 81, given)).astype(np.float32)
         np.testing.assert_allclose(prepared([image], config)[0], prepare_image(image, config)[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e19, 1e30])
+def test_large_and_small_numbers_become_what_the_host_makes_of_them(prepared, scale):
+    config = ModelConfig(class_names=("a",), image_size=64, channels=1)
+    image = (np.random.default_rng(2).normal(0, 1, (60, 77, 1)) * scale).astype(np.float32)
+    expected = prepare_image(image, config)[0]
+    assert expected.std() > 0.5
+    np.testing.assert_allclose(prepared([image], config)[0], expected, atol=1e-3)
