@@ -26,11 +26,14 @@ OnValidation = Callable[[int, Mapping[str, float]], None]
 
 
 class Diverged(RuntimeError):
-    """A loss, or a weight, is no longer a number after the step of the epoch at position `step`."""
+    """A loss, or a weight, is no longer a number after the step of the epoch at position `step`.
 
-    def __init__(self, message: str, step: int = 0) -> None:
+    With `or_before` the update of the step before may be what did it.
+    """
+
+    def __init__(self, message: str, step: int = 0, *, or_before: bool = False) -> None:
         super().__init__(message)
-        self.step = step
+        self.step, self.or_before = step, or_before
 
 
 class EpochEnd(keras.callbacks.Callback):
@@ -75,16 +78,17 @@ class EpochEnd(keras.callbacks.Callback):
         self._step = batch
         if not math.isfinite(logs["loss"]):
             parts = [name for name, value in logs.items() if name != "loss" and not math.isfinite(value)]
-            self._diverge(
-                f"the loss is {logs['loss']} ({', '.join(parts)})" if parts else f"the loss is {logs['loss']}"
-            )
+            said = f"the loss is {logs['loss']}" + (f" ({', '.join(parts)})" if parts else "")
+            # An update with gradients that are not finite shows in the next loss; those of earlier epochs were whole.
+            self._diverge(said, or_before=batch > 0)
         self._screen.step(self.epochs_done + 1, batch + 1, logs)
 
-    def _diverge(self, what: str) -> NoReturn:
+    def _diverge(self, what: str, *, or_before: bool = False) -> NoReturn:
         raise Diverged(
             f"epoch {self.epochs_done + 1}, step {self._step + 1}: {what}; "
             "try a lower train.learning_rate or train.clip_norm",
             self._step,
+            or_before=or_before,
         )
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:

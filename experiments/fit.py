@@ -83,7 +83,6 @@ def fit(model: MaskRCNN, loader: Loader, options: TrainOptions, steps: int, epoc
         except Diverged as error:
             position = (epoch_end.epochs_done - span.start) * steps + error.step
             named = f"images of the step: {', '.join(loader.file_names(span.start, position))}"
-            # Gradients that are not finite show in the next loss; at the end of an epoch they have been looked for.
-            if error.step:
+            if error.or_before:
                 named += f"; of the step before: {', '.join(loader.file_names(span.start, position - 1))}"
             raise Diverged(f"{error}; {named}", error.step) from error

@@ -19,6 +19,8 @@ from trackers.registry_lock import registry_lock
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
+ENTERING = "entering"
+"""Tag of a version, with the id of its run, until it has its card and the aliases that it has earned."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,9 @@ def register(
     that tasks of one modality, whose test data differ, have a champion each. The version's description is a model card.
     From the look at the champion to the move of the aliases no other process registers under `name`.
 
+    Where the store went away in the middle, the same call of the same run later goes on with the version that it then
+    began; of those that a repeated request made one stays.
+
     Args:
         model_uri: from `trackers.packaged.log_packaged_model`.
         name: of the registered model, `mrcnn-<modality>`; made if it is not there.
@@ -84,20 +89,42 @@ def register(
     recorded = read_run(run_id)
     with registry_lock(name):
         aliases = _aliases(client, name)
-        wins, reason = _wins(client, name, aliases.get(CHAMPION), score, higher_is_better)
-        wins_task, task_reason = _wins(client, name, aliases.get(task_alias(task)), score, higher_is_better)
+        begun = _begun(client, name, run_id)
+        # What was begun is no rival of itself.
+        holder, task_holder = (
+            None if aliases.get(alias) in begun else aliases.get(alias) for alias in (CHAMPION, task_alias(task))
+        )
+        wins, reason = _wins(client, name, holder, score, higher_is_better)
+        wins_task, task_reason = _wins(client, name, task_holder, score, higher_is_better)
         tags = {"metric": metric, "value": repr(float(value)), "digest": digest, "task": task, "run": run_id}
         tags |= {"reason": reason, "task_reason": task_reason}
-        # MLflow tells on stderr what it does; what goes wrong is raised.
-        with contextlib.redirect_stderr(io.StringIO()):
-            version = str(mlflow.register_model(model_uri, name, tags=tags).version)
+        if begun:
+            # One that an alias points at already stays rather than another.
+            version = next((held for held in aliases.values() if held in begun), begun[0])
+            for key, text in tags.items():
+                client.set_model_version_tag(name, version, key, text)
+        else:
+            # MLflow tells on stderr what it does; what goes wrong is raised.
+            with contextlib.redirect_stderr(io.StringIO()):
+                entered = mlflow.register_model(model_uri, name, tags={**tags, ENTERING: run_id})
+            version = str(entered.version)
+        for double in _begun(client, name, run_id):
+            if double != version:
+                client.delete_model_version(name, double)
         # Before any alias points at it, so that nobody meets a model that does not say what it is not for.
         client.update_model_version(name, version, model_card(recorded, name, version))
         alias = CHAMPION if wins else CHALLENGER
         client.set_registered_model_alias(name, alias, version)
         if wins_task:
             client.set_registered_model_alias(name, task_alias(task), version)
+        client.delete_model_version_tag(name, version, ENTERING)
     return Registered(name, version, alias, aliases.get(CHAMPION), reason, wins_task)
+
+
+def _begun(client: MlflowClient, name: str, run_id: str) -> list[str]:
+    """Versions that `run_id` began to enter and did not finish, the first one first."""
+    found = client.search_model_versions(f"name = '{name}' and tags.{ENTERING} = '{run_id}'")
+    return sorted((str(each.version) for each in found), key=int)
 
 
 def task_alias(task: str) -> str:

@@ -118,3 +118,50 @@ def test_nothing_is_printed(store, enter, capfd):
     enter(0.6)
     out, err = capfd.readouterr()
     assert (out, "model" in err) == ("", False)
+
+
+STEPS = (
+    "create_registered_model", "create_model_version", "update_model_version", "set_registered_model_alias",
+    "delete_model_version_tag",
+)  # fmt: skip
+
+
+# With the last answer lost all is done already.
+@pytest.mark.parametrize(("step", "taken"), [(step, taken) for step in STEPS for taken in (False, True)][:-1])
+def test_a_store_that_goes_away_in_the_middle_is_gone_on_with(store, enter, monkeypatch, step, taken):
+    client, asked = type(mlflow.MlflowClient()), []
+    whole = getattr(client, step)
+
+    def falls(self, *args, **kwargs):
+        asked.append(step)
+        if taken:
+            whole(self, *args, **kwargs)
+        raise ConnectionError("the store is away")
+
+    with monkeypatch.context() as away:
+        away.setattr(client, step, falls)
+        with pytest.raises(ConnectionError):
+            enter(0.5)
+    assert len(asked) == 1
+    entered = enter(0.5)
+    assert (entered.alias, entered.task_champion) == ("champion", True)
+    (version,) = store.search_model_versions(f"name = '{NAME}'")
+    assert str(version.version) == entered.version
+    assert "entering" not in version.tags
+    assert "Research use only" in version.description
+    assert aliases(store) == {"champion": entered.version, "champion-thyroid": entered.version}
+
+
+def test_a_repeated_request_leaves_no_second_version(store, enter, monkeypatch):
+    client = type(mlflow.MlflowClient())
+    whole = client.create_model_version
+
+    def twice(self, *args, **kwargs):
+        # The answer to the first was lost, and MLflow asked again.
+        whole(self, *args, **kwargs)
+        return whole(self, *args, **kwargs)
+
+    monkeypatch.setattr(client, "create_model_version", twice)
+    entered = enter(0.5)
+    assert [str(each.version) for each in store.search_model_versions(f"name = '{NAME}'")] == [entered.version]
+    assert aliases(store)["champion"] == entered.version
