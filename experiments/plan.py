@@ -34,10 +34,12 @@ class Plan:
         model: its configuration.
         anchor_fit: how well fitted anchors cover the training boxes; None where they were given or there was too
             little to fit to, and the paper's are used.
+        crowded: training images that hold more instances than the model has slots for.
     """
 
     model: ModelConfig
     anchor_fit: AnchorFit | None
+    crowded: int = 0
 
     def fill_in(self, config: TaskConfig) -> TaskConfig:
         """`config` with nothing left to the data."""
@@ -58,6 +60,11 @@ class Plan:
         advice = ""
         if fit and fit.recall < ENOUGH_RECALL:
             advice = "\nnote: many instances are small for the network's grid; a larger model.image_size finds more"
+        if self.crowded:
+            advice += (
+                f"\nnote: training images with more than model.max_instances={model.max_instances} instances: "
+                f"{self.crowded}; of each the {model.max_instances} largest are taught"
+            )
         return (
             f"Model: {model.backbone}, {model.image_size}×{model.image_size}×{model.channels}, norm {model.norm}, "
             f"up to {model.max_instances} instances, {weights / 1e6:.1f} M weights\n"
@@ -103,7 +110,8 @@ def make_plan(config: TaskConfig, training: Dataset, weights: str | None = None)
     except ValidationError as error:
         raise InputError(f"model.{error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
     used = fit is not None and options.anchor_sizes == options.anchor_ratios == "auto"
-    return Plan(model, fit if used else None)
+    crowded = sum(len(record.class_ids) > model.max_instances for record in training.records)
+    return Plan(model, fit if used else None, crowded)
 
 
 def with_settings(options: ModelOptions, settings: Mapping[str, Any]) -> ModelOptions:

@@ -57,6 +57,13 @@ def test_slots_hold_the_fullest_image(folder):
     assert make_plan(task(), folder([GREY], [[]])).model.max_instances == 1
 
 
+def test_instances_beyond_the_slots_bring_a_word(folder):
+    data = folder([GREY, GREY], [[(0, 0, 9), (20, 0, 9), (40, 0, 9)], [(0, 0, 9), (20, 0, 9)]])
+    cut = make_plan(task(model={"max_instances": 2}), data).describe(1)
+    assert "more than model.max_instances=2 instances: 1; of each the 2 largest are taught" in cut
+    assert "largest are taught" not in make_plan(task(), data).describe(1)
+
+
 def test_widths_follow_the_backbone_and_detections_the_instances(folder):
     data = folder([np.full((300, 400), 7, np.uint8)], [[(4 * i, 0, 3) for i in range(90)]])
     small, wide = (make_plan(task(model={"backbone": name}), data).model for name in ("small", "resnet50"))

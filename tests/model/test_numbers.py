@@ -11,6 +11,7 @@ from mrcnn.errors import InputError
 from mrcnn.model import MaskRCNN, load
 from mrcnn.model.losses import LOSSES
 from mrcnn.model.training_state import not_finite
+from mrcnn.model.weights import load_weights
 
 SIDE = 64
 # The product does not offer float16, whose step takes long to compile; the library takes it.
@@ -193,3 +194,5 @@ def test_a_model_that_diverged_is_not_loaded(tiny, tmp_path):
     model.save(tmp_path / "diverged.keras")
     with pytest.raises(InputError, match=r"diverged\.keras: weights of .*head_class/kernel are NaN or infinite"):
         load(tmp_path / "diverged.keras")
+    with pytest.raises(InputError, match=r"weights of head_class are NaN or infinite"):
+        load_weights(MaskRCNN(tiny()), tmp_path / "diverged.keras")

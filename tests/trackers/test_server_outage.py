@@ -19,6 +19,7 @@ from mlflow import MlflowClient
 from experiments import sync
 from mrcnn.errors import InputError
 from trackers import sender, server
+from trackers.registry import register
 from trackers.run import Parent, tracked_run
 from trackers.run_writer import Run
 from trackers.server import ServerAway, Undelivered
@@ -212,6 +213,37 @@ def test_what_is_kept_to_the_end_is_delivered_by_sync(away, capsys, caplog, monk
     assert ends[1].data.tags["error"] == "ValueError: the news"
     assert sync.main([]) == 0
     assert capsys.readouterr().out == "Nothing waits to be delivered\n"
+
+
+@pytest.mark.slow
+def test_a_server_killed_while_a_model_is_registered_leaves_one_whole_version(away, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("trackers.registry_lock.ABANDONED", 1.0)
+    code = "import mlflow\nmlflow.models.set_model(type('Nothing', (mlflow.pyfunc.PythonModel,), {'predict': len})())\n"
+    (tmp_path / "nothing.py").write_text(code)
+    entry = {"name": "mrcnn-ct", "metric": "dice", "value": 0.5, "digest": "d", "task": "thyroid"}
+    update = MlflowClient.update_model_version
+
+    def fall(*arguments):
+        away.kill()
+        return update(*arguments)
+
+    with pytest.raises(ServerAway, match="it needed the tracking server"), tracked_run(**ABOUT) as run:
+        model = mlflow.pyfunc.log_model(
+            name="model", python_model=str(tmp_path / "nothing.py"), pip_requirements=["mlflow"]
+        )
+        with monkeypatch.context() as falling:
+            falling.setattr(MlflowClient, "update_model_version", fall)
+            register(model.model_uri, run_id=run.id, **entry)
+    away.start()
+    assert sync.main([]) == 0
+    assert MlflowClient().get_run(run.id).info.status == "FAILED"
+    with tracked_run(**ABOUT, resumed=run.id):
+        entered = register(model.model_uri, run_id=run.id, **entry)
+    (version,) = MlflowClient().search_model_versions("name = 'mrcnn-ct'")
+    assert (str(version.version), entered.alias) == (entered.version, "champion")
+    assert "Research use only" in version.description
+    assert [each.name for each in MlflowClient().search_registered_models()] == ["mrcnn-ct"]
 
 
 def test_all_done_but_the_server_away_at_the_end_is_told(away):
