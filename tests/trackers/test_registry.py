@@ -121,7 +121,7 @@ def test_nothing_is_printed(store, enter, capfd):
 
 
 STEPS = (
-    "create_registered_model", "create_model_version", "update_model_version", "set_registered_model_alias",
+    "create_registered_model", "_create_model_version", "update_model_version", "set_registered_model_alias",
     "delete_model_version_tag",
 )  # fmt: skip
 
@@ -154,14 +154,14 @@ def test_a_store_that_goes_away_in_the_middle_is_gone_on_with(store, enter, monk
 
 def test_a_repeated_request_leaves_no_second_version(store, enter, monkeypatch):
     client = type(mlflow.MlflowClient())
-    whole = client.create_model_version
+    whole = client._create_model_version
 
     def twice(self, *args, **kwargs):
         # The answer to the first was lost, and MLflow asked again.
         whole(self, *args, **kwargs)
         return whole(self, *args, **kwargs)
 
-    monkeypatch.setattr(client, "create_model_version", twice)
+    monkeypatch.setattr(client, "_create_model_version", twice)
     entered = enter(0.5)
     assert [str(each.version) for each in store.search_model_versions(f"name = '{NAME}'")] == [entered.version]
     assert aliases(store)["champion"] == entered.version
