@@ -39,6 +39,7 @@ from sweeps.study import (
 from sweeps.training import Job
 from sweeps.worker import DONE, REPLACE
 from trackers.run import Parent, Run, tracked_run
+from trackers.unsent import deliver_unsent, unsent_runs
 
 PAUSE = 1.0
 PATIENCE = 30.0
@@ -101,6 +102,7 @@ def sweep(wanted: Wanted) -> str:
         console.print(f"Sweep {wanted.study} of task {config.task}; run {run.id}", soft_wrap=True)
         data = read_data(config, run, console)
         _search(wanted, study, run, console, Path(folder), start)
+        deliver_trials(study)
         run.metrics(summary(study))
         log_plots(run, study, wanted.objectives, Path(folder) / "study")
         if not finished(study):
@@ -111,6 +113,14 @@ def sweep(wanted: Wanted) -> str:
         conclude(study, config, options, wanted.objectives, data, run, console, Path(folder))
     console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
     return run.id
+
+
+def deliver_trials(study: optuna.Study) -> None:
+    """Log what workers of this machine could not, as the tracking server was away when their trials ended: the winner
+    is taken from its run."""
+    trials = {trial.user_attrs.get(RUN) for trial in study.get_trials(deepcopy=False)}
+    for run_id in trials.intersection(unsent_runs()):
+        deliver_unsent(run_id)
 
 
 @contextmanager

@@ -25,6 +25,13 @@ from trackers.run_writer import Run
 from trackers.server import ServerAway, Undelivered
 from trackers.unsent import deliver_unsent, unsent_runs
 
+NOTHING = """
+import mlflow
+class Nothing(mlflow.pyfunc.PythonModel):
+    def predict(self, model_input: list[int]):
+        return model_input
+mlflow.models.set_model(Nothing())
+"""
 ABOUT = {"task": "thyroid", "modality": "ultrasound", "seed": 3, "backend": "tensorflow"}
 
 
@@ -219,8 +226,7 @@ def test_what_is_kept_to_the_end_is_delivered_by_sync(away, capsys, caplog, monk
 def test_a_server_killed_while_a_model_is_registered_leaves_one_whole_version(away, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr("trackers.registry_lock.ABANDONED", 1.0)
-    code = "import mlflow\nmlflow.models.set_model(type('Nothing', (mlflow.pyfunc.PythonModel,), {'predict': len})())\n"
-    (tmp_path / "nothing.py").write_text(code)
+    (tmp_path / "nothing.py").write_text(NOTHING)
     entry = {"name": "mrcnn-ct", "metric": "dice", "value": 0.5, "digest": "d", "task": "thyroid"}
     update = MlflowClient.update_model_version
 
