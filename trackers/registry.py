@@ -6,13 +6,14 @@ import contextlib
 import io
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from trackers.address import hide_credentials
 from trackers.model_card import model_card
 from trackers.recorded import read_run
 from trackers.registry_lock import registry_lock
@@ -32,6 +33,7 @@ class Registered:
         previous: version that was champion before, None if there was none.
         reason: why it has that alias, in one line.
         task_champion: whether `champion-<task>` moved to it too.
+        before: of each alias that moved to it the version that had it, None if none had.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Registered:
     previous: str | None
     reason: str
     task_champion: bool
+    before: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,8 @@ def register(
     `champion` moves to it if there is none, or if it is strictly better than the champion by the same metric on the
     same test data; otherwise it becomes `challenger`. `champion-<task>` follows the same rule among its own holders, so
     that tasks of one modality, whose test data differ, have a champion each. The version's description is a model card.
-    From the look at the champion to the move of the aliases no other process registers under `name`.
+    From the look at the champion to the move of the aliases no other process registers under `name`. Whatever is raised
+    meanwhile, Ctrl-C included, the registry is as it was; `withdraw` makes it so later.
 
     Args:
         model_uri: from `trackers.packaged.log_packaged_model`.
@@ -88,16 +92,48 @@ def register(
         wins_task, task_reason = _wins(client, name, aliases.get(task_alias(task)), score, higher_is_better)
         tags = {"metric": metric, "value": repr(float(value)), "digest": digest, "task": task, "run": run_id}
         tags |= {"reason": reason, "task_reason": task_reason}
-        # MLflow tells on stderr what it does; what goes wrong is raised.
-        with contextlib.redirect_stderr(io.StringIO()):
-            version = str(mlflow.register_model(model_uri, name, tags=tags).version)
-        # Before any alias points at it, so that nobody meets a model that does not say what it is not for.
-        client.update_model_version(name, version, model_card(recorded, name, version))
         alias = CHAMPION if wins else CHALLENGER
-        client.set_registered_model_alias(name, alias, version)
-        if wins_task:
-            client.set_registered_model_alias(name, task_alias(task), version)
-    return Registered(name, version, alias, aliases.get(CHAMPION), reason, wins_task)
+        earned = [alias, task_alias(task)] if wins_task else [alias]
+        before = {each: aliases.get(each) for each in earned}
+        present = _versions(client, name)
+        try:
+            # MLflow tells on stderr what it does; what goes wrong is raised.
+            with contextlib.redirect_stderr(io.StringIO()):
+                version = str(mlflow.register_model(model_uri, name, tags=tags).version)
+            # Before any alias points at it, so that nobody meets a model that does not say what it is not for.
+            client.update_model_version(name, version, model_card(recorded, name, version))
+            for each in earned:
+                client.set_registered_model_alias(name, each, version)
+        except BaseException as error:
+            try:
+                for made in _versions(client, name) - present:
+                    _withdraw(client, name, made, before)
+            except Exception as second:  # noqa: BLE001 the store may be what failed in the first place
+                error.add_note(hide_credentials(f"What was entered in the registry could not be withdrawn: {second}"))
+            raise
+    return Registered(name, version, alias, aliases.get(CHAMPION), reason, wins_task, before)
+
+
+def withdraw(entered: Registered) -> None:
+    """Takes a version out of the registry again, and gives its aliases back to those that had them before."""
+    with registry_lock(entered.name):
+        _withdraw(MlflowClient(), entered.name, entered.version, entered.before)
+
+
+def _withdraw(client: MlflowClient, name: str, version: str, before: Mapping[str, str | None]) -> None:
+    for alias, holder in _aliases(client, name).items():
+        # Others have moved meanwhile to versions of others.
+        if holder == version and before.get(alias) is not None:
+            client.set_registered_model_alias(name, alias, before[alias])
+        elif holder == version:
+            client.delete_registered_model_alias(name, alias)
+    client.delete_model_version(name, version)
+    if not _versions(client, name):
+        client.delete_registered_model(name)
+
+
+def _versions(client: MlflowClient, name: str) -> set[str]:
+    return {str(each.version) for each in client.search_model_versions(f"name='{name}'")}
 
 
 def task_alias(task: str) -> str:
