@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import zipfile
 import zlib
 from pathlib import Path
@@ -127,10 +128,22 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path) as archive:
             check_archive(archive)
+            for member in archive.infolist():
+                _check_header(archive, member)
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except UNREADABLE as error:
         raise InputError(f"{path}: not a readable .npz file of arrays: {in_one_line(error)}") from error
+
+
+def _check_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """Raises `ValueError` where an array states more than it holds: NumPy would make room for it first."""
+    with archive.open(member) as file:
+        major = np.lib.format.read_magic(file)[0]
+        read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+        shape, _, kind = read(file)
+    if kind.hasobject or math.prod(shape) * kind.itemsize > member.file_size:
+        raise ValueError(f"{member.filename} states {kind} of shape {shape} in {member.file_size:,} bytes")
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """COCO files whose names lead elsewhere: nothing outside is opened, and the refusal is a line."""
 
+import json
 import os
 
 import pytest
@@ -18,8 +19,9 @@ from mrcnn.errors import InputError
     ],
 )  # fmt: skip
 def test_a_name_that_leads_out_of_the_folder(coco, write_coco, monkeypatch, name):
-    coco["images"][0]["file_name"] = name
     folder = write_coco(coco)
+    coco["images"][0]["file_name"] = name
+    (folder / "annotations.json").write_text(json.dumps(coco))
     opened = []
     true = os.open
 
