@@ -6,7 +6,7 @@ import contextlib
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import mlflow
@@ -34,6 +34,7 @@ class Registered:
         reason: why it has that alias, in one line.
         task_champion: whether `champion-<task>` moved to it too.
         before: of each alias that moved to it the version that had it, None if none had.
+        first: whether the registered model was made for it.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Registered:
     reason: str
     task_champion: bool
     before: Mapping[str, str | None] = field(default_factory=dict)
+    first: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def register(
         alias = CHAMPION if wins else CHALLENGER
         earned = [alias, task_alias(task)] if wins_task else [alias]
         before = {each: aliases.get(each) for each in earned}
-        present = _versions(client, name)
+        present, first = _versions(client, name, run_id), not _is_there(client, name)
         try:
             # MLflow tells on stderr what it does; what goes wrong is raised.
             with contextlib.redirect_stderr(io.StringIO()):
@@ -106,34 +108,42 @@ def register(
                 client.set_registered_model_alias(name, each, version)
         except BaseException as error:
             try:
-                for made in _versions(client, name) - present:
-                    _withdraw(client, name, made, before)
+                _withdraw(client, name, _versions(client, name, run_id) - present, before, first)
             except Exception as second:  # noqa: BLE001 the store may be what failed in the first place
                 error.add_note(hide_credentials(f"What was entered in the registry could not be withdrawn: {second}"))
             raise
-    return Registered(name, version, alias, aliases.get(CHAMPION), reason, wins_task, before)
+    return Registered(name, version, alias, aliases.get(CHAMPION), reason, wins_task, before, first)
 
 
 def withdraw(entered: Registered) -> None:
     """Takes a version out of the registry again, and gives its aliases back to those that had them before."""
     with registry_lock(entered.name):
-        _withdraw(MlflowClient(), entered.name, entered.version, entered.before)
+        _withdraw(MlflowClient(), entered.name, {entered.version}, entered.before, entered.first)
 
 
-def _withdraw(client: MlflowClient, name: str, version: str, before: Mapping[str, str | None]) -> None:
+def _withdraw(
+    client: MlflowClient, name: str, versions: Collection[str], before: Mapping[str, str | None], first: bool
+) -> None:
     for alias, holder in _aliases(client, name).items():
         # Others have moved meanwhile to versions of others.
-        if holder == version and before.get(alias) is not None:
+        if holder in versions and before.get(alias) is not None:
             client.set_registered_model_alias(name, alias, before[alias])
-        elif holder == version:
+        elif holder in versions:
             client.delete_registered_model_alias(name, alias)
-    client.delete_model_version(name, version)
-    if not _versions(client, name):
+    for version in versions:
+        client.delete_model_version(name, version)
+    if first and _is_there(client, name) and not client.search_model_versions(f"name='{name}'"):
         client.delete_registered_model(name)
 
 
-def _versions(client: MlflowClient, name: str) -> set[str]:
-    return {str(each.version) for each in client.search_model_versions(f"name='{name}'")}
+def _versions(client: MlflowClient, name: str, run_id: str) -> set[str]:
+    """Those that the run entered."""
+    found = client.search_model_versions(f"name='{name}'")
+    return {str(each.version) for each in found if each.tags.get("run") == run_id}
+
+
+def _is_there(client: MlflowClient, name: str) -> bool:
+    return bool(client.search_registered_models(f"name='{name}'"))
 
 
 def task_alias(task: str) -> str:

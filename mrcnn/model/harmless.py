@@ -23,6 +23,10 @@ _LONGEST_CONFIG = 1 << 20
 _MOST_OBJECTS = 100_000
 
 
+class OtherModel(ValueError):
+    """A file holds a model of another kind than was asked for."""
+
+
 def check_archive(archive: zipfile.ZipFile) -> None:
     """Raises `ValueError` where the members of a ZIP archive would unpack to far more than the file."""
     members = archive.infolist()
@@ -38,6 +42,7 @@ def described_model(archive: zipfile.ZipFile, kinds: Collection[str]) -> dict[st
 
     Raises:
         KeyError: a part of a model is missing.
+        OtherModel: it is a model of another kind.
         ValueError: it is no such model, or holds more than one does.
     """
     check_archive(archive)
@@ -50,7 +55,7 @@ def described_model(archive: zipfile.ZipFile, kinds: Collection[str]) -> dict[st
         raise ValueError(f"{CONFIG}: expected the description of a model")
     kind = described.get("class_name")
     if kind not in kinds or described.get("registered_name") != f"{_PACKAGE}>{kind}":
-        raise ValueError(f"holds a {str(kind)[:60]}, expected a {' or a '.join(sorted(kinds))}")
+        raise OtherModel(f"holds a {str(kind)[:60]}, expected a {' or a '.join(sorted(kinds))}")
     given = described["config"]
     if not _is_plain({**given, "dtype": None}) or not _is_policy(given.get("dtype")):
         raise ValueError(f"{CONFIG}: names objects within the {kind}; expected numbers and texts")

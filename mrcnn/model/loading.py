@@ -9,7 +9,7 @@ import keras
 
 from mrcnn.errors import InputError
 from mrcnn.model.classifier import Classifier
-from mrcnn.model.harmless import described_model
+from mrcnn.model.harmless import OtherModel, described_model
 from mrcnn.model.mask_rcnn import MaskRCNN
 from mrcnn.model.resunet import ResUNet
 from mrcnn.model.weight_files import UNREADABLE, in_one_line, weights_of
@@ -35,5 +35,7 @@ def load(path: str | Path, kinds: tuple[type, ...] = (MaskRCNN,)) -> MaskRCNN | 
             described_model(archive, {kind.__name__ for kind in kinds})
             weights_of(archive).close()
         return keras.models.load_model(path, compile=False, safe_mode=True)
+    except OtherModel as error:
+        raise InputError(f"{path}: {error}") from error
     except (*UNREADABLE, TypeError) as error:
         raise InputError(f"{path}: not a readable .keras model: {in_one_line(error)}") from error

@@ -15,7 +15,7 @@ import numpy as np
 
 from mrcnn.config import ModelConfig
 from mrcnn.errors import InputError
-from mrcnn.model.harmless import WEIGHTS, check_archive, check_hdf5, described_model
+from mrcnn.model.harmless import WEIGHTS, OtherModel, check_archive, check_hdf5, described_model
 
 Layers = dict[str, dict[str, np.ndarray]]
 """By layer, then by weight: "kernel", "bias", "gamma", … from Keras 2; "0", "1", … in Keras 3's order."""
@@ -62,6 +62,8 @@ def read_keras(path: Path) -> tuple[Layers, dict[str, Any]]:
                 return _layers(file, path), described
     except InputError:
         raise
+    except OtherModel as error:
+        raise InputError(f"{path}: {error}") from error
     except UNREADABLE as error:
         raise InputError(f"{path}: not a readable .keras model: {in_one_line(error)}") from error
 

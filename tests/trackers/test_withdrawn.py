@@ -163,3 +163,18 @@ def test_register_alone_withdraws_too(store, code, monkeypatch):
     with pytest.raises(OSError, match="no room"):
         register(model.model_uri, name=NAME, metric="dice", value=0.5, digest="d", task="thyroid", run_id=run.id)
     assert state(store) is None
+
+
+def test_what_others_made_stays(store, code, monkeypatch):
+    with tracked_run(**ABOUT) as run:
+        model = mlflow.pyfunc.log_model(name="model", python_model=str(code), pip_requirements=["mlflow"])
+    store.create_registered_model(NAME)
+
+    def by_hand(*_):
+        store.create_model_version(NAME, model.model_uri)
+        raise OSError("no room")
+
+    monkeypatch.setattr(MlflowClient, "update_model_version", by_hand)
+    with pytest.raises(OSError, match="no room"):
+        register(model.model_uri, name=NAME, metric="dice", value=0.5, digest="d", task="thyroid", run_id=run.id)
+    assert state(store) == ({"2"}, {})
