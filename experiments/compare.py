@@ -60,11 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with silent_start():
             import mrcnn.model  # noqa: F401
             from experiments.comparison.job import compare
+            from trackers.server import check_reachable
             from trackers.stop import Terminated
     except InputError as error:
         print(f"mrcnn: {error}", file=sys.stderr)
         return BAD_INPUT
     try:
+        check_reachable()
         compare(chosen)
     except InputError as error:
         print(f"mrcnn: {error}", file=sys.stderr)

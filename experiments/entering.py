@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from rich.console import Console
 
 from experiments.config import TaskConfig
-from trackers.registry import register
+from trackers.registry import register, withdraw
 from trackers.run import Run
 
 
@@ -23,7 +23,7 @@ def enter(
     family: str,
     metric: str | None = None,
 ) -> None:
-    """Register the packaged model at `uri` as `<family>-<modality>`.
+    """Register the packaged model at `uri` as `<family>-<modality>`, unless `run` ends otherwise than FINISHED.
 
     Args:
         scores: on the images of which `digest` is.
@@ -41,5 +41,6 @@ def enter(
         run_id=run.id,
         higher_is_better=metric is not None or config.higher_is_better,
     )
+    run.unless_finished(lambda: withdraw(entered))
     aliases = f"{entered.alias} and champion-{config.task}" if entered.task_champion else entered.alias
     console.print(f"Registered {entered.name} version {entered.version} as {aliases}: {entered.reason}", soft_wrap=True)

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from mrcnn.errors import InputError
+from mrcnn.safe_yaml import read_yaml
 
 
 def parse_arguments(arguments: Sequence[str]) -> dict[str, str]:
@@ -60,7 +61,7 @@ def parse_value(key: str, text: str) -> Any:
         InputError: it is not YAML.
     """
     try:
-        return yaml.safe_load(text)
+        return read_yaml(text)
     except yaml.YAMLError as error:
         raise InputError(f"--{key} {text}: expected a YAML value such as 3, null or [1, 2]") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,14 @@ usage: mrcnn predict MODEL INPUT... --output FOLDER [--KEY VALUE ...]
   --spacing_mm  size of a pixel, as 0.1 or row,column as 0.1,0.12, in place of what the files say
   --modalities  of a model that does not say which it was trained on: flair,t1,t1ce,t2 in its order
   --task        whose last run, thyroid
+  --keep_patient  true: dicom_seg bears the patient and study of its source, by which an archive files it; otherwise a
+                pseudonym
   --overwrite   true: replace predictions that another model or other options made
 
 Every input gets a JSON file; docs/predict.md tells the rest. The exit status is 2 where an input could not be
 predicted; the others are done nevertheless. Research use only.
 """
-OPTIONS = ("output", "write", "confidence", "spacing_mm", "modalities", "task", "overwrite")
+OPTIONS = ("output", "write", "confidence", "spacing_mm", "modalities", "task", "keep_patient", "overwrite")
 BAD_INPUT, INTERRUPTED = 2, 130
 
 
@@ -58,6 +60,7 @@ class Wanted:
     spacing_mm: tuple[float, float] | None
     modalities: tuple[str, ...] | None
     task: str
+    keep_patient: bool
     overwrite: bool
 
 
@@ -95,9 +98,6 @@ def wanted(arguments: Sequence[str]) -> Wanted:
         raise InputError("--output: missing; expected a folder")
     model, *inputs = words
     model = checked_model(model)
-    overwrite = parse_value("overwrite", options.get("overwrite", "false"))
-    if not isinstance(overwrite, bool):
-        raise InputError(f"--overwrite {options['overwrite']}: expected true or false")
     return Wanted(
         model=model,
         inputs=tuple(inputs),
@@ -108,7 +108,8 @@ def wanted(arguments: Sequence[str]) -> Wanted:
         spacing_mm=_spacing(options["spacing_mm"]) if "spacing_mm" in options else None,
         modalities=_modalities(options["modalities"]) if "modalities" in options else None,
         task=options.get("task", "thyroid"),
-        overwrite=overwrite,
+        keep_patient=_flag("keep_patient", options),
+        overwrite=_flag("overwrite", options),
     )
 
 
@@ -195,6 +196,8 @@ def _predict(wanted: Wanted, inputs: Inputs, detector: Any, console: Any) -> int
         "medmrcnn": version("medmrcnn"),
         "notice": NOTICE,
     }
+    if wanted.keep_patient:  # among the options only then, so that folders from before can be gone on with
+        about["keep_patient"] = True
     record = Record(wanted.output, about, overwrite=wanted.overwrite)
     console.print(
         f"Classes {', '.join(detector.class_names)}; instances of a score of at least {confidence:g}; "
@@ -202,7 +205,7 @@ def _predict(wanted: Wanted, inputs: Inputs, detector: Any, console: Any) -> int
         markup=False,
         soft_wrap=True,
     )
-    options = Options(confidence, wanted.forms, wanted.spacing_mm)
+    options = Options(confidence, wanted.forms, wanted.spacing_mm, wanted.keep_patient)
     report = predict_items(inputs.items, detector, options, record, console)
     rows = write_together(record, wanted.forms, detector.class_names, detector.findings)
     if rows and "findings" in wanted.forms:
@@ -242,6 +245,13 @@ def _with_underscores(options: Sequence[str]) -> list[str]:
 
 def _list(text: str) -> list[str]:
     return [word.strip() for word in text.strip("[]").split(",") if word.strip()]
+
+
+def _flag(name: str, options: Mapping[str, str]) -> bool:
+    value = parse_value(name, options.get(name, "false"))
+    if not isinstance(value, bool):
+        raise InputError(f"--{name} {options[name]}: expected true or false")
+    return value
 
 
 def _confidence(text: str) -> float:

@@ -6,15 +6,20 @@ import logging
 import os
 import sys
 import tempfile
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
+
+from trackers.address import hide_credentials
 
 
 def hush() -> None:
     """Lower the voice of TensorFlow and MLflow; call it before they are imported.
 
-    A variable that is already set stays as it is. MLflow's usage reports are off: images of patients are at work here.
+    A variable that is already set stays as it is. Tracebacks are printed without passwords: MLflow's errors quote the
+    server's address with the one in it. MLflow's usage reports are off: images of patients are at work here.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -25,6 +30,11 @@ def hush() -> None:
     # It warns that an environment made by uv holds no pip.
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
+    sys.excepthook = _print_without_credentials
+
+
+def _print_without_credentials(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    print(hide_credentials("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from experiments.report_privacy import without_names
 from experiments.tables import IMAGE_ROWS, ROWS
 from mrcnn.data.fingerprint import Part
 from mrcnn.metrics.confidence import GRID
+from mrcnn.safe_yaml import read_yaml
 from trackers.address import hide_credentials
 from trackers.machine import machine
 from trackers.page import NOTICE, bullets, embedded, facts, figure, page, paragraph, section, table, text
@@ -78,7 +79,7 @@ def log_report(run: Run) -> None:
 def report(run: Recorded) -> str:
     """The page. What a run lacks, such as a test split, volumes or any detection, is left out or said."""
     with artifacts(run.run_id, *READ) as folder:
-        config = yaml.safe_load(_read(folder / "config.yaml")) or {}
+        config = read_yaml(_read(folder / "config.yaml")) or {}
         kept = json.loads(_read(folder / ENVIRONMENT) or "{}")
         cases = list(csv.DictReader(_read(folder / "per_case.csv").splitlines()))
         warnings = without_names(run.profile.get("warnings", ()), json.loads(_read(folder / "splits.json") or "{}"))

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from experiments.config import TaskConfig
 from experiments.overrides import flattened, full_key, merged, nested, parse_arguments, parse_value
 from mrcnn.errors import InputError
+from mrcnn.safe_yaml import read_yaml
 
 TASKS = Path(__file__).parent / "tasks"
 
@@ -62,7 +63,7 @@ def read_task(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         InputError: it is not a YAML mapping, or its profiles are not mappings.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):

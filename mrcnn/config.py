@@ -22,7 +22,7 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    class_names: tuple[str, ...] = Field(min_length=1)
+    class_names: tuple[str, ...] = Field(min_length=1, max_length=1000)
     # Whose choices of anchors, pooling, padding, … the network follows; see `mrcnn.model.conventions`.
     conventions: Literal["paper", "matterport", "torchvision"] = "paper"
     image_size: int = Field(512, ge=64, le=4096)
@@ -36,33 +36,34 @@ class ModelConfig(BaseModel):
     backbone: Literal["small", "resnet50", "resnet101"] = "resnet50"
     # `group` trains from scratch at two images a batch (Wu & He 2018); `frozen_batch` is for pretrained weights.
     norm: Literal["group", "batch", "frozen_batch"] = "group"
-    fpn_channels: int = Field(256, ge=16)
-    head_width: int = Field(1024, ge=16)
-    mask_channels: int = Field(256, ge=16)
-    mask_convolutions: int = Field(4, ge=1)
+    # Upper limits are beyond what anybody trains; they bound what a file of weights can ask for.
+    fpn_channels: int = Field(256, ge=16, le=1024)
+    head_width: int = Field(1024, ge=16, le=4096)
+    mask_channels: int = Field(256, ge=16, le=1024)
+    mask_convolutions: int = Field(4, ge=1, le=32)
 
     anchor_sizes: tuple[tuple[float, ...], ...] = ((32,), (64,), (128,), (256,), (512,))
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
 
-    max_instances: int = Field(64, ge=1)
+    max_instances: int = Field(64, ge=1, le=10_000)
     rpn_positive_iou: float = Field(0.7, gt=0, le=1)
     rpn_negative_iou: float = Field(0.3, gt=0, le=1)
-    rpn_samples: int = Field(256, ge=2)
-    proposals_per_level: int = Field(1000, ge=1)
-    proposals: int = Field(1000, ge=1)
+    rpn_samples: int = Field(256, ge=2, le=100_000)
+    proposals_per_level: int = Field(1000, ge=1, le=100_000)
+    proposals: int = Field(1000, ge=1, le=100_000)
     proposal_nms_iou: float = Field(0.7, gt=0, le=1)
 
     roi_positive_iou: float = Field(0.5, gt=0, le=1)
-    roi_samples: int = Field(128, ge=4)
+    roi_samples: int = Field(128, ge=4, le=10_000)
     roi_canonical_size: float = Field(224.0, gt=0)
-    pool_size: int = Field(7, ge=1)
-    mask_pool_size: int = Field(14, ge=1)
+    pool_size: int = Field(7, ge=1, le=14)
+    mask_pool_size: int = Field(14, ge=1, le=56)
 
     class_agnostic: bool = False
     class_weights: tuple[float, ...] | None = None
     focal_gamma: float = Field(0.0, ge=0)
 
-    max_detections: int = Field(100, ge=1)
+    max_detections: int = Field(100, ge=1, le=10_000)
     score_threshold: float = Field(0.05, ge=0, le=1)
     nms_iou: float = Field(0.5, gt=0, le=1)
 

@@ -11,6 +11,8 @@ os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "2")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# So that no test makes one in the cache folder of who runs them.
+os.environ.setdefault("MRCNN_PATIENT_SALT", "known to everybody, for tests alone")
 
 import pytest
 from hypothesis import settings

@@ -21,6 +21,16 @@ MAY_IMPORT = {
 MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 LIGHT = ("mrcnn.data", "mrcnn.metrics", "mrcnn.phantoms", "mrcnn.draw")
 HEAVY = ("keras", "tensorflow", "jax", "torch")
+EXECUTING = {"pickle", "_pickle", "cloudpickle", "marshal", "shelve", "dill", "joblib"}
+"""Modules whose files run what they say when they are read."""
+PIPES = {"mrcnn/data/crew.py", "mrcnn/data/messages.py", "mrcnn/data/worker.py"}
+"""What a process sends to workers of its own, through pipes that nobody else has."""
+BARRED = {
+    "eval", "exec", "__import__", "yaml.load", "yaml.load_all", "yaml.full_load", "yaml.full_load_all",
+    "yaml.safe_load", "yaml.unsafe_load", "yaml.unsafe_load_all", "torch.load", "os.system", "os.popen", "np.loads",
+    "keras.config.enable_unsafe_deserialization",
+}  # fmt: skip
+"""`yaml.safe_load` among them: it is not safe from aliases, `mrcnn.safe_yaml` is."""
 VAGUE = {"utils", "helpers", "common", "base", "manager"}
 
 
@@ -47,6 +57,43 @@ def test_rooms_import_only_what_stands_below_them(path):
 def test_names_say_an_idea_and_files_stay_short(path):
     assert not VAGUE & {path.stem, path.parent.name}
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 310
+
+
+def executes(path: Path) -> list[str]:
+    """What in a file could run what somebody else's file says."""
+    tree, found = ast.parse(path.read_text(encoding="utf-8")), []
+    if path.relative_to(ROOT).as_posix() not in PIPES:
+        found += sorted({name.split(".")[0] for name in imported(path)} & EXECUTING)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            found += [name.name for name in node.names if f"{node.module}.{name.name}" in BARRED]
+        if not isinstance(node, ast.Call):
+            continue
+        called, given = ast.unparse(node.func), {each.arg: ast.unparse(each.value) for each in node.keywords}
+        if called in BARRED or given.get("allow_pickle", "False") != "False" or "shell" in given:
+            found.append(ast.unparse(node))
+        if called.endswith("load_model") and "keras" in called and given.get("safe_mode") != "True":
+            found.append(ast.unparse(node))
+    return found
+
+
+def test_nothing_is_executed_that_a_file_says():
+    files = [*MODULES, *(ROOT / "benchmarks").rglob("*.py")]
+    assert {path: found for path in files if (found := executes(path))} == {}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle", "from marshal import loads", "import yaml\nyaml.load(text)", "from torch import load",
+        "np.load(file, allow_pickle=True)", "eval(text)", "subprocess.run(text, shell=True)",
+        "keras.models.load_model(path)", "keras.saving.load_model(path, safe_mode=False)",
+    ],
+)  # fmt: skip
+def test_what_executes_is_seen(code, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    (tmp_path / "made.py").write_text(code)
+    assert executes(tmp_path / "made.py")
 
 
 def test_worker_processes_start_without_a_deep_learning_framework():

@@ -9,6 +9,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 PORT = 5000
 SQLITE = "sqlite:///"
+_SECRET = re.compile(
+    r"([?&;](?:[\w-]*(?:password|passwd|pwd|token|secret|signature|sig|key|credential))=)[^&;\s\"'<>]*", re.IGNORECASE
+)
 
 
 def hide_credentials(text: str) -> str:
@@ -18,7 +21,7 @@ def hide_credentials(text: str) -> str:
     escaped, so everything up to the last @ of an address goes.
     """
     text = re.sub(r"(?<![\w+.-])(?!sqlite|file)([a-zA-Z][\w+.-]*://)[^\s\"'<>]*@", r"\1***@", text)
-    return re.sub(r"([?&](?:\w*password|passwd|pwd|token)=)[^&\s\"'<>]*", r"\1***", text, flags=re.IGNORECASE)
+    return _SECRET.sub(r"\1***", text)
 
 
 def without_credentials(address: str) -> str:

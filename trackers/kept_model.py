@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
 from mrcnn.errors import InputError
+from mrcnn.safe_yaml import read_yaml
 from trackers.started_from import model_files, run_of
 
 if TYPE_CHECKING:
@@ -102,4 +103,7 @@ def _config_of(run_id: str, folder: Path) -> dict[str, Any] | None:
     if CONFIG not in {each.path for each in MlflowClient().list_artifacts(run_id)}:
         return None
     path = download_artifacts(artifact_uri=f"runs:/{run_id}/{CONFIG}", dst_path=str(folder))
-    return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    try:
+        return read_yaml(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{CONFIG} of run {run_id}: not readable as YAML") from error

@@ -6,13 +6,14 @@ import contextlib
 import io
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from trackers.address import hide_credentials
 from trackers.model_card import model_card
 from trackers.recorded import read_run
 from trackers.registry_lock import registry_lock
@@ -34,6 +35,8 @@ class Registered:
         previous: version that was champion before, None if there was none.
         reason: why it has that alias, in one line.
         task_champion: whether `champion-<task>` moved to it too.
+        before: of each alias that moved to it the version that had it, None if none had.
+        first: whether the registered model was made for it.
     """
 
     name: str
@@ -42,6 +45,8 @@ class Registered:
     previous: str | None
     reason: str
     task_champion: bool
+    before: Mapping[str, str | None] = field(default_factory=dict)
+    first: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,10 +74,11 @@ def register(
     `champion` moves to it if there is none, or if it is strictly better than the champion by the same metric on the
     same test data; otherwise it becomes `challenger`. `champion-<task>` follows the same rule among its own holders, so
     that tasks of one modality, whose test data differ, have a champion each. The version's description is a model card.
-    From the look at the champion to the move of the aliases no other process registers under `name`.
+    From the look at the champion to the move of the aliases no other process registers under `name`. Whatever is raised
+    meanwhile, Ctrl-C included, the registry is as it was; `withdraw` makes it so later.
 
-    Where the store went away in the middle, the same call of the same run later goes on with the version that it then
-    began; of those that a repeated request made one stays.
+    Where the store itself went away in the middle, the same call of the same run later goes on with the version that it
+    then began; of those that a repeated request made one stays.
 
     Args:
         model_uri: from `trackers.packaged.log_packaged_model`.
@@ -98,27 +104,61 @@ def register(
         wins_task, task_reason = _wins(client, name, task_holder, score, higher_is_better)
         tags = {"metric": metric, "value": repr(float(value)), "digest": digest, "task": task, "run": run_id}
         tags |= {"reason": reason, "task_reason": task_reason}
-        if begun:
-            # One that an alias points at already stays rather than another.
-            version = next((held for held in aliases.values() if held in begun), begun[0])
-            for key, text in tags.items():
-                client.set_model_version_tag(name, version, key, text)
-        else:
-            # MLflow tells on stderr what it does; what goes wrong is raised.
-            with contextlib.redirect_stderr(io.StringIO()):
-                entered = mlflow.register_model(model_uri, name, tags={**tags, ENTERING: run_id})
-            version = str(entered.version)
-        for double in _begun(client, name, run_id):
-            if double != version:
-                client.delete_model_version(name, double)
-        # Before any alias points at it, so that nobody meets a model that does not say what it is not for.
-        client.update_model_version(name, version, model_card(recorded, name, version))
         alias = CHAMPION if wins else CHALLENGER
-        client.set_registered_model_alias(name, alias, version)
-        if wins_task:
-            client.set_registered_model_alias(name, task_alias(task), version)
-        client.delete_model_version_tag(name, version, ENTERING)
-    return Registered(name, version, alias, aliases.get(CHAMPION), reason, wins_task)
+        earned = [alias, task_alias(task)] if wins_task else [alias]
+        before = {each: None if aliases.get(each) in begun else aliases.get(each) for each in earned}
+        first = not _is_there(client, name)
+        try:
+            if begun:
+                # One that an alias points at already stays rather than another.
+                version = next((held for held in aliases.values() if held in begun), begun[0])
+                for key, text in tags.items():
+                    client.set_model_version_tag(name, version, key, text)
+            else:
+                # MLflow tells on stderr what it does; what goes wrong is raised.
+                with contextlib.redirect_stderr(io.StringIO()):
+                    entered = mlflow.register_model(model_uri, name, tags={**tags, ENTERING: run_id})
+                version = str(entered.version)
+            for double in _begun(client, name, run_id):
+                if double != version:
+                    client.delete_model_version(name, double)
+            # Before any alias points at it, so that nobody meets a model that does not say what it is not for.
+            client.update_model_version(name, version, model_card(recorded, name, version))
+            for each in earned:
+                client.set_registered_model_alias(name, each, version)
+            client.delete_model_version_tag(name, version, ENTERING)
+        except BaseException as error:
+            try:
+                _withdraw(client, name, _begun(client, name, run_id), before, first)
+            except Exception as second:  # noqa: BLE001 the store may be what failed in the first place
+                error.add_note(hide_credentials(f"What was entered in the registry could not be withdrawn: {second}"))
+            raise
+    return Registered(name, version, alias, holder, reason, wins_task, before, first)
+
+
+def withdraw(entered: Registered) -> None:
+    """Takes a version out of the registry again, and gives its aliases back to those that had them before."""
+    with registry_lock(entered.name):
+        _withdraw(MlflowClient(), entered.name, {entered.version}, entered.before, entered.first)
+
+
+def _withdraw(
+    client: MlflowClient, name: str, versions: Collection[str], before: Mapping[str, str | None], first: bool
+) -> None:
+    for alias, holder in _aliases(client, name).items():
+        # Others have moved meanwhile to versions of others.
+        if holder in versions and before.get(alias) is not None:
+            client.set_registered_model_alias(name, alias, before[alias])
+        elif holder in versions:
+            client.delete_registered_model_alias(name, alias)
+    for version in versions:
+        client.delete_model_version(name, version)
+    if first and _is_there(client, name) and not client.search_model_versions(f"name='{name}'"):
+        client.delete_registered_model(name)
+
+
+def _is_there(client: MlflowClient, name: str) -> bool:
+    return bool(client.search_registered_models(f"name='{name}'"))
 
 
 def _begun(client: MlflowClient, name: str, run_id: str) -> list[str]:

@@ -122,7 +122,9 @@ def _start(
             client.set_tag(bystander, RESUMED_RUN, resumed)
         experiment_id, of_mlflow_run = None, False
     elif run_id := os.environ.get("MLFLOW_RUN_ID"):
-        present = _existing(client, run_id).data.tags
+        recorded = _existing(client, run_id)
+        present = recorded.data.tags
+        _refuse_passwords(client, recorded)
         if COMMIT in present:
             tags.pop(COMMIT, None)
         experiment_id, of_mlflow_run = None, PROJECT in present
@@ -148,6 +150,24 @@ def _start(
         mlflow.end_run("FAILED")
         raise
     return run, of_mlflow_run
+
+
+def _refuse_passwords(client: MlflowClient, recorded: RecordedRun) -> None:
+    """Of what `mlflow run` has recorded before our code began, tags can be mended and parameters cannot.
+
+    Raises:
+        InputError: a parameter holds a password.
+    """
+    for name, value in recorded.data.tags.items():
+        if (hidden := hide_credentials(value)) != value:
+            client.set_tag(recorded.info.run_id, name, hidden)
+    for name, value in recorded.data.params.items():
+        if hide_credentials(value) != value:
+            raise InputError(
+                f"{name}={hide_credentials(value)}: `mlflow run` has recorded the password in it, where it cannot be "
+                f"taken out again: change it, delete run {recorded.info.run_id}, and give the password by the "
+                "environment (PGPASSWORD, MLFLOW_TRACKING_PASSWORD) or in ~/.pgpass"
+            )
 
 
 def _existing(client: MlflowClient, run_id: str) -> RecordedRun:
@@ -186,6 +206,11 @@ def _end_after(error: BaseException, run: Run, of_mlflow_run: bool) -> None:
         status = "FINISHED"
     else:
         status = "FAILED"
+    try:
+        if status != "FINISHED":
+            run.undo()
+    except Exception as second:  # noqa: BLE001
+        error.add_note(hide_credentials(f"What run {run.id} had registered could not be withdrawn: {second}"))
     try:
         if status == "FAILED":
             run.tags({"error": hide_credentials(f"{type(error).__name__}: {error}")})

@@ -53,10 +53,13 @@ class Run:
         self._names = Names()
         self._last_time = 0
         self.id = run_id
+        self._undo: list[Callable[[], object]] = []
 
     def params(self, values: Mapping[str, object]) -> None:
-        """Logs parameters by their dotted names, beside those that are already there (`trackers.params.new_params`)."""
-        self._sender.send({KIND: PARAMS, "values": {self._names(name): param_text(values[name]) for name in values}})
+        """Logs parameters by their dotted names, beside those that are already there (`trackers.params.new_params`),
+        and without passwords of addresses."""
+        texts = {self._names(name): hide_credentials(param_text(value)) for name, value in values.items()}
+        self._sender.send({KIND: PARAMS, "values": texts})
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Logs numbers at `step` (the epoch). In a resumed run those that stand there at that step are left alone."""
@@ -66,8 +69,9 @@ class Run:
         self._sender.send(metrics_record(points, once_a_step=self._resumed))
 
     def tags(self, values: Mapping[str, object]) -> None:
-        """Sets tags; a longer value than MLflow keeps is cut."""
-        self._sender.send({KIND: TAGS, "values": {name: str(value)[:LONGEST_TAG] for name, value in values.items()}})
+        """Sets tags, without passwords of addresses; a longer value than MLflow keeps is cut."""
+        texts = {name: hide_credentials(str(value))[:LONGEST_TAG] for name, value in values.items()}
+        self._sender.send({KIND: TAGS, "values": texts})
 
     def artifact(self, path: Path | str, folder: str | None = None) -> None:
         """Copies a file, or a folder with all in it, into the artifact folder `folder`."""
@@ -137,6 +141,15 @@ class Run:
         """
         if not self._sender.wait(PATIENCE):
             raise ServerAway(f"the tracking server has been away for {PATIENCE:g} s: {what}; {SYNC}")
+
+    def unless_finished(self, undo: Callable[[], object]) -> None:
+        """Has `undo` called where the run ends otherwise than FINISHED."""
+        self._undo.append(undo)
+
+    def undo(self) -> None:
+        """Takes back what only a finished run may leave, the latest first."""
+        while self._undo:
+            self._undo.pop()()
 
     def end(self, status: str = "FINISHED") -> None:
         """Ends the run, which is the active one, and lets go of it."""

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from experiments.config import LOWER_IS_BETTER, TaskConfig
 from mrcnn.errors import InputError
+from mrcnn.safe_yaml import read_yaml
 from trackers.kept_model import CONFIG, kept_model
 from trackers.registry import CHALLENGER, CHAMPION
 
@@ -175,7 +176,10 @@ def _config(client: MlflowClient, run_id: str, spec: str, packaged: str | None =
     with tempfile.TemporaryDirectory() as folder:
         if CONFIG in present:
             path = Path(download_artifacts(artifact_uri=f"runs:/{run_id}/{CONFIG}", dst_path=folder))
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            try:
+                content = read_yaml(path.read_text(encoding="utf-8"))
+            except (yaml.YAMLError, UnicodeDecodeError) as error:
+                raise InputError(f"{spec}: {CONFIG} of run {run_id}: not readable as YAML") from error
         else:
             content = packaged and kept_model(packaged, task="", folder=Path(folder)).config
     if not content:

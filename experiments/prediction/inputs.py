@@ -138,7 +138,8 @@ def _of_folder(folder: Path, output: Path, found: Inputs) -> list[Item]:
 def _files(folder: Path, output: Path) -> Iterator[Path]:
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and Path(place, name) != output)
-        yield from (Path(place, name) for name in sorted(names) if not name.startswith("."))
+        paths = (Path(place, name) for name in sorted(names) if not name.startswith("."))
+        yield from (path for path in paths if path.is_file())  # a pipe would be waited for
 
 
 def _dicom_items(folder: Path, files: Sequence[Path]) -> list[Item]:

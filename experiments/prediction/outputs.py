@@ -25,7 +25,7 @@ CARRIED: Mapping[str, frozenset[str]] = MappingProxyType(
 TOGETHER = frozenset({"coco", "findings"})
 """Forms of which there is one file for all inputs."""
 DEFAULT = ("coco", "findings", "mask", "nifti", "overlay")
-"""Without `dicom_seg`, which bears the patient's name, and `splash`, which shows nothing that the overlay does not."""
+"""Without `dicom_seg`, which points at its source, and `splash`, which shows nothing that the overlay does not."""
 _NEEDS = {
     "mask": "a single image (nifti or dicom_seg hold volumes)",
     "nifti": "a NIfTI volume",

@@ -39,11 +39,13 @@ class Report:
 
 @dataclass(frozen=True)
 class Options:
-    """Least score of an instance, forms to write, and a size of pixels that overrides the files' (row, column; mm)."""
+    """Least score of an instance, forms to write, a size of pixels that overrides the files' (row, column; mm), and
+    whether a DICOM segmentation bears the patient of its source."""
 
     confidence: float
     forms: tuple[str, ...]
     spacing_mm: Spacing | None = None
+    keep_patient: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def _open(
         report.problems.append(_named(item, error))
         screen.item_done()
         return None
-    return _Job(item, frames, sha256, ItemWriter(item, frames, detector, forms, record))
+    return _Job(item, frames, sha256, ItemWriter(item, frames, detector, forms, record, options.keep_patient))
 
 
 def _finish(

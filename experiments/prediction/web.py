@@ -53,9 +53,20 @@ def is_address(word: str) -> bool:
 
 
 def shown(address: str) -> str:
-    """An address without what may be secret in it: name, password, query, fragment."""
-    parts = urlsplit(address)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    """An address without what may be secret in it: name, password, query, fragment; and on one line."""
+    scheme = address.partition("://")[0]
+    try:
+        parts = urlsplit(address)
+        clear = parts.port != 0 and "@" not in parts.path
+    except ValueError:
+        clear = False
+    if not clear:  # a password with a slash in it ends the host, and seems to be a port or a path
+        return _printable(f"{scheme}://…")
+    return _printable(f"{scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def resolve(host: str, port: int) -> list[str]:
@@ -76,6 +87,9 @@ def is_public(address: str) -> bool:
             inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(str(inner))
+        # Whatever else has not been given out as an address of the open internet (RFC 4291, section 2.4).
+        if found not in ipaddress.ip_network("2000::/3"):
+            return False
     return found.is_global and not found.is_multicast
 
 
@@ -97,7 +111,7 @@ def fetch(
     for _ in range(limits.hops + 1):
         parts = _checked(hop, name)
         host, port = parts.hostname, parts.port or PORTS[parts.scheme]
-        checked = _public_address(host, port, name, resolver)
+        checked = _public_address(host, port, name, resolver, deadline, limits)
         try:
             sock = connector(checked, port, _left(deadline, limits, name))
         except OSError as error:
@@ -134,17 +148,30 @@ def _checked(address: str, name: str) -> SplitResult:
         raise InputError(f"{name}: leads to {parts.scheme}:; expected http or https")
     if not parts.hostname or port == 0 or parts.username or parts.password:
         raise InputError(f"{name}: expected an address with a host, and no name or password in it")
-    if any(ord(letter) <= 32 or ord(letter) == 127 for letter in address):
+    if not address.isprintable() or " " in address:
         raise InputError(f"{name}: expected an address without spaces")
     return parts
 
 
-def _public_address(host: str, port: int, name: str, resolver: Resolver) -> str:
+def _public_address(host: str, port: int, name: str, resolver: Resolver, deadline: float, limits: Limits) -> str:
     """One address of the host; all must be public."""
-    try:
-        addresses = resolver(host, port)
-    except (OSError, UnicodeError) as error:
-        raise InputError(f"{name}: {host} is not known") from error
+    found: list[Sequence[str] | Exception] = []
+
+    def look_up() -> None:
+        try:
+            found.append(resolver(host, port))
+        except (OSError, UnicodeError) as error:
+            found.append(error)
+
+    # The system takes as long as its name servers let it wait, and cannot be told otherwise.
+    looking = threading.Thread(target=look_up, daemon=True)
+    looking.start()
+    looking.join(_left(deadline, limits, name))
+    if looking.is_alive():
+        raise _too_slow(name, limits)
+    (addresses,) = found
+    if isinstance(addresses, Exception):
+        raise InputError(f"{name}: {host} is not known") from addresses
     if not addresses or not all(is_public(each) for each in addresses):
         raise InputError(f"{name}: {host} is no public address; files are fetched from the open internet alone")
     return addresses[0]
@@ -205,8 +232,12 @@ def _file_name(path: str, content_type: str) -> str:
 def _left(deadline: float, limits: Limits, name: str) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
-        raise InputError(f"{name}: takes longer than {limits.seconds:g} s")
+        raise _too_slow(name, limits)
     return left
+
+
+def _too_slow(name: str, limits: Limits) -> InputError:
+    return InputError(f"{name}: takes longer than {limits.seconds:g} s")
 
 
 def _too_large(name: str, limits: Limits) -> InputError:

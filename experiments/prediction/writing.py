@@ -30,12 +30,22 @@ class ItemWriter:
 
     Args:
         forms: of `experiments.prediction.outputs.own_forms`.
+        keep_patient: see `mrcnn.data.dicom_seg.write_dicom_seg`.
 
     Attributes:
         files: form → path in the folder, of what is written when the body is through.
     """
 
-    def __init__(self, item: Item, frames: Frames, detector: Detector, forms: frozenset[str], record: Record) -> None:
+    def __init__(
+        self,
+        item: Item,
+        frames: Frames,
+        detector: Detector,
+        forms: frozenset[str],
+        record: Record,
+        keep_patient: bool = False,
+    ) -> None:
+        self._keep_patient = keep_patient
         self._item, self._frames, self._detector, self._record = item, frames, detector, record
         self._forms = forms
         self._answers: dict[int, dict[str, Any]] = {}
@@ -126,6 +136,7 @@ class ItemWriter:
                 self._detector.class_names,
                 model_digest=self._detector.digest,
                 version=version("medmrcnn"),
+                keep_patient=self._keep_patient,
             )
 
     def _regions(self) -> np.ndarray:

@@ -49,6 +49,7 @@ class Record:
         spacing_mm: (row, column) size of a pixel, or None.
         place: of a slice, where it lies in its volume.
         volume: what the slice at `place` is read from; None where the file at `path` is the image.
+        pseudonymous: whether `patient_id` is a pseudonym of whom the file itself names, which differs between machines.
     """
 
     file_name: str
@@ -63,6 +64,7 @@ class Record:
     spacing_mm: Spacing | None = None
     place: Place | None = None
     volume: Volume | None = None
+    pseudonymous: bool = False
 
     def read(self) -> np.ndarray:
         """The pixels, as `Sample.image` holds them."""
@@ -212,7 +214,8 @@ class Dataset:
             record.content(),
             record.height,
             record.width,
-            record.patient_id,
+            # The file's own bytes, which hold whom it shows, are digested already.
+            None if record.pseudonymous else record.patient_id,
             record.label,
             record.spacing_mm,
             instances,

@@ -13,13 +13,14 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
 
 from mrcnn.data.images import check_size
+from mrcnn.data.patient_salt import patient_salt
 from mrcnn.data.sample import Spacing
 from mrcnn.errors import InputError
 
 # What pydicom raises where elements are missing, or the codec of compressed pixels is.
 _UNREADABLE = (InvalidDicomError, BytesLengthException, AttributeError, KeyError, NotImplementedError, RuntimeError)
 _CENTIMETRES, _TWO_D = 3, 1  # DICOM PS3.3, C.8.5.5.1.15 and C.8.5.5.1.1
-_PURPOSE = b"medmrcnn patient pseudonym 1"
+_PURPOSE = "medmrcnn patient pseudonym 2"
 
 
 def read_dicom(path: Path) -> np.ndarray:
@@ -71,14 +72,16 @@ def pseudonym(dataset: pydicom.Dataset) -> str | None:
     """16 hexadecimal digits that stand for a patient, the same in every file of theirs; None without a PatientID.
 
     A keyed hash (HMAC-SHA-256) of PatientID and its issuer; names and dates of birth are never looked at. The key is
-    this project's and public, so that sets read apart agree on who is who: it keeps identities out of records and
-    pictures, but who holds a list of identities can still tell which of them are in a set.
+    secret (`mrcnn.data.patient_salt`): without it a list of all identities of a hospital tells nothing of a pseudonym.
+
+    Raises:
+        InputError: the secret cannot be made or read.
     """
     patient = str(dataset.get("PatientID") or "").strip()
     if not patient:
         return None
     issuer = str(dataset.get("IssuerOfPatientID") or "").strip()
-    return hmac.new(_PURPOSE, f"{issuer}\0{patient}".encode(), hashlib.sha256).hexdigest()[:16]
+    return hmac.new(patient_salt(), f"{_PURPOSE}\0{issuer}\0{patient}".encode(), hashlib.sha256).hexdigest()[:16]
 
 
 def _check(dataset: pydicom.Dataset, path: Path) -> None:

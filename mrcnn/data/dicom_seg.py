@@ -1,6 +1,7 @@
 """What was found in DICOM images, as a DICOM Segmentation object (PS3.3, A.51) that points at them.
 
-The standard has it bear the patient and study of its source: who may not see those may not see the file.
+The standard has it bear the patient and study of its source. That is done when asked for; otherwise it has a pseudonym
+in the patient's place, and nothing else of the patient or the study but the UIDs that it points with.
 highdicom, which is imported where one is written, sees to the standard's many rules.
 """
 
@@ -13,11 +14,22 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
+from mrcnn.data.dicom import pseudonym
 from mrcnn.errors import InputError
 
 DESCRIPTION = "Research use only"
 MAKER = "medmrcnn"
 MODEL = "Mask R-CNN"
+_NEEDED = (
+    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality", "Rows",
+    "Columns", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices", "ImagePositionPatient",
+    "ImageOrientationPatient", "ImageOrientationSlide", "NumberOfFrames",
+)  # fmt: skip
+_BLANK = (
+    "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID", "AccessionNumber",
+    "ReferringPhysicianName",
+)  # fmt: skip
+"""Elements that the standard wants to be there, and allows to be empty (type 2)."""
 # SNOMED CT's names, as pydicom spells them, of what a class's name says: category, type. The first that fits counts.
 _MEANINGS = (
     (re.compile(r"lung"), "AnatomicalStructure", "Lung"),
@@ -35,6 +47,7 @@ def write_dicom_seg(
     *,
     model_digest: str,
     version: str,
+    keep_patient: bool = False,
 ) -> None:
     """Writes a binary segmentation with a segment for each class, which may overlap.
 
@@ -44,6 +57,7 @@ def write_dicom_seg(
         regions: (K, S, H, W) bool: each of the K classes in each of the S sources.
         model_digest: of the network, of which the beginning stands as the serial number.
         version: of this software.
+        keep_patient: copy what the first source says of patient and study: names, numbers, dates.
 
     Raises:
         InputError: the sources lack what a segmentation needs, or differ in size from the regions.
@@ -52,6 +66,8 @@ def write_dicom_seg(
     from pydicom.sr.codedict import codes
 
     images = [pydicom.dcmread(source) for source in sources]
+    if not keep_patient:
+        images = [_without_patient(image) for image in images]
     if regions.shape[1:] != (len(images), int(images[0].Rows), int(images[0].Columns)):
         raise InputError(f"{sources[0]}: is of another size than what was found in it")
     try:
@@ -94,7 +110,23 @@ def write_dicom_seg(
         )
     except (AttributeError, KeyError, ValueError, TypeError) as error:
         raise InputError(f"{sources[0]}: cannot be the source of a DICOM segmentation ({error})") from error
+    if not keep_patient:
+        segmentation.PatientIdentityRemoved = "YES"
+        segmentation.DeidentificationMethod = f"{MAKER}: pseudonym; nothing else of patient and study"
     segmentation.save_as(path)
+
+
+def _without_patient(image: pydicom.Dataset) -> pydicom.Dataset:
+    """What a segmentation needs of its source: which it is, and where its pixels lie."""
+    known = pydicom.Dataset()
+    for name in _NEEDED:
+        if name in image:
+            known.add(image[name])
+    for name in _BLANK:
+        setattr(known, name, "")
+    known.PatientID = pseudonym(image) or ""
+    known.file_meta = image.file_meta
+    return known
 
 
 def _complete_thickness(images: Sequence[pydicom.Dataset]) -> None:

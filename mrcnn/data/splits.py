@@ -124,8 +124,15 @@ def thin_empty(dataset: Dataset, indices: np.ndarray, share: float, seed: int = 
 
 
 def _owners(dataset: Dataset, groups: np.ndarray | None) -> np.ndarray:
-    """(N,) for each image the number of those whom it may not be parted from, in the order of their patients' names."""
-    patients = sorted({record.patient_id for record in dataset.records})
+    """(N,) for each image the number of those whom it may not be parted from, in the order of their patients' names.
+
+    A pseudonym, which differs between machines, is ordered by the first of its patient's file names.
+    """
+    names: dict[str, tuple[str, bool]] = {}
+    for record in dataset.records:
+        name = record.file_name if record.pseudonymous else record.patient_id
+        names[record.patient_id] = min(names.get(record.patient_id, (name, True)), (name, record.pseudonymous))
+    patients = sorted(names, key=names.__getitem__)
     position = {patient: row for row, patient in enumerate(patients)}
     owner = np.array([position[record.patient_id] for record in dataset.records], np.int64)
     if groups is None or not len(owner):

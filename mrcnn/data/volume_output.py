@@ -33,4 +33,7 @@ def write_label_map(path: Path, labels: np.ndarray, like: Path) -> None:
     header.set_slope_inter(1, 0)
     header["cal_min"] = header["cal_max"] = 0  # the window of the picture's intensities, not of labels
     header["descrip"] = DESCRIPTION
+    # Texts of whoever made the volume, which may name its patient; an extension may be its whole DICOM header.
+    header["db_name"] = header["aux_file"] = header["intent_name"] = b""
+    header.extensions.clear()
     nibabel.Nifti1Image(source.from_stack(labels.astype(np.uint8)), source.image.affine, header).to_filename(path)

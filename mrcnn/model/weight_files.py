@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from mrcnn.config import ModelConfig
 from mrcnn.errors import InputError
+from mrcnn.model.harmless import WEIGHTS, OtherModel, check_archive, check_hdf5, described_model
 
 Layers = dict[str, dict[str, np.ndarray]]
 """By layer, then by weight: "kernel", "bias", "gamma", … from Keras 2; "0", "1", … in Keras 3's order."""
@@ -21,6 +25,11 @@ _SAFETENSORS_TYPES = {
     "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_,
 }  # fmt: skip
 _LONGEST_HEADER = 100_000_000
+UNREADABLE = (
+    ValueError, KeyError, OSError, RuntimeError, AttributeError, NotImplementedError, EOFError, MemoryError, zlib.error,
+    zipfile.BadZipFile,
+)  # fmt: skip
+"""What the libraries raise on damaged files, those that were made so by somebody included."""
 
 
 def read_hdf5(path: Path) -> Layers:
@@ -31,9 +40,12 @@ def read_hdf5(path: Path) -> Layers:
     """
     try:
         with h5py.File(path, "r") as file:
+            check_hdf5(file)
             return _layers(file, path)
-    except OSError as error:
-        raise InputError(f"{path}: not a readable HDF5 file: {str(error).splitlines()[0]}") from error
+    except InputError:
+        raise
+    except UNREADABLE as error:
+        raise InputError(f"{path}: not a readable HDF5 file: {in_one_line(error)}") from error
 
 
 def read_keras(path: Path) -> tuple[Layers, dict[str, Any]]:
@@ -44,15 +56,32 @@ def read_keras(path: Path) -> tuple[Layers, dict[str, Any]]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            described = json.loads(archive.read("config.json"))
-            weights = io.BytesIO(archive.read("model.weights.h5"))
-        with h5py.File(weights, "r") as file:
-            layers = _layers(file, path)
-    except (zipfile.BadZipFile, KeyError, OSError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: not a readable .keras model: {str(error).splitlines()[0]}") from error
-    if described.get("class_name") != "MaskRCNN":
-        raise InputError(f"{path}: holds a {described.get('class_name')}, expected a MaskRCNN")
-    return layers, described["config"]["config"]
+            described = described_model(archive, {"MaskRCNN"})["config"]["config"]
+            ModelConfig.model_validate(described)
+            with weights_of(archive) as file:
+                return _layers(file, path), described
+    except InputError:
+        raise
+    except OtherModel as error:
+        raise InputError(f"{path}: {error}") from error
+    except UNREADABLE as error:
+        raise InputError(f"{path}: not a readable .keras model: {in_one_line(error)}") from error
+
+
+def weights_of(archive: zipfile.ZipFile) -> h5py.File:
+    """The checked HDF5 file in a `.keras` archive, opened. Raises one of `UNREADABLE`."""
+    file = h5py.File(io.BytesIO(archive.read(WEIGHTS)), "r")
+    try:
+        check_hdf5(file)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def in_one_line(error: BaseException) -> str:
+    """What an error says, in one line of no more than 300 characters."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _layers(file: h5py.File, path: Path) -> Layers:
@@ -99,10 +128,24 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         InputError: it is no such file, or holds Python objects.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            check_archive(archive)
+            for member in archive.infolist():
+                _check_header(archive, member)
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
-        raise InputError(f"{path}: not a readable .npz file of arrays: {str(error).splitlines()[0]}") from error
+    except UNREADABLE as error:
+        raise InputError(f"{path}: not a readable .npz file of arrays: {in_one_line(error)}") from error
+
+
+def _check_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """Raises `ValueError` where an array states more than it holds: NumPy would make room for it first."""
+    with archive.open(member) as file:
+        major = np.lib.format.read_magic(file)[0]
+        read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+        shape, _, kind = read(file)
+    if kind.hasobject or math.prod(shape) * kind.itemsize > member.file_size:
+        raise ValueError(f"{member.filename} states {kind} of shape {shape} in {member.file_size:,} bytes")
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
@@ -122,8 +165,8 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
         header = json.loads(raw[8 : 8 + length])
         body = memoryview(raw)[8 + length :]
         return {name: _tensor(entry, body) for name, entry in header.items() if name != "__metadata__"}
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable safetensors file: {str(error).splitlines()[0]}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise InputError(f"{path}: not a readable safetensors file: {in_one_line(error)}") from error
 
 
 def _tensor(entry: dict[str, Any], body: memoryview) -> np.ndarray:

@@ -17,7 +17,7 @@ from mrcnn.model.classifier import Classifier
 from mrcnn.model.mask_rcnn import MaskRCNN
 from mrcnn.model.matterport_weights import BLOCKS_TELL, is_matterport, matterport_offers
 from mrcnn.model.torchvision_weights import is_torchvision, layers_of, torchvision_offers
-from mrcnn.model.weight_files import read_hdf5, read_keras, read_npz, read_safetensors
+from mrcnn.model.weight_files import in_one_line, read_hdf5, read_keras, read_npz, read_safetensors
 from mrcnn.model.weight_report import Offer, WeightReport, give
 from mrcnn.weight_names import FILES, NAMED
 
@@ -148,7 +148,7 @@ def coco_file() -> Path:
         )
     except Exception as error:
         raise InputError(
-            f"weights=coco: {COCO_FILE} is not in Keras's cache and the download failed ({_first_line(error)}). "
+            f"weights=coco: {COCO_FILE} is not in Keras's cache and the download failed ({in_one_line(error)}). "
             "Without a network: put it into ~/.keras/models on this machine, or give its path as "
             f"weights=…/{COCO_FILE}, or train from scratch with weights=none"
         ) from error
@@ -175,7 +175,7 @@ def load_imagenet(model: MaskRCNN | Classifier) -> WeightReport:
     except Exception as error:
         raise InputError(
             f"weights=imagenet: the weights of {config.backbone} are not in Keras's cache and the download failed "
-            f"({_first_line(error)}). Without a network: put the file into ~/.keras/models on this machine, or "
+            f"({in_one_line(error)}). Without a network: put the file into ~/.keras/models on this machine, or "
             "train from scratch with weights=none norm=group, or take backbone=small weights=none"
         ) from error
     offers = {layer.name: Offer(layer.get_weights(), (layer.name,)) for layer in source.layers if layer.weights}
@@ -207,7 +207,3 @@ def _with_notes(report: WeightReport, config: ModelConfig) -> WeightReport:
     if config.conventions == "matterport" and not np.allclose(config.anchor_ratios, (2, 1, 0.5)):
         notes.append("anchor_ratios differ from the [2, 1, 0.5] of its training: proposals must be learned anew")
     return replace(report, notes=tuple(notes))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

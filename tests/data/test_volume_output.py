@@ -74,3 +74,15 @@ def test_real_label_maps_come_back(shared_data, tmp_path, name):
         expected[expected == 3] = 1  # one region with necrosis
     np.testing.assert_array_equal(written.get_fdata(), expected)
     np.testing.assert_allclose(written.affine, original.affine)
+
+
+def test_nothing_that_the_volume_says_of_its_patient_is_in_the_map(tmp_path):
+    source = nibabel.Nifti1Image(np.zeros((5, 6, 7), np.int16), np.eye(4))
+    for field in ("descrip", "db_name", "aux_file", "intent_name"):
+        source.header[field] = b"Musterfrau"
+    for code in (2, 6):  # DICOM, a comment
+        source.header.extensions.append(nibabel.nifti1.Nifti1Extension(code, b"Musterfrau^Erika"))
+    source.to_filename(tmp_path / "source.nii")
+    write_label_map(tmp_path / "out.nii", np.zeros((7, 6, 5), np.uint8), tmp_path / "source.nii")
+    assert b"Musterfrau" in (tmp_path / "source.nii").read_bytes()
+    assert b"Musterfrau" not in (tmp_path / "out.nii").read_bytes()

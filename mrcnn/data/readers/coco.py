@@ -16,7 +16,7 @@ from mrcnn.data.dataset import Dataset
 from mrcnn.data.readers.assemble import assemble
 from mrcnn.data.readers.image_files import ImageFiles, read_row
 from mrcnn.data.readers.json_file import is_plain_text, json_files, load_json, read_bytes, whole_characters
-from mrcnn.data.readers.patients import name_patients
+from mrcnn.data.readers.patients import name_patients, with_patient
 from mrcnn.data.readers.problems import Problems, naming
 from mrcnn.data.readers.segmentation import doubts, encode
 from mrcnn.data.sample import Spacing
@@ -144,7 +144,7 @@ def _read_images(
     patients, found = name_patients(stated, names, patient_pattern, problems, in_files=in_files)
     warnings.extend(found)
     for row, patient in zip(rows, patients, strict=True):
-        row["patient_id"] = patient
+        row |= with_patient(row, patient)
     return images
 
 

@@ -49,7 +49,7 @@ class ImageFiles:
                         return self._note(file_name, path, start > 0 or len(parts) < len(stated.split("/")))
         last = parts[-1] if parts else ""
         for name in dict.fromkeys((last, _UPLOAD_HASH.sub("", last))):
-            found = self._below().get(name, [])
+            found = [path for path in self._below().get(name, []) if os.path.isfile(path)]
             if len(found) == 1:
                 return self._note(file_name, found[0], True)
             if found:

@@ -22,7 +22,7 @@ from mrcnn.data.images import UNREADABLE, open_picture, read_image
 from mrcnn.data.readers.assemble import assemble
 from mrcnn.data.readers.image_files import IMAGE_SUFFIXES, read_row
 from mrcnn.data.readers.options import MasksOptions
-from mrcnn.data.readers.patients import name_patients
+from mrcnn.data.readers.patients import name_patients, with_patient
 from mrcnn.data.readers.problems import Problems
 from mrcnn.errors import InputError
 
@@ -77,7 +77,7 @@ def read(path: Path, *, patient_pattern: str | None = None, options: MasksOption
     if not rows:
         problems.add("no image; expected at least one that can be read")
     problems.raise_if_impassable()
-    rows = [row | {"patient_id": patient} for row, patient in zip(rows, patients, strict=True)]
+    rows = [with_patient(row, patient) for row, patient in zip(rows, patients, strict=True)]
     return assemble(options.class_names, rows, owners, class_ids, runs, wheres, [*warnings, *found], problems)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from mrcnn.data.readers.problems import Problems
 from mrcnn.errors import InputError
@@ -48,6 +49,11 @@ def name_patients(
         f"{guessed} of {len(patients)} images name no patient, so each counts as a patient of its own; set "
         "patient_pattern or patient_id if one patient has several images"
     ]
+
+
+def with_patient(row: dict[str, Any], patient: str) -> dict[str, Any]:
+    """What `Record` holds of an image, of which `row` knows only whom its file names, a pseudonym or None."""
+    return row | {"patient_id": patient, "pseudonymous": patient == row["patient_id"]}
 
 
 def _compile(pattern: str | None) -> re.Pattern | None:

@@ -17,7 +17,7 @@ from mrcnn.data.readers.assemble import assemble
 from mrcnn.data.readers.image_files import ImageFiles, read_row
 from mrcnn.data.readers.json_file import is_plain_text, json_files, load_json, read_bytes
 from mrcnn.data.readers.options import ViaOptions
-from mrcnn.data.readers.patients import name_patients
+from mrcnn.data.readers.patients import name_patients, with_patient
 from mrcnn.data.readers.problems import Problems, naming
 from mrcnn.data.readers.segmentation import doubts, encode
 from mrcnn.errors import InputError
@@ -81,7 +81,7 @@ def read(path: Path, *, patient_pattern: str | None = None, options: ViaOptions)
         problems.add("no image; expected at least one")
     problems.raise_if_impassable()
     warnings += [naming(f"annotations {doubt}", names) for doubt, names in doubtful.items()]
-    rows = [row | {"patient_id": patient} for row, patient in zip(rows, patients, strict=True)]
+    rows = [with_patient(row, patient) for row, patient in zip(rows, patients, strict=True)]
     return assemble(class_names, rows, owners, kept, runs, wheres, [*warnings, *found], problems)
 
 

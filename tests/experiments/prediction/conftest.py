@@ -59,12 +59,13 @@ def pictures(tmp_path):
 def predicted(tmp_path, squares):
     """Predicts paths into `tmp_path/out`; returns the report and the record."""
 
-    def run(*paths, forms=("coco",), detector=squares, confidence=0.5, spacing_mm=None, **options):
+    def run(*paths, forms=("coco",), detector=squares, confidence=0.5, spacing_mm=None, keep_patient=False, **options):
         output = tmp_path / "out"
         inputs = find_inputs([str(path) for path in paths], standing=tmp_path, output=output, fetch=None)
         record = Record(output, {"model": detector.digest, "confidence": confidence}, **options)
         console = Console(quiet=True)
-        report = predict_items(inputs.items, detector, Options(confidence, forms, spacing_mm), record, console)
+        chosen = Options(confidence, forms, spacing_mm, keep_patient)
+        report = predict_items(inputs.items, detector, chosen, record, console)
         return report, record
 
     return run

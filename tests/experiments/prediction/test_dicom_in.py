@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, UltrasoundImageStorage, generate_uid
 
 from experiments.prediction.inputs import find_inputs
+from mrcnn.data.dicom import pseudonym
 
 NAME, IDENTITY = "Musterfrau^Erika", "MRN-4711"
 
@@ -82,7 +83,7 @@ def test_slices_of_a_series_are_put_in_order_and_segmented(predicted, series):
     )
     np.testing.assert_array_equal(pixels[..., 0], slices() == 150)
     np.testing.assert_array_equal(pixels[..., 1], slices() == 220)
-    assert (found.PatientID, found.StudyInstanceUID) == (IDENTITY, "1.2.3")
+    assert (found.PatientID, found.StudyInstanceUID) == (pseudonym(ordered[0]), "1.2.3")
     assert found.ContentDescription == "Research use only"
     assert "research use only" in found.SeriesDescription
     assert found.FrameOfReferenceUID == "1.2.3.4"
@@ -131,14 +132,51 @@ def test_nothing_found_is_a_segmentation_too(predicted, tmp_path):
     assert not found.pixel_array.any()
 
 
-def test_the_patient_is_in_no_other_output(predicted, series, capfd):
-    _, record = predicted(series, forms=("dicom_seg", "overlay", "splash", "coco"))
-    for path in record.folder.rglob("*"):
-        if path.is_file() and path.suffix != ".dcm":
-            content = path.read_bytes()
-            assert b"Musterfrau" not in content and IDENTITY.encode() not in content
+def outputs_with(record, *words):
+    """Endings of the outputs that hold one of the words."""
+    files = [path for path in record.folder.rglob("*") if path.is_file()]
+    return {path.suffix for path in files if any(word.encode() in path.read_bytes() for word in words)}
+
+
+STATED = {
+    "AccessionNumber": "ACC-90210", "InstitutionName": "Klinik Sankt Beispiel", "ReferringPhysicianName": "Arzt^Anton",
+    "StudyDescription": "Nachsorge Musterfrau", "SeriesDescription": "Musterfrau, Erika", "StudyID": "STUDY-77",
+    "StudyDate": "20240229", "OtherPatientIDs": "OLD-12", "PatientAddress": "Musterweg 5", "OperatorsName": "Op^Olga",
+    "PatientComments": "kommt wieder", "AdmissionID": "ADM-3", "PatientAge": "053Y",
+}  # fmt: skip
+WORDS = (
+    "Musterfrau", "Erika", IDENTITY, "19700101", "ACC-90210", "Sankt Beispiel", "Arzt", "STUDY-77", "20240229",
+    "OLD-12", "Musterweg", "Olga", "kommt wieder", "ADM-3", "053Y",
+)  # fmt: skip
+
+
+@pytest.fixture
+def described(series):
+    """The series with all that a hospital adds, and private elements."""
+    for path in series.iterdir():
+        dataset = pydicom.dcmread(path)
+        for name, value in STATED.items():
+            setattr(dataset, name, value)
+        dataset.private_block(0x0011, "A SCANNER", create=True).add_new(1, "LO", "Musterfrau^Erika")
+        dataset.save_as(path)
+    return series
+
+
+def test_the_patient_is_in_no_output(predicted, described, capfd):
+    _, record = predicted(described, forms=("dicom_seg", "overlay", "splash", "coco", "findings"))
+    assert outputs_with(record, *WORDS) == set()
     said = capfd.readouterr()
-    assert "Musterfrau" not in said.out + said.err
+    assert not any(word in said.out + said.err for word in WORDS)
+    found = pydicom.dcmread(record.folder / "dicom_seg/scan.dcm")
+    assert (found.PatientIdentityRemoved, found.PatientName, found.StudyDate) == ("YES", "", "")
+
+
+def test_the_patient_is_in_the_segmentation_when_asked_for_and_nowhere_else(predicted, described):
+    _, record = predicted(described, forms=("dicom_seg", "overlay", "coco"), keep_patient=True)
+    assert outputs_with(record, *WORDS) == {".dcm"}
+    found = pydicom.dcmread(record.folder / "dicom_seg/scan.dcm")
+    assert (found.PatientName, found.PatientID, found.PatientBirthDate) == (NAME, IDENTITY, "19700101")
+    assert "PatientIdentityRemoved" not in found
 
 
 def test_what_is_no_series_is_single_images(tmp_path):

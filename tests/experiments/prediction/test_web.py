@@ -118,7 +118,8 @@ def test_loopback_is_refused_as_it_comes(server, tmp_path):
         ("172.16.0.1", False), ("192.168.1.1", False), ("169.254.169.254", False), ("100.64.0.1", False),
         ("0.0.0.0", False), ("224.0.0.1", False), ("255.255.255.255", False), ("::1", False), ("fe80::1%eth0", False),
         ("fd00::1", False), ("::ffff:10.0.0.1", False), ("64:ff9b::7f00:1", False), ("2002:7f00:1::", False),
-        ("ff0e::1", False),
+        ("ff0e::1", False), ("::7f00:1", False), ("::a00:1", False), ("64:ff9b:1::a00:1", False), ("4000::1", False),
+        ("2001:db8::1", False), ("::ffff:93.184.216.34", True), ("64:ff9b::5db8:d822", True),
     ],
 )  # fmt: skip
 def test_what_is_public(address, public):
@@ -173,3 +174,95 @@ def test_words_that_are_addresses():
     assert is_address("https://host/a.png") and is_address("HTTP://host")
     assert not is_address("scans/a.png") and not is_address("C:\\scans") and not is_address("a/b://c")
     assert shown("https://me:word@host:1/a?b=c#d") == "https://host:1/a"
+
+
+def test_the_address_that_was_checked_is_the_one_that_is_connected_to(server, tmp_path):
+    asked, connected = [], []
+
+    def rebinding(host, port):
+        asked.append(host)
+        return [PUBLIC] if len(asked) == 1 else ["127.0.0.1"]
+
+    def connector(address, port, timeout):
+        connected.append(address)
+        return connect("127.0.0.1", server, timeout)
+
+    assert fetch("http://host/a.png", tmp_path, resolver=rebinding, connector=connector).read_bytes() == CONTENT
+    assert (asked, connected) == (["host"], [PUBLIC])
+    asked.clear()
+    with pytest.raises(InputError, match="host is no public address"):  # the second hop looks up anew
+        fetch("http://host/to/file", tmp_path, resolver=rebinding, connector=connector)
+    assert connected == [PUBLIC, PUBLIC]
+
+
+@pytest.mark.parametrize("host", ["0177.0.0.1", "0x7f.1", "0x7f000001", "017700000001", "127.0.0.1.", "①②⑦.0.0.1"])
+def test_loopback_in_other_numbers(server, tmp_path, host):
+    before = len(SEEN)
+    with pytest.raises(InputError, match=r"is no public address|is not known"):
+        fetch(f"http://{host}:{server}/a.png", tmp_path)
+    assert len(SEEN) == before
+
+
+def test_a_name_server_that_does_not_answer_takes_no_longer_than_allowed(tmp_path):
+    began = time.monotonic()
+    with pytest.raises(InputError, match=r"http://host/a\.png: takes longer than 0\.2 s"):
+        fetch("http://host/a.png", tmp_path, limits=Limits(seconds=0.2), resolver=lambda *_: time.sleep(30))
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("http://me:secret@host/a.png?secret#secret", "http://host/a.png"),
+        ("http://me:sec/secret@host/a.png", "http://…"),
+        ("http://me/secret@host/a.png", "http://…"),
+        ("http://[::1/secret", "http://…"),
+        ("http://host:99999/secret", "http://…"),
+        ("ftp://[::1/secret", "ftp://…"),
+        ("http://host/a\x1b[2J\x9b1m.png", "http://host/a?[2J?1m.png"),
+    ],
+)
+def test_what_is_told_of_an_address(address, told, tmp_path):
+    assert shown(address) == told
+    with pytest.raises(InputError) as error:
+        is_address(address) and fetch(address, tmp_path, resolver=lambda *_: [])
+    assert str(error.value).startswith(f"{told}: ") and "secret" not in str(error.value)
+
+
+def endless(first, then):
+    """The port of a server that answers with `first`, and then with `then` until the other side has gone."""
+
+    def serve():
+        with listening, listening.accept()[0] as line:
+            line.recv(1 << 16)
+            line.sendall(first)
+            try:
+                while True:
+                    line.sendall(then)
+            except OSError:
+                return
+
+    listening = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=serve, daemon=True).start()
+    return listening.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "told"),
+    [
+        (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n", "broke off"),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"y" * 4096, "broke off"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n", r"takes longer than 3 s|broke off"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"400\r\n" + bytes(1024) + b"\r\n", "is larger"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n", bytes(1024), "is larger"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n", bytes(1024), "is larger"),
+    ],
+)
+def test_answers_without_end(tmp_path, first, then, told):
+    port = endless(first, then)
+    with pytest.raises(InputError, match=told):
+        fetch(
+            "http://host/a.png", tmp_path, limits=Limits(size=1 << 16, seconds=3), resolver=lambda *_: [PUBLIC],
+            connector=lambda *_: connect("127.0.0.1", port, 3),
+        )  # fmt: skip
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 1 << 17

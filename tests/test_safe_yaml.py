@@ -1,0 +1,64 @@
+"""YAML that was made to do harm."""
+
+import time
+import tracemalloc
+
+import pytest
+import yaml
+
+from mrcnn.safe_yaml import read_yaml
+
+LAUGHS = "a0: &a0 [ha, ha]\n" + "".join(
+    f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]\n" for level in range(1, 30)
+)
+MERGES = "a0: &a0 {k0: 1, k1: 2}\n" + "".join(
+    f"a{level}: &a{level} {{<<: [{', '.join([f'*a{level - 1}'] * 9)}]}}\n" for level in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "!!python/object/apply:os.system ['touch mark']",
+        "!!python/object/new:os.system ['touch mark']",
+        "!!python/name:os.system",
+        "!!python/module:os",
+        "task: !!python/tuple [1]",
+        LAUGHS,
+        MERGES,
+        "&a [*a]",
+        "&a {b: *a}",
+        "[" * 200_000,
+        "x: " + "1" * 10_000,
+        "2020-13-45",
+        "? [a]\n: b",
+        "? " * 3000,
+        "- " * 3000,
+        "{" * 3000,
+        "? {a: b}\n: c",
+        "x: " + "y" * (2 << 20),
+        "{a: b",
+        "\x00",
+        "=",
+    ],
+    ids=range(21),
+)
+def test_it_is_refused_at_once_and_does_nothing(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tracemalloc.start()
+    began = time.process_time()
+    try:
+        with pytest.raises(yaml.YAMLError):
+            read_yaml(text)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 100 << 20 and time.process_time() - began < 30
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_people_write_is_read():
+    assert read_yaml("a: &a {b: 1}\nc: {<<: *a, d: [1, 2.5, null, true]}\ne: *a\n") == {
+        "a": {"b": 1}, "c": {"b": 1, "d": [1, 2.5, None, True]}, "e": {"b": 1},
+    }  # fmt: skip
+    assert read_yaml("") is None
