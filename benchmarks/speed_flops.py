@@ -71,4 +71,4 @@ def inference_flops(model: MaskRCNN, batch: int, kept: int) -> int:
 
 def computed_mask_slots(regions: int, batch: int, most: int) -> int:
     """Masks that the network makes for each image of a batch that has so many regions, of at most `most` an image."""
-    return next((slots for slots in MASK_SLOTS if regions <= slots * batch and slots < most), most)
+    return next((slots for slots in MASK_SLOTS if regions <= slots * batch and 2 * slots <= most), most)
