@@ -7,6 +7,7 @@ usual. What trains is counted as three forward passes: forward, gradients of the
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import keras
 
@@ -57,7 +58,7 @@ def training_flops(model: MaskRCNN, batch: int, positives: int) -> int:
     The proposal head runs once over the levels; only for the sampled anchors' cells is it trained.
     """
     config = model.config
-    slots = computed_mask_slots(positives, batch, config.roi_positives)
+    slots = computed_mask_slots(positives, batch, config.roi_positives, MASK_SLOTS[1:])
     forward = forward_flops(model, batch=batch, regions=config.roi_samples, mask_slots=slots)
     levels, cell = batch * _proposal_flops(model), _flops(model.proposal_head, 1)
     return TRAINING_PASSES * (forward - levels + batch * config.rpn_samples * cell) + levels
@@ -69,6 +70,6 @@ def inference_flops(model: MaskRCNN, batch: int, kept: int) -> int:
     return forward_flops(model, batch=batch, regions=model.config.proposals, mask_slots=slots)
 
 
-def computed_mask_slots(regions: int, batch: int, most: int) -> int:
+def computed_mask_slots(regions: int, batch: int, most: int, sizes: Sequence[int] = MASK_SLOTS) -> int:
     """Masks that the network makes for each image of a batch that has so many regions, of at most `most` an image."""
-    return next((slots for slots in MASK_SLOTS if regions <= slots * batch and 2 * slots <= most), most)
+    return next((slots for slots in sizes if regions <= slots * batch and 2 * slots <= most), most)

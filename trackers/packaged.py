@@ -21,8 +21,8 @@ from trackers.plain import json_text
 from trackers.run import Run
 
 REQUIREMENTS = (
-    "mlflow", "tensorflow", "keras", "numpy", "pydantic", "pycocotools", "pillow", "tifffile", "scipy", "scikit-image",
-    "pydicom", "fastapi", "starlette",
+    "mlflow", "tensorflow", "keras", "numpy", "h5py", "pydantic", "pycocotools", "pillow", "tifffile", "scipy",
+    "scikit-image", "pydicom", "fastapi", "starlette",
 )  # fmt: skip
 """What `trackers.served`, findings, and those modules of `mrcnn` that both use import: pydicom for DICOM
 files that are sent, FastAPI and Starlette for the gate in MLflow's server. TensorFlow is there for a model that was

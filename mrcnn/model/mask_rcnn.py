@@ -26,7 +26,8 @@ from mrcnn.model.sampled_proposals import outputs_at
 from mrcnn.model.targets import anchor_targets, region_targets
 
 MASK_SLOTS = (4, 8, 16, 32)
-"""Numbers of regions for which masks are computed, for each image of a batch, up to half the most that there can be."""
+"""Numbers of regions for which masks are computed, for each image of a batch, up to half the most that there can be.
+Training, where each size is compiled with its gradients, does without the first."""
 
 
 @keras.saving.register_keras_serializable("mrcnn")
@@ -164,7 +165,7 @@ class MaskRCNN(OwnLosses):
 
             return compute
 
-        sizes = [*(size for size in MASK_SLOTS if 2 * size <= slots), slots]
+        sizes = [*(size for size in (MASK_SLOTS[1:] if training else MASK_SLOTS) if 2 * size <= slots), slots]
         total = ops.sum(exists)
         fits = [ops.cast(total > size * batch, "int32") for size in sizes[:-1]]
         return ops.switch(sum(fits, ops.cast(0, "int32")), [of_first(size) for size in sizes])

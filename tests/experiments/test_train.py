@@ -194,7 +194,7 @@ def test_a_diverging_training_fails(store, quick, capsys):
     assert "Diverged" in run.data.tags["error"]
     said = capsys.readouterr().err
     assert "the loss is" in said
-    (names,) = re.findall(r"images of the step: (.+)$", said)
+    (names,) = re.findall(r"images of the step: ([^;\n]+)", said)
     splits = json.loads(Path(store.download_artifacts(run.info.run_id, "splits.json")).read_text())
     assert set(names.split(", ")) <= {entry["file_name"] for entry in splits["train"]}
 
