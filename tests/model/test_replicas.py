@@ -74,10 +74,11 @@ def train(kept):
     (found,) = again.detect([data[0].image], batch_size=1)
     kept |= {"found/scores": found.scores, "found/boxes": found.boxes}
     again.save(sys.argv[2] + ".keras")
-    try:
-        again.train_on_batch(make_batch([data[k] for k in range(3)], config))
-    except (tf.errors.InvalidArgumentError, ValueError):
-        kept["refused"] = True
+    if kept["on"] == 2:
+        try:
+            again.train_on_batch(make_batch([data[k] for k in range(3)], config))
+        except (tf.errors.InvalidArgumentError, ValueError):
+            kept["refused"] = True
 
     dice = ResUNetConfig(class_names=data.class_names, image_size=64, widths=(16, 16))
     for name, net, make in (
