@@ -135,7 +135,7 @@ class TrainOptions(Section):
     validate_every: int = Field(1, ge=1, description="epochs between validations; the last epoch is always validated")
     workers: int = Field(1, ge=0, description="processes that make batches ahead; 0: a thread")
     devices: Literal["all"] | Annotated[int, Field(ge=1)] = Field(
-        1, description="of this machine that share each batch, which has to divide evenly; more than 1 on JAX alone"
+        1, description="of this machine that share each batch, which has to divide evenly"
     )
     seeds: int | None = Field(
         None,

@@ -27,6 +27,7 @@ from experiments.report import log_report
 from experiments.resolve import Resolved, parameters, resolved_yaml
 from experiments.several_trainings import holding, publish_outcome, within
 from experiments.tables import results_table
+from mrcnn.data_parallel import data_parallel
 from mrcnn.forgetting import forget_models
 from mrcnn.metrics import Evaluator
 from mrcnn.model import load
@@ -101,8 +102,9 @@ def _train_fold(number: int, fold: Checked, config: TaskConfig, parent: Run, con
         data = Data(fold.name, splits, fold.found.as_dict(), fold.split_lists())
         record_data(data, config, run)
         scratch = folder / f"fold-{number}"
-        model, planned = make_model(config, data, run, console, scratch)
-        best, epochs = learn(model, planned, data, run, console, scratch)
+        with data_parallel(config.train.devices, config.train.batch_size):
+            model, planned = make_model(config, data, run, console, scratch)
+            best, epochs = learn(model, planned, data, run, console, scratch)
         result = judge(as_used([best], planned), planned, data, run, console, step=epochs + 1)
         log_report(run)
         best.save(file)

@@ -30,6 +30,7 @@ from experiments.screen import TrainingScreen
 from mrcnn.backend import cpu_vectors
 from mrcnn.data import Loader, make_batch
 from mrcnn.data.batches import Batch
+from mrcnn.data_parallel import data_parallel
 from mrcnn.model import Classifier, MaskRCNN, ResUNet, load
 from mrcnn.model.weights import load_weights
 from trackers.checkpoints import Checkpoints
@@ -85,13 +86,16 @@ def _train(
             held.enter_context((training := Unfinished(run.id)).held())
             data = read_data(config, run, console)
             keeping = Keeping(training, asked_facts(config, data))
-            model, config = make_model(config, data, run, console, Path(folder))
         else:
             data, keeping = found.data, found.keeping
-            model, config = keeping.model()
-            run.tags({"resumed_after_epoch": keeping.epochs_done})
-            console.print(f"Going on after epoch {keeping.epochs_done} of {config.train.epochs}", soft_wrap=True)
-        best, epochs = learn(model, config, data, run, console, Path(folder), keeping=keeping)
+        with data_parallel(config.train.devices, config.train.batch_size):
+            if found is None:
+                model, config = make_model(config, data, run, console, Path(folder))
+            else:
+                model, config = keeping.model()
+                run.tags({"resumed_after_epoch": keeping.epochs_done})
+                console.print(f"Going on after epoch {keeping.epochs_done} of {config.train.epochs}", soft_wrap=True)
+            best, epochs = learn(model, config, data, run, console, Path(folder), keeping=keeping)
         # The step after the last epoch's: without a test split the best epoch's scores stand among the validations.
         result = judge(as_used([best], config), config, data, run, console, step=epochs + 1)
         best.save(file := Path(folder, "model.keras"))

@@ -21,6 +21,7 @@ from experiments.report import log_report
 from experiments.resolve import Resolved, parameters, resolved_yaml
 from experiments.several_trainings import holding, publish_outcome, within
 from experiments.tables import results_table
+from mrcnn.data_parallel import data_parallel
 from mrcnn.forgetting import forget_models
 from mrcnn.model import load
 from trackers.recorded import history
@@ -104,8 +105,9 @@ def _train_one(config: TaskConfig, data: Data, parent: Run, console: Console, fo
         keras.utils.set_random_seed(config.seed)
         record_data(data, config, run)
         scratch = folder / "scratch"
-        model, planned = make_model(config, data, run, console, scratch)
-        best, epochs = learn(model, planned, data, run, console, scratch)
+        with data_parallel(config.train.devices, config.train.batch_size):
+            model, planned = make_model(config, data, run, console, scratch)
+            best, epochs = learn(model, planned, data, run, console, scratch)
         result = judge(as_used([best], planned), planned, data, run, console, step=epochs + 1)
         best.save(file := folder / "model.keras")
         log_report(run)

@@ -57,7 +57,7 @@ def _job(resolved: Resolved, resume: str | None) -> Callable[[], object]:
     from experiments.cross_validation import cross_validate
     from experiments.job import train
     from experiments.several_seeds import train_seeds
-    from mrcnn.data_parallel import data_parallel
+    from mrcnn.data_parallel import chosen_devices
 
     options = resolved.config.train
     if resolved.config.data.folds:
@@ -66,8 +66,8 @@ def _job(resolved: Resolved, resume: str | None) -> Callable[[], object]:
         work = partial(train_seeds, resolved) if options.seeds else partial(train, resolved, resume)
 
     def job() -> None:
-        with data_parallel(options.devices, options.batch_size):
-            work()
+        chosen_devices(options.devices, options.batch_size)  # refused before the data are read
+        work()
 
     return job
 

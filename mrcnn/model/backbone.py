@@ -9,6 +9,7 @@ from mrcnn.config import ModelConfig
 from mrcnn.model import folded
 from mrcnn.model.conventions import conventions_of
 from mrcnn.model.normalisation import normalisation
+from mrcnn.replicas import replicas
 
 RESNETS = {
     "resnet50": (
@@ -46,6 +47,8 @@ def _resnet(config: ModelConfig) -> keras.Model:
             if config.norm == "group":
                 return normalisation("group", layer.name)
             return folded.BatchNormalization.from_config({**layer.get_config(), "trainable": False})
+        if isinstance(layer, layers.BatchNormalization):
+            return layer.__class__.from_config({**layer.get_config(), "synchronized": replicas() > 1})
         if config.norm == "frozen_batch" and isinstance(layer, layers.Conv2D):
             return folded.Conv2D.from_config(layer.get_config())
         return layer.__class__.from_config(layer.get_config())

@@ -13,6 +13,7 @@ from mrcnn.data.batches import prepare_image
 from mrcnn.metrics.calibration import calibrated
 from mrcnn.model.backbone import build_backbone
 from mrcnn.model.own_losses import OwnLosses, in_batches
+from mrcnn.replicas import part
 
 
 @keras.saving.register_keras_serializable("mrcnn")
@@ -50,7 +51,7 @@ class Classifier(OwnLosses):
             return logits
         truth = ops.cast(batch["positive"], "float32")
         loss = ops.maximum(logits, 0.0) - logits * truth + ops.log1p(ops.exp(-ops.abs(logits)))
-        return {"cross_entropy": ops.mean(loss)}
+        return {"cross_entropy": part(ops.mean(loss))}
 
     def logits(self, images: Sequence[np.ndarray], *, batch_size: int = 4) -> np.ndarray:
         """(N,) float64, of images (H, W, C) or (H, W) of any size and number type; not calibrated."""

@@ -1,15 +1,20 @@
-"""The five losses of Mask R-CNN, each a scalar that stays finite when nothing was sampled."""
+"""The five losses of Mask R-CNN, each a scalar that stays finite when nothing was sampled.
+
+Divided by what was sampled in the whole batch: where several replicas share it, theirs add up to its loss.
+"""
 
 from __future__ import annotations
 
 from keras import ops
+
+from mrcnn.replicas import over_replicas
 
 LOSSES = ("rpn_class", "rpn_box", "head_class", "head_box", "head_mask")
 
 
 def weighted_mean(values, weights):
     """Sum of values × weights over the sum of the weights; 0 where all weights are 0."""
-    return ops.sum(values * weights) / ops.maximum(ops.sum(weights), 1.0)
+    return ops.sum(values * weights) / ops.maximum(over_replicas(ops.sum(weights)), 1.0)
 
 
 def smooth_l1(difference, beta: float):
@@ -29,7 +34,7 @@ def box_regression(deltas, targets, positive, used, beta: float):
     """Smooth L1 over the positives, divided by the number sampled, so that its weight does not depend on how many
     positives an image has (torchvision and detectron2 do the same). Shapes (B, S, 4), (B, S), (B, U)."""
     loss = ops.sum(smooth_l1(deltas - targets, beta), axis=-1)
-    return ops.sum(loss * positive) / ops.maximum(ops.sum(used), 1.0)
+    return ops.sum(loss * positive) / ops.maximum(over_replicas(ops.sum(used)), 1.0)
 
 
 def classification(logits, class_ids, used, class_weights=None, focal_gamma: float = 0.0):

@@ -24,6 +24,7 @@ from mrcnn.model.pyramid import build_pyramid
 from mrcnn.model.results import to_detections
 from mrcnn.model.sampled_proposals import outputs_at
 from mrcnn.model.targets import anchor_targets, region_targets
+from mrcnn.replicas import uniform
 
 MASK_SLOTS = (4, 8, 16, 32)
 """Numbers of regions for which masks are computed, for each image of a batch, up to half the most that there can be.
@@ -96,10 +97,10 @@ class MaskRCNN(OwnLosses):
         config = self.config
         size = ops.shape(proposals)[0]
         anchors = ops.convert_to_tensor(self.anchors)
-        noise = keras.random.uniform((size, anchors.shape[0]), seed=self.random)
+        noise = uniform((size, anchors.shape[0]), self.random)
         sampled = anchor_targets(anchors, batch["boxes"], batch["valid"], noise, config)
         logits, deltas = outputs_at(self.proposal_head, levels, sampled.index, config)
-        noise = keras.random.uniform((size, proposals.shape[1] + config.max_instances), seed=self.random)
+        noise = uniform((size, proposals.shape[1] + config.max_instances), self.random)
         target = region_targets(proposals, proposal_valid, batch, noise, config)
         regions, slots, levels = target.boxes.shape[1], config.roi_positives, levels[:4]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from mrcnn.replicas import replicas
+
 
 @keras.saving.register_keras_serializable("mrcnn")
 class GroupNorm(keras.layers.Layer):
@@ -54,4 +56,4 @@ def normalisation(kind: str, name: str) -> keras.layers.Layer:
     """The layer for `ModelConfig.norm`; `frozen_batch` is batch norm that keeps its pretrained values."""
     if kind == "group":
         return GroupNorm(name=name)
-    return keras.layers.BatchNormalization(name=name, trainable=kind == "batch")
+    return keras.layers.BatchNormalization(name=name, trainable=kind == "batch", synchronized=replicas() > 1)

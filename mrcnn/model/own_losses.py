@@ -10,6 +10,8 @@ import keras
 import numpy as np
 from pydantic import BaseModel
 
+from mrcnn.replicas import Undivided, divided, minimise_whole, part, replicas, whole
+
 
 class OwnLosses(keras.Model):
     """A model that returns its losses by name where the batch holds the truth, else its outputs.
@@ -31,6 +33,9 @@ class OwnLosses(keras.Model):
         super().__init__(name=name, dtype=dtype, autocast=False)
         self.config = config
         self.seed = seed
+        if replicas() > 1:
+            # Else Keras would learn the shapes from the mean of the replicas' first batches, a batch that is then lost.
+            self._distribute_strategy = None
 
     @contextmanager
     def own_policy(self) -> Iterator[None]:
@@ -85,11 +90,42 @@ class OwnLosses(keras.Model):
         """Sum of the losses, whose running means are the metrics."""
         del x, y, sample_weight, training
         for mean in self.loss_means:
-            mean.update_state(y_pred[mean.name])
-        return sum(y_pred[mean.name] for mean in self.loss_means) + sum(self.losses)
+            mean.update_state(whole(y_pred[mean.name]))
+        return sum(y_pred[mean.name] for mean in self.loss_means) + sum(map(part, self.losses))
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         return self.get_metrics_result()
+
+    # -- several replicas ----------------------------------------------------------------------------------------------
+
+    @property
+    def distribute_strategy(self):
+        """Of Keras's trainer on TensorFlow. Batches are divided in the steps here, and predictions not at all."""
+        return super().distribute_strategy if replicas() == 1 else Undivided()
+
+    def make_train_function(self, force=False):
+        if replicas() > 1 and not self.optimizer.built:
+            # The variables of several devices cannot be made while the step is traced.
+            self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
+
+    def train_step(self, *given):
+        """As `keras.Model.train_step`, which is another on each backend."""
+        return super().train_step(*given) if replicas() == 1 else divided(self._train_on_part, *given)
+
+    def test_step(self, *given):
+        return super().test_step(*given) if replicas() == 1 else divided(super().test_step, *given)
+
+    def _train_on_part(self, data):
+        (batch,) = data
+
+        def loss():
+            return self.compute_loss(y_pred=self(batch, training=True))
+
+        self._loss_tracker.update_state(whole(minimise_whole(loss, self.trainable_weights, self.optimizer)))
+        return self.get_metrics_result()
+
+    # -- images alone --------------------------------------------------------------------------------------------------
 
     def predict(self, x, **kwargs):
         """As `keras.Model.predict`, on the images alone where the batches carry the truth too."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from keras import ops
 
+from mrcnn.replicas import over_replicas, part
+
 SMOOTHING = 1.0
 """Pixels added to both sides of a ratio, so that a class that is nowhere in the batch has a value and a gradient."""
 MISSED, FALSE = 0.7, 0.3
@@ -14,9 +16,9 @@ GAMMA = 4 / 3
 def cross_entropy(logits, maps, exclusive: bool):
     """Mean over pixels: softmax over all maps, or a sigmoid for each and the mean over them."""
     if exclusive:
-        return -ops.mean(ops.sum(maps * ops.log_softmax(logits, axis=-1), axis=-1))
+        return part(-ops.mean(ops.sum(maps * ops.log_softmax(logits, axis=-1), axis=-1)))
     # max(x, 0) − x·z + log(1 + e^−|x|): the form that cannot overflow.
-    return ops.mean(ops.maximum(logits, 0.0) - logits * maps + ops.log1p(ops.exp(-ops.abs(logits))))
+    return part(ops.mean(ops.maximum(logits, 0.0) - logits * maps + ops.log1p(ops.exp(-ops.abs(logits)))))
 
 
 def dice_loss(probabilities, maps):
@@ -26,7 +28,7 @@ def dice_loss(probabilities, maps):
     Without squares in the denominator, as nnU-Net has it (Isensee et al. 2021).
     """
     both, truth, found = _sums(probabilities, maps)
-    return 1.0 - ops.mean((2.0 * both + SMOOTHING) / (truth + found + SMOOTHING))
+    return part(1.0 - ops.mean((2.0 * both + SMOOTHING) / (truth + found + SMOOTHING)))
 
 
 def focal_tversky(probabilities, maps):
@@ -34,10 +36,10 @@ def focal_tversky(probabilities, maps):
     both, truth, found = _sums(probabilities, maps)
     index = (both + SMOOTHING) / (both + MISSED * (truth - both) + FALSE * (found - both) + SMOOTHING)
     # The floor keeps the root's gradient finite where nothing is wrong.
-    return ops.mean(ops.power(ops.maximum(1.0 - index, 1e-6), 1.0 / GAMMA))
+    return part(ops.mean(ops.power(ops.maximum(1.0 - index, 1e-6), 1.0 / GAMMA)))
 
 
 def _sums(probabilities, maps):
     """For each class the sums (M,) over the batch of p·t, t and p."""
     over = (0, 1, 2)
-    return ops.sum(probabilities * maps, axis=over), ops.sum(maps, axis=over), ops.sum(probabilities, axis=over)
+    return tuple(over_replicas(ops.sum(each, axis=over)) for each in (probabilities * maps, maps, probabilities))

@@ -41,7 +41,7 @@ def restore_optimizer(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> N
 
 def _named(part: str, variables: Iterable[keras.Variable]) -> dict[str, np.ndarray]:
     """Numbered, for paths hold names that count the models of the process. Copies: a backend may overwrite its own."""
-    return {f"{part}/{number:05d}": np.array(variable.value) for number, variable in enumerate(variables)}
+    return {f"{part}/{number:05d}": np.array(variable.numpy()) for number, variable in enumerate(variables)}
 
 
 def _restore(part: str, variables: Iterable[keras.Variable], arrays: Mapping[str, np.ndarray]) -> None:

@@ -105,7 +105,7 @@ def test_what_is_not_there_or_cannot_be_divided_is_refused(monkeypatch):
     with pytest.raises(InputError, match=r"devices=2: expected 1 to 1, the"), data_parallel(2, 4):
         pass
     monkeypatch.setattr(module, "_tensorflow_devices", lambda: ["GPU:0", "GPU:1"])
-    with pytest.raises(InputError, match=r"devices=all: expected 1 on tensorflow; "), data_parallel("all", 4):
+    with pytest.raises(InputError, match=r"batch_size=5: expected a multiple of 2, the"), data_parallel("all", 5):
         pass
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["gpu:0", "gpu:1"])
