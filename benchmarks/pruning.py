@@ -30,7 +30,7 @@ SETTINGS = {
     "image_size": 128,
     "phantom_images": 120,
     "split": "[0.7, 0.2, 0.1]",
-    "epochs": 9,
+    "epochs": 12,
     "roi_canonical_size": 56,
     "resamples": 0,
     "overlays": 0,
