@@ -224,7 +224,10 @@ def test_a_node_dies_and_all_trials_end_none_twice(two_nodes, tracking, postgres
     client = MlflowClient(tracking)
     runs = client.search_runs([client.get_experiment_by_name("thyroid").experiment_id])
     states = sorted(run.info.status for run in runs)
-    assert states == sorted([*["FINISHED"] * (TRIALS + 1), "KILLED"])
+    # The two nodes share a disk, where the state of the interrupted trial is, so it went on in its run.
+    assert states == ["FINISHED"] * (TRIALS + 1)
+    assert again.user_attrs[studies.RUN] == broken.user_attrs[studies.RUN]
+    assert again.user_attrs[studies.RESUMED_AFTER] >= 1
     (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
     assert "worker lost" in "".join(
         Path(client.download_artifacts(parent.info.run_id, f"logs/worker-{place}.log")).read_text() for place in (1, 2)
