@@ -11,6 +11,7 @@ from rich.console import Console
 from experiments.data_check import check_data, show
 from experiments.data_report import write_report
 from experiments.datasets import dataset_name, standing_folder
+from experiments.exit_status import BAD_INPUT
 from experiments.resolve import resolve
 from mrcnn.data.readers.problems import DataError
 from mrcnn.errors import InputError
@@ -27,7 +28,7 @@ usage: mrcnn check [DATASET] [--to FOLDER] [--task NAME] [--KEY VALUE ...]
 
 Every training begins with the same check, without the pictures. The exit status is 2 where something is wrong.
 Research use only."""
-OK, BAD_INPUT = 0, 2
+OK = 0
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.datasets import standing_folder
+from experiments.exit_status import BAD_INPUT, INTERRUPTED, TERMINATED
 from experiments.overrides import parse_arguments, parse_value
 from experiments.quiet import hush, silent_start
 from mrcnn.errors import InputError
@@ -34,7 +35,6 @@ Who is measured on what, and who is champion: docs/compare.md. Research use only
 """
 OPTIONS = ("modality", "models", "promote", "dry_run", "output")
 SWITCHES = ("promote", "dry_run")
-BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
 
 
 @dataclass(frozen=True)

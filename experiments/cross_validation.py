@@ -7,12 +7,10 @@ the end, would have to stay off the card until then.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import keras
 from rich.console import Console
 
 from experiments.artifacts import csv_text, log_evaluation
@@ -20,14 +18,11 @@ from experiments.config import TaskConfig
 from experiments.data_check import DEVELOPMENT, Checked, check_data, show
 from experiments.datasets import with_modalities
 from experiments.folds import HELD_OUT, OUT_OF_FOLD, divide, spread
-from experiments.job import learn, make_model
 from experiments.job_data import TITLES, Data, record_data, usable_data
 from experiments.judging import HEADLINE, Result, as_used, judge
-from experiments.report import log_report
 from experiments.resolve import Resolved, parameters, resolved_yaml
-from experiments.several_trainings import holding, publish_outcome, within
+from experiments.several_trainings import holding, publish_outcome, train_one, within
 from experiments.tables import results_table
-from mrcnn.data_parallel import data_parallel
 from mrcnn.forgetting import forget_models
 from mrcnn.metrics import Evaluator
 from mrcnn.model import load
@@ -96,19 +91,10 @@ def _record(checked: Checked, folds: Sequence[Checked], config: TaskConfig, run:
 def _train_fold(number: int, fold: Checked, config: TaskConfig, parent: Run, console: Console, folder: Path) -> Member:
     name, file = f"fold {number} of {config.data.folds}", folder / f"member-{number:02d}.keras"
     with within(parent, config, name, console, {"fold": str(number)}) as run:
-        # Each fold begins alike whatever came before it, and with weights of its own, as an ensemble wants them.
-        keras.utils.set_random_seed((config.seed + number) % 2**32)
         splits = {split: fold.whole.subset(chosen) for split, chosen in fold.splits.items()}
         data = Data(fold.name, splits, fold.found.as_dict(), fold.split_lists())
-        record_data(data, config, run)
-        scratch = folder / f"fold-{number}"
-        with data_parallel(config.train.devices, config.train.batch_size):
-            model, planned = make_model(config, data, run, console, scratch)
-            best, epochs = learn(model, planned, data, run, console, scratch)
-        result = judge(as_used([best], planned), planned, data, run, console, step=epochs + 1)
-        log_report(run)
-        best.save(file)
-    shutil.rmtree(scratch, ignore_errors=True)
+        # With weights of its own, as an ensemble wants them.
+        _, _, result = train_one(config, data, (config.seed + number) % 2**32, run, console, file)
     return Member(file, result)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.exit_status import BAD_INPUT
 from experiments.given_model import checked_model
 from experiments.overrides import parse_arguments
 from experiments.quiet import hush, silent_start
@@ -32,7 +33,6 @@ Images are PNG, JPEG, TIFF, BMP or DICOM, are kept in memory only, and no more t
 the rest. Research use only.
 """
 OPTIONS = ("port", "host", "task")
-BAD_INPUT = 2
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.datasets import standing_folder
+from experiments.exit_status import BAD_INPUT, INTERRUPTED
 from experiments.given_model import checked_model
 from experiments.overrides import parse_arguments, parse_value
 from experiments.prediction.inputs import Inputs, find_inputs
@@ -44,7 +45,6 @@ Every input gets a JSON file; docs/predict.md tells the rest. The exit status is
 predicted; the others are done nevertheless. Research use only.
 """
 OPTIONS = ("output", "write", "confidence", "spacing_mm", "modalities", "task", "keep_patient", "overwrite")
-BAD_INPUT, INTERRUPTED = 2, 130
 
 
 @dataclass(frozen=True)

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import keras
 from rich.console import Console
 from scipy import stats
 
 from experiments.config import TaskConfig
 from experiments.folds import spread
-from experiments.job import learn, make_model
-from experiments.job_data import Data, read_data, record_data, split_title
+from experiments.job_data import Data, read_data, split_title
 from experiments.judging import Result, as_used, judge
-from experiments.report import log_report
 from experiments.resolve import Resolved, parameters, resolved_yaml
-from experiments.several_trainings import holding, publish_outcome, within
+from experiments.several_trainings import holding, publish_outcome, train_one, within
 from experiments.tables import results_table
-from mrcnn.data_parallel import data_parallel
 from mrcnn.forgetting import forget_models
 from mrcnn.model import load
 from trackers.recorded import history
@@ -101,18 +96,10 @@ def over_seeds(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def _train_one(config: TaskConfig, data: Data, parent: Run, console: Console, folder: Path) -> Member:
     folder.mkdir()
+    file = folder / "model.keras"
     with within(parent, config, f"seed {config.seed}", console) as run:
-        keras.utils.set_random_seed(config.seed)
-        record_data(data, config, run)
-        scratch = folder / "scratch"
-        with data_parallel(config.train.devices, config.train.batch_size):
-            model, planned = make_model(config, data, run, console, scratch)
-            best, epochs = learn(model, planned, data, run, console, scratch)
-        result = judge(as_used([best], planned), planned, data, run, console, step=epochs + 1)
-        best.save(file := folder / "model.keras")
-        log_report(run)
+        planned, epochs, result = train_one(config, data, config.seed, run, console, file)
         validation = _best_validation(run, planned, epochs)
-    shutil.rmtree(scratch, ignore_errors=True)
     return Member(planned, file, validation, result)
 
 

@@ -11,11 +11,12 @@ import keras
 from rich.console import Console
 
 from experiments.config import TaskConfig
-from experiments.job import publish
-from experiments.job_data import Data
-from experiments.judging import Result
+from experiments.job import learn, make_model, publish
+from experiments.job_data import Data, record_data
+from experiments.judging import Result, as_used, judge
 from experiments.report import log_report
 from experiments.resolve import Resolved
+from mrcnn.data_parallel import data_parallel
 from trackers.run import Parent, Run, tracked_run
 from trackers.started_from import MODEL, PACKAGE
 
@@ -50,6 +51,29 @@ def within(
     ) as run:
         console.print(f"\n{name.capitalize()}; run {run.id}", style="bold", soft_wrap=True)
         yield run
+
+
+def train_one(
+    config: TaskConfig, data: Data, seed: int, run: Run, console: Console, file: Path
+) -> tuple[TaskConfig, int, Result]:
+    """One of them, whose best network is saved as `file`.
+
+    Args:
+        seed: of weights, order and augmentation, so that each begins alike whatever came before it.
+
+    Returns:
+        Its configuration with nothing left to the data, the epochs that it took, and what it reached.
+    """
+    keras.utils.set_random_seed(seed)
+    record_data(data, config, run)
+    with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
+        with data_parallel(config.train.devices, config.train.batch_size):
+            model, planned = make_model(config, data, run, console, Path(scratch))
+            best, epochs = learn(model, planned, data, run, console, Path(scratch))
+        result = judge(as_used([best], planned), planned, data, run, console, step=epochs + 1)
+        best.save(file)
+        log_report(run)
+    return planned, epochs, result
 
 
 def publish_outcome(

@@ -9,7 +9,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from experiments import cross_validation
+from experiments import several_trainings
 from experiments.data_check import check_data
 from experiments.export import main as export
 from experiments.folds import divide, spread
@@ -163,14 +163,14 @@ def test_a_fold_that_fails_leaves_the_folds_before_it(
 ):
     from experiments.epoch_end import Diverged
 
-    learn, number = cross_validation.learn, iter(range(9))
+    learn, number = several_trainings.learn, iter(range(9))
 
     def second_diverges(*arguments):
         if next(number) == 1:
             raise Diverged("epoch 1, step 1: the loss is nan")
         return learn(*arguments)
 
-    monkeypatch.setattr(cross_validation, "learn", second_diverges)
+    monkeypatch.setattr(several_trainings, "learn", second_diverges)
     assert main(tiny_arguments(dataset=phantom_folder, folds=FOLDS, split="[0.7, 0.3, 0]")) == 1
     assert "the loss is nan" in capsys.readouterr().err
     parent = next(run for run in runs_of(store, "DESC") if "mlflow.parentRunId" not in run.data.tags)
