@@ -3,7 +3,7 @@
 usage: python -m benchmarks.data_wait [key=value ...]     (as for `mrcnn train`; train.workers=0 is a thread)
 
 Prints the step alone, on one batch that is already there; the step with the batches of an epoch made beside it; and
-the share of the epoch spent waiting for them. The batches come as they come to `fit`: from `stream`, through tf.data.
+the share of the epoch spent waiting for them. The batches come as they come to `fit`: from `for_fit`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-import tensorflow as tf
 
 from experiments.datasets import open_dataset
 from experiments.plan import make_plan
@@ -23,7 +22,7 @@ from experiments.resolve import resolve
 from mrcnn.data import Loader, split_by_patient
 from mrcnn.model import MaskRCNN
 from mrcnn.model.optimizers import make_optimizer
-from mrcnn.model.stream import stream
+from mrcnn.model.stream import for_fit
 
 EPOCHS = 3
 
@@ -56,24 +55,20 @@ def main() -> None:
         alone.append(time.perf_counter() - begun)
     print(f"{len(training)} images, batch {config.train.batch_size}, workers {config.train.workers}")
     print(f"step alone            {np.median(alone) * 1e3:7.1f} ms (median of {len(alone)})")
-    signature = {name: tf.TensorSpec(values.shape, values.dtype) for name, values in batch.items()}
-    batches = iter(
-        tf.data.Dataset.from_generator(
-            lambda: (made for (made,) in stream(loader, first_epoch=1)), output_signature=signature
-        ).prefetch(tf.data.AUTOTUNE)
-    )
-    for epoch in range(1, EPOCHS + 1):
-        waited, begun = 0.0, time.perf_counter()
-        for _ in range(len(loader)):
-            asked = time.perf_counter()
-            batch = next(batches)
-            waited += time.perf_counter() - asked
-            model.train_on_batch(batch)
-        total = time.perf_counter() - begun
-        print(
-            f"epoch {epoch}: step with data {(total - waited) / len(loader) * 1e3:7.1f} ms, "
-            f"waited {waited:.2f} s of {total:.2f} s, {waited / total:.1%}"
-        )
+    with for_fit(loader, first_epoch=1) as made:
+        batches = iter(made)
+        for epoch in range(1, EPOCHS + 1):
+            waited, begun = 0.0, time.perf_counter()
+            for _ in range(len(loader)):
+                asked = time.perf_counter()
+                (batch,) = next(batches)
+                waited += time.perf_counter() - asked
+                model.train_on_batch(batch)
+            total = time.perf_counter() - begun
+            print(
+                f"epoch {epoch}: step with data {(total - waited) / len(loader) * 1e3:7.1f} ms, "
+                f"waited {waited:.2f} s of {total:.2f} s, {waited / total:.1%}"
+            )
 
 
 if __name__ == "__main__":

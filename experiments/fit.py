@@ -15,7 +15,7 @@ from mrcnn.model import MaskRCNN
 from mrcnn.model.optimizers import make_optimizer
 from mrcnn.model.schedules import WarmUp
 from mrcnn.model.stages import set_trainable
-from mrcnn.model.stream import stream
+from mrcnn.model.stream import for_fit
 from mrcnn.model.training_state import restore_optimizer
 
 
@@ -71,15 +71,16 @@ def fit(model: MaskRCNN, loader: Loader, options: TrainOptions, steps: int, epoc
         if start > span.start:
             restore_optimizer(model, arrays)
         try:
-            model.fit(
-                stream(loader, first_epoch=span.start, skipped=(start - span.start) * steps),
-                steps_per_epoch=steps,
-                initial_epoch=start,
-                epochs=span.end,
-                callbacks=[epoch_end],
-                shuffle=False,  # the loader has done so
-                verbose=0,
-            )
+            with for_fit(loader, first_epoch=span.start, skipped=(start - span.start) * steps) as batches:
+                model.fit(
+                    batches,
+                    steps_per_epoch=steps,
+                    initial_epoch=start,
+                    epochs=span.end,
+                    callbacks=[epoch_end],
+                    shuffle=False,  # the loader has done so
+                    verbose=0,
+                )
         except Diverged as error:
             position = (epoch_end.epochs_done - span.start) * steps + error.step
             named = f"images of the step: {', '.join(loader.file_names(span.start, position))}"

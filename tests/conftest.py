@@ -3,6 +3,7 @@
 import os
 import signal
 from html.parser import HTMLParser
+from pathlib import Path
 
 # Before any test imports them: TensorFlow reads these once.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -26,6 +27,28 @@ settings.load_profile("untimed")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PHANTOM_IMAGES = 20
+TESTS = Path(__file__).parent
+
+# Minutes each. xdist begins with the files of the most tests, which would leave these to one process at the very end.
+LONG = (
+    "model/test_backends.py",
+    "trackers/test_server_outage.py",
+    "test_tour.py",
+    "model/test_replicas.py",
+    "experiments/test_train.py",
+    "model/test_mask_rcnn.py",
+)
+
+
+def pytest_configure(config):
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    first = {TESTS / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: first.get(item.path, len(first)))
+
 
 
 @pytest.fixture(scope="session")
