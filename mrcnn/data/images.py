@@ -19,6 +19,7 @@ MOST_PIXELS = 1 << 27
 """Rows times columns of an image file: beyond any detector's, and below what a false header makes of a few bytes."""
 
 _MOST_SAMPLES = 1 << 29  # rows times columns times channels
+_LONGEST_RUN = 256
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # Pillow knows many more, some of which start other programs
 _BITS_PER_SAMPLE = 258  # TIFF 6.0, section 8
 _DEEP_GREY_ALPHA = (16, 4)
@@ -164,13 +165,28 @@ def _read_with_pillow(path: Path) -> np.ndarray:
 
 
 def stored_pixels(image: Image.Image) -> np.ndarray:
-    """(H, W, C) of an opened image: alpha is dropped, a palette becomes RGB."""
+    """(H, W, C) of an opened image: alpha is dropped, a palette becomes RGB.
+
+    Raises:
+        ValueError: its run lengths stand for more pixels than runs can hold.
+    """
+    if image.tile and image.tile[0][0] == "bmp_rle":
+        _check_runs(image)
     if image.mode in ("1", "LA", "La"):
         image = image.convert("L")
     elif image.mode not in ("L", "RGB", "F", "I") and not image.mode.startswith("I;16"):
         image = image.convert("RGB")
     array = np.array(image)
     return array if array.ndim == 3 else array[..., None]
+
+
+def _check_runs(image: Image.Image) -> None:
+    """Pillow fills what the runs of a BMP leave out pixel by pixel, so 2 kB could take it half a minute."""
+    position = image.fp.tell()
+    size = image.fp.seek(0, os.SEEK_END)
+    image.fp.seek(position)
+    if image.width * image.height > _LONGEST_RUN * size:
+        raise ValueError(f"{image.width}×{image.height} pixels in {size} bytes; expected at most {_LONGEST_RUN} a byte")
 
 
 def _png_kind(path: Path) -> tuple[int, int]:

@@ -104,8 +104,8 @@ class OwnLosses(keras.Model):
         return super().distribute_strategy if replicas() == 1 else Undivided()
 
     def make_train_function(self, force=False):
-        if replicas() > 1 and not self.optimizer.built:
-            # The variables of several devices cannot be made while the step is traced.
+        if not self.optimizer.built:
+            # TensorFlow would trace the step twice, to make them and without; those of several devices it could not make.
             self.optimizer.build(self.trainable_variables)
         return super().make_train_function(force)
 

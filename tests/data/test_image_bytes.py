@@ -1,6 +1,7 @@
 """Files in memory are what the same files on disk are; what is damaged or made to mislead is an `InputError`."""
 
 import io
+import struct
 import zlib
 
 import numpy as np
@@ -117,6 +118,23 @@ def test_what_is_refused(data, told):
     with pytest.raises(InputError, match=told) as caught:
         decode_image(data)
     assert "Doe" not in str(caught.value)
+
+
+def runs(width, height, encoded):
+    """A grey BMP of 8 bits in run lengths (BI_RLE8), whose last line comes first."""
+    palette = b"".join(bytes([level, level, level, 0]) for level in range(256))
+    start = 14 + 40 + len(palette)
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(encoded), 0, 0, 256, 0)
+    return b"BM" + struct.pack("<IHHI", start + len(encoded), 0, 0, start) + header + palette + encoded
+
+
+def test_run_lengths_are_read_as_far_as_runs_go():
+    image, _ = decode_image(runs(5, 2, bytes([3, 9, 2, 7, 0, 0, 5, 1, 0, 1])))
+    assert image[1, :, 0].tolist() == [9, 9, 9, 7, 7]
+    assert image[0, :, 0].tolist() == [1] * 5
+    # Each end of a line would be filled up by Pillow one pixel at a time.
+    with pytest.raises(InputError, match="4096×4096 pixels in 9270 bytes; expected at most 256 a byte"):
+        decode_image(runs(4096, 4096, bytes([1, 5, 0, 0]) * 2048))
 
 
 def test_a_deflated_file_is_never_unpacked(monkeypatch):
