@@ -50,7 +50,6 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: first.get(item.path, len(first)))
 
 
-
 @pytest.fixture(scope="session")
 def phantom_folder(tmp_path_factory):
     """A folder with 20 thyroid phantoms, as a person's data set: images and annotations.json."""

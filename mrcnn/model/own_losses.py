@@ -105,7 +105,7 @@ class OwnLosses(keras.Model):
 
     def make_train_function(self, force=False):
         if not self.optimizer.built:
-            # TensorFlow would trace the step twice, to make them and without; those of several devices it could not make.
+            # TensorFlow would trace the step twice, to make them and without, and cannot make those of several devices.
             self.optimizer.build(self.trainable_variables)
         return super().make_train_function(force)
 
