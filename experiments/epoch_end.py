@@ -10,9 +10,10 @@ from typing import Any, NoReturn
 import keras
 
 from experiments.config import TaskConfig
-from experiments.evaluate import evaluate, predictions
+from experiments.evaluate import evaluate
 from experiments.screen import TrainingScreen
-from mrcnn.data import Dataset
+from mrcnn.data import Dataset, Sample
+from mrcnn.detections import Detections
 from mrcnn.draw import contact_sheet, side_by_side
 from mrcnn.model.training_state import not_finite
 from trackers.checkpoints import Checkpoints
@@ -144,13 +145,22 @@ class EpochEnd(keras.callbacks.Callback):
 
     def _validate(self, number: int) -> dict[str, float]:
         options = self._config.evaluate
-        evaluator = evaluate(self.model, self._validation, batch_size=options.images_at_once, volumes=options.volumes)
+        shown: list[tuple[Sample, Detections]] = []
+
+        def show(sample: Sample, found: Detections) -> None:
+            if len(shown) < PREVIEW_IMAGES:
+                shown.append((sample, found))
+
+        evaluator = evaluate(
+            self.model,
+            self._validation,
+            batch_size=options.images_at_once,
+            volumes=options.volumes,
+            on_image=show,
+        )
         confidence = evaluator.best_confidence() if options.confidence == "auto" else options.confidence
-        preview = self._validation.subset(range(min(PREVIEW_IMAGES, len(self._validation))))
-        pictures = [
-            side_by_side(sample, found.above(confidence), preview.class_names)
-            for sample, found in predictions(self.model, preview, batch_size=options.images_at_once)
-        ]
+        names = self._validation.class_names
+        pictures = [side_by_side(sample, found.above(confidence), names) for sample, found in shown]
         with disk_refusals(number, self._checkpoints.folder):
             self._events.image("val", contact_sheet(pictures, columns=1), number)
         return {**evaluator.summary(confidence), "confidence": confidence}
