@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PAUSE = 1.0
 """Seconds between looks at a study whose last trials others run, and at whether the parent process is there."""
-TRIALS_EACH = 4
+TRIALS_EACH = 6
 """Trials of one process: TensorFlow gives back only a part of a trial's memory, and a start takes seconds."""
 DONE, REPLACE = 0, 75
 """Exit statuses: no trial is left; a new process should go on, for this one has run its trials, or one of them failed
