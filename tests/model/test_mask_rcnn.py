@@ -39,6 +39,17 @@ def test_detections_have_the_promised_shapes(tiny, blob_batch):
     assert outputs["masks"].max() <= 1
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow's tracing")
+def test_the_step_is_traced_once(tiny, blob_batch, monkeypatch):
+    """It would be traced again after a first time in which the optimizer makes its variables."""
+    model, traced = compiled(tiny()), []
+    flatten = mask_rcnn.flatten_levels
+    monkeypatch.setattr(mask_rcnn, "flatten_levels", lambda *given: traced.append(1) or flatten(*given))
+    for _ in range(2):
+        model.train_on_batch(blob_batch(model.config, TWO))
+    assert len(traced) == 1
+
+
 @pytest.mark.parametrize("agnostic", [False, True])
 def test_fit_evaluate_predict(tiny, blob_batch, agnostic):
     config = tiny(class_agnostic=agnostic)
