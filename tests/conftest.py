@@ -15,6 +15,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # So that no test makes one in the cache folder of who runs them.
 os.environ.setdefault("MRCNN_PATIENT_SALT", "known to everybody, for tests alone")
 
+import psutil
 import pytest
 from hypothesis import settings
 
@@ -56,6 +57,17 @@ def phantom_folder(tmp_path_factory):
     from mrcnn.phantoms import write_dataset
 
     return write_dataset("thyroid", tmp_path_factory.mktemp("phantoms") / "nodules", images=PHANTOM_IMAGES, seed=3)
+
+
+@pytest.fixture(scope="session")
+def workers_alive():
+    """Finds the processes of loaders below this one, by their numbers."""
+
+    def find():
+        children = psutil.Process().children(recursive=True)
+        return [child.pid for child in children if any("mrcnn.data.worker" in part for part in child.cmdline())]
+
+    return find
 
 
 @pytest.fixture(scope="session")

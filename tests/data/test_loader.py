@@ -34,11 +34,6 @@ def dataset(coco, write_coco):
     return read_dataset(write_coco(coco))
 
 
-def workers_alive():
-    children = psutil.Process().children(recursive=True)
-    return [child.pid for child in children if any("mrcnn.data.worker" in part for part in child.cmdline())]
-
-
 def assert_same(batches, others):
     batches, others = list(batches), list(others)
     assert len(batches) == len(others)
@@ -77,7 +72,7 @@ def test_the_files_of_a_batch_are_known_by_its_place(dataset):
     assert loader.file_names(4, 3 + 1) == names
 
 
-def test_any_number_of_workers_gives_the_same(dataset):
+def test_any_number_of_workers_gives_the_same(dataset, workers_alive):
     options = {"augmentation": STRONG, "shuffle": True, "seed": 4}
     alone, crew = Loader(dataset, CONFIG, 2, **options), Loader(dataset, CONFIG, 2, workers=2, **options)
     for epoch in (0, 1, 0):
@@ -138,7 +133,7 @@ def test_no_image_at_all(dataset):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_closing_early_leaves_nothing_behind(dataset, workers):
+def test_closing_early_leaves_nothing_behind(dataset, workers, workers_alive):
     threads = set(threading.enumerate())
     batches = Loader(dataset, CONFIG, 1, augmentation=STRONG, shuffle=True, workers=workers).epoch(0)
     next(batches)
@@ -148,7 +143,7 @@ def test_closing_early_leaves_nothing_behind(dataset, workers):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_errors_arrive_with_the_file_named(dataset, workers):
+def test_errors_arrive_with_the_file_named(dataset, workers, workers_alive):
     dataset.records[4].path.write_bytes(b"not an image any more")
     batches = Loader(dataset, CONFIG, 2, workers=workers).epoch(0)
     next(batches)
@@ -166,7 +161,7 @@ def test_unforeseen_errors_name_the_file_too(dataset, workers):
         list(Loader(broken, CONFIG, 2, workers=workers).epoch(0))
 
 
-def test_a_killed_worker_is_told(dataset):
+def test_a_killed_worker_is_told(dataset, workers_alive):
     loader = Loader(dataset, CONFIG, 1, workers=1)
     assert len(list(loader.epoch(0))) == 7
     os.kill(workers_alive()[0], signal.SIGKILL)
