@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Lock
 from typing import TypeVar
 
 from mrcnn.data.dataset import Dataset
@@ -39,26 +38,27 @@ def open_all(dataset: Dataset, problems: Problems, cache: Path | None = None) ->
 def for_each(dataset: Dataset, rows: list[int], do: Callable[[int], T], instead: T, problems: Problems) -> list[T]:
     """`do` of each position, in threads, as decoders work outside Python's lock.
 
-    Where it raises `InputError`, that goes to `problems`, once for each file, and the result is `instead`.
+    Where it raises `InputError`, that goes to `problems`, once for each file and in the order of `rows`, and the result
+    is `instead`.
     """
 
-    told: set[Path] = set()
-    lock = Lock()
+    faults: dict[Path, str] = {}
 
     def attempt(row: int) -> T:
         path = dataset.records[row].path
-        if path in told:  # another slice of that volume
+        if path in faults:  # another slice of that volume
             return instead
         try:
             return do(row)
         except InputError as error:
-            with lock:
-                if path not in told:
-                    problems.add_passable(str(error), path)
-                told.add(path)
+            faults.setdefault(path, str(error))
             return instead
 
     volumes = any(record.volume is not None for record in dataset.records)
     most = min(os.cpu_count() or 1, _MOST_VOLUMES if volumes else _MOST_THREADS)
     with ThreadPoolExecutor(max_workers=most) as threads:
-        return list(threads.map(attempt, rows))
+        results = list(threads.map(attempt, rows))
+    for path in dict.fromkeys(dataset.records[row].path for row in rows):
+        if path in faults:
+            problems.add_passable(faults[path], path)
+    return results

@@ -1,12 +1,14 @@
 """Copies are found however they were turned or recoloured, and pictures of one kind stay apart."""
 
 import io
+from threading import Event
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 from scipy.ndimage import gaussian_filter
 
+from mrcnn.data import dataset as dataset_module
 from mrcnn.data import find_duplicates, fingerprint, read_dataset, split_by_patient
 from mrcnn.data.duplicates import SIDE, group_alike, thumbnail
 from mrcnn.errors import InputError
@@ -129,10 +131,22 @@ def test_thumbnails_are_made_once_whatever_the_order(doubled, tmp_path, monkeypa
     np.testing.assert_array_equal(again[:, None] == again[None], same)
 
 
-def test_all_images_that_cannot_be_read_are_told(doubled):
+def test_all_images_that_cannot_be_read_are_told(doubled, monkeypatch):
     for index in (1, 5):
         path = doubled.records[index].path
         path.write_bytes(path.read_bytes()[:900])
+    read, f_was_read = dataset_module.read_image, Event()
+
+    def f_before_b(path):
+        if path.name == "b.png":
+            f_was_read.wait(5)
+        try:
+            return read(path)
+        finally:
+            if path.name == "f.png":
+                f_was_read.set()
+
+    monkeypatch.setattr(dataset_module, "read_image", f_before_b)
     with pytest.raises(InputError, match=r"2 problems\n.*b\.png: expected a readable.*\n.*f\.png: expected a readable"):
         find_duplicates(doubled)
 
