@@ -26,9 +26,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.speed_machine import describe_machine, processor
+from benchmarks.speed_machine import describe_machine
 from benchmarks.speed_table import WORK, Measured, heading, row
 from benchmarks.speed_turns import Worker, WorkerFailed
+from mrcnn.processor import processor
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 BACKENDS = ("tensorflow", "jax")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-import re
 import resource
 import sys
 from importlib import metadata
-from pathlib import Path
+
+from mrcnn.processor import processor
 
 MATRIX_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 LIBRARIES = ("tensorflow", "keras", "jax", "numpy")
@@ -17,8 +17,8 @@ LIBRARIES = ("tensorflow", "keras", "jax", "numpy")
 
 def describe_machine() -> list[str]:
     """Lines for the top of a table: date, processor, how busy it is, and what is installed."""
-    model, flags = processor()
-    model = model or platform.processor() or platform.machine()
+    model, all_flags = processor()
+    flags = [flag for flag in MATRIX_FLAGS if flag in all_flags]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     libraries = [f"{name} {metadata.version(name)}" for name in LIBRARIES if _installed(name)]
     return [
@@ -33,19 +33,6 @@ def peak_memory() -> int:
     """The most bytes that this process ever held."""
     # The unit is a KiB on Linux and a byte on macOS.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def processor() -> tuple[str, list[str]]:
-    """As `read_cpuinfo` of this machine; both empty where it cannot be known."""
-    cpuinfo = Path("/proc/cpuinfo")
-    return read_cpuinfo(cpuinfo.read_text() if cpuinfo.exists() else "")
-
-
-def read_cpuinfo(text: str) -> tuple[str, list[str]]:
-    """The first processor's model name and those of its flags that decide how fast matrices are multiplied."""
-    fields = dict(re.findall(r"^(model name|flags)\s*:\s*(.+)$", text.partition("\n\n")[0], re.MULTILINE))
-    flags = set(fields.get("flags", "").split())
-    return fields.get("model name", "").strip(), [flag for flag in MATRIX_FLAGS if flag in flags]
 
 
 def _installed(name: str) -> bool:

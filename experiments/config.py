@@ -130,7 +130,11 @@ class TrainOptions(Section):
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(1e-4, ge=0, description="decoupled; never on biases and normalisation")
     clip_norm: float | None = Field(5.0, gt=0, description="largest global norm of the gradients; null: no limit")
-    precision: Literal["float32", "mixed_bfloat16"] = Field("float32", description="of the network's arithmetic")
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = Field(
+        "auto",
+        description="of the network's arithmetic; auto: mixed_bfloat16 on a GPU, or with TensorFlow on a processor "
+        "(AVX-512 BF16, AMX), that computes in it, else float32",
+    )
     patience: int = Field(0, ge=0, description="validations without a better evaluate.metric before stopping; 0: never")
     validate_every: int = Field(1, ge=1, description="epochs between validations; the last epoch is always validated")
     workers: int = Field(1, ge=0, description="processes that make batches ahead; 0: a thread")

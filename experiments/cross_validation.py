@@ -16,10 +16,10 @@ from rich.console import Console
 from experiments.artifacts import csv_text, log_evaluation
 from experiments.config import TaskConfig
 from experiments.data_check import DEVELOPMENT, Checked, check_data, show
-from experiments.datasets import with_modalities
 from experiments.folds import HELD_OUT, OUT_OF_FOLD, divide, spread
 from experiments.job_data import TITLES, Data, record_data, usable_data
 from experiments.judging import HEADLINE, Result, as_used, judge
+from experiments.plan import settled
 from experiments.resolve import Resolved, parameters, resolved_yaml
 from experiments.several_trainings import holding, publish_outcome, train_one, within
 from experiments.tables import results_table
@@ -55,7 +55,7 @@ def cross_validate(resolved: Resolved) -> str:
         checked = check_data(config)
         show(checked, console)
         checked.raise_if_wrong()
-        config = config.model_copy(update={"data": with_modalities(config.data, checked.whole)})
+        config = settled(config, checked.whole)
         # All of them before the first training, so that what is wrong with the last is told now.
         folds = divide(checked, config)
         data = _record(checked, folds, config, run)

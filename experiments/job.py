@@ -14,7 +14,6 @@ import numpy as np
 from rich.console import Console
 
 from experiments.config import TaskConfig
-from experiments.datasets import with_modalities
 from experiments.entering import enter
 from experiments.epoch_end import EpochEnd, OnValidation
 from experiments.findings import FINDINGS
@@ -22,12 +21,12 @@ from experiments.fit import fit
 from experiments.job_data import Data, read_data
 from experiments.judging import Result, as_used, judge
 from experiments.keeping import Keeping, asked_facts
-from experiments.plan import make_plan
+from experiments.plan import make_plan, settled
 from experiments.report import log_report
 from experiments.resolve import Resolved, parameters, resolved_yaml
 from experiments.resume import Found, find
 from experiments.screen import TrainingScreen
-from mrcnn.backend import cpu_vectors
+from mrcnn.backend import computes_in_bfloat16
 from mrcnn.data import Loader, make_batch
 from mrcnn.data.batches import Batch
 from mrcnn.data_parallel import data_parallel
@@ -110,20 +109,19 @@ def make_model(config: TaskConfig, data: Data, run: Run, console: Console, folde
     """Plan the model from the training split and build it; the configuration comes back with nothing left open."""
     weights = model_file(config.train.weights, task=config.task, folder=folder / "start")
     plan = make_plan(config, data.splits["train"], weights)
-    config = plan.fill_in(config)
-    config = config.model_copy(update={"data": with_modalities(config.data, data.splits["train"])})
+    config = settled(plan.fill_in(config), data.splits["train"])
     run.params(parameters(config))
     run.metrics(plan.measures())
     run.text(resolved_yaml(config), "config.yaml")
-    if config.train.precision != "float32" and cpu_vectors() == "avx2":
+    if config.train.precision != "float32" and not computes_in_bfloat16():
         console.print(
-            f"warning: train.precision={config.train.precision}: this processor has no bfloat16 arithmetic, a step "
-            "takes tens of times as long as in float32",
+            f"warning: train.precision={config.train.precision}: this device does not compute in bfloat16 with "
+            f"{keras.backend.backend()}, a step may take tens of times as long as in float32",
             style="yellow",
             soft_wrap=True,
         )
     model = MaskRCNN(plan.model, seed=config.seed, dtype=config.train.precision)
-    console.print(plan.describe(model.count_params()), soft_wrap=True)
+    console.print(plan.describe(model.count_params(), config.train.precision), soft_wrap=True)
     if weights != "none":
         # A fetched file has a passing name; the person's own says more.
         report = replace(load_weights(model, weights), source=config.train.weights)

@@ -10,7 +10,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from experiments.config import TaskConfig
+from experiments.datasets import with_modalities
 from experiments.model_options import ModelOptions
+from mrcnn.backend import computes_in_bfloat16
 from mrcnn.config import ModelConfig
 from mrcnn.data import Dataset
 from mrcnn.errors import InputError
@@ -51,8 +53,8 @@ class Plan:
         fit = self.anchor_fit
         return {"anchors/mean_best_iou": fit.mean_best_iou, "anchors/recall": fit.recall} if fit else {}
 
-    def describe(self, weights: int) -> str:
-        """The model, with its number of `weights`, in lines for the terminal."""
+    def describe(self, weights: int, precision: str) -> str:
+        """The model, with its number of `weights` and the precision it computes in, in lines for the terminal."""
         model, fit = self.model, self.anchor_fit
         sizes = " ".join("/".join(f"{size:g}" for size in level) for level in model.anchor_sizes)
         ratios = " ".join(f"{ratio:g}" for ratio in model.anchor_ratios)
@@ -67,7 +69,7 @@ class Plan:
             )
         return (
             f"Model: {model.backbone}, {model.image_size}×{model.image_size}×{model.channels}, norm {model.norm}, "
-            f"up to {model.max_instances} instances, {weights / 1e6:.1f} M weights\n"
+            f"up to {model.max_instances} instances, {weights / 1e6:.1f} M weights, {precision}\n"
             f"Anchors: {sizes} px, height/width {ratios}{quality}{advice}"
         )
 
@@ -112,6 +114,14 @@ def make_plan(config: TaskConfig, training: Dataset, weights: str | None = None)
     used = fit is not None and options.anchor_sizes == options.anchor_ratios == "auto"
     crowded = sum(len(record.class_ids) > model.max_instances for record in training.records)
     return Plan(model, fit if used else None, crowded)
+
+
+def settled(config: TaskConfig, training: Dataset) -> TaskConfig:
+    """`config` with what data and device decide for every network alike: modalities of volumes, precision."""
+    train = config.train
+    if train.precision == "auto":
+        train = train.model_copy(update={"precision": "mixed_bfloat16" if computes_in_bfloat16() else "float32"})
+    return config.model_copy(update={"data": with_modalities(config.data, training), "train": train})
 
 
 def with_settings(options: ModelOptions, settings: Mapping[str, Any]) -> ModelOptions:

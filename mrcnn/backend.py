@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Literal
 
 import keras
 import numpy as np
+
+from mrcnn.processor import processor
 
 
 def fused(function: Callable, **settings) -> Callable:
@@ -47,6 +50,27 @@ def add_bias(values, bias):
     import tensorflow as tf
 
     return tf.nn.bias_add(values, bias)
+
+
+@cache
+def computes_in_bfloat16() -> bool:
+    """Whether the backend's device has arithmetic in bfloat16 that the backend uses, so that it is the faster one.
+
+    On a CPU that is TensorFlow with AVX-512 BF16 or AMX, for without them, or by XLA, bfloat16 is taken apart in
+    software; of GPUs NVIDIA's from compute capability 8.0 on.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if gpus := tf.config.list_physical_devices("GPU"):
+            found = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability")
+            return found is not None and found >= (8, 0)
+        return bool({"avx512_bf16", "amx_bf16"} & processor()[1])
+    import jax
+
+    # AMD's are named after an architecture.
+    found = re.fullmatch(r"(\d+)\.\d+", getattr(jax.devices()[0], "compute_capability", ""))
+    return found is not None and int(found[1]) >= 8
 
 
 @cache

@@ -12,11 +12,10 @@ from optuna.trial import FrozenTrial
 from rich.console import Console
 
 from experiments.config import TaskConfig
-from experiments.datasets import with_modalities
 from experiments.job import publish
 from experiments.job_data import Data
 from experiments.judging import as_used, judge
-from experiments.plan import Plan
+from experiments.plan import Plan, settled
 from experiments.report import log_report
 from experiments.resolve import resolved_yaml
 from mrcnn.data import Dataset
@@ -56,12 +55,11 @@ def conclude(
         run.json(thresholds_of_classes(trained, data.splits["val"], config, options, best), "thresholds.json")
     # The threshold is in the network, so that whatever is made of it suppresses as the trial was measured.
     model = trained.with_settings(nms_iou=best.user_attrs[NMS_IOU])
-    found = Plan(model.config, None).fill_in(best_config(config, best))
+    found = settled(Plan(model.config, None).fill_in(best_config(config, best)), data.splits["train"])
     # Mirror images give other scores than those that the trials' thresholds were found with.
     confidence = "auto" if found.evaluate.tta else best.user_attrs[CONFIDENCE]
     working_point = found.evaluate.model_copy(update={"confidence": confidence})
-    modalities = with_modalities(found.data, data.splits["train"])
-    found = found.model_copy(update={"evaluate": working_point, "data": modalities})
+    found = found.model_copy(update={"evaluate": working_point})
     result = judge(as_used([model], found), found, data, run, console, step=0)
     model.save(file := folder / "model.keras")
     run.text(resolved_yaml(found), "config.yaml")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import psutil
+
+from mrcnn.processor import processor
 
 LIBRARIES = ("medmrcnn", "keras", "tensorflow", "jax", "numpy", "mlflow", "pycocotools", "imaug")
 
@@ -21,18 +21,12 @@ def machine() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": processor()[0],
         "cores": allowed,
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpus": _gpus(),
         "libraries": {name: found for name in LIBRARIES if (found := _version(name))},
     }
-
-
-def _processor() -> str:
-    listed = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*:\s*(.+)$", listed.read_text() if listed.exists() else "", re.MULTILINE)
-    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def _gpus() -> list[str]:

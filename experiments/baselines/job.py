@@ -24,11 +24,11 @@ from experiments.baselines.comparison import Column, comparison_markdown, compar
 from experiments.baselines.given_model import check_same_training, given_mask_rcnn
 from experiments.baselines.networks import classifier_config, recorded, resunet_config, starting_from
 from experiments.config import TaskConfig
-from experiments.datasets import with_modalities
 from experiments.entering import enter
 from experiments.job import learn, publish
 from experiments.job_data import Data, read_data, record_data, split_title
 from experiments.judging import Result, judge
+from experiments.plan import settled
 from experiments.report import log_report
 from experiments.resolve import Resolved, resolved_yaml
 from mrcnn.baseline_config import ClassifierConfig
@@ -61,7 +61,7 @@ def train_baselines(resolved: Resolved, models: Sequence[str], mask_rcnn: str | 
         console.print(f"Task {config.task}, {config.modality}: {', '.join(models)}; run {parent.id}", soft_wrap=True)
         given = given_mask_rcnn(mask_rcnn, config.task, Path(folder, "given")) if mask_rcnn else None
         data = read_data(config, parent, console)
-        config = config.model_copy(update={"data": with_modalities(config.data, data.splits["train"])})
+        config = settled(config, data.splits["train"])
         if given is not None:
             check_same_training(mask_rcnn, given, data, console)
         labels = classifier_config(config, data.splits["train"], data.splits.values())

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from pydantic import BaseModel
 
+from mrcnn.backend import computes_in_bfloat16
 from mrcnn.replicas import Undivided, divided, minimise_whole, part, replicas, whole
 
 
@@ -63,11 +64,12 @@ class OwnLosses(keras.Model):
 
     @classmethod
     def from_config(cls, config):
+        """The model of a file; of one in mixed_bfloat16, in float32 where the device computes in that alone."""
         config = dict(config)
-        return cls(
-            cls.config_class.model_validate(config.pop("config")),
-            **{**config, "dtype": keras.saving.deserialize_keras_object(config["dtype"])},
-        )
+        policy = keras.saving.deserialize_keras_object(config.pop("dtype"))
+        if getattr(policy, "name", policy) == "mixed_bfloat16" and not computes_in_bfloat16():
+            policy = "float32"  # what it was trained in would take tens of times as long there
+        return cls(cls.config_class.model_validate(config.pop("config")), **config, dtype=policy)
 
     def compile(self, optimizer="sgd", *, jit_compile="auto", **kwargs):
         """As `keras.Model.compile`; the losses are the model's own.

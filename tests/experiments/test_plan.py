@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from experiments.config import TaskConfig
-from experiments.plan import channels_of, make_plan, network_boxes
+from experiments.plan import channels_of, make_plan, network_boxes, settled
 from mrcnn.data import read_dataset
 from mrcnn.errors import InputError
 
@@ -59,9 +59,9 @@ def test_slots_hold_the_fullest_image(folder):
 
 def test_instances_beyond_the_slots_bring_a_word(folder):
     data = folder([GREY, GREY], [[(0, 0, 9), (20, 0, 9), (40, 0, 9)], [(0, 0, 9), (20, 0, 9)]])
-    cut = make_plan(task(model={"max_instances": 2}), data).describe(1)
+    cut = make_plan(task(model={"max_instances": 2}), data).describe(1, "float32")
     assert "more than model.max_instances=2 instances: 1; of each the 2 largest are taught" in cut
-    assert "largest are taught" not in make_plan(task(), data).describe(1)
+    assert "largest are taught" not in make_plan(task(), data).describe(1, "float32")
 
 
 def test_widths_follow_the_backbone_and_detections_the_instances(folder):
@@ -77,10 +77,11 @@ def test_widths_follow_the_backbone_and_detections_the_instances(folder):
 
 def test_instances_below_the_grid_bring_a_word_about_the_input(folder):
     data = folder([np.full((300, 400), 7, np.uint8)], [[(4 * i, 0, 3) for i in range(90)]])
-    small = make_plan(task(model={"backbone": "small", "image_size": 64}), data).describe(1)
+    small = make_plan(task(model={"backbone": "small", "image_size": 64}), data).describe(1, "float32")
     assert "image_size" in small
     data = folder([np.full((300, 400), 7, np.uint8)], [[(30, 30, 100), (200, 150, 100)]])
-    assert "image_size" not in make_plan(task(model={"backbone": "small", "image_size": 256}), data).describe(1)
+    larger = make_plan(task(model={"backbone": "small", "image_size": 256}), data)
+    assert "image_size" not in larger.describe(1, "float32")
 
 
 def test_anchors_fit_the_boxes_and_cover_them(folder):
@@ -112,6 +113,15 @@ def test_the_filled_in_task_leaves_nothing_open_and_plans_the_same(folder):
     assert "auto" not in filled.model.model_dump().values()
     again = TaskConfig.model_validate(filled.model_dump(mode="json"))
     assert make_plan(again, data).model == plan.model
+
+
+@pytest.mark.parametrize(("able", "automatic"), [(True, "mixed_bfloat16"), (False, "float32")])
+def test_the_device_decides_the_precision_where_nobody_does(folder, monkeypatch, able, automatic):
+    monkeypatch.setattr("experiments.plan.computes_in_bfloat16", lambda: able)
+    data = folder([GREY], [[]])
+    assert settled(task(), data).train.precision == automatic
+    for asked in ("float32", "mixed_bfloat16"):
+        assert settled(task(train={"precision": asked}), data).train.precision == asked
 
 
 def test_class_weights_for_other_classes_are_an_input_error(folder):

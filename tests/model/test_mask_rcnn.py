@@ -136,6 +136,17 @@ def test_save_and_load_give_the_same_answers(tiny, blob_batch, tmp_path):
             np.testing.assert_allclose(found[name], values, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.parametrize(("able", "computed_in"), [(True, "bfloat16"), (False, "float32")])
+def test_a_mixed_model_computes_in_float32_where_bfloat16_would_be_slow(tiny, tmp_path, monkeypatch, able, computed_in):
+    model = MaskRCNN(tiny(), dtype="mixed_bfloat16")
+    model.save(tmp_path / "model.keras")
+    monkeypatch.setattr("mrcnn.model.own_losses.computes_in_bfloat16", lambda: able)
+    again = load(tmp_path / "model.keras")
+    assert again.backbone.get_layer("conv1_conv").compute_dtype == computed_in
+    for mine, loaded in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(loaded, mine)
+
+
 def test_load_says_what_is_wrong(tmp_path):
     with pytest.raises(InputError, match=r"missing\.keras: no such file"):
         load(tmp_path / "missing.keras")
