@@ -1,4 +1,7 @@
-"""The one place that knows which backend runs below Keras."""
+"""What the model does differently by the backend and the device below Keras.
+
+Besides, `data_parallel` and `replicas` know of several devices, `model.stream` of how `fit` is fed.
+"""
 
 from __future__ import annotations
 

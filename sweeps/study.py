@@ -10,7 +10,6 @@ import copy
 import hashlib
 import os
 import socket
-import sqlite3
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -28,6 +27,7 @@ from mrcnn.errors import InputError
 from sweeps.brackets import FAILED_TRIAL, INTERRUPTED, RETRY_HISTORY, RUNG, Brackets
 from sweeps.options import SweepOptions, higher_is_better
 from trackers.address import hide_credentials
+from trackers.file_lock import file_lock
 from trackers.unfinished import Unfinished
 
 SQLITE = "sqlite:///"
@@ -35,6 +35,8 @@ HEARTBEAT, GRACE = 15, 120
 """Seconds between signs of life, and without one until a trial of another machine counts as interrupted."""
 MOST_RETRIES = 2
 """A trial whose process is killed a third time is not tried again: it is likely what kills it."""
+PATIENCE = 600
+"""Seconds that a worker waits for its turn at the trials; what is done in it takes less than one."""
 WORKER, RUN, REASON, EPOCHS = "worker", "run", "reason", "epochs"
 """User attributes of a trial: who runs it, its MLflow run, why it failed, epochs trained."""
 RETRIED_RUN, RESUMED_AFTER = "retried_run", "resumed_after"
@@ -181,12 +183,9 @@ def _alone(study: optuna.Study) -> Iterator[None]:
     if not url.startswith(SQLITE):
         yield
         return
-    lock = sqlite3.connect(f"{url.removeprefix(SQLITE).partition('?')[0]}.lock", timeout=600, isolation_level=None)
-    try:
-        lock.execute("BEGIN EXCLUSIVE")
+    path = f"{url.removeprefix(SQLITE).partition('?')[0]}.lock"
+    with file_lock(path, PATIENCE, TimeoutError(f"{path}: held by another worker for {PATIENCE} s")):
         yield
-    finally:
-        lock.close()
 
 
 def this_process() -> dict[str, object]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,8 @@ from urllib.parse import unquote, urlsplit
 import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+
+from trackers.file_lock import file_lock
 
 PATIENCE = 120.0
 """Seconds that a process waits for its turn. What is done within takes a second or two."""
@@ -31,16 +32,20 @@ class RegistryBusy(RuntimeError):
 def registry_lock(name: str) -> Iterator[None]:
     """While entered, no other process of this project moves aliases of the registered model `name`.
 
-    A store in a file or folder: an exclusive SQLite transaction on a file beside it, which the system ends with the
-    process, however that ends. A server or database: a registered model `<name>-lock`, made and removed; the store
-    holds names unique, so of several that make it at once one succeeds.
+    A store in a file or folder: a `file_lock` beside it. A server or database: a registered model `<name>-lock`, made
+    and removed; the store holds names unique, so of several that make it at once one succeeds.
 
     Raises:
         RegistryBusy: no turn within `PATIENCE`.
     """
     address = mlflow.get_registry_uri()
     file = lock_file(address, name)
-    with _held_by_file(file) if file is not None else held_by_name(name):
+    if file is None:
+        with held_by_name(name):
+            yield
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file_lock(file, PATIENCE, RegistryBusy(f"{file}: held by another process for {PATIENCE:g} s")):
         yield
 
 
@@ -57,20 +62,6 @@ def lock_file(address: str, name: str) -> Path | None:
         folder = Path(unquote(parts.path) if parts.scheme == "file" else address)
         return folder.with_name(f"{folder.name}.{name}.lock")
     return None
-
-
-@contextmanager
-def _held_by_file(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
-    try:
-        try:
-            connection.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
-            raise RegistryBusy(f"{path}: held by another process for {PATIENCE:g} s ({error})") from error
-        yield
-    finally:
-        connection.close()
 
 
 @contextmanager

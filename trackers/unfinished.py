@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from mrcnn.cache_folder import cache_folder
 from mrcnn.errors import InputError
+from trackers.file_lock import file_lock
 from trackers.kept_states import KeptStates
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -39,8 +39,7 @@ class Unfinished:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """While entered, no other process works at this training: an exclusive SQLite transaction, which the system
-        ends with the process, however that ends.
+        """While entered, no other process works at this training, see `file_lock`.
 
         Raises:
             Held: another one does.
@@ -65,15 +64,8 @@ def hold(folder: Path, otherwise: str) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot be made ({error.strerror}); set MRCNN_CACHE to another folder") from error
-    connection = sqlite3.connect(folder / LOCK, timeout=0, isolation_level=None)
-    try:
-        try:
-            connection.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
-            raise Held(otherwise) from error
+    with file_lock(folder / LOCK, 0, Held(otherwise)):
         yield
-    finally:
-        connection.close()
 
 
 def unfinished_folder() -> Path:
