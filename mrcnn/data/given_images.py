@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mrcnn.data.image_bytes import EXPECTED, MOST_PIXELS, check_size, decode_image
+from mrcnn.data.image_bytes import EXPECTED, MOST_PIXELS, check_pixel_count, decode_image
 from mrcnn.data.sample import Spacing
 from mrcnn.errors import InputError
 
@@ -47,7 +47,7 @@ def given_images(model_input: object, most_pixels: int | None = None) -> list[Gi
                 continue
             image = _as_array(item)
             if most_pixels is not None:
-                check_size(*image.shape[:2], most_pixels)
+                check_pixel_count(*image.shape[:2], most_pixels)
             given.append(GivenImage(image))
         except InputError as error:
             raise InputError(f"image {number}: {error}") from error

@@ -71,7 +71,7 @@ def decode_image(data: bytes, most_pixels: int = MOST_PIXELS) -> tuple[np.ndarra
     return array, spacing
 
 
-def check_size(height: int, width: int, most_pixels: int) -> None:
+def check_pixel_count(height: int, width: int, most_pixels: int) -> None:
     """Raises `InputError` unless an image has pixels, and at most so many."""
     if height < 1 or width < 1:
         raise InputError(f"{height} rows, {width} columns; expected at least 1 of each")
@@ -89,7 +89,7 @@ def _decode_picture(data: bytes, most_pixels: int) -> np.ndarray:
             return _decode_deep_tiff(data, most_pixels)
         raise InputError(f"expected {EXPECTED}") from error
     with image:
-        check_size(image.height, image.width, most_pixels)
+        check_pixel_count(image.height, image.width, most_pixels)
         if image.format == "PNG" and data[24] == 16 and data[25] in _DEEP_COLOURS:
             raise InputError("PNG of 16 bits and several channels; expected 8 bits, or 16 bits of grey")
         if image.format == "TIFF":
@@ -107,7 +107,7 @@ def _decode_deep_tiff(data: bytes, most_pixels: int) -> np.ndarray:
         if len(tiff.pages) > 1:
             raise InputError("TIFF of several pages; expected a single image")
         page = tiff.pages[0]
-        check_size(page.imagelength, page.imagewidth, most_pixels)
+        check_pixel_count(page.imagelength, page.imagewidth, most_pixels)
         if page.axes not in PLANES or page.samplesperpixel > _MOST_SAMPLES:
             raise InputError(f"TIFF with axes {page.axes}; expected a single image of at most {_MOST_SAMPLES} channels")
         if page.compression != tifffile.COMPRESSION.NONE:
@@ -147,6 +147,6 @@ def _check_dicom(dataset: pydicom.Dataset, most_pixels: int) -> None:
         raise InputError("DICOM without pixels, or cut short; expected an image, whole")
     if int(dataset.get("NumberOfFrames") or 1) > 1:
         raise InputError(f"DICOM with {int(dataset.NumberOfFrames)} frames; expected a single image")
-    check_size(int(dataset.Rows), int(dataset.Columns), most_pixels)
+    check_pixel_count(int(dataset.Rows), int(dataset.Columns), most_pixels)
     if int(dataset.get("SamplesPerPixel") or 1) > 4:
         raise InputError(f"DICOM with {int(dataset.SamplesPerPixel)} samples a pixel; expected 1 or 3")
