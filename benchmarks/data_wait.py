@@ -17,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from experiments.datasets import open_dataset
-from experiments.plan import make_plan
+from experiments.plan import make_plan, settled
 from experiments.resolve import resolve
 from mrcnn.data import Loader, split_by_patient
 from mrcnn.model import MaskRCNN
@@ -33,6 +33,7 @@ def main() -> None:
     ).config
     whole = open_dataset(config.data)
     training = whole.subset(split_by_patient(whole, seed=config.seed)["train"])
+    config = settled(config, training)
     plan = make_plan(config, training)
     loader = Loader(
         training,
@@ -43,7 +44,7 @@ def main() -> None:
         seed=config.seed,
         workers=config.train.workers,
     )
-    model = MaskRCNN(plan.model, seed=config.seed)
+    model = MaskRCNN(plan.model, seed=config.seed, dtype=config.train.precision)
     model.compile(optimizer=make_optimizer(config.train.optimizer, config.train.learning_rate))
 
     batch = next(loader.epoch(0))
@@ -53,7 +54,8 @@ def main() -> None:
         begun = time.perf_counter()
         model.train_on_batch(batch)
         alone.append(time.perf_counter() - begun)
-    print(f"{len(training)} images, batch {config.train.batch_size}, workers {config.train.workers}")
+    train = config.train
+    print(f"{len(training)} images, batch {train.batch_size}, workers {train.workers}, {train.precision}")
     print(f"step alone            {np.median(alone) * 1e3:7.1f} ms (median of {len(alone)})")
     with for_fit(loader, first_epoch=1) as made:
         batches = iter(made)
