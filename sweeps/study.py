@@ -13,13 +13,14 @@ import socket
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import mlflow
 import numpy as np
 import optuna
 import psutil
 from mlflow.exceptions import MlflowException
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
@@ -283,7 +284,9 @@ def heartbeat(study: optuna.Study, trial: optuna.Trial) -> Iterator[None]:
 
     def beat() -> None:
         while not over.wait(HEARTBEAT):
-            study._storage.record_heartbeat(trial._trial_id)
+            # A database that is away or busy for a moment must not end the signs: another worker would take the trial.
+            with suppress(StorageInternalError):
+                study._storage.record_heartbeat(trial._trial_id)
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()

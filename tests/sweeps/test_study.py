@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import optuna
@@ -20,6 +21,7 @@ from sweeps.study import (
     RUN,
     WORKER,
     claim,
+    heartbeat,
     interrupt,
     is_gone,
     left,
@@ -248,3 +250,21 @@ def test_the_gaussian_process_says_what_it_lacks(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(InputError, match="--sampler gp: needs PyTorch"):
         make_sampler("gp", 0, 0)
+
+
+def test_signs_of_life_outlast_a_database_that_is_away_for_a_moment(study, monkeypatch):
+    top_up(study, 1)
+    trial, calls, again = claim(study, OPTIONS, 0), [], threading.Event()
+    record = study._storage.record_heartbeat
+
+    def away_twice(trial_id):
+        calls.append(trial_id)
+        if len(calls) <= 2:
+            raise optuna.exceptions.StorageInternalError("the server is starting up")
+        record(trial_id)
+        again.set()
+
+    monkeypatch.setattr("sweeps.study.HEARTBEAT", 0.01)
+    monkeypatch.setattr(study._storage, "record_heartbeat", away_twice)
+    with heartbeat(study, trial):
+        assert again.wait(30)
