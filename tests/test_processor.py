@@ -42,7 +42,7 @@ def test_processors_by_their_flags_under_tensorflow_alone(monkeypatch, flags, ex
     monkeypatch.setitem(sys.modules, "tensorflow", tensorflow)
     assert asked() is expected
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    monkeypatch.setitem(sys.modules, "jax", SimpleNamespace(devices=lambda: [SimpleNamespace(platform="cpu")]))
+    monkeypatch.setattr(keras.ops, "zeros", lambda shape: SimpleNamespace(device=SimpleNamespace(platform="cpu")))
     assert asked() is False
 
 
@@ -53,7 +53,8 @@ def test_gpus_by_their_compute_capability(monkeypatch, capability, expected):
     asked = backend.computes_in_bfloat16.__wrapped__
     text = capability if isinstance(capability, str) else ".".join(map(str, capability or ()))
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    monkeypatch.setitem(sys.modules, "jax", SimpleNamespace(devices=lambda: [SimpleNamespace(compute_capability=text)]))
+    device = SimpleNamespace(compute_capability=text)
+    monkeypatch.setattr(keras.ops, "zeros", lambda shape: SimpleNamespace(device=device))
     assert asked() is expected
     if isinstance(capability, str):
         return
