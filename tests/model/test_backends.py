@@ -57,8 +57,8 @@ def test_the_model_tests_pass_on_jax():
     # Each model test compiles its own step, which is slow there: what runs no other code is left to the first backend.
     left_out = (
         "overfits", "configurations_train", "resnet", "save_and_load", "same_seed", "slots", "any_size", "imagenet",
-        "does_not_depend", "True", "anew", "wide", "test_weights", "test_torchvision", "test_numbers", "test_degenerate",
-        "quarter", "test_winograd", "no_larger", "losses_stay",
+        "does_not_depend", "True", "anew", "wide", "test_weights", "test_torchvision",
+        "test_numbers", "test_degenerate", "quarter", "test_winograd", "no_larger", "losses_stay",
     )  # fmt: skip
     chosen = " and ".join(f"not {name}" for name in left_out)
     arguments = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/geometry", "tests/model", "-k", chosen)
