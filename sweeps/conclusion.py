@@ -55,7 +55,10 @@ def conclude(
         run.json(thresholds_of_classes(trained, data.splits["val"], config, options, best), "thresholds.json")
     # The threshold is in the network, so that whatever is made of it suppresses as the trial was measured.
     model = trained.with_settings(nms_iou=best.user_attrs[NMS_IOU])
-    found = settled(Plan(model.config, None).fill_in(best_config(config, best)), data.splits["train"])
+    found = Plan(model.config, None).fill_in(best_config(config, best))
+    # The machine of the trial may have chosen otherwise than this one would.
+    as_read = found.train.model_copy(update={"precision": model.dtype_policy.name})
+    found = settled(found.model_copy(update={"train": as_read}), data.splits["train"])
     # Mirror images give other scores than those that the trials' thresholds were found with.
     confidence = "auto" if found.evaluate.tta else best.user_attrs[CONFIDENCE]
     working_point = found.evaluate.model_copy(update={"confidence": confidence})

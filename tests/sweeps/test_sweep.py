@@ -132,6 +132,8 @@ def test_the_winners_report_tells_where_the_threshold_comes_from(swept):
     assert parent.data.tags["best_run"] in page
     config = resolve(["--task", client.download_artifacts(parent.info.run_id, "config.yaml")]).config
     assert config.evaluate.confidence == parent.data.metrics["confidence"]
+    trained = client.get_run(parent.data.tags["best_run"])
+    assert config.train.precision == trained.data.params["train.precision"] != "auto"
 
 
 def test_the_finished_sweep_is_not_run_again(swept, run_sweep):
