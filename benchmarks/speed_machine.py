@@ -9,14 +9,15 @@ import resource
 import sys
 from importlib import metadata
 
-from mrcnn.processor import processor
-
 MATRIX_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 LIBRARIES = ("tensorflow", "keras", "jax", "numpy")
 
 
 def describe_machine() -> list[str]:
     """Lines for the top of a table: date, processor, how busy it is, and what is installed."""
+    # Not above: the worker of matterport's implementation, a package of the same name, takes `peak_memory` from here.
+    from mrcnn.processor import processor
+
     model, all_flags = processor()
     flags = [flag for flag in MATRIX_FLAGS if flag in all_flags]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
