@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 FORMS = {"saved_model": "", "onnx": ".onnx"}
 """Forms of export, and how the names of their files end; a SavedModel is a folder."""
 NOTICE = "Research use only: not a medical device."
+EXPORTABLE = {"conventions": "paper", "equalise": "none"}
+"""Options of the preprocessing of which `mrcnn.export.pixels.prepare` knows one value only."""
 NOTES_FILE = Path("assets.extra", "mrcnn.json")
 """Where in a SavedModel the notes are; TensorFlow leaves that folder to whoever exports."""
 
@@ -54,8 +56,12 @@ def export_model(model: MaskRCNN, form: str, path: str | Path, *, confidence: fl
     path = Path(path)
     check_form(form, path)
     config = model.config
-    if config.conventions != "paper":
-        raise InputError(f"conventions={config.conventions}: cannot be exported; expected a model of conventions=paper")
+    for option, expected in EXPORTABLE.items():
+        if (value := getattr(config, option)) != expected:
+            raise InputError(
+                f"{option}={value}: cannot be exported, the exported model would find something else; expected a model "
+                f"of {option}={expected}; this one runs with `mrcnn predict` and as a registered model"
+            )
     if confidence is not None and not 0 <= confidence <= 1:
         raise InputError(f"confidence={confidence}: expected a number from 0 to 1")
     confidence = max(config.score_threshold, confidence or 0.0)

@@ -91,7 +91,8 @@ def _luminance(images, eight_bit, ops):
     given = ops.cast(ops.shape(images)[3], "int64")
     coloured = given > 1
     weights = ops.where(coloured, LUMINANCE, np.array([1, 0, 0], np.float32))
-    weights = ops.take(weights, ops.arange(given, dtype="int64"), axis=0)
+    # One weight or three: of two channels or four the multiplication then fails, as the host refuses them.
+    weights = ops.take(weights, ops.arange(ops.minimum(given - 1, 1) * 2 + 1, dtype="int64"), axis=0)
     return ops.sum(images * weights, axis=3, keepdims=True), ops.logical_and(eight_bit, given <= 1)
 
 

@@ -1,5 +1,8 @@
 """The graph's pre-processing beside the host's, on Keras and on onnxruntime."""
 
+from types import SimpleNamespace
+from typing import get_args
+
 import numpy as np
 import onnx
 import pytest
@@ -8,6 +11,8 @@ from onnx import helper
 
 from mrcnn.config import ModelConfig
 from mrcnn.data.batches import prepare_image
+from mrcnn.errors import InputError
+from mrcnn.export.exporting import EXPORTABLE, export_model
 from mrcnn.export.onnx_graph import IR_VERSION, OPSET, Graph, Value
 from mrcnn.export.pixels import prepare
 
@@ -21,7 +26,7 @@ def session(make):
     images = Value(graph, "images", "float32")
     result = make(graph, images)
     inputs = [helper.make_tensor_value_info("images", images.element_type, ["b", "h", "w", "c"])]
-    outputs = [helper.make_tensor_value_info(result.name, result.element_type, ["b", "c", 64, 64])]
+    outputs = [helper.make_tensor_value_info(result.name, result.element_type, ["b", "c", "s", "s"])]
     made = helper.make_graph(graph.nodes, "prepare", inputs, outputs, list(graph.constants.values()))
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     onnx.checker.check_model(model, full_check=True)
@@ -88,3 +93,58 @@ def test_large_and_small_numbers_become_what_the_host_makes_of_them(prepared, sc
     expected = prepare_image(image, config)[0]
     assert expected.std() > 0.5
     np.testing.assert_allclose(prepared([image], config)[0], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("channels, given", [(1, 2), (1, 4), (3, 2), (3, 4), (4, 3)])
+def test_channels_that_the_host_refuses_are_no_answer_here_either(prepared, channels, given):
+    config = ModelConfig(class_names=("a",), image_size=64, channels=channels)
+    image = np.random.default_rng(5).normal(size=(50, 81, given)).astype(np.float32)
+    with pytest.raises(InputError):
+        prepare_image(image, config)
+    with pytest.raises(Exception, match="(?i)dimension|shape"):
+        prepared([image], config)
+
+
+PREPROCESSING = {
+    "image_size": (64, 96),
+    "channels": (1, 3, 4),
+    "normalisation": ("image", "imagenet", "none"),
+    "equalise": ("none", "histogram", "clahe"),
+    "conventions": ("paper", "matterport", "torchvision"),
+}
+"""Every option that acts before the network, with values; the others are read by the network alone."""
+NETWORK = {
+    "class_names", "backbone", "norm", "fpn_channels", "head_width", "mask_channels", "mask_convolutions",
+    "anchor_sizes", "anchor_ratios", "max_instances", "rpn_positive_iou", "rpn_negative_iou", "rpn_samples",
+    "proposals_per_level", "proposals", "proposal_nms_iou", "roi_positive_iou", "roi_samples", "roi_canonical_size",
+    "pool_size", "mask_pool_size", "class_agnostic", "class_weights", "focal_gamma", "max_detections",
+    "score_threshold", "nms_iou",
+}  # fmt: skip
+
+
+def test_every_option_is_known_to_act_before_the_network_or_not():
+    """A new option belongs in one of the two, and where it acts on pixels `prepare` or the refusal must know it."""
+    assert PREPROCESSING.keys() | NETWORK == set(ModelConfig.model_fields)
+    for name, values in PREPROCESSING.items():
+        assert set(get_args(ModelConfig.model_fields[name].annotation)) <= set(values)
+
+
+@pytest.mark.parametrize("option, value", [(name, value) for name, values in PREPROCESSING.items() for value in values])
+@pytest.mark.parametrize("kind", ["8 bit", "16 bit", "float"])
+def test_each_option_is_as_on_the_host_or_refused(prepared, tmp_path, option, value, kind):
+    others = {"norm": "frozen_batch", "normalisation": "imagenet"} if option == "conventions" else {}
+    config = ModelConfig(class_names=("a",), **{"image_size": 64, **others, option: value})
+    if EXPORTABLE.get(option, value) != value:
+        with pytest.raises(InputError, match=f"^{option}={value}: cannot be exported.*expected a model of {option}="):
+            export_model(SimpleNamespace(config=config), "onnx", tmp_path / "new")
+        assert not list(tmp_path.iterdir())
+        return
+    rng = np.random.default_rng(4)
+    # With normalisation=none the reader has brought the numbers to about 1 before.
+    unit = 1.0 if value == "none" else 255.0 if kind == "float" else 9000.0
+    image = {
+        "8 bit": lambda: rng.integers(0, 256, (90, 70, config.channels), np.uint8),
+        "16 bit": lambda: rng.integers(0, 4096, (90, 70, config.channels), np.uint16),
+        "float": lambda: rng.normal(0, unit, (90, 70, config.channels)).astype(np.float32),
+    }[kind]()
+    np.testing.assert_allclose(prepared([image], config)[0], prepare_image(image, config)[0], rtol=1e-6, atol=1e-4)
