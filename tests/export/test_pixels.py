@@ -101,7 +101,7 @@ def test_channels_that_the_host_refuses_are_no_answer_here_either(prepared, chan
     image = np.random.default_rng(5).normal(size=(50, 81, given)).astype(np.float32)
     with pytest.raises(InputError):
         prepare_image(image, config)
-    with pytest.raises(Exception, match="(?i)dimension|shape"):
+    with pytest.raises(Exception, match=r"(?i)dimension|shape"):
         prepared([image], config)
 
 
