@@ -71,7 +71,8 @@ def fit(model: MaskRCNN, loader: Loader, options: TrainOptions, steps: int, epoc
         if start > span.start:
             restore_optimizer(model, arrays)
         try:
-            with for_fit(loader, first_epoch=span.start, skipped=(start - span.start) * steps) as batches:
+            # Counted over the whole training, so that no stage gets an order and an augmentation that another had.
+            with for_fit(loader, skipped=start * steps) as batches:
                 model.fit(
                     batches,
                     steps_per_epoch=steps,
@@ -82,8 +83,8 @@ def fit(model: MaskRCNN, loader: Loader, options: TrainOptions, steps: int, epoc
                     verbose=0,
                 )
         except Diverged as error:
-            position = (epoch_end.epochs_done - span.start) * steps + error.step
-            named = f"images of the step: {', '.join(loader.file_names(span.start, position))}"
+            position = epoch_end.epochs_done * steps + error.step
+            named = f"images of the step: {', '.join(loader.file_names(0, position))}"
             if error.or_before:
-                named += f"; of the step before: {', '.join(loader.file_names(span.start, position - 1))}"
+                named += f"; of the step before: {', '.join(loader.file_names(0, position - 1))}"
             raise Diverged(f"{error}; {named}", error.step) from error
