@@ -50,6 +50,7 @@ class Record:
         place: of a slice, where it lies in its volume.
         volume: what the slice at `place` is read from; None where the file at `path` is the image.
         pseudonymous: whether `patient_id` is a pseudonym of whom the file itself names, which differs between machines.
+        orientation: EXIF orientation in the file; height, width and masks are of the picture as it turns it.
     """
 
     file_name: str
@@ -65,6 +66,7 @@ class Record:
     place: Place | None = None
     volume: Volume | None = None
     pseudonymous: bool = False
+    orientation: int = 1
 
     def read(self) -> np.ndarray:
         """The pixels, as `Sample.image` holds them."""

@@ -14,7 +14,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from mrcnn.data.images import FORMATS, PLANES, UNREADABLE, page_pixels, stored_pixels
+from mrcnn.data.images import FORMATS, PLANES, UNREADABLE, changes_values, page_pixels, picture_pixels
 from mrcnn.data.sample import Spacing
 from mrcnn.errors import InputError
 
@@ -95,14 +95,13 @@ def _decode_picture(data: bytes, most_pixels: int) -> np.ndarray:
         if image.format == "TIFF":
             if getattr(image, "n_frames", 1) > 1:
                 raise InputError("TIFF of several pages; expected a single image")
-            bits = image.tag_v2.get(tifffile.TIFF.TAGS["BitsPerSample"], (1,))
-            if len(bits) > 1 and max(bits) > 8:
+            if changes_values(image):
                 return _decode_deep_tiff(data, most_pixels)
-        return stored_pixels(image)
+        return picture_pixels(image)
 
 
 def _decode_deep_tiff(data: bytes, most_pixels: int) -> np.ndarray:
-    """A TIFF of several channels with more than 8 bits; uncompressed, as nothing limits what its codecs unpack."""
+    """A TIFF whose values Pillow would change; uncompressed, as nothing limits what its codecs unpack."""
     with tifffile.TiffFile(BytesIO(data)) as tiff:
         if len(tiff.pages) > 1:
             raise InputError("TIFF of several pages; expected a single image")
@@ -111,7 +110,7 @@ def _decode_deep_tiff(data: bytes, most_pixels: int) -> np.ndarray:
         if page.axes not in PLANES or page.samplesperpixel > _MOST_SAMPLES:
             raise InputError(f"TIFF with axes {page.axes}; expected a single image of at most {_MOST_SAMPLES} channels")
         if page.compression != tifffile.COMPRESSION.NONE:
-            raise InputError("compressed TIFF of several channels with more than 8 bits; expected it uncompressed")
+            raise InputError("compressed TIFF of signed bytes, or of several deep channels; expected it uncompressed")
         return page_pixels(page)
 
 

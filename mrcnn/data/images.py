@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from mrcnn.data.orientation import ORIENTATION, UPRIGHT, orientation_of, swaps_sides, turned, valid
 from mrcnn.data.sample import Spacing
 from mrcnn.errors import InputError
 
@@ -21,13 +23,14 @@ MOST_PIXELS = 1 << 27
 _MOST_SAMPLES = 1 << 29  # rows times columns times channels
 _LONGEST_RUN = 256
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # Pillow knows many more, some of which start other programs
-_BITS_PER_SAMPLE = 258  # TIFF 6.0, section 8
+_BITS_PER_SAMPLE, PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF 6.0, sections 8 and 19
+_SIGNED = 2  # of sample format
 _DEEP_GREY_ALPHA = (16, 4)
 _DEEP_COLOURS = ((16, 2), (16, 6), _DEEP_GREY_ALPHA)  # PNG: depth and colour type
-_TIFF_SUFFIXES = (".tif", ".tiff")
+TIFF_SUFFIXES = (".tif", ".tiff")
 PLANES = ("YX", "YXS", "SYX")
 """Axes of the pages that hold one image, as tifffile has them."""
-_OTHER_SUFFIXES = (*_TIFF_SUFFIXES, ".png", ".jpg", ".jpeg", ".bmp")
+_OTHER_SUFFIXES = (*TIFF_SUFFIXES, ".png", ".jpg", ".jpeg", ".bmp")
 # What Pillow, tifffile and pydicom raise on files that are damaged, cut short or of an unknown kind.
 UNREADABLE = (
     OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError, tifffile.TiffFileError,
@@ -36,10 +39,10 @@ UNREADABLE = (
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
-    """The pixels of a PNG, JPEG, TIFF or BMP file, as they are stored, or of a DICOM file, as they are shown.
+    """The pixels of a PNG, JPEG, TIFF, BMP or DICOM file, as they are shown; label images have a reader of their own.
 
-    Alpha is dropped, a palette becomes RGB, and the EXIF orientation is not applied, since annotations are made in
-    stored pixels.
+    Alpha is dropped, a palette becomes RGB, a TIFF whose 0 is white is inverted, and the EXIF orientation is applied,
+    as browsers and most tools do: annotations are made on the picture that they show.
 
     Returns:
         (H, W, C) uint8, or float32 in the file's own units where it holds more than 8 bits.
@@ -75,14 +78,18 @@ class ImageHeader:
     """What an image file says of itself: size in pixels, and where it tells them the size of a pixel and the patient.
 
     Attributes:
+        height: as the picture is shown.
+        width: as the picture is shown.
         spacing_mm: (row, column), or None.
         patient_id: a pseudonym, or None.
+        orientation: EXIF orientation in the file, which `read_image` applies.
     """
 
     height: int
     width: int
     spacing_mm: Spacing | None = None
     patient_id: str | None = None
+    orientation: int = UPRIGHT
 
 
 def read_header(path: str | os.PathLike) -> ImageHeader:
@@ -97,9 +104,12 @@ def read_header(path: str | os.PathLike) -> ImageHeader:
             with tifffile.TiffFile(path) as tiff:
                 page = tiff.pages[0]
                 check_size(page.imagelength, page.imagewidth, page.samplesperpixel)
-                return ImageHeader(page.imagelength, page.imagewidth)
+                size, orientation = (page.imagelength, page.imagewidth), page_orientation(page)
+                return ImageHeader(*size[:: -1 if swaps_sides(orientation) else 1], orientation=orientation)
         with open_picture(path) as image:
-            return ImageHeader(image.height, image.width)
+            size, orientation = (image.height, image.width), orientation_of(image)
+            swapped = swaps_sides(orientation) and image.format != "TIFF"  # of which Pillow states the shown size
+            return ImageHeader(*size[:: -1 if swapped else 1], orientation=orientation)
     except UNREADABLE as error:
         raise _unreadable(path, error) from error
 
@@ -125,6 +135,8 @@ def check_size(height: int, width: int, channels: int) -> None:
 def open_picture(path: Path) -> Image.Image:
     """Opens a PNG, JPEG, TIFF or BMP file without decoding it. Raises one of `UNREADABLE`, as where it is too large."""
     image = Image.open(path, formats=FORMATS)
+    if image.format == "TIFF":
+        image.filename = ""  # else Pillow 13 maps the file, and scrambles what its orientation turns by 90°
     try:
         check_size(image.height, image.width, len(image.getbands()))
     except ValueError:
@@ -142,15 +154,21 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _needs_tifffile(path: Path) -> bool:
-    """Whether Pillow would refuse this TIFF or silently cut its colours to 8 bits."""
-    if path.suffix.lower() not in _TIFF_SUFFIXES:
+    """Whether Pillow would refuse this TIFF or silently change its values."""
+    if path.suffix.lower() not in TIFF_SUFFIXES:
         return False
     try:
         with open_picture(path) as image:
-            bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,)) if image.format == "TIFF" else (8,)
+            return image.format == "TIFF" and changes_values(image)
     except Image.UnidentifiedImageError:
         return True
-    return len(bits) > 1 and max(bits) > 8
+
+
+def changes_values(image: Image.Image) -> bool:
+    """Whether Pillow cuts the colours of an opened TIFF to 8 bits, or takes its signed bytes for unsigned ones."""
+    bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))
+    signed = _SIGNED in image.tag_v2.get(_SAMPLE_FORMAT, ())
+    return (len(bits) > 1 and max(bits) > 8) or (signed and max(bits) <= 8)
 
 
 def _read_with_pillow(path: Path) -> np.ndarray:
@@ -158,30 +176,52 @@ def _read_with_pillow(path: Path) -> np.ndarray:
         if image.format == "PNG" and (kind := _png_kind(path)) in _DEEP_COLOURS:
             from mrcnn.data.deep_png import read_deep_png  # a fifth of a second, for a rare kind of file
 
-            return read_deep_png(path, grey=kind == _DEEP_GREY_ALPHA)
+            deep = read_deep_png(path, grey=kind == _DEEP_GREY_ALPHA)
+            return np.ascontiguousarray(turned(deep, orientation_of(image)))
         if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
             raise InputError(f"{path}: holds {image.n_frames} pages; expected a single image")
-        return stored_pixels(image)
+        return picture_pixels(image)
 
 
-def stored_pixels(image: Image.Image) -> np.ndarray:
-    """(H, W, C) of an opened image: alpha is dropped, a palette becomes RGB.
+def picture_pixels(image: Image.Image) -> np.ndarray:
+    """(H, W, C) of an opened image as it is shown: alpha is dropped, a palette becomes RGB.
 
     Raises:
-        ValueError: its run lengths stand for more pixels than runs can hold.
+        ValueError: its run lengths stand for more pixels than runs can hold; it is a TIFF whose 0 is white, of values
+            without a largest one.
     """
-    if image.tile and image.tile[0][0] == "bmp_rle":
-        _check_runs(image)
+    check_runs(image)
+    is_tiff, orientation = image.format == "TIFF", orientation_of(image)
+    is_white_is_zero = is_tiff and image.tag_v2.get(PHOTOMETRIC) == tifffile.PHOTOMETRIC.MINISWHITE
+    bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))[0] if is_white_is_zero else 0
     if image.mode in ("1", "LA", "La"):
         image = image.convert("L")
     elif image.mode not in ("L", "RGB", "F", "I") and not image.mode.startswith("I;16"):
         image = image.convert("RGB")
     array = np.array(image)
+    if bits > 8:  # up to 8 bits Pillow inverts
+        array = _inverted(array, bits)
+    # Of a TIFF Pillow has applied it.
+    array = array if is_tiff else np.ascontiguousarray(turned(array, orientation))
     return array if array.ndim == 3 else array[..., None]
 
 
-def _check_runs(image: Image.Image) -> None:
-    """Pillow fills what the runs of a BMP leave out pixel by pixel, so 2 kB could take it half a minute."""
+def _inverted(array: np.ndarray, bits: int) -> np.ndarray:
+    """Pixels of a TIFF whose 0 is white as those of one whose 0 is black."""
+    if array.dtype.kind == "b":
+        return ~array
+    if array.dtype.kind != "u":
+        raise ValueError(f"0 is white (PhotometricInterpretation 0) in values of {array.dtype}; expected 0 to be black")
+    return ((1 << bits) - 1 - array.astype(np.int64)).astype(array.dtype)
+
+
+def check_runs(image: Image.Image) -> None:
+    """Raises `ValueError` where the runs of a BMP could not fill it.
+
+    Pillow fills what they leave out pixel by pixel, so 2 kB could take it half a minute.
+    """
+    if not image.tile or image.tile[0][0] != "bmp_rle":
+        return
     position = image.fp.tell()
     size = image.fp.seek(0, os.SEEK_END)
     image.fp.seek(position)
@@ -197,6 +237,11 @@ def _png_kind(path: Path) -> tuple[int, int]:
 
 
 def _read_with_tifffile(path: Path) -> np.ndarray:
+    return single_page(path, page_pixels)
+
+
+def single_page(path: Path, read: Callable[[tifffile.TiffPage], np.ndarray]) -> np.ndarray:
+    """What `read` makes of the only page of a TIFF, once it is checked to be a single image."""
     with tifffile.TiffFile(path) as tiff:
         # Not tiff.series, which may look for its parts in other files, and does not come back from some damaged ones.
         if len(tiff.pages) > 1:
@@ -205,11 +250,24 @@ def _read_with_tifffile(path: Path) -> np.ndarray:
         check_size(page.imagelength, page.imagewidth, page.samplesperpixel)
         if page.axes not in PLANES:
             raise InputError(f"{path}: holds a stack with axes {page.axes}; expected a single image")
-        return page_pixels(page)
+        return read(page)
 
 
 def page_pixels(page: tifffile.TiffPage) -> np.ndarray:
-    """(H, W, C) of a page with axes of `PLANES`; of colours alpha is dropped."""
+    """(H, W, C) of a page with axes of `PLANES`, as it is shown; of colours alpha is dropped."""
+    array = page_values(page)
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        array = _inverted(array, page.bitspersample)
+    return np.ascontiguousarray(array[..., :3] if page.photometric == tifffile.PHOTOMETRIC.RGB else array)
+
+
+def page_values(page: tifffile.TiffPage) -> np.ndarray:
+    """(H, W, C) stored values of a page with axes of `PLANES`, turned as its orientation says."""
     array = page.asarray()
     array = array[..., None] if page.axes == "YX" else np.moveaxis(array, 0, -1) if page.axes == "SYX" else array
-    return np.ascontiguousarray(array[..., :3] if page.photometric == tifffile.PHOTOMETRIC.RGB else array)
+    return turned(array, page_orientation(page))
+
+
+def page_orientation(page: tifffile.TiffPage) -> int:
+    """EXIF orientation of a page."""
+    return valid(page.tags.valueof(ORIENTATION))

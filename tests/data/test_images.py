@@ -8,6 +8,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from mrcnn.data.image_bytes import decode_image
 from mrcnn.data.images import ImageHeader, read_header, read_image
 from mrcnn.errors import InputError
 
@@ -90,12 +91,22 @@ def test_sixteen_bit_colour_tiff_keeps_its_units(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "x.tif"), pixels)
 
 
-def test_exif_orientation_is_not_applied(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # rotate by 90° for display
-    Image.fromarray(COLOUR).save(tmp_path / "x.jpg", exif=exif)
-    assert read_image(tmp_path / "x.jpg").shape == (6, 9, 3)
-    assert read_header(tmp_path / "x.jpg") == ImageHeader(6, 9)
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.uint16, np.uint32])
+def test_tiff_values_of_any_type_as_they_are_shown(tmp_path, dtype):
+    """Signed bytes keep their sign, and where 0 is white the picture is inverted, as viewers do."""
+    pixels = RNG.integers(np.iinfo(dtype).min, min(np.iinfo(dtype).max, 70000), (6, 9)).astype(dtype)
+    tifffile.imwrite(tmp_path / "black.tif", pixels, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "white.tif", pixels, photometric="miniswhite")
+    np.testing.assert_array_equal(read_image(tmp_path / "black.tif")[..., 0], pixels.astype(np.float32))
+    data = (tmp_path / "black.tif").read_bytes()
+    np.testing.assert_array_equal(decode_image(data)[0][..., 0], pixels.astype(np.float32))
+    if dtype == np.int8:
+        with pytest.raises(InputError, match=r"white\.tif: .*0 is white.*int8; expected 0 to be black"):
+            read_image(tmp_path / "white.tif")
+    else:
+        inverted = (np.iinfo(dtype).max - pixels.astype(np.int64)).astype(np.float32)
+        np.testing.assert_array_equal(read_image(tmp_path / "white.tif")[..., 0], inverted)
+        np.testing.assert_array_equal(decode_image((tmp_path / "white.tif").read_bytes())[0][..., 0], inverted)
 
 
 def deep_png(path, pixels, colour_type):

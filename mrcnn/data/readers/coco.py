@@ -16,6 +16,7 @@ from mrcnn.data.dataset import Dataset
 from mrcnn.data.readers.assemble import assemble
 from mrcnn.data.readers.image_files import ImageFiles, read_row
 from mrcnn.data.readers.json_file import is_plain_text, json_files, load_json, read_bytes, whole_characters
+from mrcnn.data.readers.orientations import find_made_on_stored, stored_size, turn_runs
 from mrcnn.data.readers.patients import name_patients, with_patient
 from mrcnn.data.readers.problems import Problems, naming
 from mrcnn.data.readers.segmentation import doubts, encode
@@ -47,9 +48,11 @@ def read(path: Path, *, patient_pattern: str | None = None) -> Dataset:
     folders = [file.parent.parent, file.parent] if file.parent.name == _ANNOTATIONS else [file.parent]
     files = ImageFiles(folders)
     class_names, class_of = _read_categories(content["categories"], problems, warnings)
-    images = _read_images(content["images"], files, patient_pattern, problems, warnings)
-    instances = _read_annotations(content["annotations"], images, class_of, problems, warnings)
+    sizes: dict[Path, tuple[int, int]] = {}
+    images = _read_images(content["images"], files, patient_pattern, sizes, problems, warnings)
     rows = [row for row in images.values() if row is not None]
+    on_stored = find_made_on_stored(rows, sizes, problems, warnings)
+    instances = _read_annotations(content["annotations"], images, class_of, on_stored, problems, warnings)
     if not rows:
         problems.add("images: none can be read; expected at least one")
     problems.raise_if_impassable()
@@ -124,14 +127,22 @@ def _read_categories(entries: list, problems: Problems, warnings: list[str]) -> 
 
 
 def _read_images(
-    entries: list, files: ImageFiles, patient_pattern: str | None, problems: Problems, warnings: list[str]
+    entries: list,
+    files: ImageFiles,
+    patient_pattern: str | None,
+    sizes: dict[Path, tuple[int, int]],
+    problems: Problems,
+    warnings: list[str],
 ) -> dict[int | str, dict[str, Any] | None]:
-    """What `Record` holds of each image but its instances, by image id; None for an image with a problem."""
+    """What `Record` holds of each image but its instances, by image id; None for an image with a problem.
+
+    The sizes that entries state go to `sizes`.
+    """
     images: dict[int | str, dict[str, Any] | None] = {}
     stated = []
     # Of two images with one id nobody knows whose the annotations are.
     for where, entry in _entries("images", entries, lambda problem, _: problems.add(problem), (int, str)):
-        images[entry["id"]] = row = _read_image(entry, files, where, problems)
+        images[entry["id"]] = row = _read_image(entry, files, where, sizes, problems)
         stated += [_text(entry.get("patient_id"))] if row else []
     if not entries:
         problems.add("images: empty; expected at least one")
@@ -148,7 +159,9 @@ def _read_images(
     return images
 
 
-def _read_image(entry: dict, files: ImageFiles, where: str, problems: Problems) -> dict[str, Any] | None:
+def _read_image(
+    entry: dict, files: ImageFiles, where: str, sizes: dict[Path, tuple[int, int]], problems: Problems
+) -> dict[str, Any] | None:
     path = None
     try:
         path = files.find(entry.get("file_name"))
@@ -162,7 +175,9 @@ def _read_image(entry: dict, files: ImageFiles, where: str, problems: Problems) 
     row = None if path is None else read_row(entry["file_name"], path, where, problems)
     if row is None:
         return None
-    if height is not None and (row["height"], row["width"]) != (height, width):
+    if (height, width) in ((row["height"], row["width"]), stored_size(row)):
+        sizes[path] = height, width
+    elif height is not None:
         problems.add_passable(
             f"{where}: {row['file_name']} has {row['width']}×{row['height']} pixels; expected {width}×{height}", path
         )
@@ -189,6 +204,7 @@ def _read_annotations(
     entries: list,
     images: dict[int | str, dict[str, Any] | None],
     class_of: dict[int, int],
+    on_stored: set[Path],
     problems: Problems,
     warnings: list[str],
 ) -> tuple[list[int], list[int], list[bytes], list[str]]:
@@ -217,16 +233,18 @@ def _read_annotations(
             crowds += 1
             continue
         segmentation, size = entry.get("segmentation"), (image["height"], image["width"])
+        size = stored_size(image) if image["path"] in on_stored else size
         if not segmentation and entry.get("bbox"):
             refuse(f"{where}: has a bbox and no segmentation; expected a mask as polygons or run lengths", entry)
             continue
         try:
-            runs.append(encode(segmentation, *size))
+            run = encode(segmentation, *size)
         except ValueError as error:
             refuse(f"{where}: segmentation {error}", entry)
             continue
         for doubt in doubts(segmentation, *size):
             doubtful.setdefault(doubt, []).append(where)
+        runs.append(turn_runs(run, size, image["orientation"]) if image["path"] in on_stored else run)
         wheres.append(where)
         owners.append(position[image_id])
         class_ids.append(class_id)

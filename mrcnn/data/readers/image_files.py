@@ -100,4 +100,5 @@ def read_row(file_name: str, path: Path, where: str, problems: Problems) -> dict
         "patient_id": header.patient_id,
         "spacing_mm": header.spacing_mm,
         "label": None,
+        "orientation": header.orientation,
     }

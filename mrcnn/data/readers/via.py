@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from mrcnn.data.dataset import Dataset
+from mrcnn.data.orientation import UPRIGHT
 from mrcnn.data.readers.assemble import assemble
 from mrcnn.data.readers.image_files import ImageFiles, read_row
 from mrcnn.data.readers.json_file import is_plain_text, json_files, load_json, read_bytes
 from mrcnn.data.readers.options import ViaOptions
+from mrcnn.data.readers.orientations import REMEDY, find_made_on_stored
 from mrcnn.data.readers.patients import name_patients, with_patient
 from mrcnn.data.readers.problems import Problems, naming
-from mrcnn.data.readers.segmentation import doubts, encode
+from mrcnn.data.readers.segmentation import BEYOND, doubts, encode
 from mrcnn.errors import InputError
 
 _USUAL_NAME = "via_region_data.json"
@@ -55,6 +57,7 @@ def read(path: Path, *, patient_pattern: str | None = None, options: ViaOptions)
     for found, count in Counter(row["path"] for row in rows).items():
         if count > 1:
             problems.add_passable(f"{found.relative_to(root)} stands in {count} entries; expected one", found)
+    find_made_on_stored(rows, {}, problems, warnings)
     paths = [row["path"] for row in rows]
     named = [(where, attributes, None if owner is None else paths[owner]) for owner, where, _, attributes in regions]
     class_names, class_ids = _classes(named, options, problems)
@@ -66,12 +69,15 @@ def read(path: Path, *, patient_pattern: str | None = None, options: ViaOptions)
             if owner is None or class_id is None:
                 continue
             size = rows[owner]["height"], rows[owner]["width"]
-            runs.append(encode([corners], *size))
+            run, doubted = encode([corners], *size), doubts([corners], *size)
+            if BEYOND in doubted and rows[owner]["orientation"] != UPRIGHT:
+                raise ValueError(f"reaches beyond its picture as the EXIF orientation turns it; {REMEDY}")
         except ValueError as error:
             problems.add_passable(f"{where}: {error}", None if owner is None else paths[owner])
             continue
-        for doubt in doubts([corners], *size):
+        for doubt in doubted:
             doubtful.setdefault(doubt, []).append(where)
+        runs.append(run)
         wheres.append(where)
         owners.append(owner)
         kept.append(class_id)
