@@ -147,7 +147,7 @@ def _inputs(wanted: Wanted, scratch: Path, console: Any) -> Inputs:
 
     inputs = find_inputs(wanted.inputs, standing=standing_folder(), output=wanted.output, fetch=into_folder)
     if inputs.passed_over:
-        console.print(f"note: files of other kinds, or label maps, passed over: {inputs.passed_over}", soft_wrap=True)
+        console.print(f"note: passed over: {inputs.passed_over_line()}", markup=False, soft_wrap=True)
     if wanted.asked and inputs.items:
         for line in cannot_carry(wanted.forms, inputs.items):
             console.print(f"note: {line}", markup=False, soft_wrap=True)

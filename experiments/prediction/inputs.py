@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from experiments.prediction.web import is_address, shown
+from mrcnn.data.file_marks import HEAD_BYTES, is_dicom
 from mrcnn.data.readers.brats_files import LABELS, MODALITIES, find_cases, kind_of
-from mrcnn.data.readers.problems import DataError, Problems
+from mrcnn.data.readers.problems import DataError, Problems, naming
 from mrcnn.data.video import SUFFIXES as VIDEO_SUFFIXES
 from mrcnn.errors import InputError
 
@@ -46,11 +47,18 @@ class Item:
 
 @dataclass
 class Inputs:
-    """Items, what is wrong with other inputs, and how many files of folders are of no kind that is read."""
+    """Items, what is wrong with other inputs, and files of folders that are none: their names by what they are."""
 
     items: list[Item] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    passed_over: int = 0
+    passed_over: dict[str, list[str]] = field(default_factory=dict)
+
+    def pass_over(self, kind: str, name: str) -> None:
+        self.passed_over.setdefault(kind, []).append(name)
+
+    def passed_over_line(self) -> str:
+        """How many files of each kind, and the first of their names; empty where there are none."""
+        return "; ".join(naming(kind, names) for kind, names in self.passed_over.items())
 
 
 def find_inputs(words: Sequence[str], *, standing: Path, output: Path, fetch: Callable[[str], Path]) -> Inputs:
@@ -87,7 +95,8 @@ def find_inputs(words: Sequence[str], *, standing: Path, output: Path, fetch: Ca
                     seen.add(item.files)
                     found.items.append(item)
     if not found.items and not found.problems:
-        raise InputError(f"{words[0]}: holds nothing to predict; expected images, DICOM, NIfTI or videos")
+        left_out = f" (passed over: {found.passed_over_line()})" if found.passed_over else ""
+        raise InputError(f"{words[0]}: holds nothing to predict; expected images, DICOM, NIfTI or videos{left_out}")
     found.items = _named_apart(found.items)
     return found
 
@@ -130,8 +139,8 @@ def _of_folder(folder: Path, output: Path, found: Inputs) -> list[Item]:
         elif _is_dicom(path):
             dicom.append(path)
         else:
-            found.passed_over += 1
-    items += _dicom_items(folder, dicom) + _nifti_items(folder, nifti, found)
+            found.pass_over("of no kind that is read", relative)
+    items += _dicom_items(folder, dicom, found) + _nifti_items(folder, nifti, found)
     return sorted(items, key=lambda item: (item.name, item.source))
 
 
@@ -142,23 +151,28 @@ def _files(folder: Path, output: Path) -> Iterator[Path]:
         yield from (path for path in paths if path.is_file())  # a pipe would be waited for
 
 
-def _dicom_items(folder: Path, files: Sequence[Path]) -> list[Item]:
+def _dicom_items(folder: Path, files: Sequence[Path], found: Inputs) -> list[Item]:
     if not files:
         return []
     from mrcnn.data.dicom_series import group_series  # pydicom: only for those who have DICOM
 
-    series, alone = group_series(files)
+    grouped = group_series(files)
+    for kind, path in grouped.others:
+        found.pass_over(f"DICOM of the kind {kind}", path.relative_to(folder).as_posix())
     items = []
-    for path in alone:
+    for path in grouped.alone:
         relative = path.relative_to(folder).as_posix()
         items.append(Item(_stem(relative), "dicom", (path,), relative))
-    of_folder = Counter(each.files[0].parent for each in series)
-    for each in series:
+    of_folder = Counter(each.files[0].parent for each in grouped.series)
+    stacks: Counter[str] = Counter()
+    for each in grouped.series:
         parent = each.files[0].parent
         name = parent.relative_to(folder).as_posix()
         name = folder.name if name == "." else name
         if of_folder[parent] > 1:  # a description may hold a name of the patient's; the UID's digest tells nothing
             name += f"/series-{hashlib.sha256(each.uid.encode()).hexdigest()[:8]}"
+            stacks[name] += 1
+            name += f"-{stacks[name]}" if stacks[name] > 1 else ""
         items.append(Item(name, "series", each.files, name))
     return items
 
@@ -188,14 +202,15 @@ def _nifti_items(folder: Path, files: Sequence[Path], found: Inputs) -> list[Ite
         if kind is None and path.parent not in of_cases:
             relative = path.relative_to(folder).as_posix()
             items.append(Item(_stem(relative), "volume", (path,), relative))
-        found.passed_over += kind == LABELS or (kind is None and path.parent in of_cases)
+        elif kind == LABELS or kind is None:
+            found.pass_over("NIfTI files beside a case", path.relative_to(folder).as_posix())
     return items
 
 
 def _is_dicom(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            return is_dicom(file.read(HEAD_BYTES))
     except OSError:
         return False
 

@@ -15,6 +15,7 @@ import numpy as np
 import pydicom
 
 from mrcnn.data.dicom import pseudonym
+from mrcnn.data.dicom_file import open_dicom, own_words
 from mrcnn.errors import InputError
 
 DESCRIPTION = "Research use only"
@@ -65,15 +66,15 @@ def write_dicom_seg(
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
-    images = [pydicom.dcmread(source) for source in sources]
-    if not keep_patient:
-        images = [_without_patient(image) for image in images]
+    images = []
+    for source in sources:
+        with own_words(source):
+            image = open_dicom(source)
+            images.append(image if keep_patient else _without_patient(image))
     if regions.shape[1:] != (len(images), int(images[0].Rows), int(images[0].Columns)):
         raise InputError(f"{sources[0]}: is of another size than what was found in it")
-    try:
+    with own_words(sources[0]):
         _complete_thickness(images)
-    except InputError as error:
-        raise InputError(f"{sources[0]}: {error}") from error
     algorithm = hd.AlgorithmIdentificationSequence(
         name=f"{MAKER} {MODEL}", family=codes.DCM.ArtificialIntelligence, version=version
     )
@@ -108,8 +109,11 @@ def write_dicom_seg(
             content_label="SEGMENTATION",
             series_description=f"{MAKER}: {DESCRIPTION.lower()}",
         )
-    except (AttributeError, KeyError, ValueError, TypeError) as error:
-        raise InputError(f"{sources[0]}: cannot be the source of a DICOM segmentation ({error})") from error
+    except (AttributeError, KeyError, ValueError, TypeError):  # whose words may quote what stands in the file
+        raise InputError(
+            f"{sources[0]}: cannot be the source of a DICOM segmentation; expected sound modules of patient, study, "
+            "series and frame of reference"
+        ) from None
     if not keep_patient:
         segmentation.PatientIdentityRemoved = "YES"
         segmentation.DeidentificationMethod = f"{MAKER}: pseudonym; nothing else of patient and study"

@@ -8,18 +8,15 @@ come out.
 from __future__ import annotations
 
 from io import BytesIO
-from typing import TYPE_CHECKING
 
 import numpy as np
 import tifffile
 from PIL import Image
 
-from mrcnn.data.images import FORMATS, PLANES, UNREADABLE, changes_values, page_pixels, picture_pixels
+from mrcnn.data.file_marks import HEAD_BYTES, check_scans, is_dicom
+from mrcnn.data.images import FORMATS, JPEGS, PLANES, UNREADABLE, changes_values, page_pixels, picture_pixels
 from mrcnn.data.sample import Spacing
 from mrcnn.errors import InputError
-
-if TYPE_CHECKING:
-    import pydicom
 
 MOST_PIXELS = 1 << 24
 """Rows times columns of an image that is decoded, where nobody says otherwise."""
@@ -37,7 +34,8 @@ _DICOM_ELEMENTS = (
     "RedPaletteColorLookupTableData", "GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData",
     "SegmentedRedPaletteColorLookupTableData", "SegmentedGreenPaletteColorLookupTableData",
     "SegmentedBluePaletteColorLookupTableData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData",
-    "FloatPixelData", "DoubleFloatPixelData",
+    "FloatPixelData", "DoubleFloatPixelData", "SOPClassUID", "ImagerPixelSpacing",
+    "EstimatedRadiographicMagnificationFactor",
 )  # fmt: skip
 
 
@@ -53,15 +51,15 @@ def decode_image(data: bytes, most_pixels: int = MOST_PIXELS) -> tuple[np.ndarra
     """
     if not data:
         raise InputError(f"no bytes; expected {EXPECTED}")
-    is_dicom = data[128:132] == b"DICM"
     try:
-        array, spacing = _decode_dicom(data, most_pixels) if is_dicom else (_decode_picture(data, most_pixels), None)
+        if is_dicom(data[:HEAD_BYTES]):
+            array, spacing = _decode_dicom(data, most_pixels)
+        else:
+            array, spacing = _decode_picture(data, most_pixels), None
     except InputError:
         raise
     except UNREADABLE as error:
-        # Words of the libraries are passed on for pictures alone: those on DICOM may quote what they stumbled over.
-        reason = "DICOM" if is_dicom else f"image ({error})"
-        raise InputError(f"damaged {reason}; expected {EXPECTED}, whole") from error
+        raise InputError(f"damaged image ({error}); expected {EXPECTED}, whole") from error
     if array.ndim != 3 or 0 in array.shape:  # what tifffile makes of a page whose data are elsewhere
         raise InputError(f"damaged image; expected {EXPECTED}, whole")
     if array.dtype != np.uint8:
@@ -90,6 +88,8 @@ def _decode_picture(data: bytes, most_pixels: int) -> np.ndarray:
         raise InputError(f"expected {EXPECTED}") from error
     with image:
         check_pixel_count(image.height, image.width, most_pixels)
+        if image.format in JPEGS:
+            check_scans(data)
         if image.format == "PNG" and data[24] == 16 and data[25] in _DEEP_COLOURS:
             raise InputError("PNG of 16 bits and several channels; expected 8 bits, or 16 bits of grey")
         if image.format == "TIFF":
@@ -115,37 +115,10 @@ def _decode_deep_tiff(data: bytes, most_pixels: int) -> np.ndarray:
 
 
 def _decode_dicom(data: bytes, most_pixels: int) -> tuple[np.ndarray, Spacing | None]:
-    from pydicom.errors import BytesLengthException
-
-    try:
-        return _decode_elements(data, most_pixels)
-    except BytesLengthException as error:  # of no kind that any other is
-        raise ValueError from error
-
-
-def _decode_elements(data: bytes, most_pixels: int) -> tuple[np.ndarray, Spacing | None]:
-    from pydicom import filereader
-    from pydicom.tag import Tag
-    from pydicom.uid import DeflatedExplicitVRLittleEndian
-
     from mrcnn.data.dicom import shown_pixels, spacing_of
+    from mrcnn.data.dicom_file import check_single_image, open_dicom, own_words
 
-    file = BytesIO(data)
-    filereader.read_preamble(file, force=False)
-    # The part before the data set, read just as `read_partial` will: of a deflated file that would unpack all the rest.
-    if filereader._read_file_meta_info(file).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        raise InputError("deflated DICOM; expected one whose data set is not compressed as a whole")
-    file.seek(0)
-    dataset = filereader.read_partial(file, specific_tags=[Tag(name) for name in _DICOM_ELEMENTS])
-    _check_dicom(dataset, most_pixels)
-    return shown_pixels(dataset), spacing_of(dataset)
-
-
-def _check_dicom(dataset: pydicom.Dataset, most_pixels: int) -> None:
-    if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
-        raise InputError("DICOM without pixels, or cut short; expected an image, whole")
-    if int(dataset.get("NumberOfFrames") or 1) > 1:
-        raise InputError(f"DICOM with {int(dataset.NumberOfFrames)} frames; expected a single image")
-    check_pixel_count(int(dataset.Rows), int(dataset.Columns), most_pixels)
-    if int(dataset.get("SamplesPerPixel") or 1) > 4:
-        raise InputError(f"DICOM with {int(dataset.SamplesPerPixel)} samples a pixel; expected 1 or 3")
+    with own_words():
+        dataset = open_dicom(BytesIO(data), _DICOM_ELEMENTS)
+        check_pixel_count(*check_single_image(dataset), most_pixels)
+        return shown_pixels(dataset), spacing_of(dataset)

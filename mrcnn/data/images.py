@@ -13,6 +13,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from mrcnn.data.file_marks import HEAD_BYTES, check_scans, is_dicom
 from mrcnn.data.orientation import ORIENTATION, UPRIGHT, orientation_of, swaps_sides, turned, valid
 from mrcnn.data.sample import Spacing
 from mrcnn.errors import InputError
@@ -23,6 +24,7 @@ MOST_PIXELS = 1 << 27
 _MOST_SAMPLES = 1 << 29  # rows times columns times channels
 _LONGEST_RUN = 256
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # Pillow knows many more, some of which start other programs
+JPEGS = ("JPEG", "MPO")  # as Pillow names them: the second holds more pictures behind the first
 _BITS_PER_SAMPLE, PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF 6.0, sections 8 and 19
 _SIGNED = 2  # of sample format
 _DEEP_GREY_ALPHA = (16, 4)
@@ -106,7 +108,7 @@ def read_header(path: str | os.PathLike) -> ImageHeader:
                 check_size(page.imagelength, page.imagewidth, page.samplesperpixel)
                 size, orientation = (page.imagelength, page.imagewidth), page_orientation(page)
                 return ImageHeader(*size[:: -1 if swaps_sides(orientation) else 1], orientation=orientation)
-        with open_picture(path) as image:
+        with _open_header(path) as image:
             size, orientation = (image.height, image.width), orientation_of(image)
             swapped = swaps_sides(orientation) and image.format != "TIFF"  # of which Pillow states the shown size
             return ImageHeader(*size[:: -1 if swapped else 1], orientation=orientation)
@@ -133,7 +135,18 @@ def check_size(height: int, width: int, channels: int) -> None:
 
 
 def open_picture(path: Path) -> Image.Image:
-    """Opens a PNG, JPEG, TIFF or BMP file without decoding it. Raises one of `UNREADABLE`, as where it is too large."""
+    """Opens a PNG, JPEG, TIFF or BMP file to be decoded. Raises one of `UNREADABLE`, as where it is too large."""
+    image = _open_header(path)
+    if image.format in JPEGS:
+        try:
+            check_scans(path.read_bytes())
+        except InputError as error:
+            image.close()
+            raise InputError(f"{path}: {error}") from error
+    return image
+
+
+def _open_header(path: Path) -> Image.Image:
     image = Image.open(path, formats=FORMATS)
     if image.format == "TIFF":
         image.filename = ""  # else Pillow 13 maps the file, and scrambles what its orientation turns by 90°
@@ -146,11 +159,11 @@ def open_picture(path: Path) -> Image.Image:
 
 
 def _is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM: by its mark at byte 128 (PS3.10, 7.1), as many such files have no suffix."""
+    """Whether a file is DICOM: by its first bytes, as many such files have no suffix."""
     if path.suffix.lower() in _OTHER_SUFFIXES:
         return False
     with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+        return is_dicom(file.read(HEAD_BYTES))
 
 
 def _needs_tifffile(path: Path) -> bool:
@@ -158,7 +171,7 @@ def _needs_tifffile(path: Path) -> bool:
     if path.suffix.lower() not in TIFF_SUFFIXES:
         return False
     try:
-        with open_picture(path) as image:
+        with _open_header(path) as image:
             return image.format == "TIFF" and changes_values(image)
     except Image.UnidentifiedImageError:
         return True

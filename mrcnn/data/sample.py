@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 Spacing = tuple[float, float]
+SPACING_MM = (1e-6, 1e4)
+"""The least and the largest side of a pixel in mm; no microscope and no scanner goes beyond them."""
 
 
 @dataclass(frozen=True)

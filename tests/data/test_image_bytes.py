@@ -108,7 +108,7 @@ def test_more_pixels_than_allowed_are_told_from_the_header(name):
         (tiff(DEEP[..., None].repeat(3, -1), photometric="rgb", compression="zlib"), "compressed TIFF"),
         (dicom(NumberOfFrames=2, PixelData=GREY.tobytes() * 2), "DICOM with 2 frames"),
         (dicom(syntax=DeflatedExplicitVRLittleEndian), "deflated DICOM"),
-        (dicom(PixelData=b"\0\0"), "damaged DICOM;"),
+        (dicom(PixelData=b"\0\0"), "damaged DICOM, or cut short"),
         (dicom(SamplesPerPixel=60000), "60000 samples a pixel"),
         (dicom(syntax=JPEGBaseline8Bit)[:-40], "DICOM without pixels, or cut short"),
         (tiff(np.full((3, 3), np.nan, np.float32)), "pixels are NaN or infinite"),

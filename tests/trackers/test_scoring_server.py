@@ -214,7 +214,7 @@ def test_dicom_beyond_what_is_read(server, dicom_base64):
         "DICOM with 3 frames": dicom_base64(GREY, NumberOfFrames=3),
         "deflated DICOM": dicom_base64(GREY, DeflatedExplicitVRLittleEndian),
         "damaged DICOM": dicom_base64(GREY, PixelData=b"\0" * 10),
-        "damaged DICOM;": dicom_base64(GREY, PhotometricInterpretation="zx-4711", RescaleSlope="1"),
+        "damaged DICOM, or": dicom_base64(GREY, PhotometricInterpretation="zx-4711", RescaleSlope="1"),
     }
     for told, image in bad.items():
         status, text = ask(server[0], request(image))

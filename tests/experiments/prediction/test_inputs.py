@@ -27,7 +27,7 @@ def test_a_folder_is_sorted_into_what_it_holds(find, tmp_path):
     make(tmp_path, "in/b.PNG", "in/a/c.tif", "in/film.mp4", "in/notes.txt", "in/.hidden.png", "in/x.nii.gz")
     found = find("in")
     assert kinds(found) == [("a/c", "image"), ("b", "image"), ("film", "video"), ("x", "volume")]
-    assert found.passed_over == 1
+    assert found.passed_over_line() == "1 of no kind that is read: notes.txt"
 
 
 def test_cases_by_their_names_and_nothing_else_in_their_folders(find, tmp_path):
@@ -38,7 +38,10 @@ def test_cases_by_their_names_and_nothing_else_in_their_folders(find, tmp_path):
     assert [(item.modalities, [file.name for file in item.files]) for item in found.items[:1]] == [
         (("flair", "t1ce"), ["p1_flair.nii.gz", "p1_t1ce.nii.gz"])
     ]
-    assert found.passed_over == 4
+    assert found.passed_over_line() == (
+        "4 NIfTI files beside a case: p1/p1_brainmask.nii.gz, p1/p1_seg.nii.gz, p2/p2_brainmask.nii.gz, "
+        "p2/p2_seg.nii.gz"
+    )
     assert kinds(find("in/p1")) == [("p1", "case")]
     assert kinds(find("in/p1/p1_flair.nii.gz")) == [("p1_flair", "volume")]
 
