@@ -16,6 +16,8 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 
 from experiments.findings.lung_sides import orientation_of
+from mrcnn.data.file_listing import files_below
+from mrcnn.data.names import find_patient, normalize_patient_id
 from mrcnn.data.readers.problems import Problems
 from mrcnn.errors import InputError
 
@@ -102,7 +104,8 @@ def _of_table(table: Path, with_masks: bool, problems: Problems) -> Iterator[Fil
             problems.add(f"index.csv line {number}: mirrored={mirrored!r}; expected true or false")
         if image.is_file() and not image.resolve().is_relative_to(table.parent.resolve()):
             problems.add(f"index.csv line {number}: {row['image']!r} leaves the folder")
-        facts = {name: row[name] for name in ("patient_id", "view", "license") if row.get(name)}
+        facts = {"patient_id": normalize_patient_id(find_patient(row)), "view": row.get("view")}
+        facts = {name: fact for name, fact in (facts | {"license": row.get("license")}).items() if fact}
         orientation = row.get("orientation", "") or _orientation_in(image)
         yield Film(row["image"], image, mask, facts, orientation, _WORDS.get(mirrored))
 
@@ -122,7 +125,7 @@ def _of_folders(folder: Path, with_masks: bool, problems: Problems) -> Iterator[
 
 
 def _image_files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGES) if folder.is_dir() else []
+    return sorted(file for file in files_below(folder, "*") if file.suffix.lower() in IMAGES)
 
 
 def _orientation_in(image: Path) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from experiments.prediction.web import is_address, shown
+from mrcnn.data.file_listing import is_system_name
 from mrcnn.data.file_marks import HEAD_BYTES, is_dicom
 from mrcnn.data.readers.brats_files import LABELS, MODALITIES, find_cases, kind_of
 from mrcnn.data.readers.problems import DataError, Problems, naming
@@ -107,6 +108,7 @@ def _paths(word: str, standing: Path) -> list[Path]:
         return [path.resolve()]
     if _PATTERN & set(word):
         fitting = sorted(glob.glob(str(path), recursive=True))
+        fitting = [each for each in fitting if not is_system_name(Path(each).name)]
         if fitting:
             return [Path(each).resolve() for each in fitting]
         raise InputError(f"{word}: no file fits this pattern")
@@ -146,8 +148,8 @@ def _of_folder(folder: Path, output: Path, found: Inputs) -> list[Item]:
 
 def _files(folder: Path, output: Path) -> Iterator[Path]:
     for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and Path(place, name) != output)
-        paths = (Path(place, name) for name in sorted(names) if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not is_system_name(name) and Path(place, name) != output)
+        paths = (Path(place, name) for name in sorted(names) if not is_system_name(name))
         yield from (path for path in paths if path.is_file())  # a pipe would be waited for
 
 

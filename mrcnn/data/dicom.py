@@ -13,6 +13,7 @@ from pydicom.pixels import apply_modality_lut, apply_windowing
 from mrcnn.data.dicom_file import check_single_image, decoded, numbers, open_dicom, own_words, text, whole_number
 from mrcnn.data.dicom_tables import palette_colors, table_values
 from mrcnn.data.images import check_size
+from mrcnn.data.names import normalize_patient_id
 from mrcnn.data.patient_salt import patient_salt
 from mrcnn.data.sample import SPACING_MM, Spacing
 from mrcnn.errors import InputError
@@ -66,17 +67,19 @@ def shown_pixels(dataset: pydicom.Dataset) -> np.ndarray:
 def pseudonym(dataset: pydicom.Dataset) -> str | None:
     """16 hexadecimal digits that stand for a patient, the same in every file of theirs; None without a PatientID.
 
-    A keyed hash (HMAC-SHA-256) of PatientID and its issuer; names and dates of birth are never looked at. The key is
-    secret (`mrcnn.data.patient_salt`): without it a list of all identities of a hospital tells nothing of a pseudonym.
+    A keyed hash (HMAC-SHA-256) of PatientID, whatever its letter case, and its issuer; names and dates of birth are
+    never looked at. The key is secret (`mrcnn.data.patient_salt`): without it a list of all identities of a hospital
+    tells nothing of a pseudonym.
 
     Raises:
         InputError: the secret cannot be made or read.
     """
-    patient = text(dataset, "PatientID")
-    if not patient:
+    patient = normalize_patient_id(text(dataset, "PatientID"))
+    if patient is None:
         return None
     issuer = text(dataset, "IssuerOfPatientID")
-    return hmac.new(patient_salt(), f"{_PURPOSE}\0{issuer}\0{patient}".encode(), hashlib.sha256).hexdigest()[:16]
+    whose = f"{_PURPOSE}\0{issuer}\0{patient.casefold()}"
+    return hmac.new(patient_salt(), whose.encode(), hashlib.sha256).hexdigest()[:16]
 
 
 def _check(dataset: pydicom.Dataset) -> tuple[int, int]:

@@ -58,7 +58,7 @@ def test_crowds_and_empty_instances_are_left_out_with_a_count(coco, write_coco):
     coco["annotations"][0]["segmentation"] = [[5.1, 5.1, 5.2, 5.1, 5.2, 5.2]]
     dataset = read_dataset(write_coco(coco))
     assert [record.areas.tolist() for record in dataset.records] == [[], [110]]
-    assert "1 annotations mark crowds" in dataset.warnings[-2] or "1 annotations mark crowds" in dataset.warnings[-1]
+    assert any("1 annotations mark crowds" in warning for warning in dataset.warnings)
     assert any("1 annotations without any pixel" in warning for warning in dataset.warnings)
 
 
@@ -117,7 +117,7 @@ def test_a_folder_of_links_is_fine(coco, write_coco, tmp_path):
         (lambda c: c["images"][0].update(file_name="b_1.png"), r"b_1\.png stands in 2 entries"),
         (lambda c: c["images"][0].update(width=21), r"a_1\.png has 20×12 pixels; expected 21×12"),
         (lambda c: c["images"][0].update(width=0), "height 12, width 0; expected pixels"),
-        (lambda c: c["images"][0].update(height="12"), "height '12', width 20; expected pixels"),
+        (lambda c: c["images"][0].update(height="12.5"), "height '12.5', width 20; expected pixels"),
         (lambda c: c["images"][0].update(spacing_mm=-1), "spacing_mm -1; expected"),
         (lambda c: c["images"][0].update(spacing_mm=[1, 2, 3]), r"spacing_mm \[1, 2, 3\]; expected"),
         (lambda c: c["categories"][0].update(id=3), r"categories\[1\]: id 3 stands twice"),
@@ -158,7 +158,7 @@ def test_no_json_or_no_choice(tmp_path, coco, write_coco):
         read_dataset(tmp_path / "none")
     with pytest.raises(InputError, match="no such file or folder"):
         read_dataset(tmp_path / "none", "coco")
-    with pytest.raises(InputError, match=r"expected annotations\.json or a single \*\.json; found none"):
+    with pytest.raises(InputError, match=r"expected annotations\.json or a single \*\.json, .*; found none"):
         read_dataset(tmp_path, "coco")
     with pytest.raises(InputError, match=r"no known form of annotations is there; expected one of .*coco"):
         read_dataset(tmp_path)

@@ -167,7 +167,7 @@ def test_an_affine_that_leads_nowhere_is_refused(tmp_path, affine):
 
 SPOILT = {
     "a number above all floats": ('"segmentation": [[2,', f'"segmentation": [[1{"0" * 400},', "not a finite number"),
-    "a number as text": ('"segmentation": [[2,', '"segmentation": [["2",', "not a finite number"),
+    "a word as a number": ('"segmentation": [[2,', '"segmentation": [["two",', "not a finite number"),
     "half a character in a name": ('"name": "iso"', r'"name": "\ud800"', r"name '\\ud800'; expected a text"),
     "half a character in a file name": ('"file_name": "a_1.png"', r'"file_name": "\ud800"', r"ud800'; expected a path"),
     "half a character elsewhere": ('"image_id": 1', r'"image_id": "\ud800"', r"image_id '\\ud800' is not among"),

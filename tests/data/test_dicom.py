@@ -160,6 +160,11 @@ def test_patients_are_known_by_a_pseudonym_alone(tmp_path):
     second = read_header(write(tmp_path / "b.dcm", PatientID=" 4711 ", PatientName="Other")).patient_id
     assert first == second and len(first) == 16 and int(first, 16) and "4711" not in first
     assert read_header(write(tmp_path / "c.dcm", PatientID="4712")).patient_id != first
+    upper, lower = (
+        read_header(write(tmp_path / f"{key.strip()}.dcm", PatientID=key)).patient_id for key in ("P\u00a003", "p 03 ")
+    )
+    assert upper == lower != first
+    assert read_header(write(tmp_path / "n.dcm", PatientID="N/A")).patient_id is None
     assert read_header(write(tmp_path / "d.dcm", PatientID="4711", IssuerOfPatientID="B")).patient_id != first
     assert read_header(write(tmp_path / "e.dcm", PatientID="", **stated)).patient_id is None
 

@@ -209,3 +209,14 @@ def test_without_a_dataset_phantoms_are_prepared(tmp_path, monkeypatch, capsys):
     assert len(read_dataset(tmp_path / "out")) == 4
     assert cli.main(["prepare", "--help"]) == 0
     assert "--mirrored" in capsys.readouterr().out
+
+
+def test_patients_of_the_table_in_one_form_and_without_files_of_the_system(tmp_path):
+    for name in ("a.png", "b.png", "c.png"):
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / name)
+    (tmp_path / "index.csv").write_text("image,Patient ID,view\na.png,P03,PA\nb.png,Ｐ０３ ,PA\nc.png,nan,\n", "utf-8")
+    facts = [film.facts for film in read_films(tmp_path, with_masks=False)]
+    assert facts == [{"patient_id": "P03", "view": "PA"}] * 2 + [{}]
+    (tmp_path / "index.csv").unlink()
+    (tmp_path / "._a.png").write_bytes(b"\0\5\x16\7")
+    assert len(read_films(tmp_path, with_masks=False)) == 3

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from mrcnn.data.dataset import Dataset
+from mrcnn.data.file_listing import files_below
 from mrcnn.data.readers import coco, masks, via
 from mrcnn.data.readers.options import BratsOptions, MasksOptions, ReaderOptions, ViaOptions
 from mrcnn.errors import InputError
@@ -45,7 +46,7 @@ def _of_module(name: str) -> Callable[..., Dataset]:
 
 def _below(*patterns: str) -> Callable[[Path], bool]:
     """Whether a folder holds a file of one of the patterns."""
-    return lambda path: path.is_dir() and any(True for pattern in patterns for _ in path.rglob(pattern))
+    return lambda path: path.is_dir() and any(True for pattern in patterns for _ in files_below(path, f"**/{pattern}"))
 
 
 READERS: Mapping[str, Reader] = MappingProxyType(

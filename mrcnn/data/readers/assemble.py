@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ def assemble(
         wheres: for each instance what a message calls it.
         problems: what `Dataset.faults` tells.
     """
+    warnings = [*warnings, *_differing_in_case(class_names)]
     owners, class_ids = np.asarray(owners, np.int64), np.asarray(class_ids, np.int32)
     boxes, areas = measure(list(runs), [(rows[owner]["height"], rows[owner]["width"]) for owner in owners])
     # A polygon may cover no pixel centre; such an instance can neither be learnt nor found.
@@ -51,3 +53,15 @@ def assemble(
         for row, mine in zip(rows, by_image, strict=True)
     ]
     return Dataset(class_names, records, [[runs[index] for index in mine] for mine in by_image], warnings, problems)
+
+
+def _differing_in_case(class_names: Sequence[str]) -> list[str]:
+    alike = defaultdict(list)
+    for name in class_names:
+        alike[name.casefold()].append(name)
+    return [
+        f"the classes {' and '.join(map(repr, names))} differ in letter case alone and stay separate "
+        "classes; rename them in the annotations if they mean the same"
+        for names in alike.values()
+        if len(names) > 1
+    ]

@@ -89,7 +89,8 @@ def read(
     channels, warnings = choose_modalities(modalities, cases, problems)
     names = [case.name for case in cases]
     stated = [None if patient_pattern else patient_of(name) for name in names]
-    patients, _ = name_patients(stated, names, patient_pattern, problems)
+    patients, doubts = name_patients(stated, names, patient_pattern, problems)
+    warnings += doubts
     problems.raise_if_impassable()
 
     heads, owners = [], []

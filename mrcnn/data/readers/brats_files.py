@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mrcnn.data.file_listing import files_below
 from mrcnn.data.readers.problems import Problems
 from mrcnn.errors import InputError
 
@@ -51,9 +52,8 @@ def find_cases(root: Path, problems: Problems, *, labelled: bool = True) -> list
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected one with cases of <case>_flair.nii.gz … <case>_seg.nii.gz")
     folders: dict[Path, list[tuple[str, str, Path]]] = defaultdict(list)
-    for path in sorted(root.rglob("*.nii*")):
-        match = _FILE.fullmatch(path.name)
-        if match and not path.name.startswith("."):
+    for path in sorted(files_below(root, "**/*.nii*")):
+        if match := _FILE.fullmatch(path.name):
             folders[path.parent].append((match[1] or path.parent.name, _KINDS[match[2].lower()], path))
     if not folders:
         raise InputError(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from mrcnn.data.file_listing import is_system_name
 from mrcnn.data.images import read_header
 from mrcnn.data.readers.json_file import is_plain_text
 from mrcnn.data.readers.problems import Problems
@@ -25,6 +27,7 @@ class ImageFiles:
     A name is tried as it stands, below each of `folders` and its `images/`. An annotation tool may have recorded its
     own folders and marks, as in `/data/upload/3/1f0c9a2e-a.png` or `images/a.png`; so next the last parts of the path
     are tried, then the only file of that name anywhere below the folders, then the same without the mark of an upload.
+    Where no file has just that name, Unicode's composed and decomposed forms count as one, and then letter case does.
 
     Attributes:
         moved: (file name, path) of those that did not lie where their name says.
@@ -32,7 +35,7 @@ class ImageFiles:
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self._folders = [os.path.normpath(folder) for folder in folders]
-        self._by_name: dict[str, list[str]] | None = None
+        self._by_name: dict[str, dict[str, None]] | None = None
         self.moved: list[tuple[str, Path]] = []
 
     def find(self, file_name: Any) -> Path:
@@ -49,12 +52,20 @@ class ImageFiles:
                         return self._note(file_name, path, start > 0 or len(parts) < len(stated.split("/")))
         last = parts[-1] if parts else ""
         for name in dict.fromkeys((last, _UPLOAD_HASH.sub("", last))):
-            found = [path for path in self._below().get(name, []) if os.path.isfile(path)]
-            if len(found) == 1:
-                return self._note(file_name, found[0], True)
-            if found:
-                raise ValueError(f"{file_name!r} could be {' or '.join(found[:2])}; expected one file of that name")
+            for alike in (str, _composed, _folded):
+                found = [path for path in self._below().get(_folded(name), ()) if os.path.isfile(path)]
+                found = [path for path in found if alike(os.path.basename(path)) == alike(name)]
+                found = _nearest(found, parts[:-1])
+                if len(found) == 1:
+                    return self._note(file_name, found[0], not self._lies_at(found[0], parts))
+                if found:
+                    raise ValueError(f"{file_name!r} could be {' or '.join(found[:2])}; expected one file of that name")
         raise ValueError(f"{file_name!r} is neither in {self._folders[0]} nor in a folder below it")
+
+    def _lies_at(self, path: str, parts: Sequence[str]) -> bool:
+        """Whether a file lies where its name says, whatever the form of its Unicode."""
+        places = (os.path.join(folder, below, *parts) for folder in self._folders for below in ("", "images"))
+        return _composed(path) in map(_composed, places)
 
     def _note(self, file_name: str, path: str, moved: bool) -> Path:
         found = Path(path)
@@ -62,13 +73,16 @@ class ImageFiles:
             self.moved.append((file_name, found))
         return found
 
-    def _below(self) -> dict[str, list[str]]:
+    def _below(self) -> dict[str, dict[str, None]]:
+        """Every file below the folders, by its name in one letter case."""
         if self._by_name is None:
             self._by_name = {}
             for top in dict.fromkeys(self._folders):
-                for folder, _, names in os.walk(top):
+                for folder, below, names in os.walk(top):
+                    below[:] = [name for name in below if not is_system_name(name)]
                     for name in names:
-                        self._by_name.setdefault(name, []).append(os.path.join(folder, name))
+                        if not is_system_name(name):
+                            self._by_name.setdefault(_folded(name), {})[os.path.join(folder, name)] = None
         return self._by_name
 
     def warnings(self) -> list[str]:
@@ -80,6 +94,23 @@ class ImageFiles:
             f"{len(self.moved)} images do not lie where the annotations say and were found by name, "
             f"such as {path.name} for {name}"
         ]
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _folded(name: str) -> str:
+    return _composed(_composed(name).casefold())
+
+
+def _nearest(paths: list[str], folders: Sequence[str]) -> list[str]:
+    """Those of several files of one name whose folders agree best with the stated ones, from the innermost outwards."""
+    for count in range(len(folders), 0, -1):
+        stated = [_folded(name) for name in folders[-count:]]
+        if agreeing := [path for path in paths if _folded(path).split(os.sep)[:-1][-count:] == stated]:
+            return agreeing
+    return paths
 
 
 def read_row(file_name: str, path: Path, where: str, problems: Problems) -> dict[str, Any] | None:

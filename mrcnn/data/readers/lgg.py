@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from mrcnn.data.dataset import Dataset, Record
+from mrcnn.data.file_listing import files_below
 from mrcnn.data.images import read_header, read_image
 from mrcnn.data.readers.patients import name_patients
 from mrcnn.data.readers.pieces import pieces_of
@@ -44,7 +45,7 @@ def read(path: Path, *, patient_pattern: str | None = None, min_area: int = MIN_
     problems.raise_if_impassable()
     folders = [image.parent.resolve().name for image, _, _ in slices]
     stated = [None if patient_pattern else name for name in folders]
-    patients, _ = name_patients(stated, folders, patient_pattern, problems)
+    patients, warnings = name_patients(stated, folders, patient_pattern, problems)
     records, runs, lost, covered = [], [], 0, 0
     for (image, mask, index), volume, patient in zip(slices, folders, patients, strict=True):
         region = _read_mask(mask, image, problems)
@@ -69,7 +70,6 @@ def read(path: Path, *, patient_pattern: str | None = None, min_area: int = MIN_
     if not records:
         problems.add("no slice can be read; expected at least one")
     problems.raise_if_impassable()
-    warnings = []
     if lost:
         warnings.append(
             f"pieces of fewer than {min_area} pixels (min_area) are left out: {lost / covered:.2%} of the marked ones"
@@ -81,7 +81,7 @@ def _find_slices(root: Path, problems: Problems) -> list[tuple[Path, Path, int]]
     """Image, mask and number of every slice, by folder and number."""
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected one with a folder a patient of *_1.tif and *_1_mask.tif")
-    files = [path for path in sorted(root.rglob("*.tif*")) if not path.name.startswith(".")]
+    files = sorted(files_below(root, "**/*.tif*"))
     masks = {path for path in files if path.stem.endswith(_MASK)}
     slices = []
     for path in files:

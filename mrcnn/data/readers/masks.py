@@ -18,6 +18,7 @@ from pycocotools import mask as coco_mask
 from scipy.ndimage import find_objects, label
 
 from mrcnn.data.dataset import Dataset
+from mrcnn.data.file_listing import is_system_name
 from mrcnn.data.images import UNREADABLE, open_picture, read_image
 from mrcnn.data.readers.assemble import assemble
 from mrcnn.data.readers.image_files import IMAGE_SUFFIXES, read_row
@@ -83,12 +84,16 @@ def read(path: Path, *, patient_pattern: str | None = None, options: MasksOption
 
 def _folders(path: Path, suffix: str) -> Iterator[tuple[Path, Path]]:
     """Each folder of images with that of its masks, which may be the same."""
-    below = [path, *sorted(each for each in path.iterdir() if each.is_dir() and each.name not in ("images", "masks"))]
-    for folder in below:
+    below = sorted(each for each in path.iterdir() if _is_folder(each) and each.name not in ("images", "masks"))
+    for folder in [path, *below]:
         if (folder / "images").is_dir() and (folder / "masks").is_dir():
             yield folder / "images", folder / "masks"
         elif any(_is_mask_name(file.stem, suffix) for file in _files(folder, _MASK_SUFFIXES)):
             yield folder, folder
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not is_system_name(path.name)
 
 
 def _is_mask_name(stem: str, suffix: str) -> bool:
@@ -97,7 +102,7 @@ def _is_mask_name(stem: str, suffix: str) -> bool:
 
 def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")]
+        names = [entry.name for entry in entries if entry.is_file() and not is_system_name(entry.name)]
     return [folder / name for name in sorted(names) if name.lower().endswith(tuple(suffixes))]
 
 
@@ -115,7 +120,7 @@ def _pair(images: Path, masks: Path, suffix: str, root: Path, problems: Problems
         by_stem[picture.stem] = picture
     owned: dict[Path, list[Path]] = {picture: [] for picture in pictures}
     if images != masks:
-        for folder in sorted(each for each in masks.iterdir() if each.is_dir() and each.name in by_stem):
+        for folder in sorted(each for each in masks.iterdir() if _is_folder(each) and each.name in by_stem):
             owned[by_stem[folder.name]] += _files(folder, _MASK_SUFFIXES)
     for file in _files(masks, (".jpg", ".jpeg")) if images != masks else ():
         told = f"{file.relative_to(root)}: JPEG changes the values of a mask; expected PNG, TIFF or NPY"

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from mrcnn.data.readers.json_file import real_number, whole_number
+
 CROSSING = "cross or touch themselves; pycocotools fills them by turns, inside and outside"
 BEYOND = "reach beyond their image and are clipped"
 
@@ -71,14 +73,16 @@ def doubts(segmentation: Any, height: int, width: int) -> list[str]:
 def _encode_polygons(polygons: list, height: int, width: int) -> bytes:
     # Coordinates this far outside are no drawing on this image, and rasterising them would take memory without bound.
     limit = 2 * max(height, width)
+    outlines = []
     for polygon in polygons:
         if not isinstance(polygon, list) or len(polygon) % 2:
             raise ValueError("has a polygon that is not a list of x, y pairs")
         if len(polygon) < 6:
             raise ValueError(f"has a polygon with {len(polygon) // 2} points; expected at least 3")
-        if not all(type(value) in (int, float) and -_LARGEST < value < _LARGEST for value in polygon):
+        numbers = [real_number(value) for value in polygon]
+        if any(value is None or not -_LARGEST < value < _LARGEST for value in numbers):
             raise ValueError("has a polygon with a coordinate that is not a finite number")
-        coordinates = np.array(polygon, np.float64)
+        coordinates = np.array(numbers, np.float64)
         if np.abs(coordinates).max() > limit:
             raise ValueError(
                 f"has a polygon with the coordinate {coordinates[np.abs(coordinates).argmax()]:g}, "
@@ -91,23 +95,22 @@ def _encode_polygons(polygons: list, height: int, width: int) -> bytes:
         around = np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()
         if around > _LONGEST_OUTLINE:
             raise ValueError(f"has a polygon {around:,.0f} pixels long; expected an outline")
-    parts = coco_mask.frPyObjects(polygons, height, width)
+        outlines.append(coordinates.tolist())
+    parts = coco_mask.frPyObjects(outlines, height, width)
     return (parts[0] if len(parts) == 1 else coco_mask.merge(parts))["counts"]
 
 
 def _encode_runs(segmentation: dict, height: int, width: int) -> bytes:
     size, counts = segmentation.get("size"), segmentation.get("counts")
-    if size != [height, width]:
+    if not isinstance(size, list) or [whole_number(side) for side in size] != [height, width]:
         raise ValueError(f"has size {size}; expected [{height}, {width}] as its image")
     if isinstance(counts, str):
         compressed = counts.encode("utf-8")
         lengths = _run_lengths(compressed)
-    elif isinstance(counts, list) and all(type(count) is int for count in counts):
+    elif isinstance(counts, list) and None not in (whole := [whole_number(count) for count in counts]):
         # Clipped, as JSON's whole numbers have no bound and NumPy's have.
-        compressed, lengths = (
-            None,
-            np.array([max(-_LONGEST_RUN, min(count, _LONGEST_RUN)) for count in counts], np.int64),
-        )
+        compressed = None
+        lengths = np.array([max(-_LONGEST_RUN, min(count, _LONGEST_RUN)) for count in whole], np.int64)
     else:
         raise ValueError("has no counts; expected a string or a list of whole numbers")
     most = height * width
@@ -119,7 +122,7 @@ def _encode_runs(segmentation: dict, height: int, width: int) -> bytes:
         # An empty run within or at the end is legal but would widen the box that pycocotools derives from the runs.
         return _canonical(lengths, height, width)
     if compressed is None:
-        return coco_mask.frPyObjects(segmentation, height, width)["counts"]
+        return coco_mask.frPyObjects({"size": [height, width], "counts": lengths.tolist()}, height, width)["counts"]
     return compressed
 
 

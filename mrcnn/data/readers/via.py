@@ -7,16 +7,18 @@ such splits are made image by image, and only the patient can tell who may be in
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mrcnn.data.dataset import Dataset
+from mrcnn.data.names import find_patient, normalize_text
 from mrcnn.data.orientation import UPRIGHT
 from mrcnn.data.readers.assemble import assemble
 from mrcnn.data.readers.image_files import ImageFiles, read_row
-from mrcnn.data.readers.json_file import is_plain_text, json_files, load_json, read_bytes
+from mrcnn.data.readers.json_file import is_plain_text, json_files, load_json, read_bytes, real_number
 from mrcnn.data.readers.options import ViaOptions
 from mrcnn.data.readers.orientations import REMEDY, find_made_on_stored
 from mrcnn.data.readers.patients import name_patients, with_patient
@@ -44,7 +46,7 @@ def read(path: Path, *, patient_pattern: str | None = None, options: ViaOptions)
         raise InputError(f"{path}: expected a VIA JSON, or a folder with one or with one in each of its sub-folders")
     root = path if path.is_dir() else path.parent
     problems, warnings = Problems(path), []
-    rows, regions = [], []
+    rows, stated, regions = [], [], []
     for file in files:
         images = ImageFiles([file.parent])
         for where, entry in _entries(file, root, problems):
@@ -53,6 +55,8 @@ def read(path: Path, *, patient_pattern: str | None = None, options: ViaOptions)
             # Instances of an image that cannot be read are checked as well, but have no pixels to stand on.
             regions += [(len(rows) if row else None, *region) for region in _regions(entry, where, problems, image)]
             rows += [row] if row else []
+            attributes = entry.get("file_attributes")
+            stated += [find_patient(attributes) if isinstance(attributes, dict) else None] if row else []
         warnings += images.warnings()
     for found, count in Counter(row["path"] for row in rows).items():
         if count > 1:
@@ -82,7 +86,7 @@ def read(path: Path, *, patient_pattern: str | None = None, options: ViaOptions)
         owners.append(owner)
         kept.append(class_id)
     in_files, names = ([row[key] for row in rows] for key in ("patient_id", "file_name"))
-    patients, found = name_patients([None] * len(rows), names, patient_pattern, problems, in_files=in_files)
+    patients, found = name_patients(stated, names, patient_pattern, problems, in_files=in_files)
     if not rows:
         problems.add("no image; expected at least one")
     problems.raise_if_impassable()
@@ -178,12 +182,15 @@ def _classes(
         value = attributes.get(attribute)
         # A checkbox is an object of what is ticked.
         chosen = [name for name, ticked in value.items() if ticked] if isinstance(value, dict) else [value]
-        name = str(chosen[0]).strip() if len(chosen) == 1 and isinstance(chosen[0], (str, int, float)) else ""
+        name = normalize_text(chosen[0]) if len(chosen) == 1 and type(chosen[0]) in (str, int, float) else None
         if not is_plain_text(name) or name in ("nan", "inf", "-inf"):
             problems.add_passable(f"{where}: {attribute} is {value!r}; expected one class", image)
-            name = ""
+            name = None
         names.append(name)
-    class_names = sorted(set(names) - {""})
+    # Full-width letters and the like are one class with plain ones.
+    shown = {unicodedata.normalize("NFKC", name): name for name in sorted(set(names) - {None}, reverse=True)}
+    names = [name and shown[unicodedata.normalize("NFKC", name)] for name in names]
+    class_names = sorted(shown.values())
     return class_names, [class_names.index(name) + 1 if name else None for name in names]
 
 
@@ -223,9 +230,9 @@ def _ellipse(x: float, y: float, along: float, across: float, tilt: float) -> li
 
 
 def _numbers(shape: dict, *names: str) -> list[float]:
-    values = [shape.get(name) for name in names]
-    if not all(type(value) in (int, float) and abs(value) < _LARGEST for value in values):
-        stated = ", ".join(f"{name}={value!r}" for name, value in zip(names, values, strict=True))
+    values = [real_number(shape.get(name)) for name in names]
+    if not all(value is not None and abs(value) < _LARGEST for value in values):
+        stated = ", ".join(f"{name}={shape.get(name)!r}" for name in names)
         raise ValueError(f"{shape.get('name')} has {stated}; expected finite numbers")
     extents = [value for name, value in zip(names, values, strict=True) if name not in ("x", "y", "cx", "cy", "theta")]
     if any(extent <= 0 for extent in extents):
