@@ -31,6 +31,7 @@ class StopSignals:
         self._held = True
         self._stopped = False
         self._waiting: KeyboardInterrupt | None = None
+        self._raised: KeyboardInterrupt | None = None
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
@@ -48,13 +49,16 @@ class StopSignals:
             signal.signal(number, handler)
         if self._waiting is not None and error is None:
             raise self._waiting
+        if isinstance(error, KeyboardInterrupt) and self._raised is not None and error is not self._raised:
+            # Code in C lost the stop that was raised in it, and who called that raised another in its place.
+            raise self._raised
 
     def release(self) -> None:
         """From now on a stop is raised where it arrives; one that arrived before is raised now."""
         self._held = False
         if self._waiting is not None:
-            waiting, self._waiting = self._waiting, None
-            raise waiting
+            self._raised, self._waiting = self._waiting, None
+            raise self._raised
 
     def hold(self) -> None:
         """From now on a stop waits."""
@@ -66,5 +70,6 @@ class StopSignals:
         self._stopped = True
         stop = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
         if not self._held:
+            self._raised = stop
             raise stop
         self._waiting = stop

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
+
+_PAUSE = 0.5  # seconds between two looks at whether waiting still makes sense
+_LONGEST_END = 5.0  # seconds that `close` waits for the item that the thread is at
 
 
 class Ahead(Generic[Item]):
     """Iterates over `source` in a thread, at most `depth` items ahead of who iterates over this.
 
     What the source raises is raised where its next item would have come. `close` ends the thread, after the item that
-    it is at.
+    it is at; a thread that does not come back from that is left behind.
+
+    Args:
+        on_wait: called twice a second while an item is awaited, with the seconds waited so far; what it raises ends
+            the wait. Seconds in which the whole process was suspended do not count.
     """
 
-    def __init__(self, source: Iterable[Item], depth: int) -> None:
+    def __init__(
+        self, source: Iterable[Item], depth: int, on_wait: Callable[[float], None] = lambda seconds: None
+    ) -> None:
         self._depth = depth
+        self._on_wait = on_wait
         self._ready: deque[Item] = deque()
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._ended = self._closed = False
         self._changed = threading.Condition()
         # A daemon, so that a program which forgets to close does not hang at its end.
@@ -37,7 +47,7 @@ class Ahead(Generic[Item]):
                     self._changed.wait_for(lambda: self._closed or len(self._ready) < self._depth)
                     if self._closed:
                         return
-        except Exception as raised:  # noqa: BLE001 - raised again where the items are taken
+        except BaseException as raised:  # noqa: BLE001 - raised again where the items are taken
             error = raised
         with self._changed:
             self._error, self._ended = error, True
@@ -47,8 +57,11 @@ class Ahead(Generic[Item]):
         return self
 
     def __next__(self) -> Item:
+        waited = 0.0
         with self._changed:
-            self._changed.wait_for(lambda: self._ready or self._ended or self._closed)
+            while not self._changed.wait_for(lambda: self._ready or self._ended or self._closed, _PAUSE):
+                waited += _PAUSE
+                self._on_wait(waited)
             if self._ready:
                 self._changed.notify_all()
                 return self._ready.popleft()
@@ -62,4 +75,4 @@ class Ahead(Generic[Item]):
             self._closed = True
             self._ready.clear()
             self._changed.notify_all()
-        self._thread.join()
+        self._thread.join(_LONGEST_END)

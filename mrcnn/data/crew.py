@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +19,7 @@ from mrcnn.data.recipe import Recipe
 
 Task = tuple[int, Sequence[int]]
 
+_LONGEST_END = 5.0  # seconds that killed processes may take to end; one that waits for a dead disk never does
 _AHEAD = 2  # batches asked of a worker at a time: one in the making, one that waits to be taken
 # One thread each, since the number of workers says how many cores to use.
 _ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")}
@@ -79,14 +81,22 @@ def _take(process: subprocess.Popen) -> Batch:
 
 
 def _lost(process: subprocess.Popen) -> RuntimeError:
-    return RuntimeError(f"a worker process of the loader ended early, with exit status {process.wait()}")
+    try:
+        status = process.wait(_LONGEST_END)
+    except subprocess.TimeoutExpired:
+        status = "unknown"
+    return RuntimeError(f"a worker process of the loader ended early, with exit status {status}")
 
 
 def _end(processes: list[subprocess.Popen]) -> None:
     for process in processes:
         process.kill()
+    end = time.monotonic() + _LONGEST_END
     for process in processes:
-        process.wait()
+        try:
+            process.wait(max(0.0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            continue  # closing its pipes would wait for it too
         process.stdout.close()
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()

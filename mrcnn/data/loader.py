@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -15,7 +16,14 @@ from mrcnn.data.batches import Batch, make_batch
 from mrcnn.data.crew import Crew
 from mrcnn.data.dataset import Dataset
 from mrcnn.data.recipe import Recipe
+from mrcnn.errors import InputError
 
+NOTICE_SECONDS = 60
+"""Wait for a batch after which a line says for which images."""
+DEADLINE_SECONDS = 300
+"""Wait for a batch after which it is given up: the disk does not answer, or a worker process is stopped."""
+_logger = logging.getLogger(__name__)
+_NAMED = 8  # images that a message names
 _READY = 2
 _CACHE_BYTES = 1 << 30
 
@@ -89,26 +97,52 @@ class Loader:
         epochs, batch = divmod(position, len(self))
         return [self.dataset.records[index].file_name for index in self.order(first_epoch + epochs)[batch]]
 
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, first: int = 0, stopped: Callable[[], bool] = lambda: False) -> Iterator[Batch]:
         """The batches of an epoch, from the one at position `first`.
 
         Worker processes wait for the next epoch after the last batch; they end with the iterator when that is closed
         before, and with the loader.
 
+        Args:
+            stopped: looked at while a batch is awaited; True raises KeyboardInterrupt.
+
         Raises:
-            InputError: an image cannot be read or does not fit the model; names the file.
+            InputError: an image cannot be read or does not fit the model, or does not come within `DEADLINE_SECONDS`;
+                names the file.
         """
         tasks = [(epoch, indices) for indices in self.order(epoch)[first:]]
         crew = self._call_crew() if self.workers else None
-        batches = Ahead(crew.batches(tasks) if crew else (self._recipe.make(*task) for task in tasks), _READY)
+        taken = 0
+
+        def on_wait(seconds: float) -> None:
+            if stopped():
+                raise KeyboardInterrupt
+            if seconds == NOTICE_SECONDS or seconds >= DEADLINE_SECONDS:
+                late = self._late(tasks[taken][1], seconds)
+                if seconds >= DEADLINE_SECONDS:
+                    raise InputError(late)
+                _logger.warning("%s", late)
+
+        batches = Ahead(crew.batches(tasks) if crew else (self._recipe.make(*task) for task in tasks), _READY, on_wait)
         try:
-            yield from batches
+            for batch in batches:
+                taken += 1
+                yield batch
             if crew and self._resting is None:
                 self._resting, crew = crew, None
         finally:
             if crew:
                 crew.close()
             batches.close()
+
+    def _late(self, indices: Sequence[int], seconds: float) -> str:
+        names = [self.dataset.records[index].file_name for index in indices]
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        reader = "the worker process that reads them is stopped" if self.workers else "they are no ordinary files"
+        return (
+            f"{', '.join(names[:_NAMED])}{more}: waiting for {seconds:g} s of at most {DEADLINE_SECONDS}; "
+            f"the folder that holds them does not answer, or {reader}"
+        )
 
     def _call_crew(self) -> Crew:
         crew, self._resting = self._resting, None

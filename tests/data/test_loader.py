@@ -1,12 +1,14 @@
 """What a loader gives, whoever makes it, and what it leaves behind: nothing."""
 
 import gc
+import importlib
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 from itertools import chain, islice
 
 import numpy as np
@@ -15,7 +17,8 @@ import pytest
 
 from mrcnn.baseline_config import ClassifierConfig
 from mrcnn.config import ModelConfig
-from mrcnn.data import Loader, make_batch, read_dataset
+from mrcnn.data import Loader, ahead, crew, make_batch, read_dataset
+from mrcnn.data import loader as loading
 from mrcnn.data.ahead import Ahead
 from mrcnn.data.augmentation import Augmentation
 from mrcnn.data.dense_batches import make_label_batch
@@ -74,11 +77,11 @@ def test_the_files_of_a_batch_are_known_by_its_place(dataset):
 
 def test_any_number_of_workers_gives_the_same(dataset, workers_alive):
     options = {"augmentation": STRONG, "shuffle": True, "seed": 4}
-    alone, crew = Loader(dataset, CONFIG, 2, **options), Loader(dataset, CONFIG, 2, workers=2, **options)
+    alone, several = Loader(dataset, CONFIG, 2, **options), Loader(dataset, CONFIG, 2, workers=2, **options)
     for epoch in (0, 1, 0):
-        assert_same(alone.epoch(epoch), crew.epoch(epoch))
+        assert_same(alone.epoch(epoch), several.epoch(epoch))
     assert len(workers_alive()) == 2  # they wait for the next epoch
-    del crew
+    del several
     gc.collect()
     assert not workers_alive()
 
@@ -195,6 +198,78 @@ def test_workers_end_with_a_parent_that_is_killed(dataset, tmp_path):
         pass
 
 
+HANGING = """
+import threading
+from mrcnn.data import make_batch
+
+answered = threading.Event()
+
+def hangs_at_the_third(samples, config):
+    if samples[0].source.endswith("c_3.png"):
+        answered.wait()
+    return make_batch(samples, config)
+"""
+
+
+@pytest.fixture
+def hangs_at_the_third(tmp_path, monkeypatch):
+    """Makes batches, but none that begins with the third image: as if its network folder were dead."""
+    name = f"hanging_{tmp_path.name}"  # each test's own module, which worker processes import too
+    (tmp_path / f"{name}.py").write_text(HANGING)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(ahead, "_LONGEST_END", 0.2)
+    module = importlib.import_module(name)
+    yield module.hangs_at_the_third
+    module.answered.set()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_that_never_comes_is_told_and_given_up(
+    dataset, workers, workers_alive, hangs_at_the_third, monkeypatch, caplog
+):
+    monkeypatch.setattr(loading, "NOTICE_SECONDS", 0.5)
+    monkeypatch.setattr(loading, "DEADLINE_SECONDS", 20)
+    loader = Loader(dataset, CONFIG, 1, workers=workers, batch_of=hangs_at_the_third)
+    batches = loader.epoch(0)
+    next(batches)
+    monkeypatch.setattr(loading, "DEADLINE_SECONDS", 1.5)
+    begun = time.monotonic()
+    next(batches)
+    with pytest.raises(InputError, match=r"^c_3\.png: waiting for 1\.5 s of at most 1\.5; the folder"):
+        next(batches)
+    assert time.monotonic() - begun < 20
+    assert "c_3.png: waiting for 0.5 s of at most 1.5" in caplog.text
+    assert not workers_alive()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_who_waits_for_a_batch_can_be_stopped(dataset, workers, hangs_at_the_third, workers_alive):
+    stop = threading.Event()
+    loader = Loader(dataset, CONFIG, 1, workers=workers, batch_of=hangs_at_the_third)
+    batches = loader.epoch(0, first=2, stopped=stop.is_set)
+    threading.Timer(0.3, stop.set).start()
+    with pytest.raises(KeyboardInterrupt):
+        next(batches)
+    assert not workers_alive()
+
+
+def test_a_process_that_outlives_its_kill_is_left_behind():
+    """One that waits for a dead disk ends no sooner than the disk answers."""
+
+    class Undying:
+        stdin = stdout = None  # closing them would wait too
+
+        def kill(self):
+            pass
+
+        def wait(self, seconds):
+            raise subprocess.TimeoutExpired("worker", seconds)
+
+    begun = time.monotonic()
+    crew._end([Undying(), Undying()])
+    assert time.monotonic() - begun < 1
+
+
 def test_ahead_keeps_order_depth_and_errors():
     made = []
 
@@ -204,16 +279,16 @@ def test_ahead_keeps_order_depth_and_errors():
             yield index
         raise KeyError("end")
 
-    ahead = Ahead(source(), 2)
-    assert next(ahead) == 0
+    items = Ahead(source(), 2)
+    assert next(items) == 0
     taken = [0]
     with pytest.raises(KeyError, match="end"):
-        for item in ahead:
+        for item in items:
             taken.append(item)
             assert len(made) <= len(taken) + 3
     assert taken == list(range(10))
-    assert list(ahead) == []
-    ahead.close()
+    assert list(items) == []
+    items.close()
 
     endless = Ahead(iter(int, 1), 3)
     assert next(endless) == 0
