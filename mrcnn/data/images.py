@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import zlib
 from collections.abc import Callable
@@ -160,6 +161,8 @@ def _open_header(path: Path) -> Image.Image:
 
 def _is_dicom(path: Path) -> bool:
     """Whether a file is DICOM: by its first bytes, as many such files have no suffix."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise InputError(f"{path}: is a folder, pipe or device; expected a file")  # reading one may never end
     if path.suffix.lower() in _OTHER_SUFFIXES:
         return False
     with path.open("rb") as file:

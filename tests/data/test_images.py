@@ -1,5 +1,6 @@
 """What is written with Pillow, tifffile or by hand comes back as it was."""
 
+import os
 import struct
 import zlib
 
@@ -160,3 +161,14 @@ def test_not_finite_and_stacks_are_refused(tmp_path):
     tifffile.imwrite(tmp_path / "deep.tif", RNG.random((4, 3, 6, 9)).astype(np.float32), photometric="minisblack")
     with pytest.raises(InputError, match="expected a single image"):
         read_image(tmp_path / "deep.tif")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".dcm", ""])
+def test_what_is_no_file_is_refused_before_it_is_read(tmp_path, suffix):
+    """A pipe would be read for ever."""
+    os.mkfifo(tmp_path / f"pipe{suffix}")
+    (tmp_path / f"folder{suffix}").mkdir()
+    for read in (read_image, read_header):
+        for name in ("pipe", "folder"):
+            with pytest.raises(InputError, match=rf"{name}{suffix}: is a folder, pipe or device; expected a file"):
+                read(tmp_path / f"{name}{suffix}")

@@ -290,6 +290,15 @@ def test_ahead_keeps_order_depth_and_errors():
     assert list(items) == []
     items.close()
 
+    def ends():
+        yield 0
+        raise SystemExit
+
+    items = Ahead(ends(), 2)
+    assert next(items) == 0
+    with pytest.raises(SystemExit):
+        next(items)
+
     endless = Ahead(iter(int, 1), 3)
     assert next(endless) == 0
     endless.close()

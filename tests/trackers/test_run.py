@@ -3,6 +3,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import mlflow
@@ -90,6 +91,16 @@ def test_a_stop_leaves_the_run_killed_and_the_handlers_as_they_were(store, numbe
     assert caught.type is error
     assert store.get_run(run.id).info.status == "KILLED"
     assert [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)] == before
+
+
+def test_a_stop_that_code_in_c_lost_keeps_its_kind(store):
+    """As TensorFlow loses it; `mrcnn.model.stream.for_fit` then raises a stop in its place."""
+    with pytest.raises(Terminated), tracked_run(**ABOUT) as run:
+        with suppress(Terminated):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        raise KeyboardInterrupt
+    assert store.get_run(run.id).info.status == "KILLED"
 
 
 def test_the_sigterm_that_mlflow_sends_after_ctrl_c_does_not_break_the_clean_up(store):
