@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from mrcnn.data.digest import file_digest
+from mrcnn.data.digest import content_digest
 from mrcnn.data.images import read_image
 from mrcnn.data.sample import Place, Sample, Spacing
 from mrcnn.errors import InputError
@@ -74,7 +75,7 @@ class Record:
 
     def content(self) -> str:
         """What stands for the pixels in a digest."""
-        return file_digest(self.path) if self.volume is None else f"{self.volume.digest}:{self.place.index}"
+        return content_digest(self.path) if self.volume is None else f"{self.volume.digest}:{self.place.index}"
 
 
 class Dataset:
@@ -189,7 +190,7 @@ class Dataset:
     def digest(self) -> str:
         """SHA-256 (hex) over the image files' bytes and all annotations; the order of either does not matter.
 
-        File names do not count, so a copy under other names has the same digest. Reads every file once.
+        File names do not count, so a copy under other names has the same digest. Reads every file, unless it is known.
         """
         whole = hashlib.sha256(json.dumps(self.class_names).encode())
         for digest in sorted(self.record_digests):
@@ -203,8 +204,9 @@ class Dataset:
 
     @cached_property
     def record_digests(self) -> tuple[bytes, ...]:
-        """For each image the SHA-256 over its file's bytes and its annotations."""
-        return tuple(self._record_digest(index) for index in range(len(self)))
+        """For each image the SHA-256 over its file's bytes and its annotations; in threads, since they read."""
+        with ThreadPoolExecutor() as threads:
+            return tuple(threads.map(self._record_digest, range(len(self))))
 
     def _record_digest(self, index: int) -> bytes:
         record = self.records[index]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mrcnn.data.dataset import Dataset
+from mrcnn.data.digest import key_of, load_json, remembered_digests, save_json
 from mrcnn.data.readers.problems import Problems
 from mrcnn.errors import InputError
 
@@ -20,19 +21,25 @@ def open_all(dataset: Dataset, problems: Problems, cache: Path | None = None) ->
     """Opens every image, and of volumes a slice of each, for which all of it is read; bad ones go to `problems`.
 
     Args:
-        cache: folder in which is noted that all of a data set, known by its digest, could be opened.
+        cache: folder for the files' digests, and for those of the images that could be opened.
     """
-    # Files that cannot even be read are told by opening them.
-    note = cache / dataset.digest if cache is not None else None
-    if note is not None and note.is_file():
-        return
     files = {record.path if record.volume is None else record.volume.files: row for row, record in
              reversed(list(enumerate(dataset.records)))}  # fmt: skip
-    before = len(problems.faults)
-    for_each(dataset, sorted(files.values()), lambda row: dataset.image(row).shape, (), problems)
-    if note is not None and len(problems.faults) == before:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        note.touch()
+    paths = [record.path for record in dataset.records]
+    file = cache / f"opened-{key_of(paths)}.json" if cache is not None and paths else None
+    known = set(load_json(file) or ()) if file else set()
+    sound: set[str] = set()
+
+    def attempt(row: int) -> None:
+        content = dataset.records[row].content()
+        if content not in known:
+            dataset.image(row)
+        sound.add(content)
+
+    with remembered_digests(cache, paths):
+        for_each(dataset, sorted(files.values()), attempt, None, problems)
+    if file and sound != known:
+        save_json(file, sorted(sound))
 
 
 def for_each(dataset: Dataset, rows: list[int], do: Callable[[int], T], instead: T, problems: Problems) -> list[T]:

@@ -183,16 +183,18 @@ def _place(
     needed = (left > 0).astype(int)
     if not keep_classes or not _can_fill(carries, left - needed, len(shares) - 1):
         needed[:] = 0
+    unused = set(range(len(shares)))
     for done, patient in enumerate(order, start=1):
         rest = order[done:]
         growth = (weights * relative[patient] * (2 * (filled - shares[:, None]) + relative[patient])).sum(axis=1)
         for split in np.argsort(growth / shares, kind="stable"):
             left_then = left - (carries[patient] if split else 0)
-            empty = set(range(len(shares))) - set(placement) - {int(split)}
+            empty = unused - {int(split)}
             if len(rest) >= len(empty) and (left_then >= needed).all():
                 if not empty or _can_fill(carries[rest], left_then - needed, len(empty - {0})):
                     break
         placement[patient] = split
+        unused.discard(int(split))
         filled[split] += relative[patient]
         left = left_then
     return placement

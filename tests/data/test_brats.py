@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mrcnn.data import read_dataset
+from mrcnn.data.readers import brats
 from mrcnn.data.sample import Place
 from mrcnn.errors import InputError
 
@@ -141,6 +142,21 @@ def test_a_damaged_cache_is_made_again(write_case, tmp_path):
     kept.write_bytes(kept.read_bytes()[:300])
     np.testing.assert_array_equal(dataset[2].image, before)
     assert [path.name for path in (tmp_path / "cache" / "volumes").iterdir()] == [kept.name]
+
+
+def test_a_case_is_decompressed_once(write_case, tmp_path, monkeypatch):
+    folder = write_case("a_1")
+    first = read(folder, min_area=2)
+    opened, open_nifti = [], brats.open_nifti
+    monkeypatch.setattr(brats, "open_nifti", lambda path: opened.append(path.name) or open_nifti(path))
+    again = read(folder, min_area=2)
+    assert opened == []
+    assert again.digest == first.digest
+    assert [record.areas.tolist() for record in again.records] == [record.areas.tolist() for record in first.records]
+    # Another label map of the same size is seen, however little time lies between.
+    write_case("a_1", labels=np.where(np.arange(8) == 3, 0, 2).astype(np.int16) * np.ones((12, 10, 1), np.int16))
+    assert read(folder).digest != first.digest
+    assert opened
 
 
 def test_a_cache_that_cannot_be_written_is_named(write_case, tmp_path, monkeypatch):

@@ -6,7 +6,9 @@ from threading import Event
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
+from scipy.fft import dctn
 from scipy.ndimage import gaussian_filter
+from scipy.sparse.csgraph import connected_components
 
 from mrcnn.data import dataset as dataset_module
 from mrcnn.data import find_duplicates, fingerprint, read_dataset, split_by_patient
@@ -62,6 +64,88 @@ def test_even_pictures_are_like_no_other():
     thumbnails = np.stack([thumbnail(np.full((50, 60, 1), level, np.uint8)) for level in (0, 0, 90, 255)])
     assert len(set(group_alike(thumbnails).tolist())) == 4
     assert group_alike(np.zeros((0, SIDE, SIDE), np.uint8)).shape == (0,)
+
+
+def all_pairs(thumbnails):
+    """The rule of two pictures applied to every pair, in all eight positions; groups numbered by their first image."""
+
+    def describe(pictures):
+        terms = dctn(pictures.astype(np.float32), axes=(1, 2), norm="ortho")
+        slow = terms[:, :8, :8].reshape(-1, 64)
+        frequency = np.add.outer(np.arange(SIDE), np.arange(SIDE))
+        parts = [terms[:, frequency >= least] for least in (1, 8)]
+        units = [part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-6) for part in parts]
+        return slow > np.median(slow[:, 1:], axis=1, keepdims=True), *units
+
+    count = len(thumbnails)
+    links, first = np.zeros((count, count), bool), describe(thumbnails)
+    for quarters in range(4):
+        for step in (1, -1):
+            turned = np.ascontiguousarray(np.rot90(thumbnails, quarters, axes=(1, 2))[:, :, ::step])
+            second = describe(turned)
+            alike = (first[0][:, None] != second[0][None]).sum(axis=2) <= 16
+            for one, other in zip(first[1:], second[1:], strict=True):
+                alike &= one @ other.T >= 0.9
+            links |= alike
+    return connected_components(links, directed=False)[1]
+
+
+def pictures(kind, count, rng):
+    """Thumbnails that are hard to group: of a kind that a quick test cannot tell apart, or at the limit of the rule."""
+
+    def smooth(number, sigma):
+        made = np.stack([gaussian_filter(rng.standard_normal((SIDE, SIDE)), sigma) for _ in range(number)])
+        return made / made.std(axis=(1, 2), keepdims=True)
+
+    made = {
+        "noise": lambda: rng.standard_normal((count, SIDE, SIDE)),
+        "same pose": lambda: 8 * smooth(1, 6) + smooth(count, 1.5),
+        "near the limit": lambda: np.repeat(smooth(count // 10, 2), 10, axis=0)
+        + rng.uniform(0, 0.5, (count, 1, 1)) * rng.standard_normal((count, SIDE, SIDE)),
+        "turned": lambda: np.stack(
+            [np.rot90(each, number % 4)[:: (-1) ** (number // 4)] for number, each in
+             enumerate(np.repeat(smooth(count // 10, 2), 10, axis=0) + 0.2 * smooth(count, 1))]
+        ),
+        "all alike": lambda: smooth(1, 3) + 0.01 * rng.standard_normal((count, SIDE, SIDE)),
+        "stripes": lambda: np.repeat(rng.integers(0, 2, (count, SIDE, 1)), SIDE, axis=2).astype(float),
+        "few levels": lambda: np.kron(rng.integers(0, 2, (count, 2, 2)), np.ones((1, 16, 16))),
+    }[kind]()  # fmt: skip
+    made -= made.min(axis=(1, 2), keepdims=True)
+    return np.rint(255 * made / np.maximum(made.max(axis=(1, 2), keepdims=True), 1e-6)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "kind", ["noise", "same pose", "near the limit", "turned", "all alike", "stripes", "few levels"]
+)
+def test_no_pair_is_missed(kind, monkeypatch):
+    thumbnails = pictures(kind, 120, np.random.default_rng(0))
+    np.testing.assert_array_equal(group_alike(thumbnails), all_pairs(thumbnails))
+    # The size of what is compared, or held, at once makes no difference.
+    monkeypatch.setattr("mrcnn.data.duplicates._TILE", (3, 40))
+    monkeypatch.setattr("mrcnn.data.duplicates._MOST_PAIRS", 7)
+    np.testing.assert_array_equal(group_alike(thumbnails), all_pairs(thumbnails))
+
+
+def test_groups_are_found_once(doubled, tmp_path, monkeypatch):
+    first = find_duplicates(doubled, tmp_path / "cache")
+    monkeypatch.setattr("mrcnn.data.duplicates.group_alike", lambda thumbnails: pytest.fail("grouped again"))
+    np.testing.assert_array_equal(find_duplicates(doubled, tmp_path / "cache"), first)
+
+
+def test_only_a_new_image_is_opened(doubled, tmp_path, monkeypatch):
+    find_duplicates(doubled.subset(range(8)), tmp_path / "cache")
+    opened = []
+    read = dataset_module.read_image
+    monkeypatch.setattr(dataset_module, "read_image", lambda path: opened.append(path.name) or read(path))
+    np.testing.assert_array_equal(find_duplicates(doubled, tmp_path / "cache"), find_duplicates(doubled))
+    assert opened[:1] == ["i.png"] and len(opened) == 1 + 9
+
+
+def test_a_damaged_cache_is_made_again(doubled, tmp_path):
+    first = find_duplicates(doubled, tmp_path / "cache")
+    for file in (tmp_path / "cache").iterdir():
+        file.write_bytes(file.read_bytes()[:50])
+    np.testing.assert_array_equal(find_duplicates(doubled, tmp_path / "cache"), first)
 
 
 def test_phantoms_of_many_patients_stay_apart():
@@ -123,7 +207,7 @@ def test_patients_and_groups_chain(in_memory):
 
 def test_thumbnails_are_made_once_whatever_the_order(doubled, tmp_path, monkeypatch):
     first = find_duplicates(doubled, tmp_path / "cache")
-    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert len(list((tmp_path / "cache").glob("thumbnails-*"))) == 1
     order = [4, 2, 8, 0, 1, 3, 5, 7, 6]
     monkeypatch.setattr("mrcnn.data.dataset.read_image", lambda path: pytest.fail("opened again"))
     again = find_duplicates(doubled.subset(order), tmp_path / "cache")

@@ -1,5 +1,6 @@
 """Properties that any split must have, and brute force over small sets."""
 
+import time
 from itertools import product
 
 import numpy as np
@@ -175,3 +176,23 @@ def test_folds_are_alike(in_memory):
         for kind in (1, 2, 3):
             share = np.mean([kind in images[index][1] for index in fold])
             assert share == pytest.approx(np.mean([kind in ids for _, ids in images]), abs=0.06)
+
+
+def test_ten_thousand_patients_are_split_in_no_time(in_memory):
+    dataset = in_memory([(f"p{index:05d}", [1 + index % 2]) for index in range(10_000)])
+    begun = time.process_time()
+    found = split(dataset)
+    # Quadratic it took eight seconds; of linear work this is a quarter of a second.
+    assert time.process_time() - begun < 3
+    assert [len(found[name]) for name in ("train", "val", "test")] == [8000, 1000, 1000]
+
+
+def test_the_placement_is_that_of_the_first_version(in_memory):
+    """Recorded splits must stay: these positions were found when `split_by_patient` was written."""
+    rng = np.random.default_rng(5)
+    images = [(f"p{rng.integers(0, 25)}", rng.integers(1, 4, rng.integers(0, 4)).tolist()) for _ in range(60)]
+    found = split(in_memory(images), seed=3)
+    assert found["val"].tolist() == [1, 2, 4, 5, 27, 47]
+    assert found["test"].tolist() == [9, 25, 29, 39, 42, 43]
+    fold = folds_by_patient(in_memory(images), 4, seed=3)[1]
+    assert fold.tolist() == [8, 10, 14, 19, 21, 23, 26, 31, 34, 38, 41, 45, 46, 49, 55, 58]

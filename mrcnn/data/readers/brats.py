@@ -9,14 +9,16 @@ the three nested regions; an instance is a connected piece of one of them in the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import find_objects
 
+from mrcnn.cache_folder import cache_folder
 from mrcnn.data.dataset import Dataset, Record
-from mrcnn.data.digest import digest_of
+from mrcnn.data.digest import content_digest, content_digest_of, load_arrays, remembered_digests, save_arrays
 from mrcnn.data.label_codes import LABEL_CODES, REGIONS, guess_codes, regions_of
 from mrcnn.data.nifti import Nifti, open_nifti
 from mrcnn.data.readers.brats_files import LABELS, CaseFiles, choose_modalities, find_cases, patient_of
@@ -29,6 +31,8 @@ from mrcnn.errors import InputError
 
 MIN_AREA = 10
 _KNOWN = frozenset({0, 1, 2, 3, 4})
+_VERSION = 1  # rises whenever the same files give other facts
+_MOST_THREADS = 2  # each has a whole volume in memory
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class _Head:
 
     Attributes:
         files: one a channel.
+        digest: of their content.
         shape: (slices, rows, columns).
         spacing_mm: along those.
         brain: (slices,) bool, which show brain or tumour.
@@ -46,6 +51,7 @@ class _Head:
 
     name: str
     files: tuple[Path, ...]
+    digest: str
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
     brain: np.ndarray
@@ -93,15 +99,17 @@ def read(
     warnings += doubts
     problems.raise_if_impassable()
 
+    # What is missing in the other cases is told already.
+    whole = [position for position, case in enumerate(cases) if {*channels, LABELS} <= set(case.files)]
+    paths = [cases[position].files[name] for position in whole for name in (*channels, LABELS)]
     heads, owners = [], []
-    for case, patient in zip(cases, patients, strict=True):
-        if not {*channels, LABELS} <= set(case.files):  # which is told already
-            continue
-        try:
-            heads.append(_open(case, channels))
-            owners.append(patient)
-        except InputError as error:
-            problems.add_passable(str(error))
+    with remembered_digests(cache_folder() / "heads", paths), ThreadPoolExecutor(_MOST_THREADS) as threads:
+        for position, head in zip(whole, threads.map(lambda at: _open(cases[at], channels), whole), strict=True):
+            if isinstance(head, InputError):
+                problems.add_passable(str(head))
+            else:
+                heads.append(head)
+                owners.append(patients[position])
     if not heads:
         problems.add("no case can be read; expected at least one")
     problems.raise_if_impassable()
@@ -119,10 +127,25 @@ def read(
     return _dataset(heads, owners, codes, min_area, warnings, problems)
 
 
-def _open(case: CaseFiles, channels: Sequence[str]) -> _Head:
-    """Reads the label map, the headers of the modalities, and of the first its voxels, to see the brain."""
+def _open(case: CaseFiles, channels: Sequence[str]) -> _Head | InputError:
+    """A case, or what is wrong with it, from the cache where its files are known."""
     files = tuple(case.files[name] for name in channels)
-    opened = [open_nifti(file) for file in (*files, case.files[LABELS])]
+    try:
+        digest, labels_digest = content_digest_of(files), content_digest(case.files[LABELS])
+        path = cache_folder() / "heads" / f"{digest[:32]}-{labels_digest[:32]}-{_VERSION}.npz"
+        facts = load_arrays(path)
+        if facts.keys() != {"shape", "spacing_mm", "brain", "labels", "corner"}:
+            facts = _read_facts(files, case.files[LABELS])
+            save_arrays(path, **facts)
+    except InputError as error:
+        return error
+    numbers = {name: tuple(facts[name].tolist()) for name in ("shape", "spacing_mm", "corner")}
+    return _Head(case.name, files, digest, **numbers, brain=facts["brain"], labels=facts["labels"])
+
+
+def _read_facts(files: Sequence[Path], labels_file: Path) -> dict[str, np.ndarray]:
+    """Reads the label map, the headers of the modalities, and of the first its voxels, to see the brain."""
+    opened = [open_nifti(file) for file in (*files, labels_file)]
     for other in opened[1:]:
         if not other.lies_as(opened[0]):
             raise InputError(
@@ -131,17 +154,14 @@ def _open(case: CaseFiles, channels: Sequence[str]) -> _Head:
             )
     labels = _read_labels(opened[-1])
     first = opened[0].stack()
-    brain = (first != background_of(first)).any(axis=(1, 2)) | labels.any(axis=(1, 2))
     part = next(iter(find_objects((labels > 0).view(np.uint8))), (slice(0, 0),) * 3)
-    return _Head(
-        name=case.name,
-        files=files,
-        shape=opened[0].shape,
-        spacing_mm=opened[0].spacing_mm,
-        brain=brain,
-        labels=labels[part].copy(),
-        corner=tuple(int(span.start) for span in part),
-    )
+    return {
+        "shape": np.array(opened[0].shape),
+        "spacing_mm": np.array(opened[0].spacing_mm),
+        "brain": (first != background_of(first)).any(axis=(1, 2)) | labels.any(axis=(1, 2)),
+        "labels": labels[part],
+        "corner": np.array([span.start for span in part], np.int64),
+    }
 
 
 def _read_labels(file: Nifti) -> np.ndarray:
@@ -165,7 +185,7 @@ def _dataset(
 ) -> Dataset:
     records, runs, lost, covered = [], [], 0, 0
     for head, patient, code in zip(heads, patients, codes, strict=True):
-        volume = Volume(head.files, head.shape, digest_of(head.files), code)
+        volume = Volume(head.files, head.shape, head.digest, code)
         step, *spacing = head.spacing_mm
         for index in np.flatnonzero(head.brain).tolist():
             class_ids, boxes, areas, instances, missed = pieces_of(regions_of(head.label_slice(index), code), min_area)
