@@ -8,6 +8,7 @@ A folder holds `index.csv`, or `images` and `masks`, or images alone. The table 
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ from pydicom.errors import InvalidDicomError
 
 from experiments.findings.lung_sides import orientation_of
 from mrcnn.data.file_listing import files_below
+from mrcnn.data.label_images import LABEL_SUFFIXES, LOSSY, LOSSY_SUFFIXES
 from mrcnn.data.names import find_patient, normalize_patient_id
+from mrcnn.data.readers.image_files import composed
 from mrcnn.data.readers.problems import Problems
 from mrcnn.errors import InputError
 
@@ -92,22 +95,29 @@ def _of_table(table: Path, with_masks: bool, problems: Problems) -> Iterator[Fil
     for column in ("image", "mask") if with_masks else ("image",):
         if column not in columns:
             raise InputError(f"{table}: columns are {', '.join(columns) or 'none'}; expected one called {column}")
+    places: dict[str, int] = {}
     for number, row in enumerate(rows, start=2):
         row = {key: (value or "").strip() for key, value in row.items() if key}
         image = table.parent / row["image"]
         mask = table.parent / row["mask"] if with_masks else None
-        for file in filter(None, (image, mask)):
-            if not file.is_file():
+        for column in ("image", "mask") if with_masks else ("image",):
+            file = table.parent / row[column]
+            if _leaves(file, table.parent):
+                problems.add(f"index.csv line {number}: {row[column]!r} leaves the folder")
+            elif not file.is_file():
                 problems.add(f"index.csv line {number}: {file.name!r} is not there")
+        _check_mask(mask, f"index.csv line {number}", problems)
+        name = os.path.relpath(image, table.parent).replace(os.sep, "/")
+        if name in places:
+            problems.add(f"index.csv line {number}: {row['image']!r} stands in line {places[name]} too; expected one")
+        places[name] = number
         mirrored = row.get("mirrored", "").lower()
         if mirrored not in _WORDS:
             problems.add(f"index.csv line {number}: mirrored={mirrored!r}; expected true or false")
-        if image.is_file() and not image.resolve().is_relative_to(table.parent.resolve()):
-            problems.add(f"index.csv line {number}: {row['image']!r} leaves the folder")
         facts = {"patient_id": normalize_patient_id(find_patient(row)), "view": row.get("view")}
         facts = {name: fact for name, fact in (facts | {"license": row.get("license")}).items() if fact}
         orientation = row.get("orientation", "") or _orientation_in(image)
-        yield Film(row["image"], image, mask, facts, orientation, _WORDS.get(mirrored))
+        yield Film(name, image, mask, facts, orientation, _WORDS.get(mirrored))
 
 
 def _of_folders(folder: Path, with_masks: bool, problems: Problems) -> Iterator[Film]:
@@ -116,12 +126,38 @@ def _of_folders(folder: Path, with_masks: bool, problems: Problems) -> Iterator[
         raise InputError(
             f"{folder}: expected index.csv, or the folders images and masks; for images alone add --model, a lung model"
         )
-    by_stem = {file.stem.removesuffix("_mask"): file for file in _image_files(masks)} if with_masks else {}
+    by_stem = _masks_by_stem(masks, problems) if with_masks else {}
     root = images if images.is_dir() else folder
     for image in _image_files(root):
-        if with_masks and image.stem not in by_stem:
+        mask = by_stem.get(composed(image.stem))
+        if with_masks and mask is None:
             problems.add(f"images/{image.name} has no mask of that name in masks")
-        yield Film(image.relative_to(folder).as_posix(), image, by_stem.get(image.stem), {}, _orientation_in(image))
+        yield Film(image.relative_to(folder).as_posix(), image, mask, {}, _orientation_in(image))
+
+
+def _masks_by_stem(folder: Path, problems: Problems) -> dict[str, Path]:
+    """Each mask by the name of its image without its ending."""
+    found: dict[str, Path] = {}
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() not in (*LABEL_SUFFIXES, *LOSSY_SUFFIXES):
+            continue
+        stem = composed(file.stem).removesuffix("_mask")
+        if stem in found:
+            problems.add(f"masks/{file.name} and masks/{found[stem].name} are masks of one image; expected one")
+        found[stem] = file
+        _check_mask(file, "folder masks", problems)
+    return found
+
+
+def _check_mask(file: Path | None, where: str, problems: Problems) -> None:
+    if file is not None and file.suffix.lower() in LOSSY_SUFFIXES:
+        problems.add(f"{where}: {file.name}: {LOSSY}")
+
+
+def _leaves(file: Path, folder: Path) -> bool:
+    """Whether a path leads out of a folder, as it is written or by a link."""
+    written = Path(os.path.normpath(file))
+    return not (written.is_relative_to(os.path.normpath(folder)) and file.resolve().is_relative_to(folder.resolve()))
 
 
 def _image_files(folder: Path) -> list[Path]:

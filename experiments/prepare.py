@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,11 @@ from experiments.overrides import parse_arguments, parse_value
 from experiments.prepared import Decided, write_prepared
 from experiments.quiet import hush, silent_start
 from experiments.resolve import resolve
-from mrcnn.data.images import read_image
+from mrcnn.data.images import read_header, read_image
+from mrcnn.data.label_images import read_label_image
+from mrcnn.data.readers.mask_checks import MaskChecks
+from mrcnn.data.readers.options import MasksOptions
+from mrcnn.data.readers.orientations import on_shown
 from mrcnn.errors import InputError
 from mrcnn.phantoms import write_films
 
@@ -79,14 +84,16 @@ def prepare(given: Mapping[str, str]) -> Path:
         folder = write_films(cache_folder() / "phantoms" / f"films-{PHANTOM_FILMS}", images=PHANTOM_FILMS, seed=0)
     output = standing_folder() / Path(given.get("output", f"{folder.name}_sides")).expanduser()
     films = read_films(folder, with_masks="model" not in given)
-    console = Console(highlight=False)
+    console, checks = Console(highlight=False), MaskChecks(MasksOptions())
     with tempfile.TemporaryDirectory(prefix="medmrcnn-") as scratch:
         if "model" in given:
             mask_of = _masks_by(given["model"], task.task, float(confidence), Path(scratch))
         else:
-            mask_of = drawn_mask
-        prepared = write_prepared(_decided(films, mask_of, mirrored), len(films), output)
+            mask_of = partial(drawn_mask, checks)
+        prepared = write_prepared(_decided(films, mask_of, mirrored), films, output)
     console.print(prepared.text(), markup=False, soft_wrap=True)
+    for warning in checks.warnings():
+        console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
     return output
 
 
@@ -100,19 +107,18 @@ def _decided(
         yield film, image, Sides(doubt=doubt) if doubt else sides_of(mask, mirrored=hangs_mirrored), mask
 
 
-def drawn_mask(film: Film, image: np.ndarray) -> np.ndarray:
-    """(H, W) bool from the film's mask file: what is not 0 in any channel.
+def drawn_mask(checks: MaskChecks, film: Film, image: np.ndarray) -> np.ndarray:
+    """(H, W) bool from the film's mask file: what is not 0, once `checks` have cleaned it.
 
     Raises:
-        InputError: the mask has another size than the image.
+        InputError: it is no mask, has another size than the image, or its edges are blended.
     """
-    mask = read_image(film.mask)
-    if mask.shape[:2] != image.shape[:2]:
-        raise InputError(
-            f"{film.mask}: mask is {mask.shape[1]}×{mask.shape[0]} pixels; "
-            f"expected {image.shape[1]}×{image.shape[0]} as its image"
-        )
-    return (mask > 0).any(axis=2)
+    labels = read_label_image(film.mask)
+    row = {"height": image.shape[0], "width": image.shape[1], "orientation": read_header(film.image).orientation}
+    mask = checks.clean(on_shown(labels, row, str(film.mask)), film.mask.name, labels.from_alpha) > 0
+    for _ in checks.look_at([(1, mask)], film.mask.name):
+        pass
+    return mask
 
 
 def _masks_by(spec: str, task: str, confidence: float, folder: Path) -> Callable[[Film, np.ndarray], np.ndarray]:

@@ -6,9 +6,9 @@ import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,12 +67,12 @@ class Prepared:
         return "\n".join([*lines, NOTICE])
 
 
-def write_prepared(decided: Iterable[Decided], count: int, folder: Path) -> Prepared:
+def write_prepared(decided: Iterable[Decided], films: Sequence[Film], folder: Path) -> Prepared:
     """Writes `images/`, `annotations.json` (COCO), the report and the sheet of pictures.
 
     Args:
-        decided: the films.
-        count: how many they are.
+        decided: the films with what was decided.
+        films: all of them.
         folder: new, empty, or one that this wrote before, which is replaced.
 
     Raises:
@@ -83,14 +83,15 @@ def write_prepared(decided: Iterable[Decided], count: int, folder: Path) -> Prep
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         fresh, prepared = Path(scratch, "fresh"), Prepared(folder)
-        _write(decided, count, fresh, prepared)
+        _write(decided, films, fresh, prepared)
         if folder.exists():
             folder.rename(Path(scratch, "old"))
         fresh.rename(folder)
     return prepared
 
 
-def _write(decided: Iterable[Decided], count: int, folder: Path, prepared: Prepared) -> None:
+def _write(decided: Iterable[Decided], films: Sequence[Film], folder: Path, prepared: Prepared) -> None:
+    all_in_images = all(film.name.startswith("images/") for film in films)
     images, annotations, undecided, shown = [], [], [], []
     for film, image, sides, mask in decided:
         masks = {
@@ -101,9 +102,9 @@ def _write(decided: Iterable[Decided], count: int, folder: Path, prepared: Prepa
             if len(undecided) < SHOWN:
                 undecided.append(_thumbnail(image, masks, mask))
             continue
-        if len(images) % -(-count // SHOWN) == 0:
+        if len(images) % -(-len(films) // SHOWN) == 0:
             shown.append(_thumbnail(image, masks, mask))
-        name = str(PurePosixPath("images", *[part for part in PurePosixPath(film.name).parts if part != "images"]))
+        name = film.name if all_in_images else f"images/{film.name}"
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(film.image, folder / name)
         height, width = mask.shape

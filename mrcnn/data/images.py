@@ -6,9 +6,10 @@ import os
 import stat
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import tifffile
@@ -19,6 +20,8 @@ from mrcnn.data.orientation import ORIENTATION, UPRIGHT, orientation_of, swaps_s
 from mrcnn.data.sample import Spacing
 from mrcnn.errors import InputError
 
+T = TypeVar("T")
+
 MOST_PIXELS = 1 << 27
 """Rows times columns of an image file: beyond any detector's, and below what a false header makes of a few bytes."""
 
@@ -26,7 +29,7 @@ _MOST_SAMPLES = 1 << 29  # rows times columns times channels
 _LONGEST_RUN = 256
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # Pillow knows many more, some of which start other programs
 JPEGS = ("JPEG", "MPO")  # as Pillow names them: the second holds more pictures behind the first
-_BITS_PER_SAMPLE, PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF 6.0, sections 8 and 19
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF 6.0, sections 8 and 19
 _SIGNED = 2  # of sample format
 _DEEP_GREY_ALPHA = (16, 4)
 _DEEP_COLOURS = ((16, 2), (16, 6), _DEEP_GREY_ALPHA)  # PNG: depth and colour type
@@ -135,9 +138,9 @@ def check_size(height: int, width: int, channels: int) -> None:
         raise ValueError(f"{width}×{height} pixels of {channels} channels; expected at most {MOST_PIXELS:,} pixels")
 
 
-def open_picture(path: Path) -> Image.Image:
-    """Opens a PNG, JPEG, TIFF or BMP file to be decoded. Raises one of `UNREADABLE`, as where it is too large."""
-    image = _open_header(path)
+def open_picture(path: Path, formats: Sequence[str] = FORMATS) -> Image.Image:
+    """Opens a file of one of the formats to be decoded. Raises one of `UNREADABLE`, as where it is too large."""
+    image = _open_header(path, formats)
     if image.format in JPEGS:
         try:
             check_scans(path.read_bytes())
@@ -147,8 +150,8 @@ def open_picture(path: Path) -> Image.Image:
     return image
 
 
-def _open_header(path: Path) -> Image.Image:
-    image = Image.open(path, formats=FORMATS)
+def _open_header(path: Path, formats: Sequence[str] = FORMATS) -> Image.Image:
+    image = Image.open(path, formats=formats)
     if image.format == "TIFF":
         image.filename = ""  # else Pillow 13 maps the file, and scrambles what its orientation turns by 90°
     try:
@@ -189,7 +192,7 @@ def changes_values(image: Image.Image) -> bool:
 
 def _read_with_pillow(path: Path) -> np.ndarray:
     with open_picture(path) as image:
-        if image.format == "PNG" and (kind := _png_kind(path)) in _DEEP_COLOURS:
+        if image.format == "PNG" and (kind := png_kind(path)) in _DEEP_COLOURS:
             from mrcnn.data.deep_png import read_deep_png  # a fifth of a second, for a rare kind of file
 
             deep = read_deep_png(path, grey=kind == _DEEP_GREY_ALPHA)
@@ -208,7 +211,7 @@ def picture_pixels(image: Image.Image) -> np.ndarray:
     """
     check_runs(image)
     is_tiff, orientation = image.format == "TIFF", orientation_of(image)
-    is_white_is_zero = is_tiff and image.tag_v2.get(PHOTOMETRIC) == tifffile.PHOTOMETRIC.MINISWHITE
+    is_white_is_zero = is_tiff and image.tag_v2.get(_PHOTOMETRIC) == tifffile.PHOTOMETRIC.MINISWHITE
     bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))[0] if is_white_is_zero else 0
     if image.mode in ("1", "LA", "La"):
         image = image.convert("L")
@@ -245,7 +248,7 @@ def check_runs(image: Image.Image) -> None:
         raise ValueError(f"{image.width}×{image.height} pixels in {size} bytes; expected at most {_LONGEST_RUN} a byte")
 
 
-def _png_kind(path: Path) -> tuple[int, int]:
+def png_kind(path: Path) -> tuple[int, int]:
     """Bit depth and colour type from the header chunk (PNG specification, section 11.2.1); Pillow tells neither."""
     with path.open("rb") as file:
         depth, colour_type = file.read(26)[24:]
@@ -256,7 +259,7 @@ def _read_with_tifffile(path: Path) -> np.ndarray:
     return single_page(path, page_pixels)
 
 
-def single_page(path: Path, read: Callable[[tifffile.TiffPage], np.ndarray]) -> np.ndarray:
+def single_page(path: Path, read: Callable[[tifffile.TiffPage], T]) -> T:
     """What `read` makes of the only page of a TIFF, once it is checked to be a single image."""
     with tifffile.TiffFile(path) as tiff:
         # Not tiff.series, which may look for its parts in other files, and does not come back from some damaged ones.

@@ -87,7 +87,7 @@ def test_bad_masks_are_named(write_slices, tmp_path):
         read_dataset(folder, "lgg")
     for part in (
         "a_1_mask.tif: holds 81 values",
-        "a_2_mask.tif: is 8×9 pixels; expected 9×9",
+        "a_2_mask.tif: has 8×9 pixels; its image has 9×9",
         "a_3_mask.tif: expected",
     ):
         assert part in str(error.value)

@@ -158,7 +158,7 @@ def test_all_problems_are_told_at_once(tmp_path):
     with pytest.raises(InputError) as caught:
         read_dataset(tmp_path)
     text = str(caught.value)
-    assert "8 problems" in text
+    assert "10 problems" in text
     for part in (
         "another image is called a",
         "b.png: has 5×5 pixels; its image has 20×12",
@@ -167,6 +167,7 @@ def test_all_problems_are_told_at_once(tmp_path):
         "e.png: has the shape",
         "f.png: expected a readable",
         "g.png: no image of that name in images",
+        "images/a.png: has no mask, yet masks/g.png has no image",
         "h.jpg: JPEG changes the values",
     ):
         assert part in text

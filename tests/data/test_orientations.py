@@ -150,3 +150,40 @@ def test_coco_sizes_that_contradict_each_other(tmp_path):
     assert len(dataset) == 2
     assert_mask_on_block(dataset, 0)
     assert_mask_on_block(dataset, 1)
+
+
+def write_mask(path, block, orientation=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if orientation:
+        return write(path, block.astype(np.uint8) * 255, orientation)
+    Image.fromarray(block).save(path)
+
+
+@pytest.mark.parametrize("orientation", TURNING)
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_a_mask_with_the_orientation_of_its_picture(tmp_path, orientation, suffix):
+    write(tmp_path / "images" / "a.jpg", shown()[0], orientation)
+    write_mask(tmp_path / "masks" / f"a.{suffix}", shown()[1], orientation)
+    assert_mask_on_block(read_dataset(tmp_path))
+
+
+@pytest.mark.parametrize("orientation", range(5, 9))
+@pytest.mark.parametrize("drawn_on", ["shown", "stored"])
+def test_the_size_of_a_mask_tells_what_it_was_drawn_on(tmp_path, orientation, drawn_on):
+    write(tmp_path / "images" / "a.jpg", shown()[0], orientation)
+    block = shown()[1]
+    write_mask(
+        tmp_path / "masks" / "a.png",
+        block if drawn_on == "shown" else stored_as(block.astype(np.uint8), orientation) > 0,
+    )
+    assert_mask_on_block(read_dataset(tmp_path))
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 4])
+def test_a_mask_that_could_be_drawn_on_either(tmp_path, orientation):
+    write(tmp_path / "images" / "a.jpg", shown()[0], orientation)
+    write_mask(tmp_path / "masks" / "a.png", shown()[1])
+    with pytest.raises(InputError, match=r"masks/a\.png: its image has EXIF orientation.*save the pictures upright"):
+        read_dataset(tmp_path)
+    write_mask(tmp_path / "masks" / "a.png", np.zeros(SHAPE, bool))  # the same either way
+    assert len(read_dataset(tmp_path)) == 1

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pydicom
 import pytest
+import tifffile
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 
@@ -191,7 +192,7 @@ def test_a_mask_of_another_size(films, tmp_path, capsys):
     path = next((films / "masks").glob("*.png"))
     Image.fromarray(np.array(Image.open(path))[1:]).save(path)
     assert main(["--dataset", str(films), "--output", str(tmp_path / "out")]) == 2
-    assert "as its image" in capsys.readouterr().err
+    assert "pixels; its image has" in capsys.readouterr().err
 
 
 def test_an_earlier_output_is_replaced_whole(films, tmp_path):
@@ -220,3 +221,72 @@ def test_patients_of_the_table_in_one_form_and_without_files_of_the_system(tmp_p
     (tmp_path / "index.csv").unlink()
     (tmp_path / "._a.png").write_bytes(b"\0\5\x16\7")
     assert len(read_films(tmp_path, with_masks=False)) == 3
+
+
+def test_jpeg_masks_are_refused_by_name(films, capsys):
+    (films / "index.csv").unlink()
+    for path in (films / "masks").glob("*.png"):
+        Image.open(path).save(path.with_suffix(".jpg"))
+        path.unlink()
+    assert main(["--dataset", str(films), "--output", str(films.parent / "out")]) == 2
+    told = capsys.readouterr().err
+    assert f"{COUNT} problems" in told and "JPEG changes the values of a mask" in told
+    assert not (films.parent / "out").exists()
+
+
+def test_masks_that_were_jpeg_count_from_half_with_a_warning(films, tmp_path, capsys):
+    for path in (films / "masks").glob("*.png"):
+        Image.open(path).convert("L").save(tmp_path / "lossy.jpg", quality=75)
+        Image.open(tmp_path / "lossy.jpg").save(path)
+    output, _ = run(films, tmp_path)
+    assert f"warning: {COUNT} masks have blended edges" in capsys.readouterr().out
+    for sample, true in zip(read_dataset(output), make_images(COUNT, 2), strict=True):
+        assert abs(int(sample.masks.sum()) / int(true.masks.sum()) - 1) < 0.005
+
+
+def test_masks_hold_values_and_no_shades(films, tmp_path):
+    """Photometric interpretation 0 shows the lungs black; the values are the same."""
+
+    def change(_, row):
+        mask = np.array(Image.open(films / row["mask"]).convert("L")) > 0
+        (films / row["mask"]).unlink()
+        row["mask"] = row["mask"].replace(".png", ".tif")
+        tifffile.imwrite(films / row["mask"], mask)
+
+    rewrite(films, change)
+    output, _ = run(films, tmp_path)
+    for sample, true in zip(read_dataset(output), make_images(COUNT, 2), strict=True):
+        assert sample.masks.sum() == true.masks.sum()
+
+
+def test_films_of_one_name_in_two_folders_stay_apart(films, tmp_path):
+    def change(number, row):
+        if number < 2:
+            (films / row["image"]).rename(films / ("same.png" if number else "images/same.png"))
+            row["image"] = "same.png" if number else "images/same.png"
+
+    rewrite(films, change)
+    output, _ = run(films, tmp_path)
+    for sample, true in zip(read_dataset(output), make_images(COUNT, 2), strict=True):
+        np.testing.assert_array_equal(sample.image, true.image)
+
+
+@pytest.mark.parametrize("column", ["image", "mask"])
+def test_paths_that_leave_the_folder_and_films_that_stand_twice(films, column):
+    def change(number, row):
+        if number == 0:
+            row[column] = "../elsewhere.png"
+        if number == 1:
+            row[column] = str(films.parent / "another.png")
+        if number == 3:
+            row["image"] = f"masks/../{previous[-1]}"
+        previous.append(row["image"])
+
+    previous = []
+    rewrite(films, change)
+    with pytest.raises(InputError) as caught:
+        read_films(films, with_masks=True)
+    told = str(caught.value)
+    assert "3 problems" in told
+    assert "line 2: '../elsewhere.png' leaves the folder" in told and "line 3:" in told
+    assert "line 5:" in told and "stands in line 4 too" in told

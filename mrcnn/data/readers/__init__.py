@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from mrcnn.data.dataset import Dataset
 from mrcnn.data.file_listing import files_below
-from mrcnn.data.readers import coco, masks, via
+from mrcnn.data.readers import coco, lgg, masks, via
 from mrcnn.data.readers.options import BratsOptions, MasksOptions, ReaderOptions, ViaOptions
 from mrcnn.errors import InputError
 
@@ -54,7 +54,7 @@ READERS: Mapping[str, Reader] = MappingProxyType(
         "via": Reader(via.read, via.recognises, ViaOptions),
         "coco": Reader(coco.read, coco.recognises),
         "brats": Reader(_of_module("brats"), _below("*seg.nii", "*seg.nii.gz"), BratsOptions),
-        "lgg": Reader(_of_module("lgg"), _below("*_[0-9]_mask.tif", "*_[0-9][0-9]_mask.tif")),
+        "lgg": Reader(lgg.read, lgg.recognises),
         "masks": Reader(masks.read, masks.recognises, MasksOptions),
     }
 )

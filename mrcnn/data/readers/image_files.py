@@ -21,6 +21,11 @@ _UPLOAD_HASH = re.compile(r"^[0-9a-f]{8}-(?=.)")
 """What Label Studio puts before the name of an uploaded file."""
 
 
+def composed(name: str) -> str:
+    """A file name in Unicode's composed form (NFC): macOS and archives may write ä as a and a mark."""
+    return unicodedata.normalize("NFC", name)
+
+
 class ImageFiles:
     """Finds the files that annotations name, within the folders of the data set and never outside.
 
@@ -52,7 +57,7 @@ class ImageFiles:
                         return self._note(file_name, path, start > 0 or len(parts) < len(stated.split("/")))
         last = parts[-1] if parts else ""
         for name in dict.fromkeys((last, _UPLOAD_HASH.sub("", last))):
-            for alike in (str, _composed, _folded):
+            for alike in (str, composed, _folded):
                 found = [path for path in self._below().get(_folded(name), ()) if os.path.isfile(path)]
                 found = [path for path in found if alike(os.path.basename(path)) == alike(name)]
                 found = _nearest(found, parts[:-1])
@@ -65,7 +70,7 @@ class ImageFiles:
     def _lies_at(self, path: str, parts: Sequence[str]) -> bool:
         """Whether a file lies where its name says, whatever the form of its Unicode."""
         places = (os.path.join(folder, below, *parts) for folder in self._folders for below in ("", "images"))
-        return _composed(path) in map(_composed, places)
+        return composed(path) in map(composed, places)
 
     def _note(self, file_name: str, path: str, moved: bool) -> Path:
         found = Path(path)
@@ -96,12 +101,8 @@ class ImageFiles:
         ]
 
 
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
-
-
 def _folded(name: str) -> str:
-    return _composed(_composed(name).casefold())
+    return composed(composed(name).casefold())
 
 
 def _nearest(paths: list[str], folders: Sequence[str]) -> list[str]:

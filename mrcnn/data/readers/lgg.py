@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mrcnn.data.dataset import Dataset, Record
 from mrcnn.data.file_listing import files_below
-from mrcnn.data.images import read_header, read_image
+from mrcnn.data.label_checks import values_above_zero
+from mrcnn.data.label_images import read_label_image
+from mrcnn.data.readers.image_files import composed, read_row
+from mrcnn.data.readers.orientations import on_shown
 from mrcnn.data.readers.patients import name_patients
 from mrcnn.data.readers.pieces import pieces_of
 from mrcnn.data.readers.problems import Problems
@@ -28,6 +33,14 @@ LABELS = ("no_tumor", "tumor")
 MIN_AREA = 10
 _IMAGE = re.compile(r".*?(\d+)\.tiff?", re.IGNORECASE)
 _MASK = "_mask"
+
+
+def recognises(path: Path) -> bool:
+    """Whether masks of slices lie in folders whose name they begin with, as those of patients do."""
+    return path.is_dir() and any(
+        re.fullmatch(rf"{re.escape(file.parent.name)}_\d+{_MASK}\.tiff?", file.name, re.IGNORECASE)
+        for file in files_below(path.resolve(), f"**/*_[0-9]*{_MASK}.tif*")
+    )
 
 
 def read(path: Path, *, patient_pattern: str | None = None, min_area: int = MIN_AREA) -> Dataset:
@@ -48,23 +61,14 @@ def read(path: Path, *, patient_pattern: str | None = None, min_area: int = MIN_
     patients, warnings = name_patients(stated, folders, patient_pattern, problems)
     records, runs, lost, covered = [], [], 0, 0
     for (image, mask, index), volume, patient in zip(slices, folders, patients, strict=True):
-        region = _read_mask(mask, image, problems)
+        name = image.relative_to(path).as_posix()
+        row = read_row(name, image, name, problems)
+        region = _read_mask(mask, row, problems) if row else None
         if region is None:
             continue
         class_ids, boxes, areas, instances, missed = pieces_of([region], min_area)
-        record = Record(
-            file_name=image.relative_to(path).as_posix(),
-            path=image,
-            height=region.shape[0],
-            width=region.shape[1],
-            patient_id=patient,
-            class_ids=class_ids,
-            boxes=boxes,
-            areas=areas,
-            label=LABELS[int(region.any())],
-            place=Place(volume, index),
-        )
-        records.append(record)
+        row |= {"patient_id": patient, "label": LABELS[int(region.any())], "place": Place(volume, index)}
+        records.append(Record(**row, class_ids=class_ids, boxes=boxes, areas=areas))
         runs.append(instances)
         lost, covered = lost + missed, covered + missed + int(areas.sum())
     if not records:
@@ -82,18 +86,18 @@ def _find_slices(root: Path, problems: Problems) -> list[tuple[Path, Path, int]]
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected one with a folder a patient of *_1.tif and *_1_mask.tif")
     files = sorted(files_below(root, "**/*.tif*"))
-    masks = {path for path in files if path.stem.endswith(_MASK)}
+    masks = {composed(str(path)): path for path in files if path.stem.endswith(_MASK)}
     slices = []
     for path in files:
-        if path in masks:
+        if composed(str(path)) in masks:
             continue
         number, mask = _IMAGE.fullmatch(path.name), path.with_name(f"{path.stem}{_MASK}{path.suffix}")
         if number is None:
             problems.add_passable(f"{path.relative_to(root)}: expected a name that ends in the number of the slice")
-        elif mask not in masks:
+        elif composed(str(mask)) not in masks:
             problems.add_passable(f"{path.relative_to(root)}: has no mask; expected {mask.name} beside it")
         else:
-            slices.append((path, mask, int(number[1])))
+            slices.append((path, masks[composed(str(mask))], int(number[1])))
     if not files:
         raise InputError(f"{root}: holds no slices; expected files such as <patient>/<patient>_1.tif and _1_mask.tif")
     for folder, count in Counter(folder.name for folder in {path.parent for path, _, _ in slices}).items():
@@ -105,26 +109,16 @@ def _find_slices(root: Path, problems: Problems) -> list[tuple[Path, Path, int]]
     return sorted(slices, key=lambda found: (found[0].parent, found[2]))
 
 
-def _read_mask(path: Path, image: Path, problems: Problems) -> np.ndarray | None:
-    """(H, W) bool; None where the mask or its image is of no use, which goes to `problems`."""
-    header = pixels = None
+def _read_mask(path: Path, row: Mapping[str, Any], problems: Problems) -> np.ndarray | None:
+    """(H, W) bool; None where the mask is of no use, which goes to `problems`."""
     try:
-        header = read_header(image)
+        labels = read_label_image(path)
+        values = on_shown(labels, row, str(path))
     except InputError as error:
-        problems.add_passable(str(error))
-    try:
-        pixels = read_image(path).max(axis=-1)
-    except InputError as error:
-        problems.add_passable(str(error))
-    if header is None or pixels is None:
+        problems.add_passable(str(error), row["path"])
         return None
-    if len(values := np.unique(pixels)) > 2 or (len(values) > 1 and values[0] != 0):
-        problems.add_passable(f"{path}: holds {len(values)} values; expected 0 and one other")
+    if labels.from_alpha or len(present := values_above_zero(values)) > 1:
+        found = "a mask in its alpha channel alone" if labels.from_alpha else f"{len(present) + 1} values"
+        problems.add_passable(f"{path}: holds {found}; expected 0 and one other", row["path"])
         return None
-    if (header.height, header.width) != pixels.shape:
-        problems.add_passable(
-            f"{path}: is {pixels.shape[1]}×{pixels.shape[0]} pixels; expected {header.width}×{header.height}, as its "
-            "image"
-        )
-        return None
-    return pixels > 0
+    return values > 0

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from mrcnn.data.label_images import LabelImage
 from mrcnn.data.orientation import UPRIGHT, swaps_sides, turned
 from mrcnn.data.readers.problems import Problems, naming
+from mrcnn.errors import InputError
 
 REMEDY = "save the pictures upright, without EXIF orientation, and make sure that the annotations fit them"
 
@@ -70,3 +72,28 @@ def turn_runs(run: bytes, size: Size, orientation: int) -> bytes:
     """The run-length string of a mask that was made on the stored picture, of that size, on the shown one."""
     mask = coco_mask.decode({"size": list(size), "counts": run})
     return coco_mask.encode(np.asfortranarray(turned(mask, orientation)))["counts"]
+
+
+def on_shown(labels: LabelImage, row: Mapping[str, Any], where: str) -> np.ndarray:
+    """The values of a mask on its image as that is shown.
+
+    The mask's own orientation says how it lies, or else its size does.
+
+    Raises:
+        InputError: its size is another, or says nothing while the image is turned.
+    """
+    shown, values = (row["height"], row["width"]), labels.values
+    readings = []
+    if values.shape == shown:
+        readings.append(values)
+    if labels.orientation == UPRIGHT != row["orientation"] and values.shape == stored_size(row):
+        readings.append(turned(values, row["orientation"]))
+    if not readings:
+        height, width = values.shape
+        raise InputError(f"{where}: has {width}×{height} pixels; its image has {shown[1]}×{shown[0]}")
+    if len(readings) > 1 and not np.array_equal(*readings):
+        raise InputError(
+            f"{where}: its image has EXIF orientation {row['orientation']}, and nothing tells whether the mask was "
+            f"drawn on it as shown or as stored; {REMEDY}"
+        )
+    return readings[0]

@@ -1,0 +1,198 @@
+"""What looks wrong with the masks of a set: refused, mended with a warning, or only named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from mrcnn.data.label_checks import (
+    VOID,
+    has_void_border,
+    is_blended,
+    ringed_values,
+    solid_values,
+    threshold_blended,
+    values_above_zero,
+)
+from mrcnn.data.readers.options import MasksOptions
+from mrcnn.data.readers.problems import naming
+from mrcnn.errors import InputError
+
+Instance = tuple[int, np.ndarray]  # class id, (H, W) bool
+
+_SHOWN = 5
+_MOST_COVERED = 0.9  # of an image by one instance
+_MOST_SPECKS, _SPECK = 100, 4  # pieces in a set, and pixels of each
+_RINGED_SHARE = 0.8  # of the masks with a higher class
+_MOST_CODES = 10  # values up to this one are codes of classes rather than shades
+_NEAREST = "resize masks with nearest neighbor, and save them as PNG or TIFF only"
+
+
+class MaskChecks:
+    """Collects what looks wrong, mask by mask; `warnings` tells it with values and files."""
+
+    def __init__(self, options: MasksOptions) -> None:
+        self._options = options
+        self._classes = len(options.class_names) if options.instances != "values" else 1
+        self._blended: list[str] = []
+        self._shades: Sequence[int] = ()
+        self._void: list[str] = []
+        self._void_alone: list[str] = []
+        self._alpha: list[str] = []
+        self._several: list[str] = []
+        self._codes: set[int] = set()
+        self._ringed: dict[int, list[str]] = {}
+        self._highest: list[int] = []
+        self._solid: set[int] = set()
+        self._covering: list[str] = []
+        self._objects = self._exchanged = self._specks = 0
+        self._specked: list[str] = []
+
+    def clean(self, values: np.ndarray, where: str, from_alpha: bool) -> np.ndarray:
+        """The values without void borders and, of a single class, without blended edges.
+
+        Raises:
+            InputError: edges are blended and cannot be told from objects.
+        """
+        if from_alpha:
+            self._alpha.append(where)
+        present = values_above_zero(values)
+        if present == [VOID]:
+            self._void_alone.append(where)
+            return np.zeros_like(values) if self._classes > 1 else values
+        if self._holds_void(values, present):
+            self._void.append(where)
+            values = np.where(values == VOID, 0, values)
+            present = present[:-1]
+        if len(present) < 2:
+            return values
+        if self._classes > 1:
+            return self._look_at_classes(values, present, where)
+        of_values = self._options.instances == "values"
+        if (of_values or present[-1] > _MOST_CODES) and is_blended(values):
+            found = None if of_values else threshold_blended(values)
+            if found is None:
+                raise InputError(_blended(where, present))
+            self._blended.append(where)
+            self._shades = self._shades or present
+            return found
+        if not of_values:
+            self._several.append(where)
+            self._codes |= set(present)
+        return values
+
+    def _holds_void(self, values: np.ndarray, present: Sequence[int]) -> bool:
+        if len(present) < 2 or present[-1] != VOID:
+            return False
+        return self._classes < VOID and (
+            has_void_border(values) or (self._classes > 1 and present[-2] <= self._classes)
+        )
+
+    def _look_at_classes(self, values: np.ndarray, present: Sequence[int], where: str) -> np.ndarray:
+        if present[-1] > self._classes:
+            if is_blended(values):
+                raise InputError(_blended(where, present))
+            return values
+        self._highest.append(present[-1])
+        self._solid |= solid_values(values, self._classes)
+        for value in ringed_values(values, self._classes):
+            self._ringed.setdefault(value, []).append(where)
+        return values
+
+    def look_at(self, instances: Iterable[Instance], where: str) -> Iterator[Instance]:
+        """Yields the instances of a mask, and notes what they cover."""
+        total = specks = 0
+        covers = False
+        for class_id, mask in instances:
+            area = int(np.count_nonzero(mask))
+            covers |= area > _MOST_COVERED * mask.size or _at_all_borders(mask)
+            total, specks = total + area / mask.size, specks + (area <= _SPECK)
+            yield class_id, mask
+        self._objects += total > 0
+        self._exchanged += covers and total > 0.5
+        self._covering += [where] if covers else []
+        self._specks += specks
+        self._specked += [where] if specks else []
+
+    def void_files(self) -> set[str]:
+        """Files that hold 255 and nothing else, where 255 is a void border in others."""
+        return set(self._void_alone) if self._void else set()
+
+    def refused(self) -> dict[str, str]:
+        """Files that only the whole set shows to be wrong, with what is: masks of classes that were resized, and 255.
+
+        That a class lines others everywhere may be anatomy, as of a wall, if it is nowhere more than that.
+        """
+        names = self._options.class_names
+        alone = () if self._void or self._classes == 1 else self._void_alone
+        return {where: unknown_value(where, VOID, names) for where in alone} | {
+            where: f"{where}: {names[value - 1]} ({value}) only lines the outline of classes above it, as where masks "
+            f"were resized with interpolation; expected its own pixels. Mend: {_NEAREST}"
+            for value, files in self._ringed.items()
+            if value in self._solid and len(files) >= _RINGED_SHARE * sum(highest > value for highest in self._highest)
+            for where in files
+        }
+
+    def warnings(self) -> list[str]:
+        """A line on each thing that looks wrong, with files."""
+        found = []
+        if self._blended:
+            text = (
+                f"masks have blended edges from JPEG or resizing (values {_listed(self._shades)}) and count as object "
+                "from half of their largest value on"
+            )
+            found.append(naming(text, self._blended))
+        for files, text in (
+            (self._alpha, "masks have one color everywhere and are read from their alpha channel"),
+            (
+                [*self._void, *sorted(self.void_files())],
+                "masks hold 255 as PASCAL VOC does, for the void border of smaller values; it is left out",
+            ),
+            (
+                self._several,
+                f"masks hold several values ({_listed(sorted(self._codes))}) that count as one class; if values are "
+                "instances or classes, set masks.instances=values or masks.class_names",
+            ),
+            *(
+                (
+                    files,
+                    f"masks have {self._options.class_names[value - 1]} ({value}) only as a line around classes above "
+                    "it, as interpolation makes it; look at their pictures",
+                )
+                for value, files in self._ringed.items()
+                if not set(files) & set(self.refused())
+            ),
+            (self._covering, self._covering_text()),
+        ):
+            if files:
+                found.append(naming(text, files))
+        if self._specks >= _MOST_SPECKS:
+            found.append(naming(f"masks hold {self._specks} pieces of at most {_SPECK} pixels", self._specked))
+        return found
+
+    def _covering_text(self) -> str:
+        text = "masks hold an instance that covers most of its image or reaches all four borders"
+        if self._exchanged * 2 > self._objects:
+            return f"{text}: in most of the set, as where object and background are exchanged; look at their pictures"
+        return f"{text}; look at their pictures"
+
+
+def unknown_value(where: str, value: int, names: Sequence[str]) -> str:
+    """What is said of a value without a class."""
+    return f"{where}: holds the value {value}; class_names has {len(names)}: {', '.join(names)}"
+
+
+def _blended(where: str, present: Sequence[int]) -> str:
+    return (
+        f"{where}: holds {len(present)} values ({_listed(present)}) that are blended at edges, as JPEG or resizing "
+        f"leaves them; expected the values that were drawn. Mend: {_NEAREST}"
+    )
+
+
+def _listed(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values[:_SHOWN])) + (", …" if len(values) > _SHOWN else "")
+
+
+def _at_all_borders(mask: np.ndarray) -> bool:
+    return bool(mask[0].any() and mask[-1].any() and mask[:, 0].any() and mask[:, -1].any())
