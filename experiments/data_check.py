@@ -12,9 +12,11 @@ from experiments.config import TaskConfig
 from experiments.datasets import dataset_name, open_dataset
 from experiments.tables import data_table, data_text
 from mrcnn.cache_folder import cache_folder
-from mrcnn.data import Dataset, find_duplicates, fingerprint, split_by_patient, thin_empty
+from mrcnn.data import Dataset, fingerprint, split_by_patient, thin_empty
+from mrcnn.data.duplicates import groups_of, thumbnails_of
 from mrcnn.data.fingerprint import Fingerprint
-from mrcnn.data.opened import open_all
+from mrcnn.data.opened import constant_warnings, find_constant, open_all
+from mrcnn.data.readers.problems import Problems
 from mrcnn.errors import InputError
 
 DEVELOPMENT = "folds"
@@ -88,9 +90,14 @@ def sound_images(whole: Dataset, config: TaskConfig) -> tuple[Dataset, np.ndarra
     """
     groups, problems = None, whole.problems
     if config.data.near_duplicates == "together":
-        groups = find_duplicates(whole, cache_folder() / "thumbnails", problems)
+        cache = cache_folder() / "thumbnails"
+        thumbnails = thumbnails_of(whole, cache, problems)
+        groups = groups_of(thumbnails, cache)
+        even = np.flatnonzero(~thumbnails.any(axis=(1, 2))).tolist()
+        constant = find_constant(whole, even, Problems("images"))  # those that cannot be read are told already
     else:
-        open_all(whole, problems, cache_folder() / "opened")
+        constant = open_all(whole, problems, cache_folder() / "opened")
+    whole = whole.with_warnings(constant_warnings(whole, constant))
     if config.data.on_error == "fail":
         problems.raise_if_any()
     return whole.without_spoilt(), None if groups is None else groups[whole.unspoilt()]

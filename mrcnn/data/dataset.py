@@ -180,6 +180,12 @@ class Dataset:
         told = [*self.skipped, *(fault.problem for fault in self.problems.faults)]
         return Dataset(sound.class_names, sound.records, sound._runs, sound.warnings, skipped=told)
 
+    def with_warnings(self, warnings: Iterable[str]) -> Dataset:
+        """The same, with more that a person should know."""
+        return Dataset(
+            self.class_names, self.records, self._runs, [*self.warnings, *warnings], self.problems, self.skipped
+        )
+
     def with_spacing(self, spacing_mm: float | Spacing) -> Dataset:
         """The same, with the (row, column) size of a pixel, or its side, where an image names none."""
         pair = spacing_mm if isinstance(spacing_mm, tuple) else (spacing_mm, spacing_mm)

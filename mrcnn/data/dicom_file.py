@@ -120,7 +120,9 @@ def check_single_image(dataset: pydicom.Dataset) -> tuple[int, int]:
     if (kind := other_kind(dataset)) is not None:
         raise InputError(f"{kind} (DICOM); expected an image")
     if not any(name in dataset for name in _PIXELS):
-        raise InputError("DICOM without pixels, or cut short; expected an image, whole")
+        modality = text(dataset, "Modality")
+        stated = f" (modality {modality})" if modality in _OTHER_MODALITIES else ""
+        raise InputError(f"DICOM without pixels{stated}, or cut short; expected an image, whole")
     if (frames := whole_number(dataset, "NumberOfFrames", 1)) > 1:
         raise InputError(f"DICOM with {frames} frames; expected a single image")
     if (samples := whole_number(dataset, "SamplesPerPixel", 1)) > 4:

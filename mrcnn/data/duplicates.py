@@ -56,9 +56,14 @@ def find_duplicates(dataset: Dataset, cache: Path | None = None, problems: Probl
         InputError: lists all images that cannot be read, unless `problems` takes them.
     """
     told = Problems("images") if problems is None else problems
-    thumbnails = _thumbnails(dataset, cache, told)
+    thumbnails = thumbnails_of(dataset, cache, told)
     if problems is None:
         told.raise_if_any()
+    return groups_of(thumbnails, cache)
+
+
+def groups_of(thumbnails: np.ndarray, cache: Path | None) -> np.ndarray:
+    """As `group_alike`, unless the groups are in the folder `cache`."""
     file = cache and cache / f"groups-{_VERSION}-{hashlib.sha256(thumbnails).hexdigest()[:32]}.npz"
     groups = load_arrays(file).get("groups")
     if groups is None or groups.shape != (len(thumbnails),):
@@ -222,8 +227,11 @@ def _chunks(thumbnails: np.ndarray) -> Iterator[np.ndarray]:
     return (thumbnails[start : start + _CHUNK] for start in range(0, len(thumbnails), _CHUNK))
 
 
-def _thumbnails(dataset: Dataset, cache: Path | None, problems: Problems) -> np.ndarray:
-    """(N, SIDE, SIDE) uint8; each file is read once, for its digest and, where that is unknown, for its pixels."""
+def thumbnails_of(dataset: Dataset, cache: Path | None, problems: Problems) -> np.ndarray:
+    """(N, SIDE, SIDE) uint8, zeros of an even image, as `find_duplicates` needs and caches them.
+
+    Each file is read once, for its digest and, where that is unknown, for its pixels.
+    """
     paths = [record.path for record in dataset.records]
     file = cache / f"thumbnails-{key_of(paths)}.npz" if cache and paths else None
     held = load_arrays(file)

@@ -59,6 +59,21 @@ def test_all_problems_are_told_and_kept(nodules, capsys):
     assert Path("elsewhere/report/report.html").read_text().count("category_id 99") == count
 
 
+@pytest.mark.parametrize("near_duplicates", ["together", "ignore"])
+def test_images_of_a_single_value_are_counted_and_named(nodules, capsys, near_duplicates):
+    files = sorted((nodules / "images").iterdir())[:4]
+    for file, value in zip(files[:3], (0, 7, 255), strict=True):
+        Image.fromarray(np.full_like(np.asarray(Image.open(file)), value)).save(file)
+    dark = np.zeros_like(np.asarray(Image.open(files[3])))
+    dark[5, 5] = 1  # whose thumbnail is even
+    Image.fromarray(dark).save(files[3])
+    told = "warning: 3 images hold a single value, so that nothing can be seen in them: "
+    for _ in range(2):  # the second time from the cache
+        main(["mine", "--near_duplicates", near_duplicates])
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if "single value" in line]
+        assert line == told + ", ".join(file.name for file in files[:3])
+
+
 def test_images_that_are_cut_short_are_told(nodules, capsys):
     files = sorted((nodules / "images").iterdir())[:2]
     for file in files:
