@@ -11,11 +11,12 @@ from experiments.baseline_options import BaselineOptions
 from experiments.model_options import ModelOptions
 from mrcnn.data.augmentation import Augmentation
 from mrcnn.data.readers.options import BratsOptions, MasksOptions, ViaOptions
+from mrcnn.data.sample import SPACING_MM
 from mrcnn.weight_names import FILES, NAMED
 
 WEIGHTS = re.compile(r"(runs|models):/.+|[0-9a-f]{32}")
 """What MLflow keeps; see `trackers.started_from`."""
-Millimetres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Millimetres = Annotated[float, Field(ge=SPACING_MM[0], le=SPACING_MM[1])]
 Share = Annotated[float, Field(ge=0, le=1)]
 Layers = Literal["heads", "5+", "4+", "3+", "all"]
 Metric = Literal[

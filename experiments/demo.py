@@ -71,7 +71,7 @@ def wanted(arguments: Sequence[str]) -> Wanted:
     if unknown := sorted(options.keys() - set(OPTIONS)):
         raise InputError(f"--{unknown[0]}: no such option; expected {', '.join(f'--{name}' for name in OPTIONS)}")
     port = options.get("port", "8000")
-    if not (port.isascii() and port.isdigit() and int(port) < 1 << 16):
+    if not (port.isascii() and port.isdigit() and len(port) < 10 and int(port) < 1 << 16):
         raise InputError(f"--port {port}: expected a number from 0 to 65535")
     return Wanted(checked_model(model), options.get("host", "127.0.0.1"), int(port), options.get("task", "thyroid"))
 

@@ -17,6 +17,7 @@ from experiments.prediction.inputs import Inputs, find_inputs
 from experiments.prediction.outputs import DEFAULT, cannot_carry, check_forms
 from experiments.quiet import hush, silent_start
 from mrcnn.data.readers.brats_files import MODALITIES
+from mrcnn.data.sample import SPACING_MM
 from mrcnn.errors import InputError
 
 HELP = """\
@@ -266,7 +267,7 @@ def _spacing(text: str) -> tuple[float, float]:
         sides = [float(word) for word in _list(text)]
     except ValueError:
         sides = []
-    if len(sides) not in (1, 2) or not all(0 < side < float("inf") for side in sides):
+    if len(sides) not in (1, 2) or not all(SPACING_MM[0] <= side <= SPACING_MM[1] for side in sides):
         raise InputError(f"--spacing_mm {text}: expected the size of a pixel in mm, as 0.1, or row,column, as 0.1,0.12")
     return sides[0], sides[-1]
 

@@ -10,38 +10,42 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import mlflow
 import numpy as np
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from pycocotools import mask as coco_mask
+from pydantic import Field, field_validator
 
 from mrcnn.data.given_images import GivenImage, given_images
+from mrcnn.data.sample import SPACING_MM
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 from mrcnn.polygons import polygons_of
+from mrcnn.serving.request import Fields, Fraction, validate
 from mrcnn.serving.scoring_server import stand_guard
 
 NOTICE = "Research use only"
-PARAMS = ("confidence", "spacing_mm", "masks")
-MASKS = ("rle", "polygons")
+Side = Annotated[float, Field(strict=True, ge=0, le=SPACING_MM[1])]
 
 
-def _as_confidence(given: object) -> float:
-    if isinstance(given, bool) or not isinstance(given, int | float | np.number) or not 0 <= given <= 1:
-        raise InputError(f"confidence={given}: expected a number from 0 to 1")
-    return float(given)
+class Params(Fields):
+    """Parameters of a request."""
 
+    confidence: Fraction | None = Field(None, description="a number from 0 to 1")
+    spacing_mm: tuple[Side, Side] = Field(
+        (0.0, 0.0),
+        description="the row's and the column's size in mm, from {:g} to {:g}, or 0, 0".format(*SPACING_MM),
+    )
+    masks: Literal["rle", "polygons"] = Field("rle", description="rle or polygons")
 
-def _as_spacing(given: object) -> tuple[float, float] | None:
-    try:
-        pair = np.asarray(given)
-    except ValueError:
-        pair = np.zeros(0)
-    if pair.shape != (2,) or pair.dtype.kind not in "uif" or not (pair >= 0).all() or not np.isfinite(pair).all():
-        raise InputError(f"spacing_mm={given}: expected the row's and the column's size in mm, or 0, 0")
-    return (float(pair[0]), float(pair[1])) if pair.all() else None
+    @field_validator("spacing_mm")
+    @classmethod
+    def _large_enough(cls, sides: tuple[float, float]) -> tuple[float, float]:
+        if any(0 < side < SPACING_MM[0] for side in sides):
+            raise ValueError
+        return sides
 
 
 def as_dict(
@@ -124,13 +128,9 @@ class Served:
         return self._answers(given_images(model_input), params or {})
 
     def _answers(self, images: Sequence[GivenImage], params: Mapping[str, Any]) -> list[dict[str, Any]]:
-        if unknown := sorted(params.keys() - set(PARAMS)):
-            raise InputError(f"params: {unknown[0]}: no such parameter; expected {', '.join(PARAMS)}")
-        confidence = _as_confidence(params.get("confidence", self.settings["confidence"]))
-        spacing = _as_spacing(params.get("spacing_mm", (0, 0)))
-        masks = params.get("masks", MASKS[0])
-        if masks not in MASKS:
-            raise InputError(f"masks={masks}: expected {' or '.join(MASKS)}")
+        asked = validate(Params, params, "parameter")
+        confidence = self.settings["confidence"] if asked.confidence is None else asked.confidence
+        spacing = asked.spacing_mm if all(asked.spacing_mm) else None
         names = tuple(self.settings["class_names"])
         answers = []
         for number, image in enumerate(images, start=1):
@@ -144,7 +144,7 @@ class Served:
             shown = found.above(confidence)
             of_file = spacing or image.spacing_mm
             findings = self.findings(image.pixels, shown, names, of_file, None) if self.findings else {}
-            answers.append(as_dict(shown, *image.pixels.shape[:2], names, findings, masks))
+            answers.append(as_dict(shown, *image.pixels.shape[:2], names, findings, asked.masks))
         return answers
 
 

@@ -14,12 +14,20 @@ from typing import Any
 import mlflow
 import numpy as np
 from mlflow.pyfunc import PythonModel, PythonModelContext
+from pydantic import Field
 
 from mrcnn.data.given_images import GivenImage, given_images
 from mrcnn.errors import InputError
+from mrcnn.serving.request import Fields, Fraction, validate
 from mrcnn.serving.scoring_server import stand_guard
 
 NOTICE = "Research use only"
+
+
+class Params(Fields):
+    """Parameters of a request."""
+
+    threshold: Fraction | None = Field(None, description="a number from 0 to 1")
 
 
 class Served:
@@ -56,12 +64,8 @@ class Served:
         return self._answers(given_images(model_input), params or {})
 
     def _answers(self, images: Sequence[GivenImage], params: Mapping[str, Any]) -> list[dict[str, Any]]:
-        if unknown := sorted(params.keys() - {"threshold"}):
-            raise InputError(f"params: {unknown[0]}: no such parameter; expected threshold")
-        threshold = params.get("threshold", self.settings["threshold"])
-        is_number = isinstance(threshold, int | float | np.number) and not isinstance(threshold, bool)
-        if not is_number or not 0 <= threshold <= 1:
-            raise InputError(f"threshold={threshold}: expected a number from 0 to 1")
+        asked = validate(Params, params, "parameter")
+        threshold = self.settings["threshold"] if asked.threshold is None else asked.threshold
         negative, positive = self.settings["class_names"]
         answers = []
         for number, image in enumerate(images, start=1):

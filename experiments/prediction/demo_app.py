@@ -16,33 +16,62 @@ from typing import Any
 import numpy as np
 from fastapi import FastAPI, Request, Response
 from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from experiments.findings import FINDINGS, ROWS
 from experiments.prediction.answers import answer_of
 from experiments.prediction.demo_page import page
 from experiments.prediction.detector import Detector
 from experiments.prediction.pictures import overlay_picture
+from mrcnn.data.dataset import decode_masks
 from mrcnn.data.image_bytes import decode_image
 from mrcnn.data.sample import Spacing
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
+from mrcnn.metrics.rle import encode
 from mrcnn.serving.gate import Gate, refused
 from mrcnn.serving.limits import Limits
+from mrcnn.serving.request import Fraction
 from trackers.served import NOTICE
 
 KEPT = 4
 """Images, the last that were sent, which can be looked at with another threshold."""
+MOST_BYTES = 256 << 20
+"""Of their pixels; fewer images are kept where these are large."""
 LONGEST_SIDE = 1600
 """Pixels of a picture; the images themselves are worked on as they are."""
 
 
+class Asked(BaseModel):
+    """What is asked of an image that was sent."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    image: str = Field(strict=True, max_length=100)
+    confidence: Fraction
+
+
 @dataclass(frozen=True)
 class Seen:
-    """An image that was sent, and all that the network found in it."""
+    """An image that was sent, and all that the network found in it: the masks as run lengths, which are small."""
 
     image: np.ndarray
     spacing_mm: Spacing | None
-    found: Detections
+    boxes: np.ndarray
+    scores: np.ndarray
+    class_ids: np.ndarray
+    runs: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, image: np.ndarray, spacing_mm: Spacing | None, found: Detections) -> Seen:
+        runs = tuple(each["counts"] for each in encode(found.masks))
+        return cls(image, spacing_mm, found.boxes, found.scores, found.class_ids, runs)
+
+    def above(self, confidence: float) -> Detections:
+        """The instances with a score of at least `confidence`."""
+        rows = np.flatnonzero(self.scores >= confidence)
+        masks = decode_masks([self.runs[row] for row in rows], *self.image.shape[:2])
+        return Detections(self.boxes[rows], self.scores[rows], self.class_ids[rows], masks)
 
 
 class Demo:
@@ -63,25 +92,30 @@ class Demo:
             (found,) = self._detector.find([image])
             done = time.perf_counter()
             word = secrets.token_urlsafe()
-            self._seen[word] = Seen(image, spacing, found)
-            while len(self._seen) > KEPT:
+            self._seen[word] = Seen.of(image, spacing, found)
+            while len(self._seen) > KEPT or (len(self._seen) > 1 and self._bytes() > MOST_BYTES):
                 self._seen.popitem(last=False)
         return _json({"image": word, "reading": decoded - started, "finding": done - decoded})
 
     def show(self, body: bytes) -> bytes:
         """Overlay, instances and findings of a kept image: `{"image": word, "confidence": 0 … 1}`."""
         try:
-            asked = json.loads(body)
-            word, confidence = str(asked["image"]), float(asked["confidence"])
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise InputError("expected an image and a confidence") from error
-        if not 0 <= confidence <= 1:
-            raise InputError(f"confidence={confidence}: expected a number from 0 to 1")
-        with self._turn:
-            seen = self._seen.get(word)
-        if seen is None:
-            raise InputError("this image is kept no longer; choose it again")
-        names, shown = self._detector.class_names, seen.found.above(confidence)
+            asked = Asked.model_validate_json(body)
+        except ValidationError as error:
+            fields = {each["loc"][0] for each in error.errors(include_url=False, include_input=False) if each["loc"]}
+            told = "confidence: expected a number from 0 to 1" if fields == {"confidence"} else ""
+            raise InputError(told or "expected an image and a confidence") from None
+        with self._turn:  # one at a time, as the masks of an image may take much memory while they are drawn
+            seen = self._seen.get(asked.image)
+            if seen is None:
+                raise InputError("this image is kept no longer; choose it again")
+            return self._shown(seen, asked.confidence)
+
+    def _bytes(self) -> int:
+        return sum(seen.image.nbytes for seen in self._seen.values())
+
+    def _shown(self, seen: Seen, confidence: float) -> bytes:
+        names, shown = self._detector.class_names, seen.above(confidence)
         finding = FINDINGS[self._detector.findings](seen.image, shown, names, seen.spacing_mm, None)
         instances = answer_of(shown, names, finding)["instances"]
         areas = shown.masks.sum(axis=(1, 2)).tolist()

@@ -20,6 +20,7 @@ AT_ONCE = 2
 LONGEST_REASON = 400
 _DRAINED = 4  # times the most bytes: so much is read and dropped, as many clients hear an answer only after sending
 _HELD = 8  # times the most bytes: all bodies together
+_ARRIVING = 16  # times the requests that may wait: bodies on their way; beyond it the one that began first is cut off
 
 _logger = logging.getLogger(__name__)
 
@@ -48,12 +49,10 @@ class Gate:
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="answering")
         self._inside = 0
         self._held = 0
+        self._arriving: dict[asyncio.Timeout, None] = {}
 
     async def enter(self, request: Request) -> Response:
         """The answer to a request, or the reason that there is none."""
-        if self._inside >= self._limits.waiting:
-            return refused(503, f"busy: {self._inside} requests are waiting; try again later")
-        self._inside += 1
         try:
             return Response(await self._answer(request), media_type="application/json")
         except Refusal as error:
@@ -65,27 +64,41 @@ class Gate:
         except Exception:
             _logger.exception("a request could not be answered")
             return refused(500, "the server could not answer; its log tells why")
-        finally:
-            self._inside -= 1
 
     async def _answer(self, request: Request) -> bytes:
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if self._media_types and media_type not in self._media_types:
             raise InputError(f"Content-Type {media_type or 'missing'}: expected {' or '.join(self._media_types)}")
+        self._check_place()
         body = bytearray()
         try:
+            # A request takes a place once it has arrived, so that those that come slowly keep nobody from theirs.
             await self._read(request, body)
-            return await asyncio.get_running_loop().run_in_executor(
-                self._threads, self._in_time, bytes(body), time.monotonic()
-            )
+            self._check_place()
+            self._inside += 1
+            try:
+                return await asyncio.get_running_loop().run_in_executor(
+                    self._threads, self._in_time, bytes(body), time.monotonic()
+                )
+            finally:
+                self._inside -= 1
         finally:
             self._held -= len(body)
+
+    def _check_place(self) -> None:
+        if self._inside >= self._limits.waiting:
+            raise Refusal(503, f"busy: {self._inside} requests are waiting; try again later")
 
     async def _read(self, request: Request, body: bytearray) -> None:
         """Fills `body`, counting it as held."""
         size = 0
         try:
-            async with asyncio.timeout(self._limits.seconds):
+            async with asyncio.timeout(self._limits.seconds) as deadline:
+                self._arriving[deadline] = None
+                if len(self._arriving) > _ARRIVING * self._limits.waiting:
+                    first = next(iter(self._arriving))
+                    del self._arriving[first]
+                    first.reschedule(asyncio.get_running_loop().time())
                 async for chunk in request.stream():
                     size += len(chunk)
                     if size <= self._limits.bytes and self._held + len(chunk) <= _HELD * self._limits.bytes:
@@ -94,7 +107,11 @@ class Gate:
                     elif size > _DRAINED * self._limits.bytes:
                         break
         except TimeoutError as error:
+            if deadline not in self._arriving:
+                raise Refusal(503, "busy: too many bodies arrive slowly; try again later") from error
             raise Refusal(408, f"the body did not arrive within {self._limits.seconds} seconds") from error
+        finally:
+            self._arriving.pop(deadline, None)
         if size > self._limits.bytes:
             raise InputError(f"body is larger than {self._limits.bytes} bytes; expected at most that many")
         if size > len(body):

@@ -19,7 +19,8 @@ class Limits:
         megabytes: 2²⁰ bytes of a request's body.
         megapixels: 2²⁰ pixels, rows times columns, of an image.
         images: of a request.
-        waiting: requests that are in the house at once, the one that is computed included; others are sent away.
+        waiting: requests that have arrived and are not answered yet, the one that is computed included; others are
+            sent away.
         seconds: that a request's body may take to arrive, and that it may then wait for its turn.
     """
 
@@ -52,7 +53,7 @@ def limits_of(environment: Mapping[str, str] = os.environ) -> Limits:
         text = environment.get(name)
         if text is None:
             continue
-        if not (text.isascii() and text.isdigit() and int(text)):
+        if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text)):
             raise InputError(f"{name}={text}: expected a whole number from 1")
         given[field.name] = int(text)
     return Limits(**given)

@@ -102,11 +102,29 @@ def test_so_many_wait_and_no_more_and_not_too_long():
     assert found[4:] == [(503, "busy: 4 requests are waiting; try again later")] * 3
 
 
+def test_bodies_that_drip_keep_nobody_from_a_place():
+    gate = Gate(echo, Limits(waiting=4, seconds=2))
+    dripping = [Sent(*[b"x"] * 100, pause=0.05) for _ in range(33)]
+    good = [Sent(b"good") for _ in range(4)]
+    found = answers(gate, *dripping, *good)
+    assert found[:33] == [(408, "the body did not arrive within 2 seconds")] * 33
+    assert found[33:] == [(200, "good")] * 4
+    assert answers(gate, Sent(b"next")) == [(200, "next")]
+
+
+def test_beyond_so_many_bodies_on_their_way_the_oldest_is_cut_off():
+    gate = Gate(echo, Limits(waiting=2, seconds=2))
+    found = answers(gate, *[Sent(*[b"x"] * 100, pause=0.05) for _ in range(40)], Sent(b"go", b"od", pause=0.05))
+    assert found[:9] == [(503, "busy: too many bodies arrive slowly; try again later")] * 9
+    assert {status for status, _ in found[9:40]} == {408}
+    assert found[40] == (200, "good")
+
+
 def test_limits_come_from_the_environment():
     assert limits_of({}) == Limits()
     given = limits_of({"MRCNN_SERVE_IMAGES": "2", "MRCNN_SERVE_MEGABYTES": "3"})
     assert (given.images, given.bytes, given.pixels) == (2, 3 << 20, 16 << 20)
-    for text in ("0", "-1", "1.5", "many", ""):
+    for text in ("0", "-1", "1.5", "many", "", "9" * 5000):
         with pytest.raises(InputError, match=f"MRCNN_SERVE_SECONDS={text}: expected a whole number from 1"):
             limits_of({"MRCNN_SERVE_SECONDS": text})
 

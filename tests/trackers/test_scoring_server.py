@@ -171,12 +171,19 @@ REFUSED = {
     "a path like base64": (request("/etc/hostnam"), "image 1: expected a PNG"),
     "an address": (request("http://127.0.0.1/image.png"), "image 1: text that is no base64"),
     "a data address": (request(f"data:image/png;base64,{PNG}"), "image 1: text that is no base64"),
-    "an unknown parameter": (request(PNG, size=3), "params: size: no such parameter"),
+    "an unknown parameter": (request(PNG, size=3), "size: no such parameter"),
     "params of another kind": (b'{"inputs": [[[1]]], "params": [1]}', "params: expected an object"),
     "a threshold above 1": (request(PNG, confidence=1.5), r"confidence=1\.5: expected a number from 0 to 1"),
     "a threshold in words": (request(PNG, confidence="high"), "confidence=high: expected a number"),
     "masks": (request(PNG, masks="png"), "masks=png: expected rle or polygons"),
-    "a spacing": (request(PNG, spacing_mm=[-1, 2]), "spacing_mm="),
+    "a spacing": (request(PNG, spacing_mm=[-1, 2]), "spacing_mm.*: expected the row's and the column's size in mm"),
+    "a size beyond any scanner's": (request(PNG, spacing_mm=[1e308, 1e308]), "spacing_mm: expected"),
+    "a size below any microscope's": (request(PNG, spacing_mm=[1e-320, 1]), "spacing_mm: expected"),
+    "a threshold of many digits": (request(PNG, confidence=10**4000), "confidence: expected a number from 0 to 1"),
+    "deep parameters": (
+        b'{"inputs": [[[1]]], "params": {"masks": ' + b"[" * 900 + b"]" * 900 + b"}}",
+        "masks: expected",
+    ),
     "a large body": (request("A" * (5 << 20)), "body is larger than 4194304 bytes"),
 }
 

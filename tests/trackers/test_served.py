@@ -161,8 +161,11 @@ def test_masks_come_as_polygons_where_asked(served):
         ({"masks": "png"}, "masks=png: expected rle or polygons"),
         ({"confidence": "0.5"}, "confidence=0.5: expected a number"),
         ({"confidence": True}, "confidence=True: expected a number"),
+        ({"confidence": 10**4000}, "^confidence: expected a number"),
+        ({"confidence": 10**5000}, "^confidence: expected a number"),
+        ({"masks": ["rle"] * 10**6}, "^masks: expected rle or polygons"),
         ({"confidence": float("nan")}, "confidence=nan: expected a number"),
-        ({"spacing_mm": [[1], [1, 2]]}, "spacing_mm="),
+        ({"spacing_mm": [[1], [1, 2]]}, "spacing_mm.*: expected the row's and the column's size in mm"),
     ],
 )
 def test_what_is_no_parameter_is_named(served, params, told):
@@ -170,7 +173,19 @@ def test_what_is_no_parameter_is_named(served, params, told):
         served.predict(None, GREY, params)
 
 
-@pytest.mark.parametrize("spacing", [[1], [0.1, -1], ["a", "b"], [1, float("nan")], 0.2])
+@pytest.mark.parametrize(
+    "spacing",
+    [[1], [0.1, -1], ["a", "b"], [1, float("nan")], 0.2] + [[1e308] * 2, [1, 1e-320], [10**400, 1], [True, 1]],
+)
 def test_a_spacing_that_is_none(served, spacing):
-    with pytest.raises(InputError, match="spacing_mm="):
+    with pytest.raises(InputError, match=r"spacing_mm.*: expected the row's and the column's size in mm"):
         served.predict(None, GREY, {"spacing_mm": spacing})
+
+
+def test_numbers_of_numpy_are_numbers(served):
+    served.findings = lambda image, found, names, spacing, reader: {"spacing": spacing}
+    for spacing in (np.array([0.5, 0.25]), [np.float32(0.5), np.float32(0.25)], (np.float64(0.5), 0.25)):
+        params = {"confidence": np.float32(0.5), "spacing_mm": spacing}
+        assert served.predict(None, GREY, params)[0]["findings"] == {"spacing": (0.5, 0.25)}
+    for spacing in ((0, 0), [0, 3], np.zeros(2)):
+        assert served.predict(None, GREY, {"spacing_mm": spacing})[0]["findings"] == {"spacing": None}

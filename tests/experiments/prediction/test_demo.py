@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 import time
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -19,8 +20,9 @@ from PIL import Image
 
 from experiments.cli import main
 from experiments.demo import listening_socket, wanted
-from experiments.prediction.demo_app import KEPT, demo_app
+from experiments.prediction.demo_app import KEPT, Demo, Seen, demo_app
 from experiments.prediction.pictures import overlay_picture
+from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 from mrcnn.serving.limits import Limits
 
@@ -97,6 +99,29 @@ def test_only_the_last_images_are_kept(demo, scene_png):
     assert statuses == [400] + [200] * KEPT
 
 
+def test_masks_are_kept_as_run_lengths_and_large_images_are_fewer(squares, monkeypatch):
+    masks = np.zeros((50, 300, 400), bool)
+    masks[:, 20:90, 30:200] = True
+    scores = np.linspace(1, 0, 50, dtype=np.float32)
+    found = Detections(np.zeros((50, 4), np.float32), scores, np.ones(50, np.int32), masks)
+    demo = Demo(replace(squares, find=lambda images: [found]), Limits())
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((300, 400), np.uint8)).save(file, "PNG")
+    demo.find(file.getvalue())  # what is imported and compiled then
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for _ in range(KEPT):
+        demo.find(file.getvalue())
+    kept = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert kept < (KEPT + 1) * 300 * 400 < masks.nbytes  # the images, and little more
+    seen = Seen.of(np.zeros((300, 400, 1), np.uint8), None, found)
+    np.testing.assert_array_equal(seen.above(0.5).masks, masks[:25])
+    monkeypatch.setattr("experiments.prediction.demo_app.MOST_BYTES", 2 * 300 * 400)
+    demo.find(file.getvalue())
+    assert len(demo._seen) == 2
+
+
 @pytest.mark.parametrize(
     ("path", "body", "told"),
     [
@@ -105,8 +130,12 @@ def test_only_the_last_images_are_kept(demo, scene_png):
         ("/find", bytes(2 << 20), "body is larger than 1048576 bytes"),
         ("/show", b"", "expected an image and a confidence"),
         ("/show", b"[]", "expected an image and a confidence"),
-        ("/show", b'{"image": "x", "confidence": 2}', "confidence=2.0: expected a number from 0 to 1"),
-        ("/show", b'{"image": "x", "confidence": NaN}', "confidence=nan: expected"),
+        ("/show", b'{"image": "x", "confidence": 2}', "confidence: expected a number from 0 to 1"),
+        ("/show", b'{"image": "x", "confidence": NaN}', "confidence: expected"),
+        ("/show", b'{"image": "x", "confidence": 1' + b"0" * 4000 + b"}", "confidence: expected"),
+        ("/show", b'{"image": "x", "confidence": "0.5"}', "confidence: expected"),
+        ("/show", b'{"image": "x", "confidence": ' + b"[" * 90_000, "expected an image and a confidence"),
+        ("/show", b'{"image": 7, "confidence": 0.5}', "expected an image and a confidence"),
         ("/show", b'{"image": "x", "confidence": 0.5}', "this image is kept no longer"),
     ],
 )
