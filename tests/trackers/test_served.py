@@ -175,7 +175,7 @@ def test_what_is_no_parameter_is_named(served, params, told):
 
 @pytest.mark.parametrize(
     "spacing",
-    [[1], [0.1, -1], ["a", "b"], [1, float("nan")], 0.2] + [[1e308] * 2, [1, 1e-320], [10**400, 1], [True, 1]],
+    [[1], [0.1, -1], ["a", "b"], [1, float("nan")], 0.2, [1e308] * 2, [1, 1e-320], [10**400, 1], [True, 1]],
 )
 def test_a_spacing_that_is_none(served, spacing):
     with pytest.raises(InputError, match=r"spacing_mm.*: expected the row's and the column's size in mm"):

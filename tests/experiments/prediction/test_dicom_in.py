@@ -1,6 +1,7 @@
 """DICOM images and series, and their segmentations read back by highdicom and pydicom."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -10,6 +11,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, UltrasoundImageS
 
 from experiments.prediction.inputs import find_inputs
 from mrcnn.data.dicom import pseudonym
+from mrcnn.errors import InputError
 
 NAME, IDENTITY = "Musterfrau^Erika", "MRN-4711"
 
@@ -199,3 +201,90 @@ def test_what_is_no_series_is_single_images(tmp_path):
         f"{name}/{file}": ("dicom", 1) for name in ("two", "turned", "sizes", "us") for file in "ab"
     }
     assert sorted(kind for name, kind in kinds.items() if name.startswith("both/series-")) == [("series", 2)] * 2
+
+
+def found_in(folder):
+    found = find_inputs([str(folder)], standing=folder, output=folder / "out", fetch=None)
+    return [(item.name, item.kind, len(item.files)) for item in found.items], found
+
+
+STORAGE = "1.2.840.10008.5.1.4.1.1."
+OTHERS = {
+    "a.dcm": ("88.33", "SR", "Comprehensive SR"), "b": ("66.4", "SEG", "Segmentation"),
+    "c": ("481.2", "RTDOSE", "RT Dose"), "d": ("481.3", "RTSTRUCT", "RT Structure Set"),
+    "e": ("11.1", "PR", "Grayscale Softcopy Presentation State"), "f": ("88.59", "KO", "Key Object Selection Document"),
+    "g": ("104.1", "DOC", "Encapsulated PDF"),
+}  # fmt: skip
+
+
+def test_what_is_no_image_is_left_out_with_its_kind_and_the_stack_stays_together(tmp_path):
+    folder = tmp_path / "ct"
+    for place in range(4):
+        write(folder / f"IM{place}", slices()[place], series="1.5", place=2.0 * place)
+    scout = {"series": "1.5", "place": 0.0, "ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}
+    write(folder / "IM9", slices()[0][:30], **scout, ImageOrientationPatient=[0, 1, 0, 0, 0, -1])
+    for name, (storage, modality, _) in OTHERS.items():
+        write(folder / name, slices()[0], storage=STORAGE + storage, modality=modality, series="1.5", place=0.0)
+    (folder / "VIEWER.EXE").write_bytes(b"MZ")
+    items, found = found_in(folder)
+    assert items == [("ct", "series", 4)] and found.problems == []
+    line = found.passed_over_line()
+    for name, (_, _, kind) in OTHERS.items():
+        assert f"1 DICOM of the kind {kind}: {name}" in line
+    assert "1 of no kind that is read: VIEWER.EXE" in line and "1 DICOM of the kind localizer: IM9" in line
+    assert "\n" not in line
+
+
+def test_a_slice_that_lies_otherwise_is_an_image_on_its_own_beside_the_stack(tmp_path):
+    for place in range(3):
+        write(tmp_path / "s" / f"{place}.dcm", slices()[0], series="1.6", place=float(place))
+    write(tmp_path / "s" / "9.dcm", slices()[0], series="1.6", place=0.0, ImageOrientationPatient=[0, 1, 0, 0, 0, -1])
+    assert found_in(tmp_path / "s")[0] == [("9", "dicom", 1), ("s", "series", 3)]
+    for place in range(3):
+        turned = {"ImagePositionPatient": [float(place), 0, 0], "ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}
+        write(tmp_path / "s" / f"t{place}.dcm", slices()[0], series="1.6", place=0.0, **turned)
+    (tmp_path / "s" / "9.dcm").unlink()
+    assert sorted(count for _, _, count in found_in(tmp_path / "s")[0]) == [3, 3]
+
+
+def test_localizers_alone_are_images(tmp_path):
+    write(tmp_path / "s/a", slices()[0], series="1.7", place=0.0, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    assert found_in(tmp_path / "s")[0] == [("a", "dicom", 1)]
+
+
+def test_a_folder_of_nothing_but_other_files_is_an_error_that_names_them(tmp_path):
+    write(tmp_path / "cd/SR0", slices()[0], storage=STORAGE + "88.33", modality="SR")
+    (tmp_path / "cd/autorun.inf").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"holds nothing to predict; .*autorun\.inf; 1 DICOM .* Comprehensive SR: SR0"):
+        found_in(tmp_path / "cd")
+
+
+def test_a_segmentation_of_a_file_that_is_named_by_itself_is_a_problem(predicted, tmp_path):
+    path = write(tmp_path / "seg.dcm", slices()[0], storage=STORAGE + "66.4", modality="SEG")
+    report, _ = predicted(path)
+    assert report.problems == [f"{path}: Segmentation (DICOM); expected an image"]
+
+
+def test_a_bare_data_set_is_predicted_and_segmented(predicted, tmp_path):
+    hd = pytest.importorskip("highdicom")
+    whole = write(tmp_path / "whole", slices()[3], storage=UltrasoundImageStorage, modality="US")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "bare").write_bytes(whole.read_bytes()[132:])
+    report, record = predicted(tmp_path / "in", forms=("mask", "dicom_seg"))
+    assert report.problems == [] and report.predicted == 1
+    found = hd.seg.segread(record.folder / "dicom_seg/bare.dcm")
+    uid = pydicom.dcmread(whole).SOPInstanceUID
+    pixels = found.get_pixels_by_source_instance([uid], ignore_spatial_locations=True)
+    np.testing.assert_array_equal(pixels[0, ..., 0], slices()[3] == 150)
+
+
+def test_a_cd_of_a_hospital(tmp_path):
+    folder = Path(__file__).parents[3].parent / "shared" / "faults" / "pr_cd"
+    if not folder.is_dir():
+        pytest.skip("no such data here")
+    items, found = found_in(folder)
+    assert items == [(f"DICOM/IM00000{number}", "dicom", 1) for number in range(3)]
+    assert found.passed_over_line() == (
+        "2 of no kind that is read: VIEWER.EXE, autorun.inf; "
+        "1 DICOM of the kind Media Storage Directory: DICOMDIR; 1 DICOM of the kind Comprehensive SR: DICOM/SR000000"
+    )
