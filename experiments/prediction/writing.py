@@ -16,13 +16,12 @@ from experiments.prediction.frames import Frames
 from experiments.prediction.inputs import STACKS, Item
 from experiments.prediction.pictures import PICTURES, sheet
 from experiments.prediction.record import Record
-from mrcnn.data.label_codes import REGIONS, label_map
+from mrcnn.data.label_codes import REGIONS, label_map, output_codes
 from mrcnn.detections import Detections
 from mrcnn.label_image import label_image
 from trackers.plain import json_text
 
 _SUFFIX = {"json": ".json", "mask": ".png", "nifti": ".nii.gz", "dicom_seg": ".dcm"}
-CODES_2023 = "BraTS-"
 
 
 class ItemWriter:
@@ -151,7 +150,5 @@ class ItemWriter:
         return regions
 
     def _codes(self) -> str:
-        """Those of the training, or by the naming: the challenges from 2023 on changed both."""
-        if self._detector.label_codes:
-            return self._detector.label_codes
-        return "brats2023" if self._item.source.startswith(CODES_2023) else "brats2018"
+        """Those of the training, or those of the challenge that named the case."""
+        return self._detector.label_codes or output_codes(self._item.source)

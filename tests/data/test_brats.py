@@ -17,7 +17,7 @@ def read(folder, **options):
 
 
 def test_slices_instances_and_places(write_case):
-    dataset = read(write_case("a_1"), min_area=2)
+    dataset = read(write_case("a_1"), min_area=2, label_codes="brats2018")
     assert dataset.class_names == ("whole_tumor", "tumor_core", "enhancing_tumor")
     assert [record.place.index for record in dataset.records] == [1, 2, 3, 4, 5, 6]
     assert [record.class_ids.tolist() for record in dataset.records] == [[], [1], [1, 2, 3], [1, 2], [], []]
@@ -34,7 +34,7 @@ def test_slices_instances_and_places(write_case):
 
 
 def test_small_pieces_count_when_asked_for(write_case):
-    dataset = read(write_case("a_1"), min_area=1)
+    dataset = read(write_case("a_1"), min_area=1, label_codes="brats2018")
     assert dataset.records[3].class_ids.tolist() == [1, 1, 2]
     assert dataset.warnings == ()
 
@@ -194,6 +194,35 @@ def test_bad_sets_are_named(write_case, write_nifti, tmp_path, head):
     for options in ({"modalities": ["t1", "t1"]}, {"modalities": ["pet"]}, {"label_codes": "2018"}, {"windows": 3}):
         with pytest.raises(InputError, match=f"{next(iter(options))}.*(expected|should be|not permitted)"):
             read(folder, **options)
+
+
+def test_the_resection_cavity_is_in_no_region(write_case, head):
+    """Voxels counted by hand: the map of 2018 with 3 for 4, and a cavity of 12 voxels in slice 5."""
+    labels = np.where(head[1] == 4, 3, head[1])
+    labels[1:5, 1:4, 5] = 4
+    kinds = ("t2f", "t1n", "t1c", "t2w")
+    folder = write_case("BraTS-GLI-00001-100", kinds, "{}-{}.nii.gz", labels=labels)
+    dataset = read(folder, min_area=1)
+    assert dataset.class_names == ("whole_tumor", "tumor_core", "enhancing_tumor") and not dataset.warnings
+    areas = sum(np.bincount(record.class_ids, record.areas, minlength=4) for record in dataset.records)
+    assert areas[1:].tolist() == [((labels > 0) & (labels < 4)).sum(), 4 * 3 * 2, 2] == [91, 24, 2]
+    assert dataset.records[4].place.index == 5 and not len(dataset.records[4].class_ids)
+    (folder / "BraTS-GLI-00001-100").rename(folder / "patient_7")
+    with pytest.raises(InputError, match=r"patient_7 \(labels 1, 2, 3, 4\).*set brats.label_codes to one of"):
+        read(folder)
+    assert len(read(folder, label_codes="brats2024", min_area=1).records[3].class_ids) == 3
+
+
+def test_meningiomas_before_radiotherapy_have_one_region(write_case, head):
+    for name in ("BraTS-MEN-RT-0001-1", "BraTS-MEN-RT-0001-2"):
+        folder = write_case(name, ("t1c",), labels=(head[1] > 0).astype(np.uint8), seg="gtv")
+    dataset = read(folder)
+    assert dataset.class_names == ("whole_tumor",)
+    assert {record.patient_id for record in dataset.records} == {"BraTS-MEN-RT-0001"}
+    assert sum(record.areas.sum() for record in dataset.records) == 2 * 6 * 5 * 3  # the speck is below min_area
+    write_case("BraTS-GLI-00001-000", ("t1c",), labels=(head[1] > 0).astype(np.uint8))
+    with pytest.raises(InputError, match="BraTS-GLI-00001-000 and BraTS-MEN-RT-0001-2: one has the gross"):
+        read(folder)
 
 
 @pytest.fixture(scope="module")

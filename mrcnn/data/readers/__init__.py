@@ -53,7 +53,9 @@ READERS: Mapping[str, Reader] = MappingProxyType(
     {
         "via": Reader(via.read, via.recognises, ViaOptions),
         "coco": Reader(coco.read, coco.recognises),
-        "brats": Reader(_of_module("brats"), _below("*seg.nii", "*seg.nii.gz"), BratsOptions),
+        "brats": Reader(
+            _of_module("brats"), _below("*seg.nii", "*seg.nii.gz", "*_gtv.nii", "*_gtv.nii.gz"), BratsOptions
+        ),
         "lgg": Reader(lgg.read, lgg.recognises),
         "masks": Reader(masks.read, masks.recognises, MasksOptions),
     }

@@ -1,9 +1,10 @@
 """BraTS and its kin: NIfTI volumes of a head in several modalities, and a label map of its tumour.
 
 A case is a folder with `<case>_flair.nii.gz`, `_t1`, `_t1ce`, `_t2` and `_seg`, or with `-t2f`, `-t1n`, `-t1c`, `-t2w`
-and `-seg` as from 2023 on, each also as `.nii` and with `_norm` at its end; several cases may share a folder. What else
-lies there is passed over. Every axial slice that shows brain is an image, its channels the modalities. The classes are
-the three nested regions; an instance is a connected piece of one of them in the slice.
+and `-seg` as from 2023 on, or `_gtv` for the label map, each also as `.nii` and with `_norm` at its end; several cases
+may share a folder. What else lies there is passed over. Every axial slice that shows brain is an image, its channels the
+modalities. The classes are the three nested regions, or the whole tumour where the label maps have no more; an instance
+is a connected piece of one of them in the slice.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from scipy.ndimage import find_objects
 from mrcnn.cache_folder import cache_folder
 from mrcnn.data.dataset import Dataset, Record
 from mrcnn.data.digest import content_digest, content_digest_of, load_arrays, remembered_digests, save_arrays
-from mrcnn.data.label_codes import LABEL_CODES, REGIONS, guess_codes, regions_of
+from mrcnn.data.label_codes import LABEL_CODES, guess_codes, regions_of
 from mrcnn.data.nifti import Nifti, open_nifti
 from mrcnn.data.readers.brats_files import LABELS, CaseFiles, choose_modalities, find_cases, patient_of
 from mrcnn.data.readers.patients import name_patients
@@ -82,7 +83,7 @@ def read(
         patient_pattern: searched in the case's name; without it a case is a patient, and the visits
             `BraTS-GLI-00001-000` and `-001` are one.
         modalities: some of flair, t1, t1ce, t2 in the order of the channels; None for those that every case has.
-        label_codes: one of `LABEL_CODES`; None to tell from the values in each label map, see `guess_codes`.
+        label_codes: one of `LABEL_CODES`; None to tell from names and values, see `guess_codes`.
         min_area: pixels; smaller pieces of a region are no instances.
 
     Raises:
@@ -116,13 +117,23 @@ def read(
     names = [head.name for head in heads]
     values = [frozenset(np.unique(head.labels).tolist()) for head in heads]
     if label_codes is None:
-        codes, doubts = guess_codes(names, values)
-        warnings += doubts
+        try:
+            codes, doubts = guess_codes(names, values)
+            warnings += doubts
+        except InputError as error:
+            problems.add(str(error))
     else:
         codes = [label_codes] * len(heads)
         for name, found in zip(names, values, strict=True):
             if foreign := found - LABEL_CODES[label_codes].values:
                 problems.add(f"{name}: the label map holds {min(foreign)}, which label_codes={label_codes} has not")
+    problems.raise_if_impassable()
+    by_regions = {LABEL_CODES[code].regions: name for name, code in zip(names, codes, strict=True)}
+    if len(by_regions) > 1:
+        problems.add(
+            f"{' and '.join(by_regions.values())}: one has the gross tumour volume alone, one all regions; expected "
+            "cases of one kind, or brats.label_codes"
+        )
         problems.raise_if_impassable()
     return _dataset(heads, owners, codes, min_area, warnings, problems)
 
@@ -209,4 +220,4 @@ def _dataset(
         warnings.append(
             f"pieces of fewer than {min_area} pixels (min_area) are left out: {lost / covered:.2%} of the labelled ones"
         )
-    return Dataset(REGIONS, records, runs, warnings, problems)
+    return Dataset(LABEL_CODES[codes[0]].regions, records, runs, warnings, problems)

@@ -19,11 +19,11 @@ _CALLED = {
     "t1": ("t1", "t1n"),
     "t1ce": ("t1ce", "t1c", "t1gd"),
     "t2": ("t2", "t2w"),
-    LABELS: ("seg", "segm"),
+    LABELS: ("seg", "segm", "gtv"),
 }
 _KINDS = {name: kind for kind, names in _CALLED.items() for name in names}
 _FILE = re.compile(rf"(?:(.+)[-_])?({'|'.join(_KINDS)})(?:[-_]norm)?\.nii(?:\.gz)?", re.IGNORECASE)
-_VISIT = re.compile(r"(BraTS-[A-Z]+-\d+)-\d+")
+_VISIT = re.compile(r"(BraTS(?:-[A-Za-z]+)+-\d+)-\d+")
 
 
 @dataclass(frozen=True)

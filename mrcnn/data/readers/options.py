@@ -17,9 +17,9 @@ class BratsOptions(ReaderOptions):
     modalities: tuple[Literal["flair", "t1", "t1ce", "t2"], ...] | None = Field(
         None, description="of brats, the channels in their order; null: those that every case has"
     )
-    label_codes: Literal["brats2013", "brats2018", "brats2023"] | None = Field(
-        None, description="of brats, what its labels mean; null: told from their values, case by case"
-    )
+    label_codes: (
+        Literal["brats2013", "brats2018", "brats2023", "brats2024", "brats2024_ped", "brats2024_men_rt", "msd"] | None
+    ) = Field(None, description="of brats, what its labels mean; null: told from the cases' names and values")
     min_area: int = Field(10, ge=1, description="of brats, pixels of the smallest piece that is an instance")
 
 
