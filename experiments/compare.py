@@ -12,7 +12,7 @@ from typing import Any
 
 from experiments.datasets import standing_folder
 from experiments.exit_status import BAD_INPUT, INTERRUPTED, TERMINATED
-from experiments.overrides import parse_arguments, parse_value
+from experiments.overrides import parse_arguments, parse_value, parse_words
 from experiments.quiet import hush, silent_start
 from mrcnn.errors import InputError
 
@@ -95,7 +95,7 @@ def wanted(arguments: Sequence[str]) -> Wanted:
     modality = options.get("modality")
     if modality is not None and not re.fullmatch("[a-z][a-z0-9_]*", modality):
         raise InputError(f"--modality {modality}: expected a name such as ultrasound, mri, xray or ct")
-    models = tuple(word.strip() for word in options.get("models", "").split(",") if word.strip())
+    models = tuple(parse_words("models", options.get("models", "")))
     if modality is None and len(models) < 2:
         raise InputError(f"--models {options['models']}: expected at least two, with commas")
     output = options.get("output")

@@ -24,7 +24,7 @@ usage: mrcnn train [--task NAME] [--profile NAME] [--KEY VALUE ...]
        mlflow run . -P task=NAME -P KEY=VALUE ...       the same, in an environment of its own
 
 KEY is a dotted name below, or its last part where no other option ends in it.
-VALUE is YAML: 3, null, [0.9, 0.1, 0].
+VALUE is YAML: 3, null, [0.9, 0.1, 0]. A list may also be written without brackets: 0.9,0.1,0.
 """
 
 

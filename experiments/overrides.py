@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, get_args, get_origin
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from mrcnn.errors import InputError
 from mrcnn.safe_yaml import read_yaml
@@ -15,6 +16,8 @@ from mrcnn.safe_yaml import read_yaml
 def parse_arguments(arguments: Sequence[str]) -> dict[str, str]:
     """`--key value` and `--key=value` pairs as a dict of texts; this is how `mlflow run -P key=value` hands them on.
 
+    A list that the shell has split into words, since it was not quoted, is one value: `[a, b]`.
+
     Raises:
         InputError: a word that is no option, an option without a value, or one given twice.
     """
@@ -22,16 +25,25 @@ def parse_arguments(arguments: Sequence[str]) -> dict[str, str]:
     words = iter(arguments)
     for word in words:
         if not word.startswith("--") or len(word) == 2:
-            raise InputError(f"{word!r}: expected an option such as --epochs 3")
+            raise InputError(f"{word!r}: expected an option such as --epochs 3; a list is one value, as in '[a, b]'")
         key, equals, value = word[2:].partition("=")
         if not equals:
             value = next(words, None)
         if value is None:
             raise InputError(f"--{key}: expected a value after it")
+        if value.startswith("[") and "]" not in value:
+            value = " ".join([value, *_until_closed(words)])
         if key in values:
             raise InputError(f"--{key}: expected once, given as {values[key]!r} and {value!r}")
         values[key] = value
     return values
+
+
+def _until_closed(words: Iterator[str]) -> Iterator[str]:
+    for word in words:
+        yield word
+        if "]" in word:
+            return
 
 
 def full_key(key: str, known: Iterable[str]) -> str:
@@ -64,6 +76,61 @@ def parse_value(key: str, text: str) -> Any:
         return read_yaml(text)
     except yaml.YAMLError as error:
         raise InputError(f"--{key} {text}: expected a YAML value such as 3, null or [1, 2]") from error
+
+
+def parse_option(key: str, text: str, annotation: Any) -> Any:
+    """`text` as the value of an option of type `annotation`: text as it is, a list in any form, else YAML.
+
+    Lists are YAML lists, or the same in parentheses or without: `[a, b]`, `("a", "b")` and `a, b` are alike. In a list
+    of words `yes`, `3` and `null` are words too.
+
+    Raises:
+        InputError: it is not YAML.
+    """
+    if not takes_list(annotation):
+        # A path may look like a number or a date to YAML.
+        is_text = str in (annotation, *get_args(annotation))
+        return text if is_text and text != "null" else parse_value(key, text)
+    if text.strip() == "null":
+        return None
+    forms = []
+    listed = _with_brackets(text)
+    for form, words in ((text, False), (listed, False), (listed, True)):
+        try:
+            forms.append(read_yaml(form, words=words))
+            TypeAdapter(annotation).validate_python(forms[-1])
+        except (yaml.YAMLError, ValidationError):
+            continue
+        return forms[-1]
+    # None fits: the check of all options says what was expected.
+    return forms[0] if forms else parse_value(key, text)
+
+
+def parse_words(key: str, text: str) -> list[str]:
+    """The words of a list in any of the forms of `parse_option`.
+
+    Raises:
+        InputError: it is no list of words.
+    """
+    try:
+        return TypeAdapter(list[str]).validate_python(read_yaml(_with_brackets(text), words=True))
+    except (yaml.YAMLError, ValidationError) as error:
+        raise InputError(f"--{key} {text}: expected words with commas, such as a,b or [a, b]") from error
+
+
+def _with_brackets(text: str) -> str:
+    text = text.strip()
+    if text.startswith("(") and text.endswith(")"):
+        text = text[1:-1]
+    return text if text.startswith("[") else f"[{text}]"
+
+
+def takes_list(annotation: Any) -> bool:
+    """Whether a type is a tuple, or one of several types of which one is."""
+    if get_origin(annotation) is tuple:
+        return True
+    inner = get_args(annotation)
+    return any(takes_list(each) for each in (inner[:1] if get_origin(annotation) is Annotated else inner))
 
 
 def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:

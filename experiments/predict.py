@@ -12,7 +12,7 @@ from typing import Any
 from experiments.datasets import standing_folder
 from experiments.exit_status import BAD_INPUT, INTERRUPTED
 from experiments.given_model import checked_model
-from experiments.overrides import parse_arguments, parse_value
+from experiments.overrides import parse_arguments, parse_value, parse_words
 from experiments.prediction.inputs import Inputs, find_inputs
 from experiments.prediction.outputs import DEFAULT, cannot_carry, check_forms
 from experiments.quiet import hush, silent_start
@@ -103,7 +103,7 @@ def wanted(arguments: Sequence[str]) -> Wanted:
         model=model,
         inputs=tuple(inputs),
         output=(standing_folder() / Path(options["output"]).expanduser()).resolve(),
-        forms=check_forms(_list(options["write"]) if "write" in options else DEFAULT),
+        forms=check_forms(parse_words("write", options["write"]) if "write" in options else DEFAULT),
         asked="write" in options,
         confidence=_confidence(options["confidence"]) if "confidence" in options else None,
         spacing_mm=_spacing(options["spacing_mm"]) if "spacing_mm" in options else None,
@@ -244,10 +244,6 @@ def _with_underscores(options: Sequence[str]) -> list[str]:
     return made
 
 
-def _list(text: str) -> list[str]:
-    return [word.strip() for word in text.strip("[]").split(",") if word.strip()]
-
-
 def _flag(name: str, options: Mapping[str, str]) -> bool:
     value = parse_value(name, options.get(name, "false"))
     if not isinstance(value, bool):
@@ -264,7 +260,7 @@ def _confidence(text: str) -> float:
 
 def _spacing(text: str) -> tuple[float, float]:
     try:
-        sides = [float(word) for word in _list(text)]
+        sides = [float(word) for word in parse_words("spacing_mm", text)]
     except ValueError:
         sides = []
     if len(sides) not in (1, 2) or not all(SPACING_MM[0] <= side <= SPACING_MM[1] for side in sides):
@@ -273,7 +269,7 @@ def _spacing(text: str) -> tuple[float, float]:
 
 
 def _modalities(text: str) -> tuple[str, ...]:
-    given = tuple(_list(text))
+    given = tuple(parse_words("modalities", text))
     if not given or len(set(given)) != len(given) or not set(given) <= set(MODALITIES):
         raise InputError(f"--modalities {text}: expected some of {', '.join(MODALITIES)}, each once")
     return given

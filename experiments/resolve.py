@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from experiments.config import TaskConfig
-from experiments.overrides import flattened, full_key, merged, nested, parse_arguments, parse_value
+from experiments.overrides import flattened, full_key, merged, nested, parse_arguments, parse_option, takes_list
 from mrcnn.errors import InputError
 from mrcnn.safe_yaml import read_yaml
 
@@ -97,9 +97,7 @@ def resolve(arguments: Sequence[str]) -> Resolved:
         name = full_key(key, known)
         if name in given:
             raise InputError(f"--{key}: {name} was already given as {given[name]!r}")
-        # A path may look like a number or a date to YAML.
-        is_text = str in (known[name].annotation, *get_args(known[name].annotation))
-        given[name] = text if is_text and text != "null" else parse_value(key, text)
+        given[name] = parse_option(key, text, known[name].annotation)
     return Resolved(check(merged(content, nested(given)), str(path), given), path, profile, sweep)
 
 
@@ -110,7 +108,7 @@ def check(content: Mapping[str, Any], file: str, given: Collection[str] = ()) ->
         InputError: a key is unknown or a value impossible.
     """
     try:
-        return TaskConfig.model_validate(content)
+        return TaskConfig.model_validate(_with_lists(content))
     except ValidationError as error:
         problems: dict[str, list[str]] = {}
         for each in error.errors():
@@ -122,6 +120,17 @@ def check(content: Mapping[str, Any], file: str, given: Collection[str] = ()) ->
         source = f"--{place}" if re.split(r"[=\[]", place)[0] in given else f"{file}: {place}"
         lines.append(f"{source}: {' or '.join(expected)}")
     raise InputError("; ".join(lines))
+
+
+def _with_lists(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`content` where lists that are written as text, such as `class_names: a, b`, are lists."""
+    flat = flattened(content)
+    texts = {
+        key: parse_option(key, flat[key], field.annotation)
+        for key, field in options()
+        if takes_list(field.annotation) and isinstance(flat.get(key), str)
+    }
+    return merged(content, nested(texts)) if texts else content
 
 
 def _problem(error: Mapping[str, Any]) -> tuple[str, str]:
@@ -139,6 +148,8 @@ def _problem(error: Mapping[str, Any]) -> tuple[str, str]:
         beside = _names_beside(error["loc"])
         close = difflib.get_close_matches(str(error["loc"][-1]), beside, n=1)
         return place, f"no such key; {f'did you mean {close[0]}?' if close else 'expected ' + ', '.join(beside)}"
+    if error["type"] == "tuple_type":
+        return place, "expected a list such as [a, b]"
     if message.startswith("Input should be "):
         return place, f"expected {message.removeprefix('Input should be ')}"
     return place, message[0].lower() + message[1:]

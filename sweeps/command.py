@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from experiments.datasets import standing_folder
 from experiments.exit_status import FAILED, SERVER_AWAY, TERMINATED, exit_status
 from experiments.help_text import WIDTH, kind
-from experiments.overrides import parse_arguments, parse_value
+from experiments.overrides import parse_arguments, parse_option
 from experiments.quiet import hush, silent_start
 from experiments.resolve import Resolved, resolve
 from experiments.start import with_absolute_weights
@@ -73,7 +73,7 @@ def read(arguments: Sequence[str]) -> tuple[Resolved, SweepOptions]:
     """
     texts = parse_arguments(arguments)
     own = dict(sweep_options())
-    given = {name: parse_value(name, texts.pop(name)) for name in own if name in texts}
+    given = {name: parse_option(name, texts.pop(name), own[name].annotation) for name in own if name in texts}
     resolved = resolve([f"--{name}={text}" for name, text in texts.items()])
     if resolved.config.data.folds:
         raise InputError(

@@ -111,8 +111,8 @@ class SweepOptions(Section):
 
     @field_validator("objectives", mode="before")
     @classmethod
-    def _one_is_a_list(cls, given: Any) -> Any:
-        return (given,) if isinstance(given, str) else given
+    def _text_is_a_list(cls, given: Any) -> Any:
+        return tuple(name.strip() for name in given.split(",")) if isinstance(given, str) else given
 
     @model_validator(mode="after")
     def _check(self) -> SweepOptions:

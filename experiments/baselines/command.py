@@ -9,6 +9,7 @@ from functools import partial
 
 from experiments.exit_status import exit_status
 from experiments.given_model import checked_model
+from experiments.overrides import parse_words
 from experiments.resolve import Resolved, resolve
 from experiments.train import HELP, run_job, with_absolute_dataset
 from mrcnn.errors import InputError
@@ -72,7 +73,7 @@ def parse(arguments: Sequence[str]) -> Wanted:
     named = _take(words, ("--models",))
     if given is not None and (len(given) != 1 or not given[0]):
         raise InputError(f"--mask-rcnn {' '.join(given)}: expected one run, models:/… or .keras file")
-    models = MODELS if named is None else tuple(dict.fromkeys(each for word in named for each in word.split(",")))
+    models = MODELS if named is None else tuple(dict.fromkeys(parse_words("models", _one_text(named))))
     for each in models:
         if each not in MODELS:
             raise InputError(f"--models {each or 'without a name'}: expected some of {', '.join(MODELS)}")
@@ -84,6 +85,11 @@ def parse(arguments: Sequence[str]) -> Wanted:
             f"--models {' '.join(models)}: the cascade takes the classifier, and resunet or a --mask-rcnn, beside it"
         )
     return Wanted(with_absolute_dataset(resolve(words)), models, mask_rcnn)
+
+
+def _one_text(words: list[str]) -> str:
+    """Words as a list with commas; a list in brackets may have been split by the shell."""
+    return " ".join(words) if words[:1] and words[0].startswith("[") else ",".join(words)
 
 
 def _take(words: list[str], options: tuple[str, ...]) -> list[str] | None:

@@ -2,9 +2,9 @@
 
 A case is a folder with `<case>_flair.nii.gz`, `_t1`, `_t1ce`, `_t2` and `_seg`, or with `-t2f`, `-t1n`, `-t1c`, `-t2w`
 and `-seg` as from 2023 on, or `_gtv` for the label map, each also as `.nii` and with `_norm` at its end; several cases
-may share a folder. What else lies there is passed over. Every axial slice that shows brain is an image, its channels the
-modalities. The classes are the three nested regions, or the whole tumour where the label maps have no more; an instance
-is a connected piece of one of them in the slice.
+may share a folder. What else lies there is passed over. Every axial slice that shows brain is an image, its channels
+the modalities. The classes are the three nested regions, or the whole tumour where the label maps have no more; an
+instance is a connected piece of one of them in the slice.
 """
 
 from __future__ import annotations
