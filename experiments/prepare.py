@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from experiments.config import WEIGHTS
+from experiments.config import WEIGHTS, TaskConfig
 from experiments.datasets import cache_folder, dataset_path, standing_folder
 from experiments.exit_status import exit_status
 from experiments.films import Film, read_films
@@ -61,11 +61,11 @@ def _prepare(arguments: Sequence[str]) -> None:
     prepare(parse_arguments(arguments))
 
 
-def prepare(given: Mapping[str, str]) -> Path:
-    """Builds the data set; returns its folder.
+def check_options(given: Mapping[str, str]) -> tuple[TaskConfig, bool, float]:
+    """The task, whether films hang mirrored, and the least score of a lung.
 
     Raises:
-        InputError: an unknown option, or films that cannot be read.
+        InputError: an option or a value that is not known.
     """
     for name in given.keys() - OPTIONS.keys():
         raise InputError(f"--{name}: no such option of prepare; expected {', '.join(OPTIONS)}")
@@ -78,6 +78,16 @@ def prepare(given: Mapping[str, str]) -> Path:
         raise InputError(f"--mirrored {given['mirrored']}: expected true or false")
     if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
         raise InputError(f"--confidence {given['confidence']}: expected a number from 0 to 1")
+    return task, mirrored, float(confidence)
+
+
+def prepare(given: Mapping[str, str]) -> Path:
+    """Builds the data set; returns its folder.
+
+    Raises:
+        InputError: an unknown option, or films that cannot be read.
+    """
+    task, mirrored, confidence = check_options(given)
     if "dataset" in given:
         folder = dataset_path(given["dataset"])
     else:
@@ -87,7 +97,7 @@ def prepare(given: Mapping[str, str]) -> Path:
     console, checks = Console(highlight=False), MaskChecks(MasksOptions())
     with tempfile.TemporaryDirectory(prefix="medmrcnn-") as scratch:
         if "model" in given:
-            mask_of = _masks_by(given["model"], task.task, float(confidence), Path(scratch))
+            mask_of = _masks_by(given["model"], task.task, confidence, Path(scratch))
         else:
             mask_of = partial(drawn_mask, checks)
         prepared = write_prepared(_decided(films, mask_of, mirrored), films, output)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from mrcnn.data.dataset import Dataset
+from mrcnn.data.dataset import Dataset, Record
 from mrcnn.data.splits import check_splits
 
 SMALL, LARGE = 32**2, 96**2  # pixels; COCO's limits of area (Lin et al. 2014 and its evaluation code)
+_PAIRS = 3  # that a warning names
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -116,11 +118,9 @@ def _duplicates(dataset: Dataset, groups: np.ndarray) -> tuple[Duplicates, list[
     """What the groups with more than one image hold, and what a person should know of them."""
     sizes = np.bincount(groups, minlength=1)
     patients: dict[int, set[str]] = {}
-    annotated: dict[int, set[bool]] = {}
     for group, record in zip(groups.tolist(), dataset.records, strict=True):
         if sizes[group] > 1:
             patients.setdefault(group, set()).add(record.patient_id)
-            annotated.setdefault(group, set()).add(len(record.class_ids) > 0)
     across = sum(len(names) > 1 for names in patients.values())
     found = Duplicates(len(patients), int(sizes[sizes > 1].sum()), across)
     if not patients:
@@ -131,12 +131,65 @@ def _duplicates(dataset: Dataset, groups: np.ndarray) -> tuple[Duplicates, list[
     )
     if across:
         told += f"; {across} of them join patients who were named apart, and who now count as one"
-    partly = sum(len(kinds) > 1 for kinds in annotated.values())
-    missing = (
-        f"in {partly} of these groups some images have instances and others, nearly the same, have none; "
-        "annotations may be missing"
-    )
-    return found, [told, missing] if partly else [told]
+    return found, [told, *_disagreements(dataset, groups)]
+
+
+def _disagreements(dataset: Dataset, groups: np.ndarray) -> list[str]:
+    """A line for each way in which images of one group are annotated differently, with how often and the first pairs.
+
+    Slices of one volume are left out: neighbours look alike and may well differ.
+    """
+    sizes = np.bincount(groups, minlength=1)
+    counts, examples = Counter(), defaultdict(list)
+    for group in np.flatnonzero(sizes > 1):
+        by_content = defaultdict(list)
+        for index in np.flatnonzero(groups == group):
+            record = dataset.records[index]
+            by_content[record.label, frozenset(record.class_ids.tolist())].append(record)
+        seen = set()
+        for one, other in combinations(by_content, 2):
+            found, pair = _pairs(by_content[one], by_content[other])
+            kinds = []
+            if one[1] != other[1]:
+                kinds.append("classes" if one[1] and other[1] else "empty")
+            if one[0] != other[0] and None not in (one[0], other[0]):
+                kinds.append("labels")
+            for kind in kinds if found else ():
+                counts[kind] += found
+                if kind not in seen:
+                    examples[kind].append(
+                        " and ".join(f"{each.file_name} ({_content(dataset, each)})" for each in pair)
+                    )
+                seen.add(kind)
+    told = {
+        "labels": "different labels; one of the two may be wrong",
+        "classes": "instances of different classes; one of the two may be wrong",
+        "empty": "instances in one and none in the other; annotations may be missing, unless these are neighbouring "
+        "slices",
+    }
+    return [
+        f"pairs of images, in {len(examples[kind])} of these groups, that have {what}: {counts[kind]}: "
+        + "; ".join(examples[kind][:_PAIRS])
+        + ("; …" if counts[kind] > min(len(examples[kind]), _PAIRS) else "")
+        for kind, what in told.items()
+        if counts[kind]
+    ]
+
+
+def _pairs(ones: Sequence[Record], others: Sequence[Record]) -> tuple[int, tuple[Record, Record] | None]:
+    """How many pairs there are of one each, not both of one volume, and the first of them."""
+    volumes = [Counter(each.place.volume for each in records if each.place) for records in (ones, others)]
+    count = len(ones) * len(others) - sum(number * volumes[1][name] for name, number in volumes[0].items())
+    apart = (
+        (one, other) for one in ones for other in others
+        if not (one.place and other.place and one.place.volume == other.place.volume)
+    )  # fmt: skip
+    return count, next(apart, None)
+
+
+def _content(dataset: Dataset, record: Record) -> str:
+    names = [dataset.class_names[class_id - 1] for class_id in sorted(set(record.class_ids.tolist()))]
+    return ", ".join([f"labelled {record.label}"] * (record.label is not None) + (names or ["no instance"]))
 
 
 def _missing_classes(whole: Part, parts: Mapping[str, Part]) -> list[str]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mrcnn.data import fingerprint, read_dataset
+from mrcnn.data.sample import Place
 from mrcnn.errors import InputError
 
 
@@ -47,3 +48,36 @@ def test_a_patient_in_two_splits_is_an_error(in_memory):
 
 def test_keeps_the_readers_warnings(in_memory):
     assert fingerprint(in_memory([("a", [1, 2, 3])], warnings=["look"]), {"train": [0]}).warnings == ("look",)
+
+
+def test_near_duplicates_that_disagree_are_named(in_memory):
+    """Groups by hand: 0 and 1 of two classes, 2 to 4 with and without instances, 5 and 6 agree, 7 to 8 by label."""
+    dataset = in_memory(
+        [("a", [1]), ("b", [2]), ("c", [1]), ("d", []), ("e", []), ("f", [1, 1]), ("g", [1]), ("h", [1]), ("i", [1])]
+    )
+    for index, label in ((7, "benign"), (8, "malignant")):
+        object.__setattr__(dataset.records[index], "label", label)
+    groups = np.array([0, 0, 1, 1, 1, 2, 2, 3, 3])
+    first, second, _ = dataset.class_names
+    _, labels, classes, empty = fingerprint(dataset, {"train": range(9)}, groups).warnings[:4]
+    assert labels == (
+        "pairs of images, in 1 of these groups, that have different labels; one of the two may be wrong: 1: "
+        f"7.png (labelled benign, {first}) and 8.png (labelled malignant, {first})"
+    )
+    assert classes == (
+        "pairs of images, in 1 of these groups, that have instances of different classes; one of the two may be wrong: "
+        f"1: 0.png ({first}) and 1.png ({second})"
+    )
+    assert empty.startswith("pairs of images, in 1 of these groups, that have instances in one and none in the other")
+    assert empty.endswith(f"slices: 2: 2.png ({first}) and 3.png (no instance)")
+    agreeing = fingerprint(dataset, {"train": range(9)}, np.array([0, 1, 2, 3, 4, 5, 5, 6, 7])).warnings
+    assert not any("pairs of images" in warning for warning in agreeing)
+
+
+def test_neighbouring_slices_may_differ(in_memory):
+    dataset = in_memory([("a", [1]), ("a", []), ("b", [])])
+    for index, record in enumerate(dataset.records):
+        object.__setattr__(record, "place", Place(record.patient_id, index))
+    told = fingerprint(dataset, {"train": range(3)}, np.zeros(3, int)).warnings
+    (said,) = [warning for warning in told if "pairs of images" in warning]
+    assert "slices: 1: 0.png" in said and "2.png (no instance)" in said

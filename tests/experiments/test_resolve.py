@@ -1,7 +1,10 @@
+import json
+
 import pytest
 import yaml
 
 from experiments.model_options import DESCRIPTIONS
+from experiments.overrides import flattened
 from experiments.resolve import TASKS, options, parameters, resolve, resolved_yaml, task_names
 from mrcnn.config import ModelConfig
 from mrcnn.errors import InputError
@@ -152,3 +155,54 @@ def test_every_field_of_the_model_but_its_classes_is_an_option():
 
 def test_every_last_name_is_enough():
     assert len({key.rpartition(".")[2] for key, _ in options()}) == len(list(options()))
+
+
+LISTS = {
+    "[a, b, c]": ("a", "b", "c"), "[a,b,c]": ("a", "b", "c"), "a,b,c": ("a", "b", "c"), "a, b, c": ("a", "b", "c"),
+    '["a", "b", "c"]': ("a", "b", "c"), "'a', 'b', 'c'": ("a", "b", "c"), "(a, b, c)": ("a", "b", "c"),
+    "left lung, right lung": ("left lung", "right lung"), "[1, 2, 3]": ("1", "2", "3"), "[yes, no]": ("yes", "no"),
+    "cell": ("cell",),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "classes"), LISTS.items(), ids=list(LISTS))
+def test_lists_of_words_in_every_form_and_way(text, classes, tmp_path):
+    for words in (["--masks.class_names", text], [f"--masks.class_names={text}"], ["--class_names", text]):
+        assert resolve(words).config.data.masks.class_names == classes
+    file = tmp_path / "own.yaml"
+    as_text = json.dumps(text)  # in quotation marks, a YAML text
+    file.write_text(f"task: own\nmodality: mri\ndata:\n  masks:\n    class_names: {as_text}\n", encoding="utf-8")
+    assert resolve(["--task", str(file)]).config.data.masks.class_names == classes
+    again = tmp_path / "again.yaml"
+    again.write_text(resolved_yaml(resolve(["--task", str(file)]).config), encoding="utf-8")
+    assert resolve(["--task", str(again)]).config.data.masks.class_names == classes
+
+
+def test_lists_of_numbers_and_lists_that_may_be_something_else():
+    def value(option, text):
+        (found,) = (
+            value for key, value in flattened(resolve([f"--{option}", text]).config.model_dump()).items()
+            if key.endswith(option)
+        )  # fmt: skip
+        return found
+
+    assert value("split", "0.8, 0.1, 0.1") == value("split", "[0.8,0.1,0.1]") == (0.8, 0.1, 0.1)
+    assert value("unet_widths", "16,32") == (16, 32)
+    assert (value("spacing_mm", "0.1"), value("spacing_mm", "0.1,0.2"), value("spacing_mm", "null")) == (
+        0.1, (0.1, 0.2), None,
+    )  # fmt: skip
+    assert (value("modalities", "flair,t1"), value("modalities", "null")) == (("flair", "t1"), None)
+    assert (value("anchor_ratios", "auto"), value("anchor_ratios", "0.5,1")) == ("auto", (0.5, 1))
+    assert [stage["layers"] for stage in value("stages", "[{layers: heads, epochs: 1}, {layers: all}]")] == [
+        "heads", "all",
+    ]  # fmt: skip
+    assert value("flip_swaps", "[[left_lung, right_lung]]") == (("left_lung", "right_lung"),)
+
+
+def test_a_list_that_the_shell_has_split():
+    resolved = resolve(["--masks.class_names", "[a,", "b,", "c]", "--epochs", "3"]).config
+    assert (resolved.data.masks.class_names, resolved.train.epochs) == (("a", "b", "c"), 3)
+    with pytest.raises(InputError, match=r"'b': expected an option .* a list is one value, as in '\[a, b\]'"):
+        resolve(["--masks.class_names", "a", "b"])
+    with pytest.raises(InputError, match=r"--data\.split=0\.5: expected a list such as \[a, b\]|--data\.split"):
+        resolve(["--split", "0.5"])
