@@ -69,7 +69,7 @@ def test_near_duplicates_that_disagree_are_named(in_memory):
         f"1: 0.png ({first}) and 1.png ({second})"
     )
     assert empty.startswith("pairs of images, in 1 of these groups, that have instances in one and none in the other")
-    assert empty.endswith(f"slices: 2: 2.png ({first}) and 3.png (no instance)")
+    assert empty.endswith(f"slices: 2: 2.png ({first}) and 3.png (no instance); …")
     agreeing = fingerprint(dataset, {"train": range(9)}, np.array([0, 1, 2, 3, 4, 5, 5, 6, 7])).warnings
     assert not any("pairs of images" in warning for warning in agreeing)
 
