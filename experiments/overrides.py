@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, get_args, get_origin
 
 import yaml
@@ -22,28 +23,32 @@ def parse_arguments(arguments: Sequence[str]) -> dict[str, str]:
         InputError: a word that is no option, an option without a value, or one given twice.
     """
     values: dict[str, str] = {}
-    words = iter(arguments)
-    for word in words:
+    words = deque(arguments)
+    while words:
+        word = words.popleft()
         if not word.startswith("--") or len(word) == 2:
             raise InputError(f"{word!r}: expected an option such as --epochs 3; a list is one value, as in '[a, b]'")
         key, equals, value = word[2:].partition("=")
         if not equals:
-            value = next(words, None)
+            value = words.popleft() if words else None
         if value is None:
             raise InputError(f"--{key}: expected a value after it")
         if value.startswith("[") and "]" not in value:
-            value = " ".join([value, *_until_closed(words)])
+            value = " ".join([value, *_rest_of_list(words)])
         if key in values:
             raise InputError(f"--{key}: expected once, given as {values[key]!r} and {value!r}")
         values[key] = value
     return values
 
 
-def _until_closed(words: Iterator[str]) -> Iterator[str]:
-    for word in words:
-        yield word
-        if "]" in word:
-            return
+def _rest_of_list(words: deque[str]) -> list[str]:
+    """Takes the words up to the closing bracket; none where an option or the end comes first."""
+    for position, word in enumerate(words):
+        if word.startswith("--"):
+            break
+        if word.endswith("]"):
+            return [words.popleft() for _ in range(position + 1)]
+    return []
 
 
 def full_key(key: str, known: Iterable[str]) -> str:
