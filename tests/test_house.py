@@ -23,8 +23,8 @@ LIGHT = ("mrcnn.data", "mrcnn.metrics", "mrcnn.phantoms", "mrcnn.draw")
 HEAVY = ("keras", "tensorflow", "jax", "torch")
 EXECUTING = {"pickle", "_pickle", "cloudpickle", "marshal", "shelve", "dill", "joblib"}
 """Modules whose files run what they say when they are read."""
-PIPES = {"mrcnn/data/crew.py", "mrcnn/data/messages.py", "mrcnn/data/worker.py"}
-"""What a process sends to workers of its own, through pipes that nobody else has."""
+PIPES = {"mrcnn/data/cache.py", "mrcnn/data/crew.py", "mrcnn/data/messages.py", "mrcnn/data/worker.py"}
+"""What a process sends to workers of its own, through pipes and memory that nobody else has."""
 BARRED = {
     "eval", "exec", "__import__", "yaml.load", "yaml.load_all", "yaml.full_load", "yaml.full_load_all",
     "yaml.safe_load", "yaml.unsafe_load", "yaml.unsafe_load_all", "torch.load", "os.system", "os.popen", "np.loads",

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import mmap
+import os
+import pickle
+import weakref
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -13,27 +17,65 @@ from mrcnn.data.sample import Sample
 
 
 class SampleCache:
-    """Keeps the first samples that fit into `budget` bytes, masks as run lengths.
+    """Keeps the first samples that fit into `budget` bytes, masks as run lengths, for all workers of a loader.
 
-    Nothing is thrown out for another: every sample is asked for once an epoch, so the oldest is as good as the newest.
+    Nothing is thrown out for another: every sample is requested once an epoch, so the oldest is as good as the newest.
+
+    The memory begins with where each sample lies, and how many bytes it has, 0 where it is not kept; the samples
+    follow. A copy that is sent to a worker process, which inherits `descriptors`, is the same memory on Linux and
+    another elsewhere. Each writes to a part of its own (`use_part`), so that none waits for another.
+
+    Args:
+        images: in the data set.
     """
 
-    def __init__(self, budget: int) -> None:
-        self._left = budget
-        self._kept: dict[int, tuple[dict, list[bytes]]] = {}
+    def __init__(self, images: int, budget: int) -> None:
+        self._images, self._budget = images, budget
+        self.descriptors: tuple[int, ...] = ()
+        if hasattr(os, "memfd_create"):
+            self.descriptors = (os.memfd_create("samples"),)
+            weakref.finalize(self, os.close, *self.descriptors)
+        self._map()
+        self.use_part(0, 1)
+
+    def __getstate__(self) -> tuple[int, int, tuple[int, ...]]:
+        return self._images, self._budget, self.descriptors
+
+    def __setstate__(self, state: tuple[int, int, tuple[int, ...]]) -> None:
+        self._images, self._budget, self.descriptors = state
+        self._map()
+
+    def _map(self) -> None:
+        self._first = self._images * 2 * np.dtype(np.int64).itemsize
+        size = max(self._first + self._budget, 1)
+        for descriptor in self.descriptors:
+            os.ftruncate(descriptor, size)
+        self._memory = mmap.mmap(*(self.descriptors or (-1,)), size)
+        self._places = np.ndarray((self._images, 2), np.int64, self._memory)
+
+    def use_part(self, number: int, parts: int) -> None:
+        """Write to the part `number` of `parts`, behind what is there already."""
+        start, self._end = (self._first + self._budget * place // parts for place in (number, number + 1))
+        within = (self._places[:, 0] >= start) & (self._places[:, 0] < self._end)
+        self._next = int(self._places[within].sum(axis=1).max(initial=start))
 
     def get(self, index: int, open_sample: Callable[[int], Sample]) -> Sample:
         """The sample at `index`, from memory or opened now."""
-        if index in self._kept:
-            facts, runs = self._kept[index]
+        place, size = self._places[index]
+        if size:
+            facts, runs = pickle.loads(self._memory[place : place + size])
             return Sample(**facts, masks=decode_masks(runs, *facts["image"].shape[:2]))
         sample = open_sample(index)
-        runs = _encode(sample.masks)
-        size = sample.image.nbytes + sum(len(run) for run in runs)
-        if size <= self._left:
-            self._left -= size
-            facts = {field.name: getattr(sample, field.name) for field in fields(sample) if field.name != "masks"}
-            self._kept[index] = (facts, runs)
+        # Of one layout in memory, kept or not: sums over pixels depend on it in their last bit.
+        sample = replace(sample, image=np.ascontiguousarray(sample.image))
+        facts = {field.name: getattr(sample, field.name) for field in fields(sample) if field.name != "masks"}
+        kept = pickle.dumps((facts, _encode(sample.masks)), pickle.HIGHEST_PROTOCOL)
+        if self._next + len(kept) <= self._end:
+            self._memory[self._next : self._next + len(kept)] = kept
+            # The size comes last, for others may look at any moment.
+            self._places[index, 0] = self._next
+            self._places[index, 1] = len(kept)
+            self._next += len(kept)
         return sample
 
 

@@ -36,6 +36,7 @@ class Crew:
                 [sys.executable, "-P", "-m", "mrcnn.data.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                pass_fds=recipe.cache.descriptors,
                 env=os.environ | _ONE_THREAD | {"PYTHONPATH": path},
                 start_new_session=True,  # Ctrl-C is for the program, which ends its workers itself
             )
@@ -49,8 +50,8 @@ class Crew:
         To be iterated to its end, or the crew closed.
         """
         if self._recipe is not None:
-            for process in self._processes:
-                _write(process, self._recipe)
+            for number, process in enumerate(self._processes):
+                _write(process, self._recipe + pickle.dumps((number, len(self._processes))))
             self._recipe = None
         asked: deque[subprocess.Popen] = deque()
         for process, task in zip(cycle(self._processes), tasks, strict=False):

@@ -71,7 +71,7 @@ class Loader:
         self.workers = workers
         self.drop_last = drop_last
         self._chances = None if weights is None else np.asarray(weights, np.float64) / np.sum(weights)
-        self._recipe = Recipe(dataset, config, augmentation, seed, _CACHE_BYTES // max(workers, 1), batch_of)
+        self._recipe = Recipe(dataset, config, augmentation, seed, _CACHE_BYTES, batch_of)
         self._resting: Crew | None = None
 
     def __len__(self) -> int:

@@ -23,7 +23,7 @@ class Recipe:
         augmentation: None leaves the images as they are. Otherwise images larger than the network's input are reduced
             to it first, so that the augmentation costs no more than need be.
         seed: of the augmentation, which depends on it, the epoch and the image's position in the data set only.
-        cache_bytes: memory for opened images.
+        cache_bytes: memory for opened images, which all workers share.
         batch_of: makes the batch from samples and `config`; a function of a module, which worker processes import.
     """
 
@@ -43,7 +43,7 @@ class Recipe:
         self.batch_of = batch_of
         # An error names a class that the data do not have before any image is opened.
         self._mirrored_ids = augmentation.mirrored_ids(dataset.class_names) if augmentation else None
-        self._cache = SampleCache(cache_bytes)
+        self.cache = SampleCache(len(dataset), cache_bytes)
 
     def make(self, epoch: int, indices: Sequence[int]) -> Batch:
         """The batch of the images at `indices`. An error names the image at fault."""
@@ -51,7 +51,7 @@ class Recipe:
 
     def _sample(self, epoch: int, index: int) -> Sample:
         try:
-            sample = self._cache.get(index, self._open)
+            sample = self.cache.get(index, self._open)
             if not self.augmentation:
                 return sample
             return augment(sample, self.augmentation, (self.seed, epoch, index), self._mirrored_ids)

@@ -16,8 +16,9 @@ from mrcnn.data.messages import send
 
 
 def serve(tasks: BinaryIO, results: BinaryIO) -> None:
-    """Reads a recipe, then tasks (epoch, indices) until there are no more, and answers each."""
+    """Reads a recipe, the worker's number and how many there are, then tasks (epoch, indices), and answers each."""
     recipe = pickle.load(tasks)
+    recipe.cache.use_part(*pickle.load(tasks))
     while True:
         task = pickle.load(tasks)
         try:
