@@ -74,7 +74,9 @@ def has_void_border(values: np.ndarray) -> bool:
     if not void.any() or not objects.any() or values[objects].max() > _MOST_BESIDE_VOID:
         return False
     outline = _outline(objects)
-    return bool(np.count_nonzero(outline & maximum_filter(void, 3)) > _RING_SHARE * outline.sum())
+    # What JPEG leaves beside an object of 255 reaches the background.
+    within = outline & maximum_filter(void, 3) & ~maximum_filter(values == 0, 3)
+    return bool(np.count_nonzero(within) > _RING_SHARE * outline.sum())
 
 
 def _outline(region: np.ndarray) -> np.ndarray:

@@ -252,3 +252,15 @@ def test_sets_that_were_misread(name):
         pytest.skip("the sets are not here")
     found = areas(read_dataset(FAULTS / name))
     assert found == [[area] for area in AREAS[: len(found)]]
+
+
+def test_what_jpeg_leaves_beside_an_object_is_no_border():
+    beside = ellipse(50, 60, 16, 21) & ~ONE
+    assert not has_void_border(np.select([ONE, beside], [255, 1], 0))
+    assert has_void_border(np.select([ellipse(50, 60, 12, 17), ONE], [1, 255], 0))
+
+
+def test_a_class_that_lines_another_in_a_few_slices_is_anatomy(tmp_path):
+    thin = ellipse(50, 60, 16, 21).astype(int) + ONE
+    thick = ellipse(50, 60, 25, 30).astype(int) + ONE
+    assert told(read_dataset(folder(tmp_path, thin, *[thick] * 5), class_names=("wall", "organ"))) == []

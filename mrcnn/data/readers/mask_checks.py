@@ -24,7 +24,7 @@ Instance = tuple[int, np.ndarray]  # class id, (H, W) bool
 _SHOWN = 5
 _MOST_COVERED = 0.9  # of an image by one instance
 _MOST_SPECKS, _SPECK = 100, 4  # pieces in a set, and pixels of each
-_RINGED_SHARE = 0.8  # of the masks with a higher class
+_MOST_RINGED, _MANY_RINGED = 0.8, 0.3  # of the masks with a higher class; anatomy does so in one slice of seven
 _MOST_CODES = 10  # values up to this one are codes of classes rather than shades
 _NEAREST = "resize masks with nearest neighbor, and save them as PNG or TIFF only"
 
@@ -130,9 +130,13 @@ class MaskChecks:
             where: f"{where}: {names[value - 1]} ({value}) only lines the outline of classes above it, as where masks "
             f"were resized with interpolation; expected its own pixels. Mend: {_NEAREST}"
             for value, files in self._ringed.items()
-            if value in self._solid and len(files) >= _RINGED_SHARE * sum(highest > value for highest in self._highest)
+            if value in self._solid and self._ringed_share(value) >= _MOST_RINGED
             for where in files
         }
+
+    def _ringed_share(self, value: int) -> float:
+        """Of the masks with a higher class, those in which this one only lines others."""
+        return len(self._ringed[value]) / sum(highest > value for highest in self._highest)
 
     def warnings(self) -> list[str]:
         """A line on each thing that looks wrong, with files."""
@@ -161,7 +165,7 @@ class MaskChecks:
                     "it, as interpolation makes it; look at their pictures",
                 )
                 for value, files in self._ringed.items()
-                if not set(files) & set(self.refused())
+                if self._ringed_share(value) >= _MANY_RINGED and not set(files) & set(self.refused())
             ),
             (self._covering, self._covering_text()),
         ):
