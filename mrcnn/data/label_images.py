@@ -135,15 +135,17 @@ def _single_plane(path: Path, array: np.ndarray) -> tuple[np.ndarray, bool]:
         raise InputError(f"{path}: has the shape {array.shape}; expected values of (H, W)")
     alpha = array[..., -1] if array.dtype == np.uint8 and array.shape[2] in (2, 4) else None
     color = array if alpha is None else array[..., :-1]
+    is_constant = alpha is not None and (color == color[:1, :1]).all()
+    varies = alpha is not None and (alpha.min() < alpha.max() or not alpha.max())
+    if is_constant and varies:
+        return alpha, True
     if not (color == color[..., :1]).all():
         found = np.unique(color.reshape(-1, color.shape[2]), axis=0)[:_SHOWN].tolist() if color.shape[2] == 3 else []
         shown = f", such as the colors {', '.join(map(str, found))}" if found else ""
         raise InputError(f"{path}: has the shape {array.shape}{shown}; expected one value a pixel, or a palette")
     values = color[..., 0]
-    if alpha is None or ((alpha == alpha.flat[0]).all() and alpha.flat[0] > 0):
+    if not varies:
         return values, False
-    if (values == values.flat[0]).all():
-        return alpha, True
     if len(np.unique(alpha)) == 2 and ((values > 0) == (alpha > 0)).all():
         return values, False  # drawn on a transparent background
     raise InputError(

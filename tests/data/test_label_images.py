@@ -95,9 +95,9 @@ def test_two_values_in_every_format(tmp_path, name, values):
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-@pytest.mark.parametrize("shade", [0, 255])
-def test_a_mask_in_the_alpha_channel(tmp_path, mode, shade):
-    image = Image.new("L", SHAPE[::-1], shade).convert(mode)
+@pytest.mark.parametrize("color", ["black", "white", "red"])
+def test_a_mask_in_the_alpha_channel(tmp_path, mode, color):
+    image = Image.new("RGB", SHAPE[::-1], color).convert(mode)
     image.putalpha(Image.fromarray(BLOCK.astype(np.uint8) * 255))
     image.save(tmp_path / "a.png")
     labels = read_label_image(tmp_path / "a.png")

@@ -220,6 +220,7 @@ def test_masks_of_no_image_take_the_images_that_they_may_be_of(tmp_path):
         read_dataset(tmp_path)
     dataset = read_dataset(tmp_path, on_error="skip")
     assert [record.file_name for record in dataset.records] == ["images/0.png", "images/2.png"]
+    assert told(dataset) == []
     (masks / "1_segmentation.png").rename(masks / "other.png")
     assert len(read_dataset(tmp_path, on_error="skip")) == 2  # any image without a mask could be that of other.png
 

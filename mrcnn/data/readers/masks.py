@@ -50,7 +50,7 @@ def read(path: Path, *, patient_pattern: str | None = None, options: MasksOption
         )
     problems, warnings = Problems(path), []
     checks = MaskChecks(options)
-    rows, owners, class_ids, runs, wheres, bare = [], [], [], [], [], 0
+    rows, owners, class_ids, runs, wheres, bare = [], [], [], [], [], []
     drawn_on, passed = {}, []
     for images, masks in folders:
         for image, files in _pair(images, masks, options.mask_suffix, path, problems, passed):
@@ -58,7 +58,7 @@ def read(path: Path, *, patient_pattern: str | None = None, options: MasksOption
             row = read_row(name, image, name, problems)
             if row is None:
                 continue
-            bare += not files
+            bare += [] if files else [image]
             for file in files:
                 where = file.relative_to(path).as_posix()
                 drawn_on[where] = image
@@ -85,8 +85,9 @@ def read(path: Path, *, patient_pattern: str | None = None, options: MasksOption
     warnings += checks.warnings()
     if passed:
         warnings.append(naming("files beside masks are none that can be read and are passed over", passed))
-    if bare:
-        warnings.append(f"{bare} of {len(rows)} images have no mask and count as images without instances")
+    spoilt = {fault.image for fault in problems.faults}
+    if bare := [image for image in bare if image not in spoilt]:
+        warnings.append(f"{len(bare)} of {len(rows)} images have no mask and count as images without instances")
     in_files, names = ([row[key] for row in rows] for key in ("patient_id", "file_name"))
     patients, found = name_patients([None] * len(rows), names, patient_pattern, problems, in_files=in_files)
     if not rows:
