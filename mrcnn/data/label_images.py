@@ -71,9 +71,9 @@ def read_label_image(path: Path) -> LabelImage:
     if array.dtype.kind not in "buif":
         raise InputError(f"{path}: holds {array.dtype}; expected whole numbers")
     values, from_alpha = _single_plane(path, array)
-    if values.dtype != bool and not (np.mod(values, 1) == 0).all():
+    if values.dtype.kind == "f" and not (np.mod(values, 1) == 0).all():
         raise InputError(f"{path}: expected whole numbers")
-    if (values < 0).any():
+    if values.dtype.kind in "if" and (values < 0).any():
         raise InputError(f"{path}: holds {values.min()}; expected numbers from 0, the background")
     return LabelImage(values, orientation, from_alpha)
 
@@ -131,7 +131,7 @@ def _single_plane(path: Path, array: np.ndarray) -> tuple[np.ndarray, bool]:
     """(H, W) of an array of one value a pixel, and whether that was the alpha."""
     if array.ndim == 2:
         return array, False
-    if array.ndim != 3 or not array.shape[2]:
+    if array.ndim != 3 or not array.size:
         raise InputError(f"{path}: has the shape {array.shape}; expected values of (H, W)")
     alpha = array[..., -1] if array.dtype == np.uint8 and array.shape[2] in (2, 4) else None
     color = array if alpha is None else array[..., :-1]
