@@ -191,6 +191,7 @@ def test_every_file_beside_masks_is_read_or_named(tmp_path):
         (tmp_path / "masks" / f"{number}.png").rename(tmp_path / "masks" / f"{number}{suffix}")
     for name in ("labels.txt", ".DS_Store", "Thumbs.db"):
         (tmp_path / "masks" / name).write_text("")
+    (tmp_path / "images" / "DICOMDIR").write_text("")
     with pytest.raises(InputError) as caught:
         read_dataset(tmp_path)
     for name in ("0.webp: no mask of this kind is read", "1.nii.gz: no mask of this kind", "2.jpeg: JPEG changes"):
@@ -199,7 +200,8 @@ def test_every_file_beside_masks_is_read_or_named(tmp_path):
     for path in (tmp_path / "masks").glob("[012].*"):
         path.unlink()
     warning, bare = told(read_dataset(tmp_path))
-    assert warning == "1 files beside masks are none that can be read and are passed over: masks/labels.txt"
+    told_of = "files beside images and masks are none that can be read and are passed over"
+    assert warning == f"2 {told_of}: images/DICOMDIR, masks/labels.txt"
     assert "3 of 3 images have no mask" in bare
 
 

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import shutil
+import struct
 import zipfile
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage, generate_uid
 
+from experiments.check import main as check
 from experiments.predict import main as predict
 from experiments.train import main as train
 
@@ -118,3 +121,28 @@ def test_nothing_of_a_patient_and_no_secret_comes_out(store, hospital, tiny_argu
     assert (found.PatientName, found.PatientID) == ("Zzyxwy^Pusztay", "MRNzx4711-3")
     said = capfd.readouterr()
     assert [word for word in WORDS if word in said.out + said.err] == []
+
+
+def test_nothing_of_a_damaged_header_comes_out(store, hospital, tiny_arguments, tmp_path, capfd):
+    """pydicom quotes what it stumbles over: here rows, a spacing, a window and a size of pixels that are text."""
+    folder = Path(shutil.copytree(hospital, tmp_path / "spoilt"))
+    spoilt = ("Rows", "PixelSpacing", "WindowWidth", "RescaleSlope", "BitsAllocated")
+    for number, keyword in enumerate(spoilt):
+        path = folder / "images" / f"{number}.dcm"
+        dataset = pydicom.dcmread(path)
+        dataset.pop(keyword, None)
+        dataset.WindowCenter = 1
+        dataset.save_as(path)
+        tag, data = pydicom.tag.Tag(keyword), path.read_bytes()
+        after = next(each for each in dataset if each.tag > tag)
+        place = data.index(struct.pack("<HH", after.tag.group, after.tag.element) + after.VR.encode(), 132)
+        text = f"{SECRET} ".encode()
+        element = struct.pack("<HH2sH", tag.group, tag.element, b"LO", len(text)) + text
+        path.write_bytes(data[:place] + element + data[place:])
+    assert check([str(folder), "--to", str(tmp_path / "report")]) == 2
+    assert train(tiny_arguments(dataset=folder, seed=2, near_duplicates="ignore")) == 2
+    said = capfd.readouterr()
+    assert "0.dcm: Rows (DICOM): expected numbers" in said.out + said.err
+    assert [word for word in WORDS if word in said.out + said.err] == []
+    shutil.rmtree(folder)
+    assert holders(Path.cwd(), tmp_path) == set()

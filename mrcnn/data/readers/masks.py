@@ -84,7 +84,7 @@ def read(path: Path, *, patient_pattern: str | None = None, options: MasksOption
         )
     warnings += checks.warnings()
     if passed:
-        warnings.append(naming("files beside masks are none that can be read and are passed over", passed))
+        warnings.append(naming("files beside images and masks are none that can be read and are passed over", passed))
     spoilt = {fault.image for fault in problems.faults}
     if bare := [image for image in bare if image not in spoilt]:
         warnings.append(f"{len(bare)} of {len(rows)} images have no mask and count as images without instances")
@@ -125,8 +125,11 @@ def _pair(
     images: Path, masks: Path, suffix: str, root: Path, problems: Problems, passed: list[str]
 ) -> Iterator[tuple[Path, list[Path]]]:
     """Each image with its masks. A mask without an image is a problem, and so is a mask of an image that is not read;
-    other files among the masks go to `passed`."""
+    other files among the images and the masks go to `passed`."""
     pictures, drawn = _files(images, IMAGE_SUFFIXES), _files(masks)
+    if images != masks:
+        others = (file for file in _files(images) if file not in pictures)
+        passed += [file.relative_to(root).as_posix() for file in others]
     if images == masks:
         pictures = [file for file in pictures if not _is_mask_name(file.stem, suffix)]
         drawn = [file for file in drawn if _is_mask_name(file.name.partition(".")[0], suffix)]
