@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from experiments.evaluate import predictions
 from mrcnn.data import Dataset
-from mrcnn.metrics.case import Case, make_case
-from mrcnn.metrics.matching import match
+from mrcnn.metrics.case import Case, make_case, masks_of
+from mrcnn.metrics.matching import MATCH_IOU, match
 from mrcnn.metrics.overlap import overlap
-from mrcnn.metrics.rle import ious
+from mrcnn.metrics.rle import ious, outside, shares_within
 from mrcnn.model import MaskRCNN
 
 
@@ -34,10 +34,12 @@ def kept_cases(model: MaskRCNN, dataset: Dataset, *, batch_size: int) -> list[Ca
 
 @dataclass(frozen=True)
 class Shown:
-    """What one class of one image looks like at its thresholds: Dice (NaN where nothing is true or shown), hits."""
+    """What one class of one image looks like at its thresholds: Dice (NaN where nothing is true or shown), hits, and
+    how many detections count, which those in a crowd do not."""
 
     dice: float
     hits: int
+    counted: int
 
 
 class Pool:
@@ -61,9 +63,16 @@ class Pool:
 
     @cached_property
     def _truth(self) -> tuple:
-        return tuple(
-            rle for rle, each in zip(self._case.truth, self._case.truth_classes, strict=True) if each == self._class_id
-        )
+        return tuple(masks_of(self._case.truth, self._case.truth_classes, self._class_id))
+
+    @cached_property
+    def _crowds(self) -> tuple:
+        return tuple(masks_of(self._case.crowds, self._case.crowd_classes, self._class_id))
+
+    @cached_property
+    def _in_crowd(self) -> np.ndarray:
+        within = shares_within([self._case.predicted[place] for place in self.places], self._crowds)
+        return (within >= MATCH_IOU).any(axis=1)
 
     @cached_property
     def _mask_ious(self) -> np.ndarray:
@@ -91,8 +100,10 @@ class Pool:
                 same = np.ones(len(rows), int), np.ones(len(self._truth), int)
                 self._matched[between] = match(self._mask_ious[rows], same[1], same[0])
             predicted = [self._case.predicted[place] for place in self.chosen(outcome)]
-            hits = int((self._matched[between][:count] >= 0).sum())
-            self._shown[outcome] = Shown(overlap(self._truth, predicted).dice, hits)
+            hit = self._matched[between][:count] >= 0
+            ignored = self._in_crowd[self._survivors[between][:count]] & ~hit
+            dice = overlap(self._truth, outside(predicted, self._crowds, self._truth)).dice
+            self._shown[outcome] = Shown(dice, int(hit.sum()), count - int(ignored.sum()))
         return self._shown[outcome]
 
 
@@ -115,21 +126,6 @@ def survivors(overlaps: np.ndarray, nms_iou: float) -> np.ndarray:
     return np.array(kept, int)
 
 
-def cut(case: Case, places: Sequence[int]) -> Case:
-    """`case` with the detections at `places` alone, matched anew."""
-    places = np.sort(np.asarray(places, int))
-    predicted = tuple(case.predicted[place] for place in places)
-    classes = case.classes[places]
-    return replace(
-        case,
-        classes=classes,
-        scores=case.scores[places],
-        boxes=case.boxes[places],
-        predicted=predicted,
-        matched=match(ious(predicted, case.truth), case.truth_classes, classes),
-    )
-
-
 def suppressed(cases: Sequence[Case], nms_iou: Sequence[float], most: int) -> Iterator[Case]:
     """Each case as the model would give it with these thresholds, one for each class, and `most` detections."""
     for case in cases:
@@ -137,4 +133,4 @@ def suppressed(cases: Sequence[Case], nms_iou: Sequence[float], most: int) -> It
         for class_id, threshold in enumerate(nms_iou, 1):
             own = np.flatnonzero(case.classes == class_id)
             places.append(own[survivors(box_ious(case.boxes[own]), threshold)])
-        yield cut(case, np.sort(np.concatenate(places))[:most])
+        yield case.with_detections(np.sort(np.concatenate(places))[:most])

@@ -60,7 +60,7 @@ class ThresholdSearch:
                 found = pool.shown(outcome)
                 dice[position, k] = found.dice
                 hits += found.hits
-                shown += outcome[1]
+                shown += found.counted
         counted = shown + self._instances
         of_dice = mean_over_classes(class_means(dice, np.ones((1, len(dice)))))[0] if len(dice) else np.nan
         return float((2 * hits / counted + of_dice) / 2) if counted and not np.isnan(of_dice) else 0.0

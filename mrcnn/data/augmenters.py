@@ -39,27 +39,32 @@ def change(
         # channel for itself: they may be modalities, whose ranges have nothing to do with each other.
         low, span = image.min(axis=(0, 1)), np.maximum(np.ptp(image, axis=(0, 1)), np.float32(1e-12))
         image = (image - low) / span
+    crowd_masks, crowd_ids, count = sample.crowd_masks, sample.crowd_ids, len(masks)
     if warps:
-        image, masks, kept = _warp(image, masks, iaa.Sequential(warps, seed=0))
-        class_ids = class_ids[kept]
+        # Crowds move with the instances, and stay however little of them remains.
+        together = masks if crowd_masks is None else np.concatenate([masks, crowd_masks])
+        image, moved, kept = _warp(image, together, iaa.Sequential(warps, seed=0))
+        masks, class_ids = moved[:count][kept[:count]], class_ids[kept[:count]]
+        crowd_masks = None if crowd_masks is None else moved[count:]
     if recolourings:
         image = iaa.Sequential(recolourings, seed=0)(image=image)
     if is_float:
         image = np.clip(image, 0, 1).astype(np.float32) * span + low
     if mirrored_ids is not None and _flips(augmentation, seeds):
         class_ids = mirrored_ids[class_ids]
-    return replace(sample, image=image, masks=masks, class_ids=class_ids)
+        crowd_ids = None if crowd_ids is None else mirrored_ids[crowd_ids]
+    return replace(sample, image=image, masks=masks, class_ids=class_ids, crowd_masks=crowd_masks, crowd_ids=crowd_ids)
 
 
 def _warp(image: np.ndarray, masks: np.ndarray, warps: iaa.Augmenter) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image and masks moved alike; which of the masks still show enough to be kept, (N,) bool, and only those."""
+    """Image and masks moved alike; which of the masks still show enough to be kept, (N,) bool."""
     if not len(masks):
         return warps(image=image), masks, np.zeros(0, bool)
     planes, before = pack(masks)
     image, warped = warps(image=image, segmentation_maps=SegmentationMapsOnImage(planes, shape=image.shape))
     masks, after = unpack(warped.arr, len(before))
     kept = after >= np.maximum(_LEAST_SHARE * before, np.clip(before, 1, _LEAST_PIXELS))
-    return image, masks[kept], kept
+    return image, masks, kept
 
 
 def _warps(strength: Augmentation, seeds: dict[str, int]) -> list[iaa.Augmenter]:

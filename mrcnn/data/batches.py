@@ -98,7 +98,8 @@ def make_batch(samples: Sequence[Sample], config: ModelConfig) -> Batch:
     - `class_ids` (B, M) int32, 0 where there is no instance; `valid` (B, M) bool, True where there is one;
     - `masks` (B, M, T, T) uint8, 0 … 255, each mask within its own box.
 
-    Where a sample holds more than M instances, the largest M stay; masks without a pixel are left out.
+    Where a sample holds more than M instances, the largest M stay; masks without a pixel are left out. Where the data
+    set has crowds also `ignore`, see `with_ignored`.
 
     Raises:
         InputError: as `prepare_image`, with the sample's source named.
@@ -111,11 +112,13 @@ def make_batch(samples: Sequence[Sample], config: ModelConfig) -> Batch:
         "valid": np.zeros((count, slots), bool),
         "masks": np.zeros((count, slots, side, side), np.uint8),
     }
+    letterboxes = []
     for row, sample in enumerate(samples):
         try:
             batch["image"][row], letterbox = prepare_image(sample.image, config)
         except InputError as error:
             raise InputError(f"{sample.source}: {error}") from error
+        letterboxes.append(letterbox)
         boxes = tight_boxes(sample.masks)
         kept = _largest(sample.masks, np.flatnonzero(boxes[:, 2] > 0), slots)
         batch["boxes"][row, : len(kept)] = letterbox.to_network(boxes[kept])
@@ -123,7 +126,35 @@ def make_batch(samples: Sequence[Sample], config: ModelConfig) -> Batch:
         batch["valid"][row, : len(kept)] = True
         for slot, index in enumerate(kept):
             batch["masks"][row, slot] = crop_mask(sample.masks[index], boxes[index], side)
-    return batch
+    return with_ignored(batch, samples, letterboxes)
+
+
+def with_ignored(batch: Batch, samples: Sequence[Sample], letterboxes: Sequence[Letterbox | CentredLetterbox]) -> Batch:
+    """The batch with `ignore` (B, S, S) uint8, 1 where a crowd lies that is to be neither learnt nor background.
+
+    It is there where the samples' data set has any crowd, so that all batches of a data set have the same arrays.
+    """
+    if not samples or samples[0].crowd_masks is None:
+        return batch
+    size = batch["image"].shape[1]
+    ignored = np.zeros((len(samples), size, size), np.uint8)
+    for row, (sample, letterbox) in enumerate(zip(samples, letterboxes, strict=True)):
+        if len(sample.crowd_masks):
+            ignored[row] = mask_to_network(sample.crowd_masks.any(axis=0), letterbox, size)
+    return batch | {"ignore": ignored}
+
+
+def mask_to_network(mask: np.ndarray, letterbox: Letterbox | CentredLetterbox, size: int) -> np.ndarray:
+    """The (H, W) bool mask in the (S, S) network input: pixels of which it covers at least half."""
+    if isinstance(letterbox, CentredLetterbox):
+        top, left, height, width = letterbox.top, letterbox.left, letterbox.inner_height, letterbox.inner_width
+    else:
+        top, left = 0, 0
+        height, width = (max(1, int(side * letterbox.scale + 1e-6)) for side in mask.shape)
+    inside = np.zeros((size, size), bool)
+    covered = pixels.resize(mask[..., None].astype(np.float32), height, width, letterbox.scale)
+    inside[top : top + height, left : left + width] = covered[..., 0] >= 0.5
+    return inside
 
 
 def _largest(masks: np.ndarray, indices: np.ndarray, limit: int) -> np.ndarray:

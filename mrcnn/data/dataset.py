@@ -50,6 +50,7 @@ class Record:
         spacing_mm: (row, column) size of a pixel, or None.
         place: of a slice, where it lies in its volume.
         volume: what the slice at `place` is read from; None where the file at `path` is the image.
+        crowd_ids: class of each region of a crowd; see `Sample.crowd_masks`.
         pseudonymous: whether `patient_id` is a pseudonym of whom the file itself names, which differs between machines.
         orientation: EXIF orientation in the file; height, width and masks are of the picture as it turns it.
     """
@@ -67,6 +68,7 @@ class Record:
     place: Place | None = None
     volume: Volume | None = None
     pseudonymous: bool = False
+    crowd_ids: tuple[int, ...] = ()
     orientation: int = 1
 
     def read(self) -> np.ndarray:
@@ -88,6 +90,8 @@ class Dataset:
         warnings: what a person should know of the data, one line each.
         problems: what is wrong with the data, of which each is passable; the images that they spoil are still there.
         skipped: what was wrong with images and annotations that are not there because of it, one line each.
+        crowds: for each record the run-length strings of its regions of crowds, in the order of its `crowd_ids`; None
+            where there are none.
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class Dataset:
         warnings: Iterable[str] = (),
         problems: Problems | None = None,
         skipped: Iterable[str] = (),
+        crowds: Sequence[Sequence[bytes]] | None = None,
     ) -> None:
         self.class_names = tuple(class_names)
         self.records = tuple(records)
@@ -105,6 +110,7 @@ class Dataset:
         self.problems = problems
         self.skipped = tuple(skipped)
         self._runs = tuple(tuple(counts) for counts in runs)
+        self._crowds = tuple(tuple(counts) for counts in crowds) if crowds is not None and any(crowds) else None
 
     def __len__(self) -> int:
         return len(self.records)
@@ -124,6 +130,7 @@ class Dataset:
             spacing_mm=record.spacing_mm,
             label=record.label,
             place=record.place,
+            **self._crowd_fields(index),
         )
 
     def image(self, index: int) -> np.ndarray:
@@ -146,6 +153,15 @@ class Dataset:
         record = self.records[index]
         return decode_masks(self._runs[index], record.height, record.width)
 
+    def _crowd_fields(self, index: int) -> dict[str, np.ndarray]:
+        if self._crowds is None:
+            return {}
+        record = self.records[index]
+        return {
+            "crowd_masks": decode_masks(self._crowds[index], record.height, record.width),
+            "crowd_ids": np.array(record.crowd_ids, np.int32),
+        }
+
     def subset(self, indices: Iterable[int]) -> Dataset:
         """The images at `indices`, in that order, with the same classes and warnings."""
         chosen = [int(index) for index in indices]
@@ -156,6 +172,7 @@ class Dataset:
             self.warnings,
             self.problems,
             self.skipped,
+            self._crowds and [self._crowds[index] for index in chosen],
         )
 
     def unspoilt(self) -> np.ndarray:
@@ -178,7 +195,9 @@ class Dataset:
         if not len(sound):
             self.problems.raise_if_any()
         told = [*self.skipped, *(fault.problem for fault in self.problems.faults)]
-        return Dataset(sound.class_names, sound.records, sound._runs, sound.warnings, skipped=told)
+        return Dataset(
+            sound.class_names, sound.records, sound._runs, sound.warnings, skipped=told, crowds=sound._crowds
+        )
 
     def with_warnings(self, warnings: Iterable[str]) -> Dataset:
         """The same, with more that a person should know."""
@@ -190,7 +209,7 @@ class Dataset:
         """The same, with the (row, column) size of a pixel, or its side, where an image names none."""
         pair = spacing_mm if isinstance(spacing_mm, tuple) else (spacing_mm, spacing_mm)
         records = [record if record.spacing_mm else replace(record, spacing_mm=pair) for record in self.records]
-        return Dataset(self.class_names, records, self._runs, self.warnings, self.problems, self.skipped)
+        return Dataset(self.class_names, records, self._runs, self.warnings, self.problems, self.skipped, self._crowds)
 
     @cached_property
     def digest(self) -> str:
@@ -230,4 +249,7 @@ class Dataset:
             record.spacing_mm,
             instances,
         ]
+        if record.crowd_ids:  # others have the digest that they always had
+            crowds = zip(record.crowd_ids, self._crowds[index], strict=True)
+            facts.append(sorted((int(class_id), counts.decode("ascii")) for class_id, counts in crowds))
         return hashlib.sha256(json.dumps(facts).encode()).digest()

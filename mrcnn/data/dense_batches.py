@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mrcnn.baseline_config import ClassifierConfig, InputConfig, ResUNetConfig
-from mrcnn.data.batches import Batch, Letterbox, prepare_image
+from mrcnn.data.batches import Batch, Letterbox, mask_to_network, prepare_image, with_ignored
 from mrcnn.data.dataset import Dataset, Record
-from mrcnn.data.pixels import resize
 from mrcnn.data.sample import Sample
 from mrcnn.errors import InputError
 
@@ -23,28 +22,30 @@ def make_dense_batch(samples: Sequence[Sample], config: ResUNetConfig) -> Batch:
 
     With S = config.image_size: `image` (B, S, S, C) float32, see `prepare_image`; `maps` (B, S, S, M) uint8, 1 where
     a pixel is of a class. With `config.exclusive` the first map is the background, and exactly one holds at each pixel:
-    of several the smallest instance's, which would else vanish behind the larger ones.
+    of several the smallest instance's, which would else vanish behind the larger ones. Where the data set has crowds
+    also `ignore`, see `with_ignored`.
 
     Raises:
         InputError: as `prepare_image`, with the sample's source named.
     """
-    size = config.image_size
+    size, letterboxes = config.image_size, []
     batch = {
         "image": np.empty((len(samples), size, size, config.channels), np.float32),
         "maps": np.zeros((len(samples), size, size, config.maps), np.uint8),
     }
     for row, sample in enumerate(samples):
         batch["image"][row], letterbox = _prepare(sample, config)
+        letterboxes.append(letterbox)
         target = batch["maps"][row]
         if config.exclusive:
             target[..., 0] = 1
         order = np.argsort([-np.count_nonzero(mask) for mask in sample.masks], kind="stable")
         for index in order:
-            inside = _to_network(sample.masks[index], letterbox, size)
+            inside = mask_to_network(sample.masks[index], letterbox, size)
             if config.exclusive:
                 target[inside] = 0
             target[inside, sample.class_ids[index] - 1 + config.exclusive] = 1
-    return batch
+    return with_ignored(batch, samples, letterboxes)
 
 
 def make_label_batch(samples: Sequence[Sample], config: ClassifierConfig) -> Batch:
@@ -65,7 +66,12 @@ def make_label_batch(samples: Sequence[Sample], config: ClassifierConfig) -> Bat
 
 def is_positive(image: Sample | Record, config: ClassifierConfig) -> bool:
     """Whether an image is of the positive kind."""
-    return image.label == config.class_names[1] if config.by_label else len(image.class_ids) > 0
+    return image.label == config.class_names[1] if config.by_label else _is_filled(image)
+
+
+def _is_filled(image: Sample | Record) -> bool:
+    """Whether an image shows an instance, be it in a crowd."""
+    return len(image.class_ids) > 0 or (image.crowd_ids is not None and len(image.crowd_ids) > 0)
 
 
 def two_labels(records: Sequence[Record], class_names: Sequence[str]) -> tuple[tuple[str, str], bool]:
@@ -75,7 +81,7 @@ def two_labels(records: Sequence[Record], class_names: Sequence[str]) -> tuple[t
     Otherwise an image with an instance is positive, and named for the class where there is one class.
     """
     labels = {record.label for record in records}
-    of_filled = {record.label for record in records if len(record.class_ids)}
+    of_filled = {record.label for record in records if _is_filled(record)}
     if len(labels) == 2 and None not in labels and len(of_filled) == 1:
         (positive,) = of_filled
         (negative,) = labels - of_filled
@@ -105,12 +111,3 @@ def _prepare(sample: Sample, config: InputConfig) -> tuple[np.ndarray, Letterbox
         return prepare_image(sample.image, config)
     except InputError as error:
         raise InputError(f"{sample.source}: {error}") from error
-
-
-def _to_network(mask: np.ndarray, letterbox: Letterbox, size: int) -> np.ndarray:
-    """The (H, W) bool mask in the (S, S) network input: pixels of which it covers at least half."""
-    height, width = (max(1, int(side * letterbox.scale + 1e-6)) for side in mask.shape)
-    inside = np.zeros((size, size), bool)
-    covered = resize(mask[..., None].astype(np.float32), height, width, letterbox.scale)
-    inside[:height, :width] = covered[..., 0] >= 0.5
-    return inside

@@ -39,6 +39,9 @@ class Sample:
         spacing_mm: (row, column) size of a pixel in millimetres, or None where it is unknown.
         label: class of the whole image, or None.
         place: where it lies in its volume, or None for an image on its own.
+        crowd_masks: (K, H, W) bool, regions of instances that are not outlined one by one (COCO's `iscrowd`), which
+            training and evaluation ignore; None where no image of the data set has any.
+        crowd_ids: (K,) int32, the class of each.
     """
 
     image: np.ndarray
@@ -49,6 +52,8 @@ class Sample:
     spacing_mm: Spacing | None = None
     label: str | None = None
     place: Place | None = None
+    crowd_masks: np.ndarray | None = None
+    crowd_ids: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         height, width = self.image.shape[:2]

@@ -24,12 +24,19 @@ def shrink(sample: Sample, longest: int) -> Sample:
         return sample
     scale = longest / max(height, width)
     rows, columns = (max(1, int(side * scale + 1e-6)) for side in (height, width))
-    masks = np.zeros((len(sample.masks), rows, columns), bool)
-    for small, mask, box in zip(masks, sample.masks, tight_boxes(sample.masks), strict=True):
+    changed = {"masks": _shrink_masks(sample.masks, rows, columns, scale)}
+    if sample.crowd_masks is not None:
+        changed["crowd_masks"] = _shrink_masks(sample.crowd_masks, rows, columns, scale)
+    spacing = sample.spacing_mm and (sample.spacing_mm[0] / scale, sample.spacing_mm[1] / scale)
+    return replace(sample, image=resize(sample.image, rows, columns, scale), spacing_mm=spacing, **changed)
+
+
+def _shrink_masks(masks: np.ndarray, rows: int, columns: int, scale: float) -> np.ndarray:
+    shrunk = np.zeros((len(masks), rows, columns), bool)
+    for small, mask, box in zip(shrunk, masks, tight_boxes(masks), strict=True):
         if box[2] > 0:
             _shrink_mask(mask, box, scale, small)
-    spacing = sample.spacing_mm and (sample.spacing_mm[0] / scale, sample.spacing_mm[1] / scale)
-    return replace(sample, image=resize(sample.image, rows, columns, scale), masks=masks, spacing_mm=spacing)
+    return shrunk
 
 
 def _shrink_mask(mask: np.ndarray, box: np.ndarray, scale: float, small: np.ndarray) -> None:

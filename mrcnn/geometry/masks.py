@@ -37,6 +37,33 @@ def crop_masks(masks, boxes, regions, size: int):
     return ops.cast(cropped >= 0.5, "float32")
 
 
+def covered_share(masks, boxes):
+    """Share of each box's area within the image that a mask covers, 0 for an empty box; corners count as whole pixels.
+
+    Args:
+        masks: (B, S, S) 0 or 1; boxes: (A, 4) or (B, A, 4) in pixels.
+
+    Returns:
+        (B, A) float32.
+    """
+    size = masks.shape[1]
+    # Sums over all rectangles from the first pixel on, in whole numbers, which 32 bits hold.
+    sums = ops.cumsum(ops.cumsum(ops.cast(masks, "int32"), axis=1), axis=2)
+    sums = ops.reshape(ops.pad(sums, ((0, 0), (1, 0), (1, 0))), (-1, (size + 1) ** 2))
+    low = ops.cast(ops.clip(ops.floor(boxes[..., :2]), 0, size), "int32")
+    high = ops.cast(ops.clip(ops.ceil(boxes[..., 2:]), 0, size), "int32")
+
+    def at(x, y):
+        index = y * (size + 1) + x
+        index = index if len(index.shape) == 2 else ops.expand_dims(index, 0)
+        return ops.take_along_axis(sums, ops.broadcast_to(index, (ops.shape(sums)[0], index.shape[1])), axis=1)
+
+    (x1, y1), (x2, y2) = ((corner[..., 0], corner[..., 1]) for corner in (low, high))
+    covered = ops.cast(at(x2, y2) - at(x1, y2) - at(x2, y1) + at(x1, y1), "float32")
+    area = ops.cast(ops.maximum(x2 - x1, 0) * ops.maximum(y2 - y1, 0), "float32")
+    return ops.where(area > 0, covered / ops.maximum(area, 1.0), 0.0)
+
+
 def _host_interpolation(low: float, high: float, start: int, stop: int, cells: int) -> np.ndarray:
     """Bilinear weights (stop − start, cells) at the centres of pixels start … stop of a mask laid over [low, high]."""
     position = (np.arange(start, stop) + 0.5 - low) / max(high - low, 1e-3) * cells - 0.5

@@ -32,8 +32,9 @@ def _class_ap(ranked: Ranked, weights: np.ndarray) -> np.ndarray:
     result = np.full((len(weights), len(IOUS)), np.nan)
     # Between hits the precision only falls: the interpolated precision is decided at the hits.
     counted = weights[:, ranked.image]
-    seen = np.cumsum(counted, axis=1)
-    for threshold, hits in enumerate(ranked.hits):
+    all_seen = np.cumsum(counted, axis=1)
+    for threshold, (hits, ignored) in enumerate(zip(ranked.hits, ranked.ignored, strict=True)):
+        seen = np.cumsum(counted * ~ignored, axis=1) if ignored.any() else all_seen
         at = np.flatnonzero(hits)
         found = np.cumsum(counted[:, at], axis=1)
         precision = np.divide(found, seen[:, at], out=np.zeros_like(found), where=seen[:, at] > 0)

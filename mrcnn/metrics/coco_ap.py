@@ -1,8 +1,9 @@
 """Average precision by pycocotools' COCOeval, on COCO dicts in memory and without its printing.
 
-At most 100 detections an image and class. `iscrowd` is not used. Sizes are COCO's: small below 32² pixels, large from
-96², medium between, by mask area for instances; detections are sized by mask area for masks and by box area for boxes.
-The AP of a class or size without instances is undefined and stays out of every mean.
+At most 100 detections an image and class. Crowds (`iscrowd`) count as nothing, and so do detections in them. Sizes are
+COCO's: small below 32² pixels, large from 96², medium between, by mask area for instances; detections are sized by mask
+area for masks and by box area for boxes. The AP of a class or size without instances is undefined and stays out of
+every mean.
 """
 
 from __future__ import annotations
@@ -34,11 +35,13 @@ class Ranked:
     Attributes:
         image: (D,) int, position of the image.
         hits: (T, D) bool at each of `IOUS`.
+        ignored: (T, D) bool, detections that lie in a crowd and count as nothing.
         instances: (I,) int, instances of the class in each image.
     """
 
     image: np.ndarray
     hits: np.ndarray
+    ignored: np.ndarray
     instances: np.ndarray
 
 
@@ -99,15 +102,17 @@ def _index(dataset: dict[str, Any]) -> COCO:
 
 def _rank(matches: Sequence[dict[str, Any] | None]) -> Ranked:
     """Of one class, from COCOeval's match of each image (None where it has neither instance nor detection)."""
-    instances = np.array([0 if one is None else len(one["gtIds"]) for one in matches], np.int64)
+    instances = np.array([0 if one is None else int((one["gtIgnore"] == 0).sum()) for one in matches], np.int64)
     kept = [(image, one) for image, one in enumerate(matches) if one is not None]
     if not kept:
-        return Ranked(np.zeros(0, np.int64), np.zeros((len(IOUS), 0), bool), instances)
+        none = np.zeros((len(IOUS), 0), bool)
+        return Ranked(np.zeros(0, np.int64), none, none, instances)
     image = np.concatenate([np.full(len(one["dtIds"]), number, np.int64) for number, one in kept])
     scores = np.concatenate([one["dtScores"] for _, one in kept])
-    hits = np.concatenate([one["dtMatches"] > 0 for _, one in kept], axis=1)
+    ignored = np.concatenate([one["dtIgnore"] > 0 for _, one in kept], axis=1)
+    hits = np.concatenate([one["dtMatches"] > 0 for _, one in kept], axis=1) & ~ignored
     order = np.argsort(-scores, kind="stable")
-    return Ranked(image[order], hits[:, order], instances)
+    return Ranked(image[order], hits[:, order], ignored[:, order], instances)
 
 
 def average_precisions(scores: CocoScores, class_names: Sequence[str], prefix: str) -> dict[str, float]:

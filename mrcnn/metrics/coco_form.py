@@ -10,7 +10,7 @@ from mrcnn.metrics.rle import areas, as_json, coco_boxes
 
 
 def ground_truth(cases: Sequence[Case], class_names: Sequence[str]) -> dict[str, Any]:
-    """COCO data set, ready for JSON: masks as run lengths, `iscrowd` 0, ids from 1 in the order of `cases`."""
+    """COCO data set, ready for JSON: masks as run lengths, `iscrowd` 1 for crowds, ids from 1 in the order given."""
     images, annotations = [], []
     for image_id, case in enumerate(cases, start=1):
         images.append(
@@ -22,8 +22,9 @@ def ground_truth(cases: Sequence[Case], class_names: Sequence[str]) -> dict[str,
                 "patient_id": case.patient_id,
             }
         )
-        boxes, pixels = coco_boxes(case.truth).tolist(), areas(case.truth).tolist()
-        for class_id, mask, box, area in zip(case.truth_classes, case.truth, boxes, pixels, strict=True):
+        masks, classes = [*case.truth, *case.crowds], [*case.truth_classes, *case.crowd_classes]
+        boxes, pixels = coco_boxes(masks).tolist(), areas(masks).tolist()
+        for number, (class_id, mask, box, area) in enumerate(zip(classes, masks, boxes, pixels, strict=True)):
             annotations.append(
                 {
                     "id": len(annotations) + 1,
@@ -31,7 +32,7 @@ def ground_truth(cases: Sequence[Case], class_names: Sequence[str]) -> dict[str,
                     "category_id": int(class_id),
                     "bbox": box,
                     "area": area,
-                    "iscrowd": 0,
+                    "iscrowd": int(number >= len(case.truth)),
                     "segmentation": as_json(mask),
                 }
             )

@@ -128,7 +128,7 @@ class Evaluator:
             shown = [case.shown(confidence) for confidence in GRID]
             of_shown = {number: overlaps_of(case, number, count)[:, 0] for number in set(shown)}
             dice[:, position] = [of_shown[number] for number in shown]
-            detections += shown
+            detections += [(~case.ignored[:number]).sum() for number in shown]
             hits += [(case.matched[:number] >= 0).sum() for number in shown]
         once = np.ones((1, len(cases)))
         f1 = 2 * hits / (detections + sum(len(case.truth) for case in cases))
@@ -262,11 +262,11 @@ class Evaluator:
         return values
 
     def _pooled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Scores, hits and position of the image, (D,) each, of all detections of all images."""
+        """Scores, hits and position of the image, (D,) each, of all detections of all images that lie in no crowd."""
         empty = [np.zeros(0, np.float32)]
-        scores = np.concatenate([case.scores for case in self._cases] or empty)
-        matched = np.concatenate([case.matched for case in self._cases] or empty)
-        image = np.repeat(np.arange(len(self)), [len(case.scores) for case in self._cases])
+        scores = np.concatenate([case.scores[~case.ignored] for case in self._cases] or empty)
+        matched = np.concatenate([case.matched[~case.ignored] for case in self._cases] or empty)
+        image = np.repeat(np.arange(len(self)), [(~case.ignored).sum() for case in self._cases])
         return scores, matched >= 0, image
 
     def _averages(self, measured: Measurement, weights: np.ndarray) -> dict[str, np.ndarray]:

@@ -7,6 +7,8 @@ Policies, for a class in an image:
   images, the whole value the mean over classes.
 - HD95 is of the same unions, in pixels, and in millimetres where the image has a spacing. It is left out where either
   is empty; `skipped` counts where exactly one is. Classes and the whole are averaged in the same way.
+- Predicted pixels in a crowd of the class that no true mask has are left out of all of them, and detections that lie in
+  one and found no instance are not counted.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mrcnn.metrics.case import Case, masks_of
+from mrcnn.metrics.case import Case
 from mrcnn.metrics.overlap import overlap
 from mrcnn.metrics.surface import hausdorff95, surface_points
 from mrcnn.metrics.working_point import ratio
@@ -50,7 +52,7 @@ def measure(cases: Sequence[Case], confidence: float, class_count: int) -> Measu
     overlaps = np.array([overlaps_of(case, case.shown(confidence), class_count) for case in cases])
     distances = np.array([_distances_of(case, case.shown(confidence), class_count) for case in cases])
     overlaps, distances = overlaps.reshape(-1, class_count, 2), distances.reshape(-1, class_count, 2)
-    shown = np.array([case.shown(confidence) for case in cases], np.int64)
+    shown = np.array([(~case.ignored[: case.shown(confidence)]).sum() for case in cases], np.int64)
     hits = np.array([(case.matched[: case.shown(confidence)] >= 0).sum() for case in cases], np.int64)
     instances = np.array([len(case.truth) for case in cases], np.int64)
     return Measurement(
@@ -62,7 +64,7 @@ def overlaps_of(case: Case, shown: int, class_count: int) -> np.ndarray:
     """(K, 2) Dice and IoU with the first `shown` detections."""
     result = np.full((class_count, 2), np.nan)
     for class_id in np.union1d(case.truth_classes, case.classes[:shown]):
-        both = overlap(*_regions(case, shown, class_id))
+        both = overlap(*case.regions(shown, class_id))
         result[class_id - 1] = both.dice, both.iou
     return result
 
@@ -71,7 +73,7 @@ def _distances_of(case: Case, shown: int, class_count: int) -> np.ndarray:
     """(K, 2) HD95 in pixels and in millimetres."""
     result = np.full((class_count, 2), np.nan)
     for class_id in np.intersect1d(case.truth_classes, case.classes[:shown]):
-        truth, predicted = (surface_points(region) for region in _regions(case, shown, class_id))
+        truth, predicted = (surface_points(region) for region in case.regions(shown, class_id))
         pixels = hausdorff95(truth, predicted)
         result[class_id - 1, 0] = pixels
         if case.spacing_mm is not None:
@@ -79,13 +81,6 @@ def _distances_of(case: Case, shown: int, class_count: int) -> np.ndarray:
             square = row == column
             result[class_id - 1, 1] = pixels * row if square else hausdorff95(truth, predicted, (row, column))
     return result
-
-
-def _regions(case: Case, shown: int, class_id: int) -> tuple[list, list]:
-    return (
-        masks_of(case.truth, case.truth_classes, class_id),
-        masks_of(case.predicted[:shown], case.classes[:shown], class_id),
-    )
 
 
 def class_means(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

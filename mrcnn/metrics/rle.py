@@ -60,6 +60,24 @@ def ious(first: Sequence[Rle], second: Sequence[Rle]) -> np.ndarray:
     return np.asarray(coco_mask.iou(list(first), list(second), [0] * len(second)))
 
 
+def shares_within(rles: Sequence[Rle], regions: Sequence[Rle]) -> np.ndarray:
+    """Share of every mask of `rles` (N) that lies in every one of `regions` (M), COCO's overlap with crowds: (N, M)."""
+    if not len(rles) or not len(regions):
+        return np.zeros((len(rles), len(regions)))
+    return np.asarray(coco_mask.iou(list(rles), list(regions), [1] * len(regions)))
+
+
+def outside(rles: Sequence[Rle], regions: Sequence[Rle], truth: Sequence[Rle]) -> list[Rle]:
+    """What of the union of `rles` no region covers unless `truth` does, as one mask; nothing where that is empty."""
+    if not len(rles) or not len(regions):
+        return list(rles)
+    mask, ignored = (coco_mask.decode(coco_mask.merge(list(each))).astype(bool) for each in (rles, regions))
+    if len(truth):
+        ignored &= ~coco_mask.decode(coco_mask.merge(list(truth))).astype(bool)
+    mask &= ~ignored
+    return encode(mask[None]) if mask.any() else []
+
+
 def decode_cropped(rle: Rle) -> tuple[np.ndarray, tuple[int, int]]:
     """The mask within its tight box, (h, w) bool, and the (row, column) of its first pixel in the image."""
     x, y, width, height = coco_boxes([rle])[0].astype(int)

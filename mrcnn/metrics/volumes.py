@@ -75,8 +75,8 @@ def measure_volumes(cases: Sequence[Case], confidence: float, class_count: int) 
     skipped = 0
     for row, slices in enumerate(volumes.values()):
         for class_id in range(1, class_count + 1):
-            truth = [masks_of(case.truth, case.truth_classes, class_id) for case in slices]
-            predicted = [predicted_masks(case, confidence, class_id) for case in slices]
+            regions = [case.regions(case.shown(confidence), class_id) for case in slices]
+            truth, predicted = ([pair[which] for pair in regions] for which in (0, 1))
             both = _sum(overlap(*pair) for pair in zip(truth, predicted, strict=True))
             dice[row, class_id - 1] = both.dice
             skipped += (both.truth == 0) != (both.predicted == 0)

@@ -12,6 +12,7 @@ from mrcnn.config import ModelConfig
 from mrcnn.data.batches import prepare_image
 from mrcnn.detections import Detections
 from mrcnn.geometry import boxes as box_ops
+from mrcnn.geometry.masks import covered_share
 from mrcnn.geometry.matching import take_rows
 from mrcnn.geometry.nms import non_maximum_suppression
 from mrcnn.model import losses
@@ -23,7 +24,7 @@ from mrcnn.model.proposals import build_proposal_head, flatten_levels
 from mrcnn.model.pyramid import build_pyramid
 from mrcnn.model.results import to_detections
 from mrcnn.model.sampled_proposals import outputs_at
-from mrcnn.model.targets import anchor_targets, region_targets
+from mrcnn.model.targets import CROWD_SHARE, anchor_targets, region_targets
 from mrcnn.replicas import uniform
 
 MASK_SLOTS = (4, 8, 16, 32)
@@ -98,10 +99,11 @@ class MaskRCNN(OwnLosses):
         size = ops.shape(proposals)[0]
         anchors = ops.convert_to_tensor(self.anchors)
         noise = uniform((size, anchors.shape[0]), self.random)
-        sampled = anchor_targets(anchors, batch["boxes"], batch["valid"], noise, config)
+        in_crowd = self._in_crowd(batch, anchors)
+        sampled = anchor_targets(anchors, batch["boxes"], batch["valid"], noise, config, in_crowd)
         logits, deltas = outputs_at(self.proposal_head, levels, sampled.index, config)
         noise = uniform((size, proposals.shape[1] + config.max_instances), self.random)
-        target = region_targets(proposals, proposal_valid, batch, noise, config)
+        target = region_targets(proposals, proposal_valid, batch, noise, config, self._in_crowd(batch, proposals))
         regions, slots, levels = target.boxes.shape[1], config.roi_positives, levels[:4]
 
         class_logits, box_deltas = self.box_head(self._pool(levels, target.boxes, config.pool_size), training=training)
@@ -122,6 +124,12 @@ class MaskRCNN(OwnLosses):
             "head_box": losses.box_regression(box_deltas, target.deltas, target.positive, target.used, beta=1.0),
             "head_mask": losses.mask_cross_entropy(mask_logits, target.masks, target.positive),
         }
+
+    def _in_crowd(self, batch, boxes):
+        """Which inner boxes (A, 4) or (B, A, 4) lie in a crowd, (B, A) bool; None where the batch knows of none."""
+        if "ignore" not in batch:
+            return None
+        return covered_share(batch["ignore"], self.conventions.outer(boxes)) >= CROWD_SHARE
 
     def _detect(self, levels, proposals, proposal_valid, window=None):
         config, conventions = self.config, self.conventions

@@ -13,8 +13,19 @@ MISSED, FALSE = 0.7, 0.3
 GAMMA = 4 / 3
 
 
-def cross_entropy(logits, maps, exclusive: bool):
-    """Mean over pixels: softmax over all maps, or a sigmoid for each and the mean over them."""
+def cross_entropy(logits, maps, exclusive: bool, counted=None):
+    """Mean over pixels: softmax over all maps, or a sigmoid for each and the mean over them.
+
+    Args:
+        counted: (B, H, W, 1) float32, 0 where a pixel is ignored; None: all count.
+    """
+    if counted is not None:
+        if exclusive:
+            loss = -ops.sum(maps * ops.log_softmax(logits, axis=-1), axis=-1, keepdims=True)
+        else:
+            loss = ops.maximum(logits, 0.0) - logits * maps + ops.log1p(ops.exp(-ops.abs(logits)))
+        loss = ops.mean(loss, axis=-1, keepdims=True)
+        return ops.sum(loss * counted) / ops.maximum(over_replicas(ops.sum(counted)), 1.0)
     if exclusive:
         return part(-ops.mean(ops.sum(maps * ops.log_softmax(logits, axis=-1), axis=-1)))
     # max(x, 0) − x·z + log(1 + e^−|x|): the form that cannot overflow.

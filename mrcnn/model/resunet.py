@@ -51,11 +51,15 @@ class ResUNet(OwnLosses):
         maps = ops.cast(batch["maps"], "float32")
         # The background is not a class: an image full of it is not a success.
         classes = (probabilities[..., int(exclusive) :], maps[..., int(exclusive) :])
+        counted = None
+        if "ignore" in batch:
+            counted = 1.0 - ops.cast(batch["ignore"], "float32")[..., None]
+            classes = tuple(each * counted for each in classes)
         if self.config.loss == "focal_tversky":
             return {"focal_tversky": region_losses.focal_tversky(*classes)}
         return {
             "dice": region_losses.dice_loss(*classes),
-            "cross_entropy": region_losses.cross_entropy(logits, maps, exclusive),
+            "cross_entropy": region_losses.cross_entropy(logits, maps, exclusive, counted),
         }
 
     def detect(self, images: Sequence[np.ndarray], *, batch_size: int = 4) -> list[Detections]:

@@ -38,15 +38,23 @@ class RegionTargets(NamedTuple):
     masks: object
 
 
-def anchor_targets(anchors, boxes, valid, noise, config: ModelConfig) -> AnchorTargets:
+CROWD_SHARE = 0.5
+"""Share of an anchor's or region's area from which a crowd that covers it keeps it from being background. Of the region
+itself and not of the union, as COCO's evaluation has it for crowds."""
+
+
+def anchor_targets(anchors, boxes, valid, noise, config: ModelConfig, in_crowd=None) -> AnchorTargets:
     """Sample `config.rpn_samples` anchors an image, at most half of them positive (Ren et al. 2015, section 3.1.3).
 
     Args:
         anchors: (A, 4); boxes: (B, M, 4); valid: (B, M); noise: (B, A) uniform, decides the sample.
+        in_crowd: (B, A) bool, which anchors lie in a crowd and are no background; None: none.
     """
     positive, negative, matched = match(
         anchors, boxes, valid, config.rpn_positive_iou, config.rpn_negative_iou, best_for_each=True
     )
+    if in_crowd is not None:
+        negative = ops.logical_and(negative, ops.logical_not(in_crowd))
     positive_index, is_positive = sample(positive, noise, config.rpn_samples // 2)
     negative_index, is_negative = sample(negative, noise, config.rpn_samples)
     room = config.rpn_samples - ops.sum(ops.cast(is_positive, "int32"), axis=-1, keepdims=True)
@@ -59,12 +67,13 @@ def anchor_targets(anchors, boxes, valid, noise, config: ModelConfig) -> AnchorT
     return AnchorTargets(index, is_positive, is_positive + is_negative, deltas)
 
 
-def region_targets(proposals, proposal_valid, batch: dict, noise, config: ModelConfig) -> RegionTargets:
+def region_targets(proposals, proposal_valid, batch: dict, noise, config: ModelConfig, in_crowd=None) -> RegionTargets:
     """Sample `config.roi_samples` regions an image, at most a quarter of them positive, the true boxes among them.
 
     Args:
         proposals: (B, R, 4); proposal_valid: (B, R) bool; noise: (B, R + M) uniform.
         batch: `boxes` (B, M, 4), `class_ids` (B, M), `valid` (B, M), `masks` (B, M, T, T) 0 … 255.
+        in_crowd: (B, R) bool, which proposals lie in a crowd and are no background; None: none.
     """
     boxes, valid = batch["boxes"], batch["valid"]
     candidates = ops.concatenate([proposals, boxes], axis=1)
@@ -74,6 +83,8 @@ def region_targets(proposals, proposal_valid, batch: dict, noise, config: ModelC
         # Other digits of the numbers that choose the sample, which favours large ones.
         noise=ops.mod(noise * 1024.0, 1.0),
     )  # fmt: skip
+    if in_crowd is not None:
+        negative = ops.logical_and(negative, ops.logical_not(ops.pad(in_crowd, ((0, 0), (0, boxes.shape[1])))))
     slots = config.roi_positives
     positive_index, is_positive = sample(ops.logical_and(positive, exists), noise, slots)
     negative_index, is_negative = sample(ops.logical_and(negative, exists), noise, config.roi_samples - slots)

@@ -22,6 +22,7 @@ def assemble(
     wheres: Sequence[str],
     warnings: Sequence[str],
     problems: Problems,
+    crowds: Sequence[tuple[int, int, bytes]] = (),
 ) -> Dataset:
     """The data set of `rows`, in their order; instances without any pixel are left out, with a warning.
 
@@ -32,6 +33,7 @@ def assemble(
         runs: for each instance its COCO run-length string.
         wheres: for each instance what a message calls it.
         problems: what `Dataset.faults` tells.
+        crowds: of each region of a crowd the position of its image in `rows`, its class id and run-length string.
     """
     warnings = [*warnings, *_differing_in_case(class_names)]
     owners, class_ids = np.asarray(owners, np.int64), np.asarray(class_ids, np.int32)
@@ -48,11 +50,23 @@ def assemble(
     order = np.argsort(owners, kind="stable")
     order = order[areas[order] > 0]
     by_image = np.split(order, np.searchsorted(owners[order], np.arange(1, len(rows))))
+    crowd_ids: list[list[int]] = [[] for _ in rows]
+    crowd_runs: list[list[bytes]] = [[] for _ in rows]
+    for owner, class_id, region in crowds:
+        crowd_ids[owner].append(class_id)
+        crowd_runs[owner].append(region)
     records = [
-        Record(**row, class_ids=class_ids[mine], boxes=boxes[mine], areas=areas[mine])
-        for row, mine in zip(rows, by_image, strict=True)
+        Record(**row, class_ids=class_ids[mine], boxes=boxes[mine], areas=areas[mine], crowd_ids=tuple(crowd))
+        for row, mine, crowd in zip(rows, by_image, crowd_ids, strict=True)
     ]
-    return Dataset(class_names, records, [[runs[index] for index in mine] for mine in by_image], warnings, problems)
+    return Dataset(
+        class_names,
+        records,
+        [[runs[index] for index in mine] for mine in by_image],
+        warnings,
+        problems,
+        crowds=crowd_runs,
+    )
 
 
 def _differing_in_case(class_names: Sequence[str]) -> list[str]:

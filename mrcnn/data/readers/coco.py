@@ -46,7 +46,7 @@ def read(path: Path, *, patient_pattern: str | None = None) -> Dataset:
     labels = [f"{os.path.relpath(file, root)}: " if pooled else "" for file in files]
     class_names, class_of = read_categories(contents, labels, problems, warnings)
     rows, stated, names = [], [], []
-    owners, class_ids, runs, wheres = [], [], [], []
+    owners, class_ids, runs, wheres, crowds = [], [], [], [], []
     for file, content, label, classes in zip(files, contents, labels, class_of, strict=True):
         image_files = ImageFiles(image_folders(file, files))
         sizes: dict[Path, tuple[int, int]] = {}
@@ -57,6 +57,7 @@ def read(path: Path, *, patient_pattern: str | None = None) -> Dataset:
         position = {key: index for index, key in enumerate(read_ones, start=len(rows))}
         owners += [position[key] for key in mine[0]]
         class_ids, runs, wheres = class_ids + mine[1], runs + mine[2], wheres + mine[3]
+        crowds += [(position[key], class_id, run) for key, class_id, run in mine[4]]
         for row in read_ones.values():
             stated.append(row.pop("stated"))
             names.append(row["file_name"])
@@ -76,7 +77,7 @@ def read(path: Path, *, patient_pattern: str | None = None) -> Dataset:
     if pooled:
         told = ", ".join(os.path.relpath(file, root) for file in files)
         warnings.insert(0, f"{told}: pooled into one data set, which is split again by patient whatever its folders")
-    return assemble(class_names, rows, owners, class_ids, runs, wheres, [*warnings, *found], problems)
+    return assemble(class_names, rows, owners, class_ids, runs, wheres, [*warnings, *found], problems, crowds)
 
 
 def _read_images(
@@ -146,9 +147,10 @@ def _read_annotations(
     label: str,
     problems: Problems,
     warnings: list[str],
-) -> tuple[list[int | str], list[int], list[bytes], list[str]]:
-    """For each instance the id of its image, its class id, its run-length string, and how to call it."""
-    owners, class_ids, runs, wheres, crowds = [], [], [], [], 0
+) -> tuple[list[int | str], list[int], list[bytes], list[str], list[tuple[int | str, int, bytes]]]:
+    """For each instance the id of its image, its class id, its run-length string, and how to call it; of crowds all of
+    them but the last."""
+    owners, class_ids, runs, wheres, crowds = [], [], [], [], []
     doubtful: dict[str, list[str]] = {}
 
     def refuse(problem: str, entry: Any) -> None:
@@ -169,11 +171,11 @@ def _read_annotations(
         except ValueError as error:
             refuse(f"{where}: iscrowd {error}", entry)
             continue
-        if crowd and not _is_from_cvat(entry):
-            crowds += 1
-            continue
+        crowd = crowd and not _is_from_cvat(entry)
         segmentation, size = entry.get("segmentation"), (image["height"], image["width"])
         size = stored_size(image) if image["path"] in on_stored else size
+        if crowd and not segmentation:
+            segmentation = _box_polygon(entry.get("bbox"))
         if not segmentation and entry.get("bbox"):
             refuse(f"{where}: has a bbox and no segmentation; expected a mask as polygons or run lengths", entry)
             continue
@@ -182,16 +184,32 @@ def _read_annotations(
         except ValueError as error:
             refuse(f"{where}: segmentation {error}", entry)
             continue
+        run = turn_runs(run, size, image["orientation"]) if image["path"] in on_stored else run
+        if crowd:
+            crowds.append((image_id, class_id, run))
+            continue
         for doubt in doubts(segmentation, *size):
             doubtful.setdefault(doubt, []).append(where)
-        runs.append(turn_runs(run, size, image["orientation"]) if image["path"] in on_stored else run)
+        runs.append(run)
         wheres.append(where)
         owners.append(image_id)
         class_ids.append(class_id)
     if crowds:
-        warnings.append(f"{label}{crowds} annotations mark crowds (iscrowd=1), not instances, and are left out")
+        warnings.append(
+            f"{label}{len(crowds)} annotations mark crowds (iscrowd=1): training and evaluation ignore these regions; "
+            "set iscrowd to 0 where one is a single instance"
+        )
     warnings += [naming(f"annotations {doubt}", found) for doubt, found in doubtful.items()]
-    return owners, class_ids, runs, wheres
+    return owners, class_ids, runs, wheres, crowds
+
+
+def _box_polygon(box: Any) -> list[list[float]] | None:
+    """A COCO box (x, y, width, height) as a segmentation; None for what is no box."""
+    numbers = [real_number(value) for value in box] if isinstance(box, list) else []
+    if len(numbers) != 4 or None in numbers:
+        return None
+    x, y, width, height = numbers
+    return [[x, y, x + width, y, x + width, y + height, x, y + height]]
 
 
 def _is_from_cvat(annotation: dict) -> bool:
