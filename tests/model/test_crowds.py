@@ -81,16 +81,16 @@ def test_losses_of_an_image_that_is_a_crowd(tiny, blob_batch, everywhere):
 @pytest.mark.parametrize("exclusive", [False, True])
 def test_maps_of_a_baseline_do_not_matter_in_a_crowd(loss, exclusive):
     config = ResUNetConfig(
-        class_names=("iso", "hypo"), image_size=32, channels=1, widths=(4, 8), loss=loss, exclusive=exclusive
+        class_names=("iso", "hypo"), image_size=64, channels=1, widths=(4, 8), loss=loss, exclusive=exclusive
     )
     model, rng = ResUNet(config), np.random.default_rng(0)
-    maps = np.zeros((1, 32, 32, config.maps), np.uint8)
+    maps = np.zeros((1, 64, 64, config.maps), np.uint8)
     maps[..., 0] = 1
-    ignored = np.zeros((1, 32, 32), np.uint8)
-    ignored[:, :16] = 1
-    batch = {"image": rng.normal(size=(1, 32, 32, 1)).astype("float32"), "maps": maps, "ignore": ignored}
+    ignored = np.zeros((1, 64, 64), np.uint8)
+    ignored[:, :32] = 1
+    batch = {"image": rng.normal(size=(1, 64, 64, 1)).astype("float32"), "maps": maps, "ignore": ignored}
     other = maps.copy()
-    other[:, :16] = np.roll(other[:, :16], 1, axis=-1)
+    other[:, :32] = np.roll(other[:, :32], 1, axis=-1)
     first, second = ({k: float(v) for k, v in model(batch | {"maps": each}).items()} for each in (maps, other))
     assert first == second
     assert first != {name: float(value) for name, value in model({**batch, "ignore": 0 * ignored}).items()}
