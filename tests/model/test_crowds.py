@@ -81,7 +81,7 @@ def test_losses_of_an_image_that_is_a_crowd(tiny, blob_batch, everywhere):
 @pytest.mark.parametrize("exclusive", [False, True])
 def test_maps_of_a_baseline_do_not_matter_in_a_crowd(loss, exclusive):
     config = ResUNetConfig(
-        class_names=("iso", "hypo"), image_size=64, channels=1, widths=(4, 8), loss=loss, exclusive=exclusive
+        class_names=("iso", "hypo"), image_size=64, channels=1, widths=(16, 16), loss=loss, exclusive=exclusive
     )
     model, rng = ResUNet(config), np.random.default_rng(0)
     maps = np.zeros((1, 64, 64, config.maps), np.uint8)
