@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from rich.console import Console
@@ -16,11 +16,14 @@ from mrcnn.data import Dataset, fingerprint, split_by_patient, thin_empty
 from mrcnn.data.duplicates import groups_of, thumbnails_of
 from mrcnn.data.fingerprint import Fingerprint
 from mrcnn.data.opened import constant_warnings, find_constant, open_all
+from mrcnn.data.polarity import MODALITY, mean_picture, negatives_within
 from mrcnn.data.readers.problems import Problems
 from mrcnn.errors import InputError
 
 DEVELOPMENT = "folds"
 """Name of what a cross-validation divides: all that a single training would train and validate on."""
+SHOWN = 5
+"""Films that a warning names."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,23 @@ def check_data(config: TaskConfig) -> Checked:
     elif splits and config.data.empty_share is not None:
         splits["train"] = thin_empty(whole, splits["train"], config.data.empty_share, config.split_seed)
     problems += without_instances(whole, splits, name)
-    return Checked(name, whole, splits, groups, fingerprint(whole, splits, groups), tuple(problems))
+    found = fingerprint(whole, splits, groups)
+    if config.modality == MODALITY:
+        found = with_polarity(found, whole, splits.get("train", splits.get(DEVELOPMENT, ())))
+    return Checked(name, whole, splits, groups, found, tuple(problems))
+
+
+def with_polarity(found: Fingerprint, whole: Dataset, train: Sequence[int]) -> Fingerprint:
+    """`found` with the mean picture of the films that train, and a warning of films whose polarity is another."""
+    thumbnails = thumbnails_of(whole, cache_folder() / "thumbnails", Problems("images"))
+    mixed = negatives_within(thumbnails)
+    warnings = [
+        f"{len(mixed)} of {len(whole)} films look like negatives of the others, black and white exchanged: "
+        f"{', '.join(whole.records[index].file_name for index in mixed[:SHOWN])}{', …' if len(mixed) > SHOWN else ''}; "
+        "invert them, or leave them out"
+    ] * bool(len(mixed))
+    picture = mean_picture(thumbnails[np.asarray(train, np.int64)])
+    return replace(found, polarity=picture, warnings=(*found.warnings, *warnings))
 
 
 def sound_images(whole: Dataset, config: TaskConfig) -> tuple[Dataset, np.ndarray | None]:

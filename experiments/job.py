@@ -231,6 +231,7 @@ def publish(
         config=config.model_dump(mode="json"),
         sample_image=part[0].image,
         findings=FINDINGS[config.findings] if config.findings != "none" else None,
+        polarity=data.facts.get("polarity"),
     )
     enter(uri, result.scores, config, part.digest, run, console, family=family)
     return uri

@@ -214,6 +214,12 @@ def _predict(wanted: Wanted, inputs: Inputs, detector: Any, console: Any) -> int
     skipped = f", complete before: {report.skipped}" if report.skipped else ""
     console.print(f"Predicted: {report.predicted}{skipped}; in {wanted.output}. {NOTICE}", markup=False, soft_wrap=True)
     problems = inputs.problems + report.problems
+    if report.negatives:
+        print(
+            f"mrcnn: warning: {report.negatives} of {report.predicted} images look like negatives of the films that "
+            "the model was trained on, black and white exchanged; what was found in them is not reliable: invert them",
+            file=sys.stderr,
+        )
     for problem in problems:
         print(f"mrcnn: {problem}", file=sys.stderr)
     if problems:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 VIEWS = "test_time_augmentation"
 """Tag of a run whose working point was chosen with mirror images: `flips` and `mirrored_ids` as JSON."""
 CONFIG = "config.yaml"
+FINGERPRINT = "fingerprint.json"
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class KeptModel:
         files: the networks.
         confidence: the least score of an instance; None where nobody chose one.
         config: the configuration of the training; None where it is unknown.
+        polarity: the mean picture of the films that trained it, see `mrcnn.data.polarity`; None where nobody kept it.
         flips, mirrored_ids: the mirror images with which the confidence was chosen; see `mrcnn.ensemble.Ensemble`.
     """
 
@@ -40,6 +42,7 @@ class KeptModel:
     files: tuple[Path, ...]
     confidence: float | None
     config: Mapping[str, Any] | None = None
+    polarity: tuple[float, ...] | None = None
     flips: tuple[str, ...] = ()
     mirrored_ids: tuple[int, ...] | None = None
 
@@ -85,12 +88,21 @@ def kept_model(spec: str, *, task: str, folder: Path) -> KeptModel:
     settings = files[0].with_name("settings.json")
     if settings.is_file():
         content = json.loads(settings.read_text(encoding="utf-8"))
-        return KeptModel(asked, files, content["confidence"], content.get("config"), **_views(content))
+        return KeptModel(
+            asked, files, content["confidence"], content.get("config"), _polarity(content), **_views(content)
+        )
     if run_id is not None:
         data = MlflowClient().get_run(run_id).data
         views = _views(json.loads(data.tags.get(VIEWS, "{}")))
-        return KeptModel(asked, files, data.metrics.get("confidence"), _config_of(run_id, folder), **views)
+        config, found = _config_of(run_id, folder), _artifact(run_id, FINGERPRINT, folder)
+        return KeptModel(
+            asked, files, data.metrics.get("confidence"), config, _polarity(json.loads(found or "{}")), **views
+        )
     return KeptModel(asked, files, None)
+
+
+def _polarity(content: Mapping[str, Any]) -> tuple[float, ...] | None:
+    return tuple(content["polarity"]) if content.get("polarity") else None
 
 
 def _views(content: dict[str, Any]) -> dict[str, Any]:
@@ -100,10 +112,19 @@ def _views(content: dict[str, Any]) -> dict[str, Any]:
 
 def _config_of(run_id: str, folder: Path) -> dict[str, Any] | None:
     """What the run resolved its options to; None of a run that was cut short before that."""
-    if CONFIG not in {each.path for each in MlflowClient().list_artifacts(run_id)}:
-        return None
-    path = download_artifacts(artifact_uri=f"runs:/{run_id}/{CONFIG}", dst_path=str(folder))
+    text = _artifact(run_id, CONFIG, folder)
     try:
-        return read_yaml(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return None if text is None else read_yaml(text)
+    except yaml.YAMLError as error:
         raise InputError(f"{CONFIG} of run {run_id}: not readable as YAML") from error
+
+
+def _artifact(run_id: str, name: str, folder: Path) -> str | None:
+    """The text of an artifact; None where the run has none of that name."""
+    if name not in {each.path for each in MlflowClient().list_artifacts(run_id)}:
+        return None
+    path = download_artifacts(artifact_uri=f"runs:/{run_id}/{name}", dst_path=str(folder))
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name} of run {run_id}: not readable as text") from error

@@ -28,7 +28,8 @@ REQUIREMENTS = (
 files that are sent, FastAPI and Starlette for the gate in MLflow's server. TensorFlow is there for a model that was
 trained on JAX too: a `.keras` file is the same for both, and Keras takes TensorFlow where nobody chose."""
 EXAMPLE_SIDE = 24
-"""Pixels of the input example's longer side: it is stored as JSON, a number a line."""
+"""Pixels of the input example's longer side: it is stored as JSON, a number a line. It is noise, for who
+loads the model must not see a patient's image."""
 
 
 def log_packaged_model(
@@ -42,6 +43,7 @@ def log_packaged_model(
     findings: Callable[..., dict[str, Any]] | None = None,
     flips: Sequence[str] = (),
     mirrored_ids: Sequence[int] | None = None,
+    polarity: Sequence[float] | None = None,
     name: str = "model",
 ) -> str:
     """Logs a `.keras` file, or those of an ensemble, to `run` as an MLflow model and returns its address, `models:/…`.
@@ -55,12 +57,13 @@ def log_packaged_model(
         confidence: the working point: the least score of an instance.
         class_names: of class ids 1, 2, ….
         config: the resolved configuration, kept for whoever asks where the model came from.
-        sample_image: (H, W, C); the input example is made from it.
+        sample_image: (H, W, C); the input example has its type, channels and aspect ratio, and nothing of its content.
         findings: a function of a module `(image, detections, class_names, spacing_mm, reader_input) -> dict`, for the
             `findings` of an answer. The package that it stands in travels with the model, the whole of it, so that who
             loads the model within this project still finds all of that package's modules.
         flips: test-time augmentation that the working point was chosen with; see `mrcnn.ensemble.Ensemble`.
         mirrored_ids: of the classes, for `flips`.
+        polarity: the mean picture of the films that trained it, see `mrcnn.data.polarity`.
         name: under which the run shows the model.
     """
     params: dict[str, object] = {"confidence": confidence, "spacing_mm": [0.0, 0.0], "masks": "rle"}
@@ -68,6 +71,8 @@ def log_packaged_model(
     facts: dict[str, object] = {"class_names": class_names, "confidence": confidence, "config": config}
     if flips:
         facts |= {"flips": list(flips), "mirrored_ids": None if mirrored_ids is None else list(mirrored_ids)}
+    if polarity is not None:
+        facts["polarity"] = list(polarity)
     if findings is not None:
         code.append(sys.modules[findings.__module__.partition(".")[0]].__file__)
         facts["findings"] = f"{findings.__module__}:{findings.__qualname__}"
@@ -148,6 +153,9 @@ def _without_advice_on_type_hints() -> Iterator[None]:
 
 
 def _example(image: np.ndarray) -> list:
-    """`image` with so many rows and columns left out that it is small, as nested lists."""
-    step = -(-max(image.shape[:2]) // EXAMPLE_SIDE)
-    return image[::step, ::step].tolist()
+    """Noise of the type and channels of `image`, as nested lists, with so many rows and columns that it is small."""
+    step, rng = -(-max(image.shape[:2]) // EXAMPLE_SIDE), np.random.default_rng(0)
+    shape = (*(-(-side // step) for side in image.shape[:2]), image.shape[2])
+    if np.issubdtype(image.dtype, np.integer):
+        return rng.integers(0, np.iinfo(image.dtype).max, shape, endpoint=True).tolist()
+    return rng.standard_normal(shape).round(3).tolist()

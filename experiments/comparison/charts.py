@@ -24,7 +24,7 @@ def scatter(first: Mapping[str, float], second: Mapping[str, float], names: tupl
         parts.append(f'<text x="{edge - 6}" y="{y + 4:.0f}" text-anchor="end">{tick:g}</text>')
     for patient in shared:
         across, up = first[patient], second[patient]
-        told = f"{patient}: {names[0]} {across:.3f}, {names[1]} {up:.3f}"
+        told = f"patient {patient}: {names[0]} {across:.3f}, {names[1]} {up:.3f}"
         parts.append(
             f'<circle class="dot" cx="{edge + across * _SIDE:.1f}" cy="{10 + (1 - up) * _SIDE:.1f}" r="4.5">'
             f"<title>{escape(told)}</title></circle>"

@@ -104,6 +104,8 @@ class Comparison:
         if any(each.by_class is None for each in measured.values()):
             shared = {label: each.any_class for label, each in measured.items()}
         first = next(iter(measured), None)
+        # What is written is passed on: patients have numbers, the same for every model.
+        numbers = {patient: str(number) for number, patient in enumerate(dict.fromkeys(patients), start=1)}
         return {
             "name": test_set.name,
             "task": test_set.task,
@@ -137,7 +139,11 @@ class Comparison:
                 if label != first
             ],
             "dice_of_patients": {
-                label: dice_of_patients(evaluator, measured[label].confidence) for label, evaluator in shared.items()
+                label: {
+                    numbers[patient]: dice
+                    for patient, dice in dice_of_patients(evaluator, measured[label].confidence).items()
+                }
+                for label, evaluator in shared.items()
             },
         }
 

@@ -99,7 +99,10 @@ def _set(comparison: Comparison, position: int, facts: Mapping[str, Any]) -> Ite
     headings = ["", *labels, *(f"{label} − {labels[0]}" for label in labels[1:])]
     yield _table(headings, [[name, *values, *differences] for name, values, differences in score_rows(facts)])
     yield from _charts(facts, labels)
-    yield "<h3>The same cases</h3>"
+    yield (
+        "<h3>The same cases</h3>"
+        '<p class="soft">Patients and files are not named here, but writing within an image stays.</p>'
+    )
     for case in drawn_cases(comparison.sets[position], comparison.on(position)):
         yield _case(case)
 
@@ -125,7 +128,7 @@ def _case(case: Case) -> str:
         "</figure>"
         for caption, picture in case.pictures
     )
-    told = f"{case.kind}: {case.source}, patient {case.patient_id}"
+    told = f"{case.kind}: image {case.number} of the test set"
     return f'<p class="soft">{escape(told)}</p><div class="case">{figures}</div>'
 
 

@@ -25,12 +25,12 @@ class Case:
 
     Attributes:
         kind: `best`, `worst` or `most different`.
+        number: of the image in the test set, from 1; a page is passed on, so files and patients are not named.
         pictures: caption and (H, W, 3) uint8: the truth, then each model.
     """
 
     kind: str
-    source: str
-    patient_id: str
+    number: int
     pictures: tuple[tuple[str, np.ndarray], ...]
 
 
@@ -84,7 +84,7 @@ def drawn_cases(test_set: TestSet, measured: Mapping[str, Measured]) -> list[Cas
             value = dice[label][index]
             told = "nothing to find, nothing found" if value is None else f"Dice {value:.3f}"
             pictures.append((f"{label}: {told}", picture))
-        found.append(Case(kind, sample.source, sample.patient_id, tuple(pictures)))
+        found.append(Case(kind, index + 1, tuple(pictures)))
     return found
 
 

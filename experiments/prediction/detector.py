@@ -32,6 +32,7 @@ class Detector:
         volumes: whether it was trained on slices of NIfTI volumes, normalised over the brain of each.
         modalities: the channels' names then, or None where nobody kept them.
         label_codes: how its label maps are to be written, or None.
+        polarity: the mean picture of the films that it was trained on, see `mrcnn.data.polarity`, or None.
         digest: that differs for another predictor.
         batch_size: images that it computes at once.
         weights: numbers that it learned.
@@ -45,6 +46,7 @@ class Detector:
     volumes: bool = False
     modalities: tuple[str, ...] | None = None
     label_codes: str | None = None
+    polarity: tuple[float, ...] | None = None
     digest: str = ""
     batch_size: int = 4
     weights: int = 0
@@ -84,6 +86,7 @@ def detector_of(kept: KeptModel) -> Detector:
         volumes=data["reader"] == "brats" if "reader" in data else config.normalisation == "none",
         modalities=tuple(brats["modalities"]) if brats.get("modalities") else None,
         label_codes=brats.get("label_codes"),
+        polarity=kept.polarity,
         digest=digest,
         weights=sum(network.count_params() for network in getattr(model, "networks", (model,))),
     )

@@ -20,6 +20,8 @@ from experiments.prediction.outputs import own_forms
 from experiments.prediction.record import Done, Record
 from experiments.prediction.writing import ItemWriter
 from mrcnn.data.digest import digest_of
+from mrcnn.data.duplicates import thumbnail
+from mrcnn.data.polarity import negatives
 from mrcnn.data.sample import Spacing
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
@@ -30,10 +32,12 @@ SINGLE = ("image", "dicom")
 
 @dataclass
 class Report:
-    """What became of the items: how many were predicted and skipped as complete, and what went wrong, a line each."""
+    """What became of the items: how many were predicted and skipped as complete, how many of them have another polarity
+    than the films that the model was trained on, and what went wrong, a line each."""
 
     predicted: int = 0
     skipped: int = 0
+    negatives: int = 0
     problems: list[str] = field(default_factory=list)
 
 
@@ -123,6 +127,8 @@ def _finish(
         except InputError as error:
             _fail(job, error, record, report, screen)
         else:
+            if detector.polarity is not None:
+                report.negatives += int(negatives(thumbnail(image)[None], detector.polarity)[0])
             _complete(job, record, report, screen)
 
 

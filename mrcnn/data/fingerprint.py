@@ -53,6 +53,7 @@ class Fingerprint:
         duplicates: near-duplicate images; None where they were not looked for.
         warnings: what a person should look at, one line each.
         skipped: what was wrong with images and annotations that were left out because of it, one line each.
+        polarity: the mean picture of the films that train, see `mrcnn.data.polarity`; None where nothing can be said.
     """
 
     whole: Part
@@ -63,6 +64,7 @@ class Fingerprint:
     duplicates: Duplicates | None
     warnings: tuple[str, ...]
     skipped: tuple[str, ...] = ()
+    polarity: tuple[float, ...] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain numbers, strings, lists and dicts, fit for JSON."""

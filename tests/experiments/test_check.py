@@ -185,3 +185,23 @@ def test_what_was_left_out_is_recorded(nodules):
     run.metrics.assert_called_once_with({"data/skipped": 3})
     recorded = {call.args[1]: call.args[0] for call in run.json.call_args_list}
     assert len(recorded["fingerprint.json"]["skipped"]) == 3
+
+
+def test_films_of_both_polarities_are_told(tmp_path, capsys):
+    from mrcnn.phantoms import write_dataset
+
+    folder = write_dataset("lung", tmp_path / "films", images=14, seed=1)
+    words = [str(folder), "--task", "lung", "--near_duplicates", "ignore", "--split", "0.5,0.25,0.25"]
+    main(words)
+    assert "negatives" not in capsys.readouterr().out
+    (found,) = [json.loads(file.read_text())["found"] for file in tmp_path.glob("check-*/report.json")]
+    assert found["polarity"] is None  # of so few films
+    inverted = sorted((folder / "images").iterdir())[:3]
+    for file in inverted:
+        Image.fromarray(255 - np.asarray(Image.open(file))).save(file)
+    main(words)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "negatives" in line]
+    assert line.startswith("warning: 3 of 14 films look like negatives of the others")
+    assert all(file.name in line for file in inverted)
+    main([*words[:1], "--task", "thyroid"])  # of other modalities nothing is said
+    assert "negatives" not in capsys.readouterr().out

@@ -38,13 +38,16 @@ def test_a_run_brings_its_configuration_where_it_got_so_far(store, run_with_chec
     assert kept_model(run_with_checkpoint(), task="thyroid", folder=tmp_path / "fetched").config is None
     resolved = run_with_checkpoint()
     store.log_text(resolved, "findings: nodules\n", "config.yaml")
-    assert kept_model(resolved, task="thyroid", folder=tmp_path / "fetched").config == {"findings": "nodules"}
+    kept = kept_model(resolved, task="thyroid", folder=tmp_path / "fetched")
+    assert (kept.config, kept.polarity) == ({"findings": "nodules"}, None)
+    store.log_dict(resolved, {"polarity": [0.6, -0.8]}, "fingerprint.json")
+    assert kept_model(resolved, task="thyroid", folder=tmp_path / "fetched").polarity == (0.6, -0.8)
 
 
 def test_a_registered_model_brings_its_working_point(store, tmp_path):
     (tmp_path / "model.keras").write_text("registered")
     (tmp_path / "settings.json").write_text(
-        json.dumps({"class_names": ["a"], "confidence": 0.7, "config": {"seed": 3}})
+        json.dumps({"class_names": ["a"], "confidence": 0.7, "config": {"seed": 3}, "polarity": [0.6, -0.8]})
     )
     (tmp_path / "code.py").write_text(
         "import mlflow\n"
@@ -65,6 +68,7 @@ def test_a_registered_model_brings_its_working_point(store, tmp_path):
     store.set_registered_model_alias("mrcnn-ultrasound", "champion", "1")
     kept = kept_model("models:/mrcnn-ultrasound@champion", task="thyroid", folder=tmp_path / "fetched")
     assert (kept.file.read_text(), kept.confidence, kept.config) == ("registered", 0.7, {"seed": 3})
+    assert kept.polarity == (0.6, -0.8)
 
 
 def test_mirror_images_come_with_the_confidence_that_was_chosen_with_them(run_with_checkpoint, store, tmp_path):

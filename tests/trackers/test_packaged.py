@@ -1,6 +1,7 @@
 import ast
 import importlib.metadata
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import yaml
 from mlflow import MlflowClient
 from pycocotools import mask as coco_mask
 
-from trackers.packaged import log_packaged_model
+from trackers.packaged import EXAMPLE_SIDE, _example, log_packaged_model
 
 # What somebody types far from this repository.
 CLIENT = """
@@ -203,3 +204,27 @@ def test_another_run_is_not_given_the_model(packaged):
             config={},
             sample_image=packaged["images"]["rgb_8_bit"],
         )
+
+
+def test_the_input_example_shows_nothing_of_an_image(packaged):
+    """No row of the patient's image, in no file of the model, also not with rows and columns left out."""
+    image = packaged["images"]["rgb_8_bit"]
+    folder = Path(mlflow.artifacts.download_artifacts(packaged["uri"]))
+    files = {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    examples = [name for name in files if name.endswith("input_example.json")]
+    assert sorted(examples) == ["input_example.json", "serving_input_example.json"] and "MLmodel" in files
+    step = -(-max(image.shape[:2]) // EXAMPLE_SIDE)
+    rows = [row for each in (image, image[::step, ::step]) for row in each if np.ptp(row)]
+    assert rows
+    for name in (*examples, "MLmodel"):
+        content = re.sub(rb"\s", b"", files[name])
+        assert not any(json.dumps(row.tolist(), separators=(",", ":")).encode() in content for row in rows), name
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_the_input_example_depends_on_shape_and_type_alone(kind):
+    image = (np.random.default_rng(1).random((100, 60, 3)) * 200).astype(kind)
+    example = np.array(_example(image))
+    assert example.shape == (20, 12, 3) and (example == _example(np.zeros_like(image))).all()
+    assert len(np.unique(example)) > 200
+    assert example.min() < 0 if kind is np.float32 else 0 <= example.min() < example.max() <= np.iinfo(kind).max

@@ -131,6 +131,18 @@ def test_the_page_needs_nothing_else(compared):
     assert page.count("<img") == 3 * 6
 
 
+def test_nothing_that_is_written_names_a_file_or_a_patient(compared, models, phantom_folder):
+    """The names are those of the annotations."""
+    images = json.loads((phantom_folder / "annotations.json").read_text())["images"]
+    names = {Path(image["file_name"]).stem for image in images} | {str(image["patient_id"]) for image in images}
+    assert len(names) > len(images) and {record.patient_id for record in models[0].records} <= names
+    for file in ("comparison.html", "comparison.json"):
+        text = re.sub(r"data:image/jpeg;base64,[^\"]*", "", (compared / file).read_text())
+        assert [name for name in names if name in text] == []
+    page = (compared / "comparison.html").read_text()
+    assert "worst: image " in page and "<title>patient 1: A " in page
+
+
 def test_the_page_fits_a_phone(compared, tmp_path):
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:

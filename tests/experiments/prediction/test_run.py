@@ -11,6 +11,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from experiments.prediction.together import write_together
+from mrcnn.data.duplicates import thumbnail
+from mrcnn.data.polarity import mean_picture
 from mrcnn.errors import InputError
 
 ROOT = Path(__file__).parents[3]
@@ -198,3 +200,14 @@ def test_overwriting_removes_nothing_outside_the_folder(predicted, pictures, tmp
     (record.folder / "done.jsonl").write_text(json.dumps(line) + "\n")
     predicted(pictures / "0.png", overwrite=True)
     assert (pictures / "1.png").exists()
+
+
+def test_images_of_another_polarity_are_counted(predicted, pictures, squares):
+    shown = [np.asarray(Image.open(pictures / f"{number % 6}.png"))[..., None] for number in range(12)]
+    films = replace(squares, polarity=mean_picture(np.stack([thumbnail(image) for image in shown])))
+    for number in (1, 4):
+        Image.fromarray(255 - shown[number][..., 0]).save(pictures / f"{number}.png")
+    report, _ = predicted(pictures, detector=films)
+    assert (report.predicted, report.negatives) == (6, 2)
+    report, _ = predicted(pictures, detector=squares, overwrite=True)  # packaged before that was kept
+    assert report.negatives == 0
