@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,8 @@ BARRED = {
     "keras.config.enable_unsafe_deserialization",
 }  # fmt: skip
 """`yaml.safe_load` among them: it is not safe from aliases, `mrcnn.safe_yaml` is."""
+ON_REQUEST = {"torch"}
+"""What a message asks for where it is missing: Optuna's Gaussian processes need it, and it weighs a gigabyte."""
 VAGUE = {"utils", "helpers", "common", "base", "manager"}
 
 
@@ -108,6 +111,31 @@ def test_conda_and_pip_install_the_same():
     assert python == "python=3.11"
     assert pip == {"pip": wanted}
     assert any(each.startswith("mlflow") for each in wanted)
+
+
+def test_what_is_imported_is_declared():
+    """Distributions by the names of what they install; what comes with another only may go with its next version."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    stated = {
+        plain(each) for each in (*project["dependencies"], *(one for listed in extras.values() for one in listed))
+    }
+    installed = packages_distributions()
+    undeclared = {}
+    for path in MODULES:
+        for name in {name.partition(".")[0] for name in imported(path)} - {
+            *ROOMS,
+            *sys.stdlib_module_names,
+            *ON_REQUEST,
+        }:
+            if not stated & {plain(each) for each in (name, *installed.get(name, ()))}:
+                undeclared.setdefault(name, []).append(str(path.relative_to(ROOT)))
+    assert undeclared == {}
+
+
+def plain(requirement: str) -> str:
+    """The name of a distribution as PyPI compares it."""
+    return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower()
 
 
 def test_the_project_runs_the_command_with_the_task_alone():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import shapely  # comes with imaug
+import shapely
 
 
 def crosses_itself(corners: np.ndarray) -> bool:
