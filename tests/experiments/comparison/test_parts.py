@@ -81,7 +81,7 @@ def test_a_dot_stands_where_its_patient_is():
     x, y, side = (float(area.get(name)) for name in ("x", "y", "width"))
     assert float(dot.get("cx")) == pytest.approx(x + 0.5 * side)
     assert float(dot.get("cy")) == pytest.approx(y + 0.25 * side)
-    assert dot.find(f"{SVG}title").text == "p&1: A 0.500, <B> 0.750"
+    assert dot.find(f"{SVG}title").text == "patient p&1: A 0.500, <B> 0.750"
 
 
 def test_bars_lie_about_zero():
