@@ -26,21 +26,31 @@ class Journal:
     """Records in a folder, each a line of JSON with its number, beside copies of the files that belong to them.
 
     A record is durable when `append` returns: its file first, then its line. What a process that was killed left of a
-    last line is dropped, for its `append` has not returned. `delivered` moves a mark, which is replaced as a whole. One
-    process at a time may use it.
+    last line is dropped, for its `append` has not returned. `delivered` moves a mark, which is replaced as a whole, and
+    empties the file of lines where the mark is at the last one; numbers go on from the mark. One process at a time may
+    use it. Lines are parsed once: `append` and `waiting` read only what has been added since the last call.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._known = (0, 0)
+        """Number of the last whole line that has been read, and the length of the file up to its end."""
 
     def pending(self) -> list[dict[str, Any]]:
-        """Records that have not been delivered, in order.
+        """Read the records that have not been delivered, in order.
 
         Raises:
             DamagedJournal: one cannot be read.
         """
         done = self._delivered()
-        return [record for record in self._records() if record[SEQ] > done]
+        self._known = (0, 0)
+        return [record for record in self._read_on() if record[SEQ] > done]
+
+    def waiting(self) -> int:
+        """Count the records that have not been delivered. Raises `DamagedJournal`."""
+        for _ in self._read_on():
+            pass
+        return max(0, self._known[0] - self._delivered())
 
     def append(self, record: Mapping[str, Any], path: Path | None = None) -> dict[str, Any]:
         """Keeps a record of plain data, and a copy of the file or folder that it is about; returns it numbered.
@@ -62,8 +72,9 @@ class Journal:
 
     def _append(self, record: Mapping[str, Any], path: Path | None) -> dict[str, Any]:
         self.folder.mkdir(parents=True, exist_ok=True)
-        records = self._records()
-        numbered = {SEQ: len(records) + 1, **record}
+        self.waiting()
+        number, whole = self._known
+        numbered = {SEQ: max(number, self._delivered()) + 1, **record}
         if path is not None:
             numbered[NAME] = path.name
             place = self.folder / FILES / str(numbered[SEQ])
@@ -75,8 +86,8 @@ class Journal:
             for each in (copy, *copy.rglob("*"), place, place.parent):
                 to_disk(each)
         line = json.dumps(numbered, ensure_ascii=False, allow_nan=False) + "\n"
-        whole = self._whole_bytes()
         with open(self.folder / LINES, "ab") as file:
+            # Of a line that was torn, or of one that the disk has just refused.
             file.truncate(whole)
             try:
                 file.write(line.encode())
@@ -93,9 +104,11 @@ class Journal:
         return self.folder / FILES / str(record[SEQ]) / record[NAME] if NAME in record else None
 
     def delivered(self, record: Mapping[str, Any]) -> None:
-        """Notes that this record and those before it are where they belong, and lets go of its file."""
+        """Note that this record and those before it are where they belong, and remove its file."""
         with self._disk_refusals():
             self._replace(DELIVERED, {SEQ: record[SEQ]})
+            if not self.waiting():
+                os.truncate(self.folder / LINES, 0)
         shutil.rmtree(self.folder / FILES / str(record[SEQ]), ignore_errors=True)
 
     def name_store(self, store: str) -> None:
@@ -119,29 +132,36 @@ class Journal:
         to_disk(self.folder)
 
     def _delivered(self) -> int:
+        path = self.folder / DELIVERED
         try:
-            return json.loads((self.folder / DELIVERED).read_text(encoding="utf-8"))[SEQ]
+            return int(json.loads(path.read_text(encoding="utf-8"))[SEQ])
         except FileNotFoundError:
             return 0
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamagedJournal(f"{path}: expected the number of the last record that was delivered") from error
 
-    def _whole_bytes(self) -> int:
-        """Up to where the journal's lines are whole."""
+    def _read_on(self) -> Iterator[dict[str, Any]]:
+        """Read the whole lines after those that are known. What was written decides, so that a Ctrl-C right after a
+        line was written leaves none out."""
         path = self.folder / LINES
-        return path.read_bytes().rfind(b"\n") + 1 if path.exists() else 0
-
-    def _records(self) -> list[dict[str, Any]]:
-        path = self.folder / LINES
-        if not path.exists():
-            return []
-        *lines, _ = path.read_bytes().split(b"\n")
-        records = []
-        for number, line in enumerate(lines, 1):
+        size = path.stat().st_size if path.exists() else 0
+        if size < self._known[1]:
+            self._known = (0, 0)
+        if size == self._known[1]:
+            return
+        with open(path, "rb") as file:
+            file.seek(self._known[1])
+            *lines, _ = file.read().split(b"\n")
+        for line in lines:
+            number, offset = self._known
             try:
                 record = json.loads(line)
-                damaged = record[SEQ] != number
+                # The first line may follow the mark of an earlier time, when the file was emptied.
+                damaged = record[SEQ] not in ((number + 1,) if offset else range(1, self._delivered() + 2))
             except (ValueError, KeyError, TypeError):
                 damaged = True
             if damaged:
-                raise DamagedJournal(f"{path}: line {number} is not what was written")
-            records.append(record)
-        return records
+                place = path.read_bytes()[:offset].count(b"\n") + 1
+                raise DamagedJournal(f"{path}: line {place} is not what was written")
+            self._known = (record[SEQ], offset + len(line) + 1)
+            yield record

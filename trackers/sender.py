@@ -87,11 +87,11 @@ class Sender:
         Args:
             now: also right after an attempt.
         """
-        pending = self._pending()
-        if not pending:
+        if not self._left():
             return True
         if not now and time.monotonic() < self._next:
             return False
+        pending = self._journal.pending()
         delivery = Delivery(self._client, self._run_id, again=True)
         for record in pending:
             try:
@@ -117,15 +117,15 @@ class Sender:
 
     def close(self) -> int:
         """Lets go of the folder, and removes it where nothing is left in it; returns how many records are."""
-        left = len(self._pending())
+        left = self._left()
         if self._journal is not None and not left:
             shutil.rmtree(self._journal.folder, ignore_errors=True)
         self._held.close()
         return left
 
-    def _pending(self) -> list[dict[str, Any]]:
-        # Read each time: a Ctrl-C may come between a record's way to the disk and any list of ours.
-        return [] if self._journal is None else self._journal.pending()
+    def _left(self) -> int:
+        """Count what the journal holds: a Ctrl-C may come between a record's way to the disk and any list of ours."""
+        return 0 if self._journal is None else self._journal.waiting()
 
     def _away(self, error: Exception) -> None:
         if self._pause == PAUSE:

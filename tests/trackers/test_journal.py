@@ -72,3 +72,59 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path, monkeypatch
     assert [record["number"] for record in journal.pending()] == [0]
     journal.append({"number": 2})
     assert [(record["seq"], record["number"]) for record in journal.pending()] == [(1, 0), (2, 2)]
+
+
+def test_a_record_costs_the_same_however_many_wait(tmp_path, monkeypatch):
+    """Bytes that are read for the next record: of a journal of 2000 no more than of one of 20."""
+    read, opened = {}, open
+
+    def counting(file, mode="r", *rest, **named):
+        stream = opened(file, mode, *rest, **named)
+        if str(file).endswith(LINES) and "r" in mode:
+            whole = stream.read
+
+            def count(*size):
+                found = whole(*size)
+                read[many] = read.get(many, 0) + len(found)
+                return found
+
+            stream.read = count
+        return stream
+
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    for many in (20, 2000):
+        journal = Journal(tmp_path / str(many))
+        journal.folder.mkdir()
+        lines = (json.dumps({"seq": number, "kind": "tags"}) + "\n" for number in range(1, many + 1))
+        (journal.folder / LINES).write_text("".join(lines))
+        assert journal.waiting() == many
+        with monkeypatch.context() as patch:
+            patch.setattr("builtins.open", counting)
+            for _ in range(5):
+                journal.append({"kind": "tags"})
+                assert journal.waiting()
+        assert journal.pending()[-1]["seq"] == many + 5
+    assert abs(read[2000] - read[20]) <= 5 * len("2000")
+
+
+def test_the_file_is_emptied_when_all_is_delivered_and_the_numbers_go_on(tmp_path):
+    journal = Journal(tmp_path)
+    for _ in range(3):
+        last = journal.append({"kind": "tags"})
+    journal.delivered(last)
+    assert ((tmp_path / LINES).stat().st_size, journal.waiting(), journal.pending()) == (0, 0, [])
+    again = Journal(tmp_path)
+    assert [journal.append({"kind": "tags"})["seq"], again.append({"kind": "tags"})["seq"]] == [4, 5]
+    assert [record["seq"] for record in Journal(tmp_path).pending()] == [4, 5]
+    # Killed between the mark and the emptying: nothing is delivered a second time.
+    (tmp_path / "delivered.json").write_text('{"seq": 5}')
+    assert Journal(tmp_path).pending() == []
+    assert Journal(tmp_path).append({"kind": "tags"})["seq"] == 6
+
+
+def test_a_damaged_mark_is_told(tmp_path):
+    journal = Journal(tmp_path)
+    journal.append({"kind": "tags"})
+    (tmp_path / "delivered.json").write_text("{")
+    with pytest.raises(DamagedJournal, match=r"delivered\.json: expected the number of the last record"):
+        journal.pending()
