@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
 from trackers.params import new_params
-from trackers.server import one_attempt
+from trackers.server import one_attempt, require_run
 
 KIND = "kind"
 PARAMS, METRICS, TAGS, INPUT, ARTIFACT, END = "params", "metrics", "tags", "input", "artifact", "end"
@@ -35,8 +35,9 @@ class Delivery:
     """Writes records into a run of a store.
 
     Args:
-        again: a record may have been taken before without our knowing, so it is looked up first. The histories that
-            are read for that are remembered as long as this object, which is the only writer meanwhile.
+        again: a record may have been taken before without our knowing, so it is looked up first, and the run's id is
+            compared after it. The histories that are read for that are remembered as long as this object, which is the
+            only writer meanwhile.
     """
 
     def __init__(self, client: MlflowClient, run_id: str, *, again: bool) -> None:
@@ -44,14 +45,15 @@ class Delivery:
         self._points: dict[str, set[tuple[int, int]]] = {}
 
     def deliver(self, record: Mapping[str, Any], path: Path | None = None) -> None:
-        """Raises what the client raises."""
+        """Raises what the client raises, and `WrongServer`."""
         large = record[KIND] == ARTIFACT
         if large and self._again:
             # A server that hangs is found out in the time of a small request.
-            with one_attempt():
-                self._client.get_run(self._run_id)
+            require_run(self._client, self._run_id)
         with one_attempt(large=large):
             getattr(self, f"_{record[KIND]}")(record, path)
+        if self._again:
+            require_run(self._client, self._run_id)
 
     def _params(self, record: Mapping[str, Any], _: Path | None) -> None:
         new = new_params(record["values"], self._client.get_run(self._run_id).data.params)

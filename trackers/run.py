@@ -20,7 +20,16 @@ from trackers.address import hide_credentials
 from trackers.checkout import COMMIT, checkout_tags
 from trackers.killed import keep_killed
 from trackers.run_writer import SYNC, Run, left_behind
-from trackers.server import ServerAway, Undelivered, check_reachable, is_server, unreachable
+from trackers.server import (
+    ACCESS,
+    ServerAway,
+    Undelivered,
+    WrongServer,
+    check_reachable,
+    denied,
+    is_server,
+    unreachable,
+)
 from trackers.stop import Pruned, StopSignals
 from trackers.unsent import deliver_unsent
 
@@ -66,7 +75,8 @@ def tracked_run(
     below no other begins, and `ServerAway` is raised where something is left to deliver when that ends.
 
     Raises:
-        InputError: MLFLOW_RUN_ID names no run of the store, the experiment was deleted, or the server does not answer.
+        InputError: MLFLOW_RUN_ID names no run of the store, the experiment was deleted, or the server does not answer
+            or refuses access.
         ServerAway: the server is away, and what was asked for cannot be done without it.
     """
     # MLflow prints the run's address at its end together with the password in it; `Run.how_to_open` has the clean one.
@@ -88,6 +98,11 @@ def tracked_run(
             if is_server(mlflow.get_tracking_uri()) and unreachable(error):
                 raise ServerAway(
                     f"run {run.id} FAILED: it needed the tracking server, which is away; {SYNC}"
+                ) from error
+            if is_server(mlflow.get_tracking_uri()) and (status := denied(error)) is not None:
+                raise InputError(
+                    f"run {run.id}: the tracking server {hide_credentials(mlflow.get_tracking_uri())} refuses access "
+                    f"(HTTP {status}); {ACCESS}"
                 ) from error
             raise
         run.end()
@@ -145,6 +160,8 @@ def _start(
         nested=parent is not None,
     )
     try:
+        if not active.info.run_id:
+            raise WrongServer(f"no MLflow tracking server answers at {hide_credentials(mlflow.get_tracking_uri())}")
         run = Run(client, active.info.run_id, active.info.experiment_id, resumed=resumed is not None)
     except BaseException:
         mlflow.end_run("FAILED")

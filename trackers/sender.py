@@ -18,7 +18,7 @@ from mrcnn.errors import InputError
 from trackers.address import without_credentials
 from trackers.delivery import Delivery
 from trackers.journal import Journal
-from trackers.server import is_server, one_attempt, reason, unreachable
+from trackers.server import is_server, one_attempt, reason, require_run, unreachable
 from trackers.unfinished import Held, hold
 from trackers.unsent import unsent_folder
 
@@ -73,8 +73,9 @@ class Sender:
             try:
                 with one_attempt(large=path is not None):
                     direct()
+                require_run(self._client, self._run_id)
             except Exception as error:
-                if not unreachable(error):
+                if self._refused(error):
                     raise
                 self._journal.append(record, path)
                 self._away(error)
@@ -97,7 +98,7 @@ class Sender:
             try:
                 delivery.deliver(record, self._journal.path(record))
             except Exception as error:
-                if not unreachable(error):
+                if self._refused(error):
                     raise
                 self._away(error)
                 return False
@@ -122,6 +123,17 @@ class Sender:
             shutil.rmtree(self._journal.folder, ignore_errors=True)
         self._held.close()
         return left
+
+    def _refused(self, error: Exception) -> bool:
+        """Whether the server that has the run refuses a record; what something else refuses at its address counts as
+        an outage."""
+        if unreachable(error):
+            return False
+        try:
+            require_run(self._client, self._run_id)
+        except Exception as second:  # noqa: BLE001 the first error is the news
+            return not unreachable(second)
+        return True
 
     def _left(self) -> int:
         """Count what the journal holds: a Ctrl-C may come between a record's way to the disk and any list of ours."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,10 +20,13 @@ from trackers.address import hide_credentials
 ANSWER = 10
 """Seconds for taking a connection, and again for an answer, unless MLFLOW_HTTP_REQUEST_TIMEOUT says otherwise."""
 RETRIES, TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
+ACCESS = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 NOW_AND_THEN = (408, 429)
 """Of the answers that blame the request, those that the same request may not meet again."""
 _FROM_HTTP = "API request to "
 """How `mlflow.utils.rest_utils` begins where there was no answer; MLflow's errors of its own have no code either."""
+_NO_NAME = "medmrcnn: no experiment has this name"
+_STATUS = re.compile(r"failed with error code (\d+)")
 _turn = threading.RLock()
 
 
@@ -32,6 +36,10 @@ class ServerAway(RuntimeError):
 
 class Undelivered(ServerAway):
     """All was done, but the tracking server does not know of it yet."""
+
+
+class WrongServer(ConnectionError):
+    """What answers at the address is not the tracking server that has the run."""
 
 
 def is_server(tracking_uri: str) -> bool:
@@ -46,6 +54,8 @@ def unreachable(error: BaseException) -> bool:
     if isinstance(error, requests.RequestException | ConnectionError | TimeoutError):
         return True
     if isinstance(error, MlflowException):
+        if found := _STATUS.search(str(error)):
+            return _passes(int(found[1]))
         of_server = isinstance(error, RestException) or str(error).startswith(_FROM_HTTP)
         return of_server and _passes(error.get_http_status_code())
     return False
@@ -79,24 +89,79 @@ def one_attempt(*, large: bool = False) -> Iterator[None]:
 
 
 def check_reachable() -> None:
-    """Ask the tracking server once; of a store in a file or a database nothing is asked.
+    """Request one thing of the tracking server; of a store in a file or a database nothing is requested.
 
     Raises:
-        InputError: it does not answer.
+        InputError: it does not answer, refuses access, or is no tracking server.
     """
     address = mlflow.get_tracking_uri()
     if not is_server(address):
         return
     try:
         with one_attempt():
-            MlflowClient().search_experiments(max_results=1)
-    except (MlflowException, requests.RequestException) as error:
-        if not unreachable(error):
-            raise
-        raise InputError(
-            f"MLFLOW_TRACKING_URI={hide_credentials(address)}: the tracking server does not answer "
-            f"({reason(error)}); start it, or name another store"
-        ) from error
+            # Whatever answers `{}` to everything has an experiment of this name, which is called something else.
+            found = MlflowClient().get_experiment_by_name(_NO_NAME)
+        if found is not None and found.name != _NO_NAME:
+            raise WrongServer("HTTP 200")
+    except (MlflowException, requests.RequestException, WrongServer) as error:
+        raise InputError(f"MLFLOW_TRACKING_URI={hide_credentials(address)}: {_problem(error)}") from error
+
+
+def _problem(error: Exception) -> str:
+    if (status := denied(error)) is not None:
+        return f"the tracking server refuses access (HTTP {status}); {ACCESS}"
+    if isinstance(error, MlflowException) and (answer := _answer(error)) is not None:
+        error = WrongServer(answer)
+    if isinstance(error, WrongServer):
+        return f"no MLflow tracking server answers there ({error}); start it, or correct the address or the port"
+    return f"the tracking server does not answer ({reason(error)}); start it, or name another store"
+
+
+def _answer(error: MlflowException) -> str | None:
+    """What something answered that does not speak MLflow's protocol; None where there was no answer, or one of an
+    MLflow server, or of a proxy before it that says that the server is away."""
+    text = str(error)
+    if found := _STATUS.search(text):
+        return None if _passes(int(found[1])) else f"HTTP {found[1]}"
+    if "not in a valid JSON format" in text:
+        return "HTTP 200, but no JSON"
+    if isinstance(error, RestException) and "error_code" not in error.json:
+        return text.splitlines()[0][:200]
+    return None
+
+
+def denied(error: BaseException) -> int | None:
+    """Return the HTTP status 401 or 403 of an answer that asks for a user, password or token; None for other errors."""
+    status = None
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        status = error.response.status_code
+    elif isinstance(error, MlflowException):
+        found = _STATUS.search(str(error))
+        if found or isinstance(error, RestException):
+            status = int(found[1]) if found else error.get_http_status_code()
+    return status if status in (401, 403) else None
+
+
+def require_run(client: MlflowClient, run_id: str) -> None:
+    """Compare the id of the run in the server's answer.
+
+    After an outage something else may listen on the server's port, and may answer `{}` to every request, which is how
+    MLflow says that it has taken a record.
+
+    Raises:
+        WrongServer: another id, or an answer that is not MLflow's. Otherwise what the client raises.
+    """
+    try:
+        with one_attempt():
+            found = client.get_run(run_id).info.run_id
+    except RestException:
+        raise
+    except MlflowException as error:
+        if denied(error) is None and (answer := _answer(error)) is not None:
+            raise WrongServer(f"{answer} from something else at its address") from error
+        raise
+    if found != run_id:
+        raise WrongServer("something else answers at its address")
 
 
 def reason(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import random
+from types import SimpleNamespace
 
 import mlflow
 import pytest
@@ -38,6 +39,10 @@ class Store:
             self.told.append(metric.step)
             self._or_fail()
         self._or_fail()
+
+    def get_run(self, run_id):
+        self._or_fail()
+        return SimpleNamespace(info=SimpleNamespace(run_id=run_id))
 
     def get_metric_history(self, run_id, name):
         self._or_fail()
