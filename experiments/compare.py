@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from experiments.datasets import standing_folder
-from experiments.exit_status import BAD_INPUT, INTERRUPTED, TERMINATED
+from experiments.exit_status import TERMINATED, exit_status
 from experiments.overrides import parse_arguments, parse_value, parse_words
 from experiments.quiet import hush, silent_start
 from mrcnn.errors import InputError
+from trackers.local_store import require_writable_store
 
 HELP = """\
 Compare trained models on the same test images, and see who should be champion.
@@ -54,29 +55,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not arguments or {"--help", "-h"} & set(arguments):
         print(HELP, end="")
         return 0
-    try:
-        chosen = wanted(arguments)
-        hush()
-        with silent_start():
-            import mrcnn.model  # noqa: F401
-            from experiments.comparison.job import compare
-            from trackers.server import check_reachable
-            from trackers.stop import Terminated
-    except InputError as error:
-        print(f"mrcnn: {error}", file=sys.stderr)
-        return BAD_INPUT
+    return exit_status(lambda: _compare(wanted(arguments)))
+
+
+def _compare(chosen: Wanted) -> int:
+    require_writable_store()
+    hush()
+    with silent_start():
+        import mrcnn.model  # noqa: F401
+        from experiments.comparison.job import compare
+        from trackers.server import check_reachable
+        from trackers.stop import Terminated
+
     try:
         check_reachable()
         compare(chosen)
-    except InputError as error:
-        print(f"mrcnn: {error}", file=sys.stderr)
-        return BAD_INPUT
     except Terminated:
         print("mrcnn: terminated", file=sys.stderr)
         return TERMINATED
-    except KeyboardInterrupt:
-        print("mrcnn: stopped", file=sys.stderr)
-        return INTERRUPTED
     return 0
 
 

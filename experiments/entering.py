@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from rich.console import Console
 
 from experiments.config import TaskConfig
+from trackers.recorded import history, read_run
 from trackers.registry import register, withdraw
 from trackers.run import Run
 
@@ -40,7 +41,20 @@ def enter(
         task=config.task,
         run_id=run.id,
         higher_is_better=metric is not None or config.higher_is_better,
+        useless=_useless(run, name),
     )
     run.unless_finished(lambda: withdraw(entered))
     aliases = f"{entered.alias} and champion-{config.task}" if entered.task_champion else entered.alias
     console.print(f"Registered {entered.name} version {entered.version} as {aliases}: {entered.reason}", soft_wrap=True)
+
+
+def _useless(run: Run, metric: str) -> str | None:
+    """Say which score of the validation split is 0 at the best epoch, or of a sweep at its best trial; None: none is."""
+    metrics = read_run(run.id).metrics
+    for name in dict.fromkeys((metric, "dice", "mask_ap")):
+        value = metrics.get(f"best/{name}")
+        if value is None and f"val/{name}" in metrics:
+            value = dict(history(run.id, f"val/{name}")).get(int(metrics.get("best_epoch", -1)))
+        if value == 0:
+            return f"{name} is 0 on the validation split"
+    return None

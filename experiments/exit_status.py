@@ -6,13 +6,14 @@ import sys
 from collections.abc import Callable
 
 from mrcnn.errors import InputError
+from trackers.disk import DiskRefused, disk_problem
 
 BAD_INPUT, FAILED, SERVER_AWAY, INTERRUPTED, TERMINATED = 2, 1, 3, 130, 143
 
 
 def exit_status(work: Callable[[], int | None], stopped: str = "stopped") -> int:
-    """Do `work`; returns its status, 0 where it has none, or that of what ended it. What nobody foresaw is raised, for
-    its traceback.
+    """Do `work`; returns its status, 0 where it has none, or that of what ended it. What a disk refuses is one line.
+    What nobody foresaw is raised, for its traceback.
 
     Args:
         stopped: what is said on Ctrl-C.
@@ -22,6 +23,14 @@ def exit_status(work: Callable[[], int | None], stopped: str = "stopped") -> int
     except InputError as error:
         print(f"mrcnn: {error}", file=sys.stderr)
         return BAD_INPUT
+    except DiskRefused as error:
+        print(f"mrcnn: {error}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print(f"mrcnn: {stopped}", file=sys.stderr)
         return INTERRUPTED
+    except Exception as error:
+        if (problem := disk_problem(error)) is None:
+            raise
+        print(f"mrcnn: {problem}", file=sys.stderr)
+        return FAILED

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from experiments.datasets import standing_folder
 from mrcnn.errors import InputError
+from trackers.local_store import require_writable_store
 
 KEPT = re.compile(r"last|[0-9a-f]{32}|(runs|models):/.+")
 
@@ -18,9 +19,10 @@ def checked_model(model: str, asked: str | None = None) -> str:
         asked: how the option stands in a message; otherwise `model=…`.
 
     Raises:
-        InputError: it cannot be one, or the file is not there.
+        InputError: it cannot be one, the file is not there, or there is no store.
     """
     if KEPT.fullmatch(model):
+        require_writable_store(reading=True)
         return model
     file = standing_folder() / Path(model).expanduser()
     if file.suffix != ".keras" or not file.is_file():

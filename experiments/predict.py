@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.datasets import standing_folder
-from experiments.exit_status import BAD_INPUT, INTERRUPTED
+from experiments.exit_status import BAD_INPUT, exit_status
 from experiments.given_model import checked_model
 from experiments.overrides import parse_arguments, parse_value, parse_words
 from experiments.prediction.inputs import Inputs, find_inputs
@@ -19,6 +19,7 @@ from experiments.quiet import hush, silent_start
 from mrcnn.data.readers.brats_files import MODALITIES
 from mrcnn.data.sample import SPACING_MM
 from mrcnn.errors import InputError
+from trackers.disk import disk_problem
 
 HELP = """\
 Find instances in images, volumes and videos with a trained model.
@@ -71,17 +72,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not arguments or {"--help", "-h"} & set(arguments):
         print(HELP.format(default=",".join(DEFAULT)), end="")
         return 0
+    again = "the same command again goes on from here"
+    return exit_status(lambda: _predict_or_refuse(wanted(arguments), again), stopped=f"stopped; {again}")
+
+
+def _predict_or_refuse(wanted: Wanted, again: str) -> int:
     try:
-        return predict(wanted(arguments))
-    except InputError as error:
-        print(f"mrcnn: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return predict(wanted)
     except OSError as error:
-        print(f"mrcnn: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        print("mrcnn: stopped; the same command again goes on from here", file=sys.stderr)
-        return INTERRUPTED
+        problem = disk_problem(error, [wanted.output]) or f"{error.filename or 'output'}: {error.strerror or error}"
+        raise InputError(f"{problem}; what is complete is kept, {again}") from error
 
 
 def wanted(arguments: Sequence[str]) -> Wanted:

@@ -30,6 +30,7 @@ from mrcnn.data.fingerprint import Part
 from mrcnn.metrics.confidence import GRID
 from mrcnn.safe_yaml import read_yaml
 from trackers.address import hide_credentials
+from trackers.disk import disk_problem
 from trackers.machine import machine
 from trackers.page import NOTICE, bullets, embedded, facts, figure, page, paragraph, section, table, text
 from trackers.recorded import VAL, Recorded, artifacts, read_run, registered
@@ -60,20 +61,22 @@ FIGURES = {
 
 
 def log_report(run: Run) -> None:
-    """Keep `report.html` of what `run` has recorded so far, and `environment.json` of the machine.
+    """Log `report.html` of what `run` has recorded so far, and `environment.json` of the machine.
 
-    It is made of what the store has, so while the tracking server is away there is none, and a warning says so.
+    A report is worth no model: where it cannot be made, a warning says why, and the run goes on. It is made of what the
+    store has, so there is none while the tracking server is away.
     """
     try:
-        if run.up_to_date():
-            recorded = read_run(run.id)
-            run.json({**machine(), "seconds": round(time.time() - recorded.started / 1000)}, ENVIRONMENT)
-            run.text(report(recorded), FILE)
+        if not run.up_to_date():
+            _log.warning("the tracking server is away: %s is not made", FILE)
             return
-    except Exception as error:
-        if not unreachable(error):
-            raise
-    _log.warning("the tracking server is away: %s is not made", FILE)
+        recorded = read_run(run.id)
+        run.json({**machine(), "seconds": round(time.time() - recorded.started / 1000)}, ENVIRONMENT)
+        run.text(report(recorded), FILE)
+    except Exception as error:  # noqa: BLE001 whatever it is, the model is there
+        said = "the tracking server is away" if unreachable(error) else disk_problem(error, run.folders())
+        said = said or f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        _log.warning("%s: %s is not made; the model is not affected", hide_credentials(said), FILE)
 
 
 def report(run: Recorded) -> str:

@@ -16,6 +16,7 @@ from experiments.quiet import hush, silent_start
 from experiments.resolve import Resolved, resolve
 from experiments.start import with_absolute_weights
 from mrcnn.errors import InputError
+from trackers.local_store import require_writable_store
 
 HELP = ("--help", "-h")
 
@@ -74,6 +75,7 @@ def _job(resolved: Resolved, resume: str | None) -> Callable[[], object]:
 
 def run_job(load: Callable[[], Callable[[], object]]) -> int:
     """Import a job by `load`, and do it; returns the exit status."""
+    require_writable_store()
     hush()
     # Imported here, so that a typing error is told before TensorFlow and MLflow have loaded.
     with silent_start():

@@ -23,6 +23,7 @@ from experiments.train import HELP, with_absolute_dataset
 from mrcnn.errors import InputError
 from sweeps.options import SweepOptions, check_options
 from sweeps.space import check_space, task_of
+from trackers.local_store import require_writable_store
 
 USAGE = """\
 Search a task's settings: train with many, stop what promises little, judge and register the best.
@@ -104,6 +105,7 @@ def wanted(arguments: Sequence[str]) -> Wanted:
 
 
 def _run(chosen: Wanted) -> int:
+    require_writable_store()
     hush()
     # Imported here, so that a typing error is told before TensorFlow and MLflow have loaded.
     with silent_start():

@@ -107,9 +107,13 @@ def history(run_id: str, name: str) -> list[tuple[int, float]]:
 
 
 def registered(run_id: str) -> list[str]:
-    """The versions of registered models that the run made, such as `mrcnn-ultrasound version 3`."""
+    """The versions of registered models that the run made, such as `mrcnn-ultrasound version 3`, and why each has its
+    alias."""
     versions = MlflowClient().search_model_versions(f"run_id = '{run_id}'")
-    return sorted(f"{each.name} version {each.version}" for each in versions)
+    return sorted(
+        f"{each.name} version {each.version}" + (f" ({reason})" if (reason := each.tags.get("reason")) else "")
+        for each in versions
+    )
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from mrcnn.errors import InputError
 from trackers.address import hide_credentials
 from trackers.checkout import COMMIT, checkout_tags
+from trackers.disk import DiskRefused, disk_problem
 from trackers.killed import keep_killed
 from trackers.run_writer import SYNC, Run, left_behind
 from trackers.server import (
@@ -31,6 +32,7 @@ from trackers.server import (
     unreachable,
 )
 from trackers.stop import Pruned, StopSignals
+from trackers.unfinished import Unfinished
 from trackers.unsent import deliver_unsent
 
 PROJECT = "mlflow.project.entryPoint"
@@ -78,6 +80,7 @@ def tracked_run(
         InputError: MLFLOW_RUN_ID names no run of the store, the experiment was deleted, or the server does not answer
             or refuses access.
         ServerAway: the server is away, and what was asked for cannot be done without it.
+        DiskRefused: a disk is full or cannot be written.
     """
     # MLflow prints the run's address at its end together with the password in it; `Run.how_to_open` has the clean one.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
@@ -87,14 +90,19 @@ def tracked_run(
     if parent is None:
         check_reachable()
     with StopSignals() as stop:
-        run, of_mlflow_run = _start(task, run_name, described, parent, resumed)
+        try:
+            run, of_mlflow_run = _start(task, run_name, described, parent, resumed)
+        except Exception as error:
+            if (problem := disk_problem(error)) is None:
+                raise
+            raise DiskRefused(f"{problem}; no run has begun") from error
         try:
             stop.release()
             yield run
             stop.hold()
         except BaseException as error:
             stop.hold()
-            _end_after(error, run, of_mlflow_run)
+            ended = _end_after(error, run, of_mlflow_run)
             if is_server(mlflow.get_tracking_uri()) and unreachable(error):
                 raise ServerAway(
                     f"run {run.id} FAILED: it needed the tracking server, which is away; {SYNC}"
@@ -104,10 +112,21 @@ def tracked_run(
                     f"run {run.id}: the tracking server {hide_credentials(mlflow.get_tracking_uri())} refuses access "
                     f"(HTTP {status}); {ACCESS}"
                 ) from error
+            if isinstance(error, Exception) and (problem := disk_problem(error, run.folders())) is not None:
+                status = "FAILED" if ended else "could not be marked FAILED"
+                raise DiskRefused(f"{problem}; run {run.id} {status}; {_saved(run.id)}") from error
             raise
         run.end()
         if parent is None:
             _raise_if_left()
+
+
+def _saved(run_id: str) -> str:
+    """What of a training goes on later."""
+    training = Unfinished(run_id)
+    if not (epochs := training.states.epochs()):
+        return "no checkpoint to go on from"
+    return f"its state after epoch {epochs[0]} is kept in {training.folder}: make room, then --resume {run_id} goes on"
 
 
 def _raise_if_left() -> None:
@@ -215,8 +234,9 @@ def _experiment(client: MlflowClient, name: str) -> str:
     return found.experiment_id
 
 
-def _end_after(error: BaseException, run: Run, of_mlflow_run: bool) -> None:
-    """Ends the run as `error` deserves. What goes wrong in doing so is noted on `error`, which is the news."""
+def _end_after(error: BaseException, run: Run, of_mlflow_run: bool) -> bool:
+    """End the run as `error` deserves; return whether that could be done. What goes wrong in doing so is noted on
+    `error`, which is the news."""
     if isinstance(error, KeyboardInterrupt | Pruned):
         status = "KILLED"
     elif isinstance(error, SystemExit) and not error.code:
@@ -239,3 +259,5 @@ def _end_after(error: BaseException, run: Run, of_mlflow_run: bool) -> None:
             keep_killed(run.id)
     except Exception as second:  # noqa: BLE001
         error.add_note(hide_credentials(f"MLflow run {run.id} could not be marked {status}: {second}"))
+        return False
+    return True

@@ -16,6 +16,8 @@ from mlflow.entities import Metric
 
 from trackers.address import hide_credentials, how_to_open, run_url
 from trackers.delivery import ARTIFACT, END, KIND, PARAMS, TAGS, input_record, metrics_record
+from trackers.disk import written_to
+from trackers.local_store import place_of
 from trackers.names import Names
 from trackers.params import param_text
 from trackers.plain import json_text
@@ -99,7 +101,8 @@ class Run:
         """Keeps what `write` writes to the path given as the artifact `file`."""
         place = PurePosixPath(file)
         with tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder:
-            write(path := Path(folder, place.name))
+            with written_to(tempfile.gettempdir()):
+                write(path := Path(folder, place.name))
             self.artifact(path, str(place.parent) if place.parent.name else None)
 
     def dataset(
@@ -173,6 +176,12 @@ class Run:
             except Exception as error:
                 if not unreachable(error):
                     raise
+
+    def folders(self) -> list[Path]:
+        """Folders of this machine that the artifacts go to."""
+        active = mlflow.active_run() or mlflow.last_active_run()
+        place = None if active is None else place_of(active.info.artifact_uri)
+        return [] if place is None else [place]
 
     def url(self) -> str:
         """Address of the run's page (see `trackers.address.run_url`)."""

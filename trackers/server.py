@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException, RestException
 
 from mrcnn.errors import InputError
 from trackers.address import hide_credentials
+from trackers.local_store import make_store, require_writable_store
 
 ANSWER = 10
 """Seconds for taking a connection, and again for an answer, unless MLFLOW_HTTP_REQUEST_TIMEOUT says otherwise."""
@@ -89,13 +90,15 @@ def one_attempt(*, large: bool = False) -> Iterator[None]:
 
 
 def check_reachable() -> None:
-    """Request one thing of the tracking server; of a store in a file or a database nothing is requested.
+    """Request one thing of the tracking server; make the tables of a store in a file that is not there yet.
 
     Raises:
-        InputError: it does not answer, refuses access, or is no tracking server.
+        InputError: it does not answer, refuses access, or is no tracking server; the file cannot be written.
     """
     address = mlflow.get_tracking_uri()
     if not is_server(address):
+        require_writable_store()
+        make_store()
         return
     try:
         with one_attempt():

@@ -14,6 +14,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from mrcnn.errors import InputError
 from trackers.address import hide_credentials
 from trackers.checkpoints import BEST, LAST
+from trackers.local_store import make_store
 
 LAST_RUN = "last"
 MODEL = "mask_rcnn"
@@ -58,6 +59,8 @@ def run_of(spec: str, *, task: str, option: str = "weights") -> str | None:
     Raises:
         InputError: `last`, and there is no run.
     """
+    if spec == LAST_RUN or spec.startswith(("runs:/", "models:/")) or RUN_ID.fullmatch(spec):
+        make_store()
     if spec == LAST_RUN:
         return _last_run(task, f"{option}={spec}")
     run_id, _, path = spec.removeprefix("runs:/").partition("/")
