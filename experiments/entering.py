@@ -49,9 +49,9 @@ def enter(
 
 
 def _useless(run: Run, metric: str) -> str | None:
-    """Say which score of the validation split is 0 at the best epoch, or of a sweep at its best trial; None: none is."""
+    """Say which score of the validation split is 0 at the best epoch or trial; None: none is."""
     metrics = read_run(run.id).metrics
-    for name in dict.fromkeys((metric, "dice", "mask_ap")):
+    for name in dict.fromkeys((metric, "dice", "volume_dice", "mask_ap", "mask_ap50")):
         value = metrics.get(f"best/{name}")
         if value is None and f"val/{name}" in metrics:
             value = dict(history(run.id, f"val/{name}")).get(int(metrics.get("best_epoch", -1)))

@@ -29,6 +29,8 @@ def hush() -> None:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     # It warns that an environment made by uv holds no pip.
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
+    # What a database refuses is raised; MLflow besides logs it with a traceback each time.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     sys.excepthook = _print_without_credentials
 

@@ -20,10 +20,10 @@ from experiments.report import log_report
 from experiments.resolve import resolved_yaml
 from mrcnn.data import Dataset
 from mrcnn.model import MaskRCNN, load
+from sweeps.ended_runs import RUN
 from sweeps.kept_detections import kept_cases
 from sweeps.options import SweepOptions
 from sweeps.record import best_config, best_yaml, winner
-from sweeps.study import RUN
 from sweeps.thresholds import ThresholdSearch
 from sweeps.training import CONFIDENCE, NMS_IOU
 from trackers.run import Run

@@ -13,8 +13,9 @@ from optuna.trial import FrozenTrial, TrialState
 from experiments.artifacts import csv_text
 from experiments.config import TaskConfig
 from experiments.resolve import check
+from sweeps.ended_runs import RUN
 from sweeps.space import configured, read_params
-from sweeps.study import EPOCHS, REASON, RESUMED_AFTER, RUN, outcomes, slot
+from sweeps.study import EPOCHS, REASON, RESUMED_AFTER, outcomes, slot
 from sweeps.training import CONFIDENCE, NMS_IOU
 from trackers.run import Run
 

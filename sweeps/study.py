@@ -10,22 +10,22 @@ import copy
 import hashlib
 import os
 import socket
+import sqlite3
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
-import mlflow
 import numpy as np
 import optuna
 import psutil
-from mlflow.exceptions import MlflowException
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
 from mrcnn.errors import InputError
 from sweeps.brackets import FAILED_TRIAL, INTERRUPTED, RETRY_HISTORY, RUNG, Brackets
+from sweeps.ended_runs import RETRIED_RUN, RUN, end_runs, note_end
 from sweeps.options import SweepOptions, higher_is_better
 from trackers.address import hide_credentials
 from trackers.file_lock import file_lock
@@ -38,10 +38,8 @@ MOST_RETRIES = 2
 """A trial whose process is killed a third time is not tried again: it is likely what kills it."""
 PATIENCE = 600
 """Seconds that a worker waits for its turn at the trials; what is done in it takes less than one."""
-WORKER, RUN, REASON, EPOCHS = "worker", "run", "reason", "epochs"
-"""User attributes of a trial: who runs it, its MLflow run, why it failed, epochs trained."""
-RETRIED_RUN, RESUMED_AFTER = "retried_run", "resumed_after"
-"""And of a retry: the run of the attempt that was interrupted; the epoch after which it went on."""
+WORKER, REASON, EPOCHS, RESUMED_AFTER = "worker", "reason", "epochs", "resumed_after"
+"""User attributes of a trial: who runs it, why it failed, epochs trained, of a retry the epoch after which it began."""
 
 
 def open_study(
@@ -60,21 +58,22 @@ def open_study(
     directions = ["maximize" if higher_is_better(each) else "minimize" for each in objectives]
     engine = {"connect_args": {"timeout": 60}} if storage.startswith("sqlite") else {}
     try:
-        database = RDBStorage(
-            storage,
-            engine_kwargs=engine,
-            heartbeat_interval=HEARTBEAT,
-            grace_period=GRACE,
-            heartbeat_stale_trial_callback=requeue,
-        )
-        study = optuna.create_study(
-            storage=database,
-            study_name=name,
-            directions=directions,
-            pruner=make_pruner(options.pruner if len(objectives) == 1 else "none", epochs),
-            load_if_exists=True,
-        )
-    except (ImportError, OSError, ValueError, optuna.exceptions.StorageInternalError) as error:
+        with _one_maker(storage):
+            database = RDBStorage(
+                storage,
+                engine_kwargs=engine,
+                heartbeat_interval=HEARTBEAT,
+                grace_period=GRACE,
+                heartbeat_stale_trial_callback=requeue,
+            )
+            study = optuna.create_study(
+                storage=database,
+                study_name=name,
+                directions=directions,
+                pruner=make_pruner(options.pruner if len(objectives) == 1 else "none", epochs),
+                load_if_exists=True,
+            )
+    except (ImportError, OSError, ValueError, sqlite3.Error, optuna.exceptions.StorageInternalError) as error:
         raise _unusable(storage, error) from error
     except Exception as error:
         # SQLAlchemy's, which is Optuna's choice of library and not ours.
@@ -144,23 +143,30 @@ def left(study: optuna.Study) -> int:
 
 def claim(study: optuna.Study, options: SweepOptions, seed: int) -> optuna.Trial | None:
     """The next waiting trial, which is then nobody else's, interrupted ones first; None when none waits."""
-    with _alone(study):
-        _requeue_dead(study)
-        optuna.storages.fail_stale_trials(study)
-        waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        for frozen in sorted(waiting, key=lambda trial: (FAILED_TRIAL not in trial.system_attrs, trial.number)):
-            number = frozen.number
-            try:
-                # First: a trial that runs and is nobody's would run for ever.
-                study._storage.set_trial_user_attr(frozen._trial_id, WORKER, this_process())
-                taken = study._storage.set_trial_state_values(frozen._trial_id, state=TrialState.RUNNING)
-            except optuna.exceptions.UpdateFinishedTrialError:
-                continue
-            if taken:
-                study._storage.set_trial_user_attr(frozen._trial_id, WORKER, this_process())
-                study._storage.record_heartbeat(frozen._trial_id)
-                study.sampler = make_sampler(options.sampler, seed, number)
-                return optuna.Trial(study, frozen._trial_id)
+    try:
+        with _alone(study):
+            return _claim(study, options, seed)
+    finally:
+        end_runs(study)
+
+
+def _claim(study: optuna.Study, options: SweepOptions, seed: int) -> optuna.Trial | None:
+    _requeue_dead(study)
+    optuna.storages.fail_stale_trials(study)
+    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    for frozen in sorted(waiting, key=lambda trial: (FAILED_TRIAL not in trial.system_attrs, trial.number)):
+        number = frozen.number
+        try:
+            # First: a trial that runs and is nobody's would run for ever.
+            study._storage.set_trial_user_attr(frozen._trial_id, WORKER, this_process())
+            taken = study._storage.set_trial_state_values(frozen._trial_id, state=TrialState.RUNNING)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            continue
+        if taken:
+            study._storage.set_trial_user_attr(frozen._trial_id, WORKER, this_process())
+            study._storage.record_heartbeat(frozen._trial_id)
+            study.sampler = make_sampler(options.sampler, seed, number)
+            return optuna.Trial(study, frozen._trial_id)
     return None
 
 
@@ -184,9 +190,16 @@ def _alone(study: optuna.Study) -> Iterator[None]:
     if not url.startswith(SQLITE):
         yield
         return
-    path = f"{url.removeprefix(SQLITE).partition('?')[0]}.lock"
-    with file_lock(path, PATIENCE, TimeoutError(f"{path}: held by another worker for {PATIENCE} s")):
+    with _one_maker(url):
         yield
+
+
+def _one_maker(url: str) -> AbstractContextManager[None]:
+    """The lock beside a SQLite file, also while its tables are made; of other databases none."""
+    if not url.startswith(SQLITE):
+        return nullcontext()
+    path = f"{url.removeprefix(SQLITE).partition('?')[0]}.lock"
+    return file_lock(path, PATIENCE, TimeoutError(f"{path}: held by another worker for {PATIENCE} s"))
 
 
 def this_process() -> dict[str, object]:
@@ -210,9 +223,10 @@ def is_gone(who: dict[str, object]) -> bool:
 
 
 def requeue_dead(study: optuna.Study, limit: int | None = MOST_RETRIES) -> None:
-    """Queue again what processes of this machine ran that have ended without a word; `limit` as in `requeue`."""
+    """Queue again what processes of this machine ran that were killed; `limit` as in `requeue`."""
     with _alone(study):
         _requeue_dead(study, limit)
+    end_runs(study)
 
 
 def _requeue_dead(study: optuna.Study, limit: int | None = MOST_RETRIES) -> None:
@@ -232,6 +246,7 @@ def interrupt(study: optuna.Study, trial: optuna.Trial, reason: str) -> None:
     """Fail this process's trial, which is stopped, and queue it again."""
     with _alone(study):
         _interrupt(study, study._storage.get_trial(trial._trial_id), reason, None)
+    end_runs(study)
 
 
 def _interrupt(study: optuna.Study, trial: FrozenTrial, reason: str, limit: int | None) -> None:
@@ -249,14 +264,14 @@ def _again(trial: FrozenTrial, limit: int | None) -> bool:
 
 
 def requeue(study: optuna.Study, trial: FrozenTrial, limit: int | None = MOST_RETRIES) -> None:
-    """Put an interrupted trial, which has been failed, back into the queue with its parameters, and end its MLflow run.
+    """Put an interrupted trial, which has been failed, back into the queue with its parameters; note its run's end.
 
     Where its training kept a state on this machine it goes on from there, and takes along what it has reported and what
     the pruner noted of it. Otherwise it starts from its beginning. After `limit` retries it stays failed.
     """
     run, again = trial.user_attrs.get(RUN), _again(trial, limit)
     if run is not None:
-        _end_run(run, "KILLED" if again else "FAILED", str(trial.user_attrs.get(REASON, "no sign of life")))
+        note_end(study, run, "KILLED" if again else "FAILED", str(trial.user_attrs.get(REASON, "no sign of life")))
     if run is not None and not again:
         Unfinished(run).remove()
     goes_on = run is not None and bool(Unfinished(run).states.epochs())
@@ -265,16 +280,6 @@ def requeue(study: optuna.Study, trial: FrozenTrial, limit: int | None = MOST_RE
     for name in [name for name in trial.system_attrs if name not in kept and not (goes_on and name.startswith(RUNG))]:
         del trial.system_attrs[name]
     RetryHeartbeatStaleTrialCallback(max_retry=limit, inherit_intermediate_values=goes_on)(study, trial)
-
-
-def _end_run(run: str, status: str, reason: str) -> None:
-    client = mlflow.MlflowClient()
-    try:
-        if client.get_run(run).info.status == "RUNNING":
-            client.set_tag(run, "error", reason)
-            client.set_terminated(run, status)
-    except MlflowException:
-        return  # the run was deleted meanwhile; the trial goes on all the same
 
 
 @contextmanager

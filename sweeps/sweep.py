@@ -14,19 +14,21 @@ from pathlib import Path
 import mlflow
 import optuna
 from mlflow.entities import Run as RecordedRun
-from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from rich.console import Console
 
+from experiments.data_check import check_data, show
+from experiments.job_data import record_data, usable_data
 from experiments.resolve import parameters
 from mrcnn.errors import InputError
 from sweeps.command import Wanted
+from sweeps.ended_runs import RUN, leave_ends
+from sweeps.identity import DECIDES, decides, require_same, require_same_choices
 from sweeps.processes import Process, Start, start_here
 from sweeps.record import STATES, finished, log_plots, log_table, summary
 from sweeps.study import (
     EPOCHS,
     REASON,
-    RUN,
     is_gone,
     left,
     make_sampler,
@@ -39,6 +41,7 @@ from sweeps.study import (
 from sweeps.training import Job
 from sweeps.worker import DONE, REPLACE
 from trackers.run import Parent, Run, tracked_run
+from trackers.unfinished import recorded
 from trackers.unsent import deliver_unsent, unsent_runs
 
 PAUSE = 1.0
@@ -65,8 +68,16 @@ def sweep(wanted: Wanted) -> str:
         NothingFinished: every trial failed.
     """
     config, options = wanted.resolved.config, wanted.options
+    checked = check_data(config)
+    checked.raise_if_wrong()
+    data = usable_data(checked, config)
     study = open_study(wanted.storage, wanted.study, options, wanted.objectives, epochs=config.train.epochs)
     console = Console(highlight=False)
+    if DECIDES not in study.user_attrs and study.get_trials(deepcopy=False):
+        said = f"warning: --study {wanted.study} does not say on which data and settings its trials were measured"
+        console.print(said, style="yellow", markup=False, soft_wrap=True)
+    require_same_choices(study, options)
+    require_same(study, decides(config, options, wanted.objectives, data))
     make_sampler(options.sampler, config.seed, 0)  # says now what it lacks
     keeper = study.user_attrs.get(KEEPER)
     here = this_process()
@@ -83,7 +94,6 @@ def sweep(wanted: Wanted) -> str:
     # Imported here: a finished sweep needs no network.
     import keras
 
-    from experiments.job_data import read_data
     from sweeps.conclusion import conclude
 
     with (
@@ -100,7 +110,8 @@ def sweep(wanted: Wanted) -> str:
     ):
         _adopt(study, run)
         console.print(f"Sweep {wanted.study} of task {config.task}; run {run.id}", soft_wrap=True)
-        data = read_data(config, run, console)
+        show(checked, console)
+        record_data(data, config, run)
         _search(wanted, study, run, console, Path(folder), start)
         deliver_trials(study)
         run.metrics(summary(study))
@@ -117,7 +128,8 @@ def sweep(wanted: Wanted) -> str:
 
 def deliver_trials(study: optuna.Study) -> None:
     """Log what workers of this machine could not, as the tracking server was away when their trials ended: the winner
-    is taken from its run."""
+    is taken from its run; and the ends of the runs of those that were interrupted."""
+    leave_ends(study)
     trials = {trial.user_attrs.get(RUN) for trial in study.get_trials(deepcopy=False)}
     for run_id in trials.intersection(unsent_runs()):
         deliver_unsent(run_id)
@@ -138,10 +150,7 @@ def engine(wanted: Wanted) -> Iterator[Start]:
 
 def _earlier(study: optuna.Study) -> RecordedRun | None:
     """The run of an earlier call of the same sweep, if there is one and this store has it."""
-    try:
-        return mlflow.MlflowClient().get_run(study.user_attrs[PARENT])
-    except (KeyError, MlflowException):
-        return None
+    return recorded(mlflow.MlflowClient(), study.user_attrs[PARENT]) if PARENT in study.user_attrs else None
 
 
 def _adopt(study: optuna.Study, run: Run) -> None:

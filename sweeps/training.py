@@ -25,10 +25,11 @@ from mrcnn.data import Dataset
 from mrcnn.forgetting import forget_models
 from mrcnn.metrics import Evaluator
 from mrcnn.model import MaskRCNN
+from sweeps.ended_runs import RETRIED_RUN, RUN
 from sweeps.kept_detections import kept_cases, suppressed
 from sweeps.options import INFERENCE_MS, SweepOptions
 from sweeps.space import configured, suggest
-from sweeps.study import EPOCHS, RESUMED_AFTER, RETRIED_RUN, RUN
+from sweeps.study import EPOCHS, RESUMED_AFTER
 from sweeps.thresholds import ThresholdSearch
 from trackers.run import Parent, Run, tracked_run
 from trackers.stop import Pruned

@@ -43,6 +43,7 @@ def work(job: Job) -> int:
 
     from experiments.data_check import check_data
     from experiments.job_data import usable_data
+    from sweeps.identity import DECIDES, decides, require_same
     from sweeps.study import claim, left, open_study
     from trackers.stop import StopSignals
 
@@ -62,6 +63,9 @@ def work(job: Job) -> int:
                 checked = check_data(job.config)
                 checked.raise_if_wrong()
                 data = usable_data(checked, job.config)
+                if DECIDES in study.user_attrs:
+                    # Of another machine, or changed since the sweep began.
+                    require_same(study, decides(job.config, job.options, job.objectives, data))
             begun += 1
             if not attempt(study, trial, job, data, console) or begun == TRIALS_EACH:
                 return REPLACE

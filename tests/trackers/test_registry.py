@@ -1,11 +1,22 @@
 import math
+import os
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
 
 import mlflow
 import pytest
+from rich.console import Console
 
-from trackers.registry import register
+from experiments.entering import enter as register_model
+from experiments.report import log_report
+from experiments.resolve import resolve
+from trackers.registry import register, withdraw
 from trackers.run import tracked_run
 
+ROOT = Path(__file__).parents[2]
 CODE = """
 import mlflow
 class Nothing(mlflow.pyfunc.PythonModel):
@@ -165,3 +176,116 @@ def test_a_repeated_request_leaves_no_second_version(store, enter, monkeypatch):
     entered = enter(0.5)
     assert [str(each.version) for each in store.search_model_versions(f"name = '{NAME}'")] == [entered.version]
     assert aliases(store)["champion"] == entered.version
+
+
+def again(store, run_id, register_it):
+    """Resume the run, as `--resume` does, and register in it."""
+    with tracked_run(task="thyroid", modality="ultrasound", seed=0, backend="tensorflow", resumed=run_id):
+        return register_it()
+
+
+KILLED = """
+import os, signal, sys
+from mlflow import MlflowClient
+from experiments.entering import enter as register_model
+from experiments.report import log_report
+from experiments.resolve import resolve
+from trackers.registry import register, withdraw
+true, step = getattr(MlflowClient, sys.argv[1]), int(sys.argv[2])
+def stop(*args, **kwargs):
+    global step
+    true(*args, **kwargs)
+    step -= 1
+    if not step:
+        os.kill(os.getpid(), signal.SIGKILL)
+setattr(MlflowClient, sys.argv[1], stop)
+register(sys.argv[3], name="mrcnn-ultrasound", metric="mask_ap50", value=float(sys.argv[5]), digest="d1", task="thyroid",
+         run_id=sys.argv[4])
+"""
+
+
+@pytest.mark.parametrize(
+    ("value", "step", "times", "wins"),
+    [(0.6, "delete_model_version_tag", 1, True), (0.4, "delete_model_version_tag", 1, False),
+     (0.6, "set_registered_model_alias", 1, True)],
+)  # fmt: skip
+def test_a_run_that_was_killed_while_it_registered_has_one_version_when_it_is_gone_on_with(
+    store, enter, value, step, times, wins
+):
+    assert enter(0.5).version == "1"
+    with tracked_run(task="thyroid", modality="ultrasound", seed=0, backend="tensorflow") as run:
+        pass
+    store.update_run(run.id, "RUNNING")
+    uri = store.get_model_version(NAME, "1").source
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, step, str(times), uri, run.id, str(value)], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()},
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    entered = again(store, run.id, lambda: register(
+        uri, name=NAME, metric="mask_ap50", value=value, digest="d1", task="thyroid", run_id=run.id
+    ))  # fmt: skip
+    assert sorted(str(each.version) for each in store.search_model_versions(f"name = '{NAME}'")) == ["1", "2"]
+    words = "better than" if wins else "not better than"
+    assert (entered.version, entered.reason) == ("2", f"mask_ap50 {value} is {words} 0.5 of version 1")
+    champion = "2" if wins else "1"
+    expected = {"champion": champion, "champion-thyroid": champion} | ({} if wins else {"challenger": "2"})
+    assert aliases(store) == expected
+    assert "entering" not in store.get_model_version(NAME, "2").tags
+    # What it took is given back where the run fails after all.
+    withdraw(entered)
+    assert aliases(store) == {"champion": "1", "champion-thyroid": "1"}
+
+
+def test_a_model_that_finds_nothing_right_is_never_champion(store, enter):
+    entered = enter(0.0)
+    reason = "mask_ap50 is 0: a model that finds nothing right is never champion"
+    assert (entered.alias, entered.task_champion, entered.reason) == ("challenger", False, reason)
+    assert aliases(store) == {"challenger": "1"}
+    assert store.get_model_version(NAME, "1").tags["reason"] == reason
+    assert enter(0.1).alias == "champion"
+    assert enter(0.0, metric="hd95", higher_is_better=False, digest="d2", task="other").task_champion
+
+
+@pytest.mark.parametrize(("metric", "value"), [("dice", 0.0), ("mask_ap", 0.0), ("mask_ap50", 0.0), ("dice", 0.2)])
+def test_a_zero_on_the_validation_split_is_said_on_the_terminal_and_in_the_report(store, enter, capsys, metric, value):
+    uri = enter(0.5, task="other", digest="other").name and store.get_model_version(NAME, "1").source
+    config = resolve([]).config
+    with tracked_run(task="thyroid", modality="ultrasound", seed=0, backend="tensorflow") as run:
+        run.metrics({f"val/{metric}": 0.9}, step=1)
+        run.metrics({f"val/{metric}": value}, step=2)
+        run.metrics({f"val/{metric}": 0.9}, step=3)
+        run.metrics({"best_epoch": 2})
+        register_model(
+            uri, {config.evaluate.metric: 0.7}, config, "d9", run, Console(width=300), family="mrcnn"
+        )  # fmt: skip
+    printed = capsys.readouterr().out
+    if value:
+        assert "as challenger and champion-thyroid" in printed
+        return
+    reason = f"{metric} is 0 on the validation split: a model that finds nothing right is never champion"
+    assert f"Registered {NAME} version 2 as challenger: {reason}" in printed
+    assert aliases(store) == {"champion": "1", "champion-other": "1", "challenger": "2"}
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device", "/data/report.html"), ValueError("no such\nfigure")]
+)
+def test_a_report_that_cannot_be_made_costs_no_model(store, enter, caplog, monkeypatch, error):
+    uri = enter(0.5).name and store.get_model_version(NAME, "1").source
+
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr("experiments.report.report", fail)
+    with (
+        tracked_run(task="thyroid", modality="ultrasound", seed=0, backend="tensorflow") as run,
+        ExitStack() as at_last,
+    ):
+        at_last.callback(log_report, run)
+        register_model(uri, {"mask_ap": 0.7}, resolve([]).config, "d1", run, Console(quiet=True), family="mrcnn")
+    assert store.get_run(run.id).info.status == "FINISHED"
+    assert len(store.search_model_versions(f"name = '{NAME}'")) == 2
+    (line,) = [each.getMessage() for each in caplog.records if "report.html is not made" in each.getMessage()]
+    told = "/data/report.html: No space left on device" if isinstance(error, OSError) else "ValueError: no such"
+    assert line == f"{told}: report.html is not made; the model is not affected"

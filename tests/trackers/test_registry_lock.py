@@ -118,6 +118,84 @@ def test_who_waits_too_long_is_told(store, monkeypatch):
         registry_lock("other").__enter__()
 
 
+def test_a_holder_that_takes_long_keeps_its_turn(store, monkeypatch):
+    """It renews its lock, so nobody takes it for one that a dead process left."""
+    monkeypatch.setattr(locking, "ABANDONED", 1.0)
+    order = []
+
+    def second():
+        with held_by_name("mrcnn-mri"):
+            order.append("second")
+
+    waiting = threading.Thread(target=second)
+    with held_by_name("mrcnn-mri") as check:
+        waiting.start()
+        time.sleep(3.0)
+        check()
+        order.append("first")
+    waiting.join(60)
+    assert order == ["first", "second"]
+    assert not store.search_registered_models()
+
+
+def test_a_holder_that_was_robbed_moves_nothing_and_leaves_the_others_lock(store, monkeypatch):
+    monkeypatch.setattr(locking, "ABANDONED", 0.3)
+    monkeypatch.setattr(locking, "_renew", lambda *_: None)  # as one that was suspended
+    slow = held_by_name("mrcnn-mri")
+    check = slow.__enter__()
+    with held_by_name("mrcnn-mri") as mine:
+        mine()
+        with pytest.raises(locking.TurnLost, match="another process took it over"):
+            check()
+        slow.__exit__(None, None, None)
+        mine()
+    assert not store.search_registered_models()
+
+
+def test_two_that_saw_the_same_abandoned_lock_do_not_both_get_in(store, monkeypatch):
+    """The second one removes only after the first one has removed, and made its own."""
+    monkeypatch.setattr(locking, "ABANDONED", 0.3)
+    store.create_registered_model("mrcnn-mri-lock", tags={"owner": "dead"})
+    remove, both = locking._remove, threading.Barrier(2)
+    within = threading.local()
+
+    def meet(client, lock, owner, **rest):
+        if owner == "dead" and not getattr(within, "met", False):
+            within.met = True
+            number = both.wait(30)
+            time.sleep(0.6 * number)
+        remove(client, lock, owner, **rest)
+
+    monkeypatch.setattr(locking, "_remove", meet)
+    inside, most, lock = [], [], threading.Lock()
+
+    def enter():
+        with held_by_name("mrcnn-mri"):
+            with lock:
+                inside.append(1)
+                most.append(len(inside))
+            time.sleep(1.2)
+            with lock:
+                inside.pop()
+
+    threads = [threading.Thread(target=enter) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert most == [1, 1]
+    assert not store.search_registered_models()
+
+
+def test_a_process_that_died_while_removing_a_lock_is_no_obstacle(store, monkeypatch):
+    monkeypatch.setattr(locking, "ABANDONED", 0.3)
+    store.create_registered_model("mrcnn-mri-lock", tags={"owner": "dead"})
+    store.create_registered_model("mrcnn-mri-lock-dead")
+    with held_by_name("mrcnn-mri"):
+        pass
+    assert not store.search_registered_models()
+
+
 @pytest.mark.parametrize(
     "address, expected",
     [
