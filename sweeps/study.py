@@ -24,7 +24,7 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
 from mrcnn.errors import InputError
-from sweeps.brackets import FAILED_TRIAL, INTERRUPTED, RETRY_HISTORY, RUNG, Brackets
+from sweeps.brackets import FAILED_TRIAL, INTERRUPTED, RETRY_HISTORY, RUNG, make_pruner
 from sweeps.ended_runs import RETRIED_RUN, RUN, end_runs, note_end
 from sweeps.options import SweepOptions, higher_is_better
 from trackers.address import hide_credentials
@@ -94,18 +94,6 @@ def _unusable(storage: str, error: Exception) -> InputError:
 def _quiet() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-
-
-def make_pruner(name: str, epochs: int) -> optuna.pruners.BasePruner:
-    """What ends a training early. Hyperband's brackets start at the first epoch and at later ones (Li et al. 2018).
-
-    A quarter goes on at each of its steps: with the usual third a dozen trials of a dozen epochs save too little.
-    """
-    if name == "hyperband":
-        return Brackets(min_resource=1, max_resource=epochs, reduction_factor=4)
-    if name == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=1, n_min_trials=3)
-    return optuna.pruners.NopPruner()
 
 
 def make_sampler(name: str, seed: int, number: int) -> optuna.samplers.BaseSampler:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from trackers.address import hide_credentials
+from trackers.contest import Score, wins
 from trackers.model_card import model_card
 from trackers.recorded import Recorded, read_run
 from trackers.registry_lock import TurnLost, registry_lock
@@ -52,15 +52,6 @@ class Registered:
     task_champion: bool
     before: Mapping[str, str | None] = field(default_factory=dict)
     first: bool = False
-
-
-@dataclass(frozen=True)
-class Score:
-    """What a version reached, as its tags `metric`, `value` and `digest` hold it."""
-
-    metric: str
-    value: float
-    digest: str
 
 
 def register(
@@ -129,12 +120,12 @@ def _register(
         # What was begun is no rival of itself, but of whoever had the alias before it.
         holders = {alias: before_it.get(alias) if held in begun else held for alias, held in aliases.items()}
         holder, task_holder = holders.get(CHAMPION), holders.get(task_alias(task))
-        wins, reason = _wins(client, name, holder, score, higher_is_better, useless)
-        wins_task, task_reason = _wins(client, name, task_holder, score, higher_is_better, useless)
+        won, reason = wins(client, name, holder, score, higher_is_better, useless)
+        won_task, task_reason = wins(client, name, task_holder, score, higher_is_better, useless)
         tags = {"metric": score.metric, "value": repr(float(score.value)), "digest": score.digest, "task": task}
         tags |= {RUN: run_id, "reason": reason, "task_reason": task_reason}
-        alias = CHAMPION if wins else CHALLENGER
-        earned = [alias, task_alias(task)] if wins_task else [alias]
+        alias = CHAMPION if won else CHALLENGER
+        earned = [alias, task_alias(task)] if won_task else [alias]
         before = {each: holders.get(each) for each in earned}
         tags[BEFORE] = json.dumps(before_it | before)
         first = not _is_there(client, name)
@@ -172,7 +163,7 @@ def _register(
             except Exception as second:  # noqa: BLE001 the store may be what failed in the first place
                 error.add_note(hide_credentials(f"What was entered in the registry could not be withdrawn: {second}"))
             raise
-    return Registered(name, version, alias, holder, reason, wins_task, before_it | before, first)
+    return Registered(name, version, alias, holder, reason, won_task, before_it | before, first)
 
 
 def withdraw(entered: Registered) -> None:
@@ -291,29 +282,3 @@ def _aliases(client: MlflowClient, name: str) -> dict[str, str]:
             raise
         return {}
     return {alias: str(version) for alias, version in aliases.items()}
-
-
-def _wins(
-    client: MlflowClient, name: str, holder: str | None, score: Score, higher_is_better: bool, useless: str | None
-) -> tuple[bool, str]:
-    """Whether `score` takes the alias from the version `holder`, and why."""
-    if useless is not None:
-        return False, f"{useless}: a model that finds nothing right is never champion"
-    if math.isnan(score.value):
-        return False, f"{score.metric} is not a number"
-    if holder is None:
-        return True, "there was no champion"
-    tags = client.get_model_version(name, holder).tags
-    try:
-        held = Score(tags["metric"], float(tags["value"]), tags["digest"])
-    except (KeyError, ValueError):
-        return False, f"version {holder}, the champion, has no tags metric, value and digest to compare with"
-    if held.digest != score.digest:
-        return False, (
-            f"not comparable: tested on data {score.digest[:12]}, the champion, version {holder}, on {held.digest[:12]}"
-        )
-    if held.metric != score.metric:
-        return False, f"not comparable: judged by {score.metric}, the champion, version {holder}, by {held.metric}"
-    better = score.value > held.value if higher_is_better else score.value < held.value
-    words = "better than" if better else "not better than"
-    return better, f"{score.metric} {score.value:.4g} is {words} {held.value:.4g} of version {holder}"

@@ -199,8 +199,8 @@ def stop(*args, **kwargs):
     if not step:
         os.kill(os.getpid(), signal.SIGKILL)
 setattr(MlflowClient, sys.argv[1], stop)
-register(sys.argv[3], name="mrcnn-ultrasound", metric="mask_ap50", value=float(sys.argv[5]), digest="d1", task="thyroid",
-         run_id=sys.argv[4])
+register(sys.argv[3], name="mrcnn-ultrasound", metric="mask_ap50", value=float(sys.argv[5]), digest="d1",
+         task="thyroid", run_id=sys.argv[4])
 """
 
 
