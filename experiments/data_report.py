@@ -93,7 +93,7 @@ def _annotated(checked: Checked, folder: Path) -> str:
     for name, indices in splits.items():
         for index in _spread(indices, share):
             sample = checked.whole[index]
-            picture = overlay(sample.image, sample.masks, sample.class_ids, checked.whole.class_names)
+            picture = overlay(sample.image, sample.instances, sample.class_ids, checked.whole.class_names)
             shown.append(_small(picture))
             caption = f"{name}: {sample.source}, patient {sample.patient_id}, instances: {len(sample.class_ids)}"
             figures.append(_figure(folder, f"{len(shown):02d}.jpg", shown[-1], caption))

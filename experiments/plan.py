@@ -140,7 +140,7 @@ def channels_of(dataset: Dataset) -> int:
     """1 where the images are grey, also when stored as RGB; else 3, or more where the files hold more."""
     most = 1
     for index in np.unique(np.linspace(0, len(dataset) - 1, min(IMAGES_FOR_CHANNELS, len(dataset)), dtype=int)):
-        image = dataset[index].image
+        image = dataset.image(index)
         if image.shape[2] > 1 and not (image == image[..., :1]).all():
             most = max(most, image.shape[2])
     return most

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mrcnn.instance_masks import InstanceMasks, MasksField
+
 
 @dataclass(frozen=True)
 class Detections:
@@ -15,13 +17,14 @@ class Detections:
         boxes: (N, 4) float32, (x1, y1, x2, y2), x2 and y2 exclusive.
         scores: (N,) float32 in [0, 1].
         class_ids: (N,) int32, 1-based.
-        masks: (N, H, W) bool.
+        masks: (N, H, W) bool. Given as such an array or as `InstanceMasks`.
+        instances: the same as `InstanceMasks`, which need no array; not a parameter.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
     class_ids: np.ndarray
-    masks: np.ndarray
+    masks: np.ndarray = MasksField("instances")  # noqa: RUF009 - a descriptor, which is no default
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -29,7 +32,7 @@ class Detections:
     def above(self, confidence: float) -> Detections:
         """Those with a score of at least `confidence`."""
         keep = self.scores >= confidence
-        return Detections(self.boxes[keep], self.scores[keep], self.class_ids[keep], self.masks[keep])
+        return Detections(self.boxes[keep], self.scores[keep], self.class_ids[keep], self.instances.select(keep))
 
     @classmethod
     def none(cls, height: int, width: int) -> Detections:
@@ -38,5 +41,5 @@ class Detections:
             np.zeros((0, 4), np.float32),
             np.zeros(0, np.float32),
             np.zeros(0, np.int32),
-            np.zeros((0, height, width), bool),
+            InstanceMasks(height, width, []),
         )

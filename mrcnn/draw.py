@@ -18,6 +18,7 @@ from scipy.ndimage import binary_erosion
 
 from mrcnn.data.sample import Sample
 from mrcnn.detections import Detections
+from mrcnn.instance_masks import Crop, InstanceMasks
 
 PALETTE = (
     (230, 159, 0),  # orange
@@ -46,7 +47,7 @@ Entry = tuple[float, str, Colour | None]  # of a strip: x, text, colour of the s
 
 def overlay(
     image: np.ndarray,
-    masks: np.ndarray,
+    masks: np.ndarray | InstanceMasks,
     class_ids: np.ndarray,
     class_names: Sequence[str],
     *,
@@ -61,7 +62,7 @@ def overlay(
     Args:
         image: (H, W) or (H, W, C) of any type; of other than 3 channels the first is shown. What is not uint8 is
             shown between its 1st and 99th percentile.
-        masks: (N, H, W) bool.
+        masks: (N, H, W) bool, as an array or as `InstanceMasks`.
         class_ids: (N,) 1-based positions in `class_names`.
         scores: (N,); their presence makes it a picture of predictions, which carries the footer.
         boxes: (N, 4) as (x1, y1, x2, y2); drawn when given.
@@ -81,8 +82,8 @@ def overlay(
 
 def side_by_side(sample: Sample, detections: Detections, class_names: Sequence[str]) -> np.ndarray:
     """Truth on the left, prediction on the right, titled, as (H', 2 · W' + gap, 3) uint8 with the footer."""
-    truth = _paint(sample.image, sample.masks, sample.class_ids, class_names)
-    found = _paint(sample.image, detections.masks, detections.class_ids, class_names, detections.scores)
+    truth = _paint(sample.image, sample.instances, sample.class_ids, class_names)
+    found = _paint(sample.image, detections.instances, detections.class_ids, class_names, detections.scores)
     height, width = truth.shape[:2]
     gap = np.full((height, _GAP, 3), _STRIP, np.uint8)
     panels = np.concatenate([truth, gap, found], axis=1)
@@ -146,25 +147,26 @@ def colour_of(class_id: int) -> Colour:
 
 def _paint(
     image: np.ndarray,
-    masks: np.ndarray,
+    masks: np.ndarray | InstanceMasks,
     class_ids: np.ndarray,
     class_names: Sequence[str],
     scores: np.ndarray | None = None,
     boxes: np.ndarray | None = None,
 ) -> np.ndarray:
     canvas = np.array(to_display(image))  # a copy: it is painted on, and the image may be a read-only cached one
+    masks = InstanceMasks.of(masks)
     if masks.shape != (len(class_ids), *canvas.shape[:2]):
         raise ValueError(f"masks are {masks.shape}, expected {(len(class_ids), *canvas.shape[:2])}")
     scale = max(MIN_WIDTH / canvas.shape[1], 1.0)
     if scale > 1:
         width, height = MIN_WIDTH, round(scale * canvas.shape[0])
         canvas = np.array(Image.fromarray(canvas).resize((width, height), Image.Resampling.BICUBIC))
-        masks = [_enlarge(mask, width, height) for mask in masks]
-    extents = [_extent(mask) for mask in masks]
+        masks = InstanceMasks(height, width, [_enlarge(masks.one(index), width, height) for index in range(len(masks))])
+    extents = [tuple(box) if box[2] else None for box in masks.boxes.tolist()]
     # Large ones first, so that one within another stays visible.
-    for index in sorted(range(len(masks)), key=lambda index: -int(np.count_nonzero(masks[index]))):
+    for index in np.argsort(-masks.areas, kind="stable"):
         if extents[index] is not None:
-            _tint(canvas, masks[index], extents[index], colour_of(class_ids[index]))
+            _tint(canvas, masks.crop(index), colour_of(class_ids[index]))
 
     picture = Image.fromarray(canvas)
     pen = ImageDraw.Draw(picture)
@@ -181,27 +183,19 @@ def _paint(
     return np.array(picture)
 
 
-def _enlarge(mask: np.ndarray, width: int, height: int) -> np.ndarray:
+def _enlarge(mask: np.ndarray, width: int, height: int) -> Crop:
     """A mask at the size of the enlarged picture, with a smooth outline; a lone pixel never vanishes."""
     picture = Image.fromarray(mask.astype(np.uint8) * 255)
     smooth = np.array(picture.resize((width, height), Image.Resampling.BILINEAR)) >= 128
-    if smooth.any() or not mask.any():
-        return smooth
-    return np.array(picture.resize((width, height), Image.Resampling.NEAREST)) > 0
+    if not smooth.any() and mask.any():
+        smooth = np.array(picture.resize((width, height), Image.Resampling.NEAREST)) > 0
+    crop = Crop(0, 0, smooth).tight()
+    return crop._replace(pixels=crop.pixels.copy())
 
 
-def _extent(mask: np.ndarray) -> Extent | None:
-    """(x1, y1, x2, y2) of a mask's pixels, x2 and y2 exclusive; None for an empty mask."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
-        return None
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-
-
-def _tint(canvas: np.ndarray, mask: np.ndarray, extent: Extent, colour: Colour) -> None:
+def _tint(canvas: np.ndarray, crop: Crop, colour: Colour) -> None:
     """Fills and outlines one mask in place; only its own rectangle is touched."""
-    x1, y1, x2, y2 = extent
-    inside, part = mask[y1:y2, x1:x2], canvas[y1:y2, x1:x2]
+    inside, part = crop.pixels, canvas[crop.part]
     part[inside] = np.rint((1 - _FILL) * part[inside] + _FILL * np.array(colour)).astype(np.uint8)
     core = binary_erosion(inside, iterations=max(2, round(canvas.shape[1] / 320)))
     part[inside & ~core] = colour
@@ -216,13 +210,16 @@ def _write_labels(
     ascent, descent = font.getmetrics()
     height, free = ascent + descent + 2, _LABELLED * size[0] * size[1]
     taken: list[Extent] = []
+    everything = np.array([extent for extent, *_ in entries]).reshape(-1, 4)
     for index, (extent, text, colour) in enumerate(entries):
         text = _shorten(text, font, size[0] - 6)
         width = math.ceil(font.getlength(text)) + 6
-        others = [entry[0] for other, entry in enumerate(entries) if other != index]
-        places = [place for place in _places(extent, width, height, size) if not _meets(place, taken)]
+        if taken and width * height > free:
+            continue
+        written, others = np.array(taken).reshape(-1, 4), np.delete(everything, index, axis=0)
+        places = [place for place in _places(extent, width, height, size) if not _meets(place, written)]
         place = next((place for place in places if not _meets(place, others)), places[0] if places else None)
-        if place is None or (taken and width * height > free):
+        if place is None:
             continue
         free -= width * height
         taken.append(place)
@@ -239,8 +236,10 @@ def _places(extent: Extent, width: int, height: int, size: tuple[int, int]) -> l
     return [(x, y, x + width, y + height) for x, y in inside if y + height <= size[1]]
 
 
-def _meets(place: Extent, others: Sequence[Extent]) -> bool:
-    return any(place[0] < x2 and x1 < place[2] and place[1] < y2 and y1 < place[3] for x1, y1, x2, y2 in others)
+def _meets(place: Extent, others: np.ndarray) -> bool:
+    """Whether a place shares a pixel with any of the extents (N, 4)."""
+    x1, y1, x2, y2 = others.T
+    return bool(((place[0] < x2) & (x1 < place[2]) & (place[1] < y2) & (y1 < place[3])).any())
 
 
 def _footer(width: int, font: ImageFont.FreeTypeFont, class_names: Sequence[str]) -> np.ndarray:

@@ -42,14 +42,14 @@ def flip_detections(found: Detections, view: View, mirrored_ids: np.ndarray | No
         mirrored_ids: (K + 1,) what each class id becomes in a left-right mirror image; None where no class tells a
             side. Upside down classes stay, as in `mrcnn.data.Augmentation`.
     """
-    height, width = found.masks.shape[1:]
+    height, width = found.instances.shape[1:]
     if "horizontal" in view:
         boxes = found.boxes.copy()
         boxes[:, 0], boxes[:, 2] = width - found.boxes[:, 2], width - found.boxes[:, 0]
         class_ids = found.class_ids if mirrored_ids is None else np.asarray(mirrored_ids, np.int32)[found.class_ids]
-        found = replace(found, boxes=boxes, class_ids=class_ids, masks=found.masks[:, :, ::-1])
+        found = replace(found, boxes=boxes, class_ids=class_ids, masks=found.instances.mirrored(across=True))
     if "vertical" in view:
         boxes = found.boxes.copy()
         boxes[:, 1], boxes[:, 3] = height - found.boxes[:, 3], height - found.boxes[:, 1]
-        found = replace(found, boxes=boxes, masks=found.masks[:, ::-1])
+        found = replace(found, boxes=boxes, masks=found.instances.mirrored(down=True))
     return found

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from mrcnn.detections import Detections
+from mrcnn.instance_masks import EMPTY, Crop, InstanceMasks
 
 OVERLAP = 0.55
 """Box IoU above which two detections are taken for one instance; the paper's choice (section 4)."""
@@ -40,7 +41,7 @@ def fuse(members: Sequence[Detections], *, overlap: float = OVERLAP, most: int |
     Raises:
         ValueError: no member, or masks of different sizes.
     """
-    sizes = {member.masks.shape[1:] for member in members}
+    sizes = {member.instances.shape[1:] for member in members}
     if len(sizes) != 1:
         raise ValueError(f"members' masks are of sizes {sorted(sizes)}, expected one size")
     height, width = sizes.pop()
@@ -54,7 +55,9 @@ def fuse(members: Sequence[Detections], *, overlap: float = OVERLAP, most: int |
         boxes=np.stack([_box(members, group) for group in groups]).astype(np.float32),
         scores=scores[order],
         class_ids=np.array([members[member].class_ids[row] for ((member, row), *_) in groups], np.int32),
-        masks=np.stack([_mask([members[member].masks[row] for member, row in group]) for group in groups]),
+        masks=InstanceMasks(
+            height, width, [_mask([members[member].instances.crop(row) for member, row in group]) for group in groups]
+        ),
     )
 
 
@@ -90,7 +93,7 @@ def _best_first(members: Sequence[Detections], class_id: int) -> Iterator[tuple[
     times = Counter(keys.values())
     # Only those with the same score and box are told apart by their masks, which takes long.
     full = {
-        (number, row): (key, members[number].masks[row].tobytes() if times[key] > 1 else b"")
+        (number, row): (key, members[number].instances.one(row).tobytes() if times[key] > 1 else b"")
         for (number, row), key in keys.items()
     }
     return iter(sorted(full, key=full.__getitem__))
@@ -119,23 +122,25 @@ def _box(members: Sequence[Detections], group: Group) -> np.ndarray:
     return np.average(boxes, axis=0, weights=weights if weights.sum() > 0 else None)
 
 
-def _mask(masks: Sequence[np.ndarray]) -> np.ndarray:
-    """(H, W) bool: the mean of T masks (H, W) bool, cut at a half."""
+def _mask(masks: Sequence[Crop]) -> Crop:
+    """The mean of T masks, cut at a half."""
     if len(masks) == 1:
         return masks[0]
-    covered = np.logical_or.reduce(masks)
-    rows, columns = np.flatnonzero(covered.any(axis=1)), np.flatnonzero(covered.any(axis=0))
-    result = np.zeros_like(covered)
-    if not len(rows):
-        return result
-    part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    votes = np.sum([mask[part] for mask in masks], axis=0)
+    seen = [mask for mask in masks if mask.pixels.size]
+    if not seen:
+        return EMPTY
+    top, left = min(mask.top for mask in seen), min(mask.left for mask in seen)
+    bottom = max(mask.top + mask.pixels.shape[0] for mask in seen)
+    right = max(mask.left + mask.pixels.shape[1] for mask in seen)
+    parts = np.zeros((len(masks), bottom - top, right - left), bool)
+    for part, mask in zip(parts, masks, strict=True):
+        part[mask._replace(top=mask.top - top, left=mask.left - left).part] = mask.pixels
+    votes = parts.sum(axis=0)
     inside = 2 * votes > len(masks)
     undecided = 2 * votes == len(masks)
     if undecided.any():
-        inside |= undecided & (np.sum([_signed_distance(mask[part]) for mask in masks], axis=0) >= 0)
-    result[part] = inside
-    return result
+        inside |= undecided & (np.sum([_signed_distance(part) for part in parts], axis=0) >= 0)
+    return Crop(top, left, inside).tight()
 
 
 def _signed_distance(mask: np.ndarray) -> np.ndarray:

@@ -15,9 +15,10 @@ def label_image(found: Detections, class_names: Sequence[str]) -> np.ndarray:
 
     Where instances overlap the better score wins; of nested regions (`mrcnn.data.label_codes.REGIONS`) the innermost.
     """
-    labels = np.zeros(found.masks.shape[1:], np.uint8 if len(class_names) < 256 else np.uint16)
+    labels = np.zeros(found.instances.shape[1:], np.uint8 if len(class_names) < 256 else np.uint16)
     nested = tuple(class_names) == REGIONS
     order = np.argsort(found.class_ids if nested else found.scores, kind="stable")
     for index in order:
-        labels[found.masks[index]] = found.class_ids[index]
+        crop = found.instances.crop(index)
+        labels[crop.part][crop.pixels] = found.class_ids[index]
     return labels

@@ -221,7 +221,7 @@ def measure(
 
 def inference_ms(model: MaskRCNN, dataset: Dataset) -> float:
     """Median milliseconds from an image to its instances, one image at a time, the first of which is not timed."""
-    images = [dataset[index].image for index in range(min(TIMED_IMAGES, len(dataset)))]
+    images = [dataset.image(index) for index in range(min(TIMED_IMAGES, len(dataset)))]
     times = []
     for image in [images[0], *images]:
         started = time.perf_counter()

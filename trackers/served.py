@@ -15,13 +15,13 @@ from typing import Annotated, Any, Literal
 import mlflow
 import numpy as np
 from mlflow.pyfunc import PythonModel, PythonModelContext
-from pycocotools import mask as coco_mask
 from pydantic import Field, field_validator
 
 from mrcnn.data.given_images import GivenImage, given_images
 from mrcnn.data.sample import SPACING_MM
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
+from mrcnn.instance_masks import encode_crop
 from mrcnn.polygons import polygons_of
 from mrcnn.serving.request import Fields, Fraction, validate
 from mrcnn.serving.scoring_server import stand_guard
@@ -62,13 +62,12 @@ def as_dict(
         masks: rle: compressed run lengths; polygons: lists of [x, y, x, y, …], see `mrcnn.polygons`.
     """
     instances = []
-    for box, score, class_id, mask in zip(found.boxes, found.scores, found.class_ids, found.masks, strict=True):
+    for box, score, class_id, crop in zip(found.boxes, found.scores, found.class_ids, found.instances, strict=True):
         left, top, right, bottom = (float(value) for value in box)
         if masks == "polygons":
-            segmentation: object = polygons_of(mask)
+            segmentation: object = polygons_of(crop.pixels, crop.top, crop.left)
         else:
-            lengths = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-            segmentation = {"size": [height, width], "counts": lengths["counts"].decode("ascii")}
+            segmentation = {"size": [height, width], "counts": encode_crop(crop, height, width).decode("ascii")}
         instances.append(
             {
                 "class": class_names[class_id - 1],

@@ -115,7 +115,7 @@ def _of_dataset(ask, dataset: Dataset, batch_size: int) -> np.ndarray:
     starts = range(0, len(dataset), batch_size)
     found = [
         ask(
-            [dataset[index].image for index in range(start, min(start + batch_size, len(dataset)))],
+            [dataset.image(index) for index in range(start, min(start + batch_size, len(dataset)))],
             batch_size=batch_size,
         )
         for start in starts

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
-from pycocotools import mask as coco_mask
 
 from experiments.comparison.candidates import Candidate
 from experiments.comparison.test_sets import TestSet, recorded_digest
@@ -20,6 +19,7 @@ from experiments.prediction.detector import Detector
 from mrcnn.data import Sample
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
+from mrcnn.instance_masks import InstanceMasks
 from mrcnn.metrics import Evaluator
 from trackers.run_writer import LONGEST_DATASET_DIGEST
 
@@ -74,12 +74,19 @@ def measure(opened: Opened, test_set: TestSet) -> Measured:
     found = _asked(detector, test_set) if kept is None else zip(test_set.images, kept, strict=True)
     for sample, detections in found:
         if by_class is not None:
-            by_class.add(sample, replace(detections, class_ids=ids[detections.class_ids]))
-        any_class.add(
-            replace(sample, class_ids=np.ones_like(sample.class_ids)),
-            replace(detections, class_ids=np.ones_like(detections.class_ids)),
+            by_class.add(sample, _as(detections, ids[detections.class_ids]))
+        one = replace(
+            sample,
+            class_ids=np.ones_like(sample.class_ids),
+            masks=sample.instances,
+            crowd_masks=sample.crowds,
         )
+        any_class.add(one, _as(detections, np.ones_like(detections.class_ids)))
     return Measured(by_class, any_class, detector.confidence, "asked" if kept is None else "kept")
+
+
+def _as(detections: Detections, class_ids: np.ndarray) -> Detections:
+    return replace(detections, class_ids=class_ids, masks=detections.instances)
 
 
 def detections_of(results: Sequence[Mapping[str, Any]], height: int, width: int) -> Detections:
@@ -89,7 +96,7 @@ def detections_of(results: Sequence[Mapping[str, Any]], height: int, width: int)
     ordered = sorted(results, key=lambda one: -one["score"])
     corners = np.array([one["bbox"] for one in ordered], np.float64)
     corners[:, 2:] += corners[:, :2]
-    masks = np.stack([coco_mask.decode(one["segmentation"]).astype(bool) for one in ordered])
+    masks = InstanceMasks(height, width, [one["segmentation"]["counts"].encode("ascii") for one in ordered])
     return Detections(
         corners.astype(np.float32),
         np.array([one["score"] for one in ordered], np.float32),

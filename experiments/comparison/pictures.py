@@ -75,12 +75,13 @@ def drawn_cases(test_set: TestSet, measured: Mapping[str, Measured]) -> list[Cas
     for kind, index in chosen_cases(dice):
         sample = test_set.images[index]
         if not by_class:
-            sample = replace(sample, class_ids=np.ones_like(sample.class_ids))
-        pictures = [("truth", overlay(sample.image, sample.masks, sample.class_ids, names))]
+            one = np.ones_like(sample.class_ids)
+            sample = replace(sample, class_ids=one, masks=sample.instances, crowd_masks=sample.crowds)
+        pictures = [("truth", overlay(sample.image, sample.instances, sample.class_ids, names))]
         height, width = sample.image.shape[:2]
         for label, each in measured.items():
             shown = detections_of(results[label].get(index + 1, []), height, width).above(each.confidence)
-            picture = overlay(sample.image, shown.masks, shown.class_ids, names, scores=shown.scores)
+            picture = overlay(sample.image, shown.instances, shown.class_ids, names, scores=shown.scores)
             value = dice[label][index]
             told = "nothing to find, nothing found" if value is None else f"Dice {value:.3f}"
             pictures.append((f"{label}: {told}", picture))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,12 +42,12 @@ def lungs(
     result: dict[str, Any] = {}
     for side in SIDES:
         mine = np.isin(detections.class_ids, _class_ids(side, class_names))
-        area = int(np.count_nonzero(detections.masks[mine].any(axis=0)))
+        area = int(np.count_nonzero(detections.instances.select(mine).union()))
         result[side] = None
         if area:
             result[side] = {
                 "area": area * pixel,
-                "share_of_image": area / detections.masks[0].size,
+                "share_of_image": area / math.prod(detections.instances.shape[1:]),
                 "score": float(detections.scores[mine].max()),
             }
     sides = [side for side in SIDES if result[side]]

@@ -48,11 +48,12 @@ def nodules(
         InputError: the reader's input has another number of nodules, or words that the table does not have.
     """
     given = _of_each(reader_input, len(detections))
-    covered = detections.masks.sum(axis=0)
-    found = []
-    for score, class_id, mask, reader in zip(
-        detections.scores, detections.class_ids, detections.masks, given, strict=True
-    ):
+    instances, found = detections.instances, []
+    covered = np.zeros(instances.shape[1:], np.int32)
+    for crop in instances:
+        covered[crop.part] += crop.pixels
+    for index, (score, class_id, reader) in enumerate(zip(detections.scores, detections.class_ids, given, strict=True)):
+        mask = instances.one(index)
         name = class_names[class_id - 1]
         sizes = measure(mask, spacing_mm) if mask.any() else None
         nodule = {"class": name, "score": float(score), **_sizes(sizes), "tirads": None}

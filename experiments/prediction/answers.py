@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from mrcnn.detections import Detections
+from mrcnn.instance_masks import InstanceMasks
 from trackers.served import NOTICE, as_dict
 
 __all__ = ["answer_of", "detections_of", "frames_of", "of_several"]
@@ -16,7 +16,7 @@ __all__ = ["answer_of", "detections_of", "frames_of", "of_several"]
 
 def answer_of(found: Detections, class_names: Sequence[str], findings: Mapping[str, Any]) -> dict[str, Any]:
     """`{"width", "height", "instances", "findings", "notice"}`, as the served model answers."""
-    return as_dict(found, *found.masks.shape[1:], tuple(class_names), dict(findings))
+    return as_dict(found, *found.instances.shape[1:], tuple(class_names), dict(findings))
 
 
 def of_several(answers: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
@@ -42,5 +42,5 @@ def detections_of(answer: Mapping[str, Any], class_names: Sequence[str]) -> Dete
         boxes,
         np.array([instance["score"] for instance in instances], np.float32),
         np.array([class_names.index(instance["class"]) + 1 for instance in instances], np.int32),
-        np.stack([coco_mask.decode(instance["segmentation"]).astype(bool) for instance in instances]),
+        InstanceMasks(*size, [instance["segmentation"]["counts"].encode("ascii") for instance in instances]),
     )

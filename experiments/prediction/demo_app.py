@@ -9,7 +9,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
@@ -23,12 +23,10 @@ from experiments.prediction.answers import answer_of
 from experiments.prediction.demo_page import page
 from experiments.prediction.detector import Detector
 from experiments.prediction.pictures import overlay_picture
-from mrcnn.data.dataset import decode_masks
 from mrcnn.data.image_bytes import decode_image
 from mrcnn.data.sample import Spacing
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
-from mrcnn.metrics.rle import encode
 from mrcnn.serving.gate import Gate, refused
 from mrcnn.serving.limits import Limits
 from mrcnn.serving.request import Fraction
@@ -57,21 +55,11 @@ class Seen:
 
     image: np.ndarray
     spacing_mm: Spacing | None
-    boxes: np.ndarray
-    scores: np.ndarray
-    class_ids: np.ndarray
-    runs: tuple[bytes, ...]
+    found: Detections
 
     @classmethod
     def of(cls, image: np.ndarray, spacing_mm: Spacing | None, found: Detections) -> Seen:
-        runs = tuple(each["counts"] for each in encode(found.masks))
-        return cls(image, spacing_mm, found.boxes, found.scores, found.class_ids, runs)
-
-    def above(self, confidence: float) -> Detections:
-        """The instances with a score of at least `confidence`."""
-        rows = np.flatnonzero(self.scores >= confidence)
-        masks = decode_masks([self.runs[row] for row in rows], *self.image.shape[:2])
-        return Detections(self.boxes[rows], self.scores[rows], self.class_ids[rows], masks)
+        return cls(image, spacing_mm, replace(found, masks=found.instances.compressed()))
 
 
 class Demo:
@@ -115,10 +103,10 @@ class Demo:
         return sum(seen.image.nbytes for seen in self._seen.values())
 
     def _shown(self, seen: Seen, confidence: float) -> bytes:
-        names, shown = self._detector.class_names, seen.above(confidence)
+        names, shown = self._detector.class_names, seen.found.above(confidence)
         finding = FINDINGS[self._detector.findings](seen.image, shown, names, seen.spacing_mm, None)
         instances = answer_of(shown, names, finding)["instances"]
-        areas = shown.masks.sum(axis=(1, 2)).tolist()
+        areas = shown.instances.areas.tolist()
         height, width = seen.image.shape[:2]
         return _json(
             {

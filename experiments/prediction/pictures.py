@@ -16,12 +16,12 @@ SHEET_COLUMNS = 4
 
 def overlay_picture(image: np.ndarray, found: Detections, class_names: Sequence[str]) -> np.ndarray:
     """(H', W', 3) uint8; see `mrcnn.draw.overlay`."""
-    return overlay(image, found.masks, found.class_ids, class_names, scores=found.scores)
+    return overlay(image, found.instances, found.class_ids, class_names, scores=found.scores)
 
 
 def splash_picture(image: np.ndarray, found: Detections, class_names: Sequence[str]) -> np.ndarray:
     """(H', W', 3) uint8; see `mrcnn.colour_splash`."""
-    return captioned(colour_splash(image, found.masks, found.class_ids), class_names)
+    return captioned(colour_splash(image, found.instances, found.class_ids), class_names)
 
 
 PICTURES: Mapping[str, Callable[[np.ndarray, Detections, Sequence[str]], np.ndarray]] = {

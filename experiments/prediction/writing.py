@@ -145,8 +145,8 @@ class ItemWriter:
         regions = np.zeros((len(self._detector.class_names), *shape), bool)
         for number in self._answers:
             found = self._found(number)
-            for class_id, mask in zip(found.class_ids, found.masks, strict=True):
-                regions[class_id - 1, number] |= mask
+            for class_id, crop in zip(found.class_ids, found.instances, strict=True):
+                regions[class_id - 1, number][crop.part] |= crop.pixels
         return regions
 
     def _codes(self) -> str:

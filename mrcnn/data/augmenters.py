@@ -11,6 +11,7 @@ from imgaug.augmentables.segmaps import SegmentationMapsOnImage
 from mrcnn.data.augmentation import Augmentation
 from mrcnn.data.label_planes import pack, unpack
 from mrcnn.data.sample import Sample
+from mrcnn.instance_masks import InstanceMasks
 
 _LEAST_PIXELS = 4
 _LEAST_SHARE = 0.1
@@ -27,7 +28,7 @@ def change(
     # A seed for each kind of change, so that switching one off leaves the others as they were.
     drawn = np.random.SeedSequence(rng_seed).generate_state(len(Augmentation.model_fields))
     seeds = {name: int(seed) for name, seed in zip(Augmentation.model_fields, drawn, strict=True)}
-    image, masks, class_ids = sample.image, sample.masks, sample.class_ids
+    image, masks, class_ids = sample.image, sample.instances, sample.class_ids
     is_float = image.dtype != np.uint8
     warps, recolourings = _warps(augmentation, seeds), _recolourings(augmentation, seeds, is_float)
     if not warps and not recolourings:
@@ -39,13 +40,13 @@ def change(
         # channel for itself: they may be modalities, whose ranges have nothing to do with each other.
         low, span = image.min(axis=(0, 1)), np.maximum(np.ptp(image, axis=(0, 1)), np.float32(1e-12))
         image = (image - low) / span
-    crowd_masks, crowd_ids, count = sample.crowd_masks, sample.crowd_ids, len(masks)
+    crowds, crowd_ids, count = sample.crowds, sample.crowd_ids, len(masks)
     if warps:
         # Crowds move with the instances, and stay however little of them remains.
-        together = masks if crowd_masks is None else np.concatenate([masks, crowd_masks])
+        together = masks if crowds is None else masks + crowds
         image, moved, kept = _warp(image, together, iaa.Sequential(warps, seed=0))
-        masks, class_ids = moved[:count][kept[:count]], class_ids[kept[:count]]
-        crowd_masks = None if crowd_masks is None else moved[count:]
+        masks, class_ids = moved.select(np.flatnonzero(kept[:count])), class_ids[kept[:count]]
+        crowds = None if crowds is None else moved.select(np.arange(count, len(moved)))
     if recolourings:
         image = iaa.Sequential(recolourings, seed=0)(image=image)
     if is_float:
@@ -53,17 +54,19 @@ def change(
     if mirrored_ids is not None and _flips(augmentation, seeds):
         class_ids = mirrored_ids[class_ids]
         crowd_ids = None if crowd_ids is None else mirrored_ids[crowd_ids]
-    return replace(sample, image=image, masks=masks, class_ids=class_ids, crowd_masks=crowd_masks, crowd_ids=crowd_ids)
+    return replace(sample, image=image, masks=masks, class_ids=class_ids, crowd_masks=crowds, crowd_ids=crowd_ids)
 
 
-def _warp(image: np.ndarray, masks: np.ndarray, warps: iaa.Augmenter) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _warp(
+    image: np.ndarray, masks: InstanceMasks, warps: iaa.Augmenter
+) -> tuple[np.ndarray, InstanceMasks, np.ndarray]:
     """Image and masks moved alike; which of the masks still show enough to be kept, (N,) bool."""
     if not len(masks):
         return warps(image=image), masks, np.zeros(0, bool)
-    planes, before = pack(masks)
+    planes, before = pack(masks), masks.areas
     image, warped = warps(image=image, segmentation_maps=SegmentationMapsOnImage(planes, shape=image.shape))
-    masks, after = unpack(warped.arr, len(before))
-    kept = after >= np.maximum(_LEAST_SHARE * before, np.clip(before, 1, _LEAST_PIXELS))
+    masks = unpack(warped.arr, len(before))
+    kept = masks.areas >= np.maximum(_LEAST_SHARE * before, np.clip(before, 1, _LEAST_PIXELS))
     return image, masks, kept
 
 

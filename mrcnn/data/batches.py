@@ -10,10 +10,11 @@ import numpy as np
 from mrcnn.config import ModelConfig
 from mrcnn.data import pixels
 from mrcnn.data.equalise import equalise
-from mrcnn.data.mask_crops import crop_mask, tight_boxes
+from mrcnn.data.mask_crops import square
 from mrcnn.data.matterport_input import CentredLetterbox, prepare_centred
 from mrcnn.data.sample import Sample
 from mrcnn.errors import InputError
+from mrcnn.instance_masks import InstanceMasks
 
 Batch = dict[str, np.ndarray]
 _NORMALISATIONS = {"image": pixels.standardise, "imagenet": pixels.caffe_style, "none": pixels.as_it_is}
@@ -119,13 +120,14 @@ def make_batch(samples: Sequence[Sample], config: ModelConfig) -> Batch:
         except InputError as error:
             raise InputError(f"{sample.source}: {error}") from error
         letterboxes.append(letterbox)
-        boxes = tight_boxes(sample.masks)
-        kept = _largest(sample.masks, np.flatnonzero(boxes[:, 2] > 0), slots)
+        instances = sample.instances
+        boxes = instances.boxes
+        kept = _largest(instances, np.flatnonzero(boxes[:, 2] > 0), slots)
         batch["boxes"][row, : len(kept)] = letterbox.to_network(boxes[kept])
         batch["class_ids"][row, : len(kept)] = sample.class_ids[kept]
         batch["valid"][row, : len(kept)] = True
         for slot, index in enumerate(kept):
-            batch["masks"][row, slot] = crop_mask(sample.masks[index], boxes[index], side)
+            batch["masks"][row, slot] = square(instances.crop(index).pixels, side)
     return with_ignored(batch, samples, letterboxes)
 
 
@@ -134,13 +136,13 @@ def with_ignored(batch: Batch, samples: Sequence[Sample], letterboxes: Sequence[
 
     It is there where the samples' data set has any crowd, so that all batches of a data set have the same arrays.
     """
-    if not samples or samples[0].crowd_masks is None:
+    if not samples or samples[0].crowds is None:
         return batch
     size = batch["image"].shape[1]
     ignored = np.zeros((len(samples), size, size), np.uint8)
     for row, (sample, letterbox) in enumerate(zip(samples, letterboxes, strict=True)):
-        if len(sample.crowd_masks):
-            ignored[row] = mask_to_network(sample.crowd_masks.any(axis=0), letterbox, size)
+        if len(sample.crowds):
+            ignored[row] = mask_to_network(sample.crowds.union(), letterbox, size)
     return batch | {"ignore": ignored}
 
 
@@ -157,9 +159,8 @@ def mask_to_network(mask: np.ndarray, letterbox: Letterbox | CentredLetterbox, s
     return inside
 
 
-def _largest(masks: np.ndarray, indices: np.ndarray, limit: int) -> np.ndarray:
+def _largest(masks: InstanceMasks, indices: np.ndarray, limit: int) -> np.ndarray:
     """Those of `indices` with the most pixels, `limit` at most, in their order."""
     if len(indices) <= limit:
         return indices
-    areas = np.array([np.count_nonzero(masks[index]) for index in indices])
-    return np.sort(indices[np.argsort(-areas, kind="stable")[:limit]])
+    return np.sort(indices[np.argsort(-masks.areas[indices], kind="stable")[:limit]])

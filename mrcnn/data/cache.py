@@ -7,12 +7,10 @@ import os
 import pickle
 import weakref
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
-from mrcnn.data.dataset import decode_masks
 from mrcnn.data.sample import Sample
 
 
@@ -63,13 +61,16 @@ class SampleCache:
         """The sample at `index`, from memory or opened now."""
         place, size = self._places[index]
         if size:
-            facts, runs = pickle.loads(self._memory[place : place + size])
-            return Sample(**facts, masks=decode_masks(runs, *facts["image"].shape[:2]))
+            return pickle.loads(self._memory[place : place + size])
         sample = open_sample(index)
         # Of one layout in memory, kept or not: sums over pixels depend on it in their last bit.
-        sample = replace(sample, image=np.ascontiguousarray(sample.image))
-        facts = {field.name: getattr(sample, field.name) for field in fields(sample) if field.name != "masks"}
-        kept = pickle.dumps((facts, _encode(sample.masks)), pickle.HIGHEST_PROTOCOL)
+        sample = replace(
+            sample,
+            image=np.ascontiguousarray(sample.image),
+            masks=sample.instances.compressed(),
+            crowd_masks=sample.crowds and sample.crowds.compressed(),
+        )
+        kept = pickle.dumps(sample, pickle.HIGHEST_PROTOCOL)
         if self._next + len(kept) <= self._end:
             self._memory[self._next : self._next + len(kept)] = kept
             # The size comes last, for others may look at any moment.
@@ -77,9 +78,3 @@ class SampleCache:
             self._places[index, 1] = len(kept)
             self._next += len(kept)
         return sample
-
-
-def _encode(masks: np.ndarray) -> list[bytes]:
-    if not len(masks):
-        return []
-    return [run["counts"] for run in coco_mask.encode(np.asfortranarray(masks.transpose(1, 2, 0), np.uint8))]

@@ -12,25 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from mrcnn.data.digest import content_digest
 from mrcnn.data.images import read_image
 from mrcnn.data.sample import Place, Sample, Spacing
 from mrcnn.errors import InputError
+from mrcnn.instance_masks import InstanceMasks
 
 if TYPE_CHECKING:  # what a volume needs takes half a second to load
     from mrcnn.data.readers.problems import Problems
     from mrcnn.data.volume import Volume
-
-
-def decode_masks(runs: Sequence[bytes], height: int, width: int) -> np.ndarray:
-    """(N, height, width) bool masks of N COCO run-length strings."""
-    if not runs:
-        return np.zeros((0, height, width), bool)
-    # pycocotools decodes by columns into (H, W, N) with N slowest in memory, so this transpose copies nothing.
-    stacked = coco_mask.decode([{"size": [height, width], "counts": counts} for counts in runs])
-    return stacked.transpose(2, 0, 1).view(bool)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +114,7 @@ class Dataset:
         record = self.records[index]
         return Sample(
             image=self.image(index),
-            masks=self.masks(index),
+            masks=self.instances(index),
             class_ids=record.class_ids,
             patient_id=record.patient_id,
             source=record.file_name,
@@ -150,15 +141,19 @@ class Dataset:
 
     def masks(self, index: int) -> np.ndarray:
         """(N, H, W) bool masks of an image, without opening the image."""
-        record = self.records[index]
-        return decode_masks(self._runs[index], record.height, record.width)
+        return self.instances(index).full()
 
-    def _crowd_fields(self, index: int) -> dict[str, np.ndarray]:
+    def instances(self, index: int) -> InstanceMasks:
+        """The masks of an image, without opening the image or making an array of them."""
+        record = self.records[index]
+        return InstanceMasks(record.height, record.width, self._runs[index])
+
+    def _crowd_fields(self, index: int) -> dict[str, InstanceMasks | np.ndarray]:
         if self._crowds is None:
             return {}
         record = self.records[index]
         return {
-            "crowd_masks": decode_masks(self._crowds[index], record.height, record.width),
+            "crowd_masks": InstanceMasks(record.height, record.width, self._crowds[index]),
             "crowd_ids": np.array(record.crowd_ids, np.int32),
         }
 

@@ -39,9 +39,9 @@ def make_dense_batch(samples: Sequence[Sample], config: ResUNetConfig) -> Batch:
         target = batch["maps"][row]
         if config.exclusive:
             target[..., 0] = 1
-        order = np.argsort([-np.count_nonzero(mask) for mask in sample.masks], kind="stable")
+        order = np.argsort(-sample.instances.areas, kind="stable")
         for index in order:
-            inside = mask_to_network(sample.masks[index], letterbox, size)
+            inside = mask_to_network(sample.instances.one(index), letterbox, size)
             if config.exclusive:
                 target[inside] = 0
             target[inside, sample.class_ids[index] - 1 + config.exclusive] = 1
@@ -98,8 +98,8 @@ def classes_overlap(dataset: Dataset) -> bool:
         present = np.unique(record.class_ids)
         if len(present) < 2:
             continue
-        masks = dataset.masks(index)
-        regions = np.stack([masks[record.class_ids == class_id].any(axis=0) for class_id in present])
+        masks = dataset.instances(index)
+        regions = np.stack([masks.select(record.class_ids == class_id).union() for class_id in present])
         several = regions.sum(axis=0) > 1
         pixels[present - 1] += regions.sum(axis=(1, 2))
         shared[present - 1] += (regions & several).sum(axis=(1, 2))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mrcnn.instance_masks import InstanceMasks, MasksField
+
 Spacing = tuple[float, float]
 SPACING_MM = (1e-6, 1e4)
 """The least and the largest side of a pixel in mm; no microscope and no scanner goes beyond them."""
@@ -32,7 +34,8 @@ class Sample:
 
     Attributes:
         image: (H, W, C) uint8, or float32 where the source holds more than 8 bits (its own units are kept).
-        masks: (N, H, W) bool, one mask an instance; N may be 0.
+        masks: (N, H, W) bool, one mask an instance; N may be 0. Given as such an array or as `InstanceMasks`.
+        instances, crowds: `masks` and `crowd_masks` as `InstanceMasks`, which need no array; no parameters.
         class_ids: (N,) int32, 1-based position in the data set's class names; 0 is background and never stands here.
         patient_id: whom the image shows; a patient is never in two splits.
         source: where the image came from: a file name, with the slice appended for volumes.
@@ -45,23 +48,24 @@ class Sample:
     """
 
     image: np.ndarray
-    masks: np.ndarray
+    masks: np.ndarray = MasksField("instances")  # noqa: RUF009 - a descriptor, which is no default
     class_ids: np.ndarray
     patient_id: str
     source: str
     spacing_mm: Spacing | None = None
     label: str | None = None
     place: Place | None = None
-    crowd_masks: np.ndarray | None = None
+    crowd_masks: np.ndarray | None = MasksField("crowds", None)  # noqa: RUF009 - likewise
     crowd_ids: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         height, width = self.image.shape[:2]
         if self.image.ndim != 3:
             raise ValueError(f"{self.source}: image has shape {self.image.shape}, expected (H, W, C)")
-        if self.masks.shape != (len(self.class_ids), height, width) or self.masks.dtype != bool:
+        instances: InstanceMasks = self.instances
+        if instances.shape != (len(self.class_ids), height, width) or instances.dtype != bool:
             raise ValueError(
-                f"{self.source}: masks are {self.masks.dtype} {self.masks.shape}, "
+                f"{self.source}: masks are {instances.dtype} {instances.shape}, "
                 f"expected bool {(len(self.class_ids), height, width)}"
             )
         if len(self.class_ids) and self.class_ids.min() < 1:

@@ -8,9 +8,9 @@ from math import ceil, floor
 import numpy as np
 from PIL import Image
 
-from mrcnn.data.mask_crops import tight_boxes
 from mrcnn.data.pixels import resize
 from mrcnn.data.sample import Sample
+from mrcnn.instance_masks import EMPTY, Crop, InstanceMasks
 
 
 def shrink(sample: Sample, longest: int) -> Sample:
@@ -24,31 +24,34 @@ def shrink(sample: Sample, longest: int) -> Sample:
         return sample
     scale = longest / max(height, width)
     rows, columns = (max(1, int(side * scale + 1e-6)) for side in (height, width))
-    changed = {"masks": _shrink_masks(sample.masks, rows, columns, scale)}
-    if sample.crowd_masks is not None:
-        changed["crowd_masks"] = _shrink_masks(sample.crowd_masks, rows, columns, scale)
+    masks, crowds = (_shrink_masks(each, rows, columns, scale) for each in (sample.instances, sample.crowds))
     spacing = sample.spacing_mm and (sample.spacing_mm[0] / scale, sample.spacing_mm[1] / scale)
-    return replace(sample, image=resize(sample.image, rows, columns, scale), spacing_mm=spacing, **changed)
+    image = resize(sample.image, rows, columns, scale)
+    return replace(sample, image=image, masks=masks, crowd_masks=crowds, spacing_mm=spacing)
 
 
-def _shrink_masks(masks: np.ndarray, rows: int, columns: int, scale: float) -> np.ndarray:
-    shrunk = np.zeros((len(masks), rows, columns), bool)
-    for small, mask, box in zip(shrunk, masks, tight_boxes(masks), strict=True):
-        if box[2] > 0:
-            _shrink_mask(mask, box, scale, small)
-    return shrunk
+def _shrink_masks(masks: InstanceMasks | None, rows: int, columns: int, scale: float) -> InstanceMasks | None:
+    if masks is None:
+        return None
+    crops = [
+        _shrink_mask(masks, index, box, scale, rows, columns) if box[2] > 0 else EMPTY
+        for index, box in enumerate(masks.boxes)
+    ]
+    return InstanceMasks(rows, columns, crops)
 
 
-def _shrink_mask(mask: np.ndarray, box: np.ndarray, scale: float, small: np.ndarray) -> None:
-    """Writes the (H, W) mask into `small`, resampling only the part that its tight box touches."""
-    (x1, x2), (left, right) = _span(box[0], box[2], scale, small.shape[1], mask.shape[1])
-    (y1, y2), (top, bottom) = _span(box[1], box[3], scale, small.shape[0], mask.shape[0])
+def _shrink_mask(instances: InstanceMasks, index: int, box: np.ndarray, scale: float, rows: int, columns: int) -> Crop:
+    """A mask at the new size, of which only the part that its tight box touches is resampled."""
+    _, height, width = instances.shape
+    (x1, x2), (left, right) = _span(box[0], box[2], scale, columns, width)
+    (y1, y2), (top, bottom) = _span(box[1], box[3], scale, rows, height)
     x0, y0 = floor(left), floor(top)
-    crop = Image.fromarray(mask[y0 : ceil(bottom), x0 : ceil(right)].astype(np.uint8) * np.uint8(255))
+    part = instances.region(index, y0, ceil(bottom), x0, ceil(right))
+    crop = Image.fromarray(part.astype(np.uint8) * np.uint8(255))
     source = (left - x0, top - y0, right - x0, bottom - y0)
     covered = np.asarray(crop.resize((x2 - x1, y2 - y1), Image.Resampling.BOX, source))
     greatest = int(covered.max())
-    small[y1:y2, x1:x2] = covered >= max(greatest // 2, min(greatest, 1))
+    return Crop(y1, x1, covered >= max(greatest // 2, min(greatest, 1))).tight()
 
 
 def _span(low: int, high: int, scale: float, limit: int, pixels: int) -> tuple[tuple[int, int], tuple[float, float]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from keras import ops
 
+from mrcnn.instance_masks import Crop
+
 
 def _interpolation(low, high, box_low, box_high, points: int, cells: int):
     """Bilinear weights (…, points, cells) that sample a mask of `cells` cells laid over [box_low, box_high] at the
@@ -71,8 +73,8 @@ def _host_interpolation(low: float, high: float, start: int, stop: int, cells: i
     return np.maximum(1 - np.abs(position - np.arange(cells)), 0).astype(np.float32)
 
 
-def paste_mask(mask: np.ndarray, box: np.ndarray, height: int, width: int, threshold: float = 0.5) -> np.ndarray:
-    """The (height, width) bool mask that a mask (m, m) of probabilities laid over `box` (4,) makes in the image.
+def paste_crop(mask: np.ndarray, box: np.ndarray, height: int, width: int, threshold: float = 0.5) -> Crop:
+    """The mask that a mask (m, m) of probabilities laid over `box` (4,) makes in an image of (height, width) pixels.
 
     A pixel belongs to the mask when its centre lies in the box and the interpolated probability is at least
     `threshold`. A box thinner than a pixel keeps the pixel under its centre line, so that no instance vanishes.
@@ -80,10 +82,16 @@ def paste_mask(mask: np.ndarray, box: np.ndarray, height: int, width: int, thres
     x1, y1, x2, y2 = (float(v) for v in box)
     left, right = _pixels(x1, x2, width)
     top, bottom = _pixels(y1, y2, height)
-    pasted = np.zeros((height, width), bool)
     rows = _host_interpolation(y1, y2, top, bottom, len(mask))
     columns = _host_interpolation(x1, x2, left, right, len(mask))
-    pasted[top:bottom, left:right] = rows @ mask.astype(np.float32) @ columns.T >= threshold
+    return Crop(top, left, rows @ mask.astype(np.float32) @ columns.T >= threshold)
+
+
+def paste_mask(mask: np.ndarray, box: np.ndarray, height: int, width: int, threshold: float = 0.5) -> np.ndarray:
+    """As `paste_crop`, the whole (height, width) bool."""
+    pasted = np.zeros((height, width), bool)
+    crop = paste_crop(mask, box, height, width, threshold)
+    pasted[crop.part] = crop.pixels
     return pasted
 
 

@@ -94,9 +94,9 @@ def make_case(sample: Sample, detections: Detections, class_count: int) -> Case:
         InputError: detections of another image size, or a class id that the class names do not have.
     """
     height, width = sample.image.shape[:2]
-    if detections.masks.shape != (len(detections), height, width):
+    if detections.instances.shape != (len(detections), height, width):
         raise InputError(
-            f"{sample.source}: detections' masks have shape {detections.masks.shape}, "
+            f"{sample.source}: detections' masks have shape {detections.instances.shape}, "
             f"expected {(len(detections), height, width)}, the size of the image"
         )
     for what, ids in (("annotations", sample.class_ids), ("detections", detections.class_ids)):
@@ -105,10 +105,10 @@ def make_case(sample: Sample, detections: Detections, class_count: int) -> Case:
                 f"{sample.source}: class ids {ids.min()} to {ids.max()} in {what}, expected 1 to {class_count}"
             )
     crowds, crowd_classes = (), np.zeros(0, np.int32)
-    if sample.crowd_masks is not None:
-        crowds, crowd_classes = tuple(encode(sample.crowd_masks)), sample.crowd_ids.copy()
+    if sample.crowds is not None:
+        crowds, crowd_classes = tuple(encode(sample.crowds)), sample.crowd_ids.copy()
     order = np.argsort(-detections.scores, kind="stable")
-    truth, predicted = encode(sample.masks), encode(detections.masks[order].astype(bool, copy=False))
+    truth, predicted = encode(sample.instances), encode(detections.instances.select(order))
     classes = detections.class_ids[order]
     matched, ignored = _match(predicted, classes, truth, sample.class_ids, crowds, crowd_classes)
     corners = detections.boxes[order].astype(np.float64).reshape(-1, 4)

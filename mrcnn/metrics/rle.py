@@ -11,34 +11,19 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from mrcnn.instance_masks import InstanceMasks
+
 Rle = dict[str, Any]
 
 
-def encode(masks: np.ndarray) -> list[Rle]:
+def encode(masks: InstanceMasks | np.ndarray) -> list[Rle]:
     """Run lengths of `masks` (N, H, W) bool.
 
     The same bytes as `pycocotools.mask.encode`, from the columns that each mask covers only: instances are small in
     their image, and transposing whole images to column-major order would take most of the evaluation's time.
     """
-    _, height, width = masks.shape
-    covered = masks.any(axis=1)
-    return [_encode_columns(mask, columns, height, width) for mask, columns in zip(masks, covered, strict=True)]
-
-
-def _encode_columns(mask: np.ndarray, covered: np.ndarray, height: int, width: int) -> Rle:
-    columns = np.flatnonzero(covered)
-    if not len(columns):
-        counts = np.array([height * width])
-    else:
-        first, last = columns[0], columns[-1] + 1
-        # A background pixel on either side makes every run start and end at a change.
-        pixels = np.zeros((last - first) * height + 2, bool)
-        pixels[1:-1].reshape(last - first, height)[:] = mask[:, first:last].T
-        changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + first * height
-        counts = np.diff(changes, prepend=0, append=height * width)
-        if counts[-1] == 0:
-            counts = counts[:-1]
-    return coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
+    masks = InstanceMasks.of(masks)
+    return [{"size": list(masks.shape[1:]), "counts": counts} for counts in masks.runs()]
 
 
 def areas(rles: Sequence[Rle]) -> np.ndarray:
@@ -80,8 +65,8 @@ def outside(rles: Sequence[Rle], regions: Sequence[Rle], truth: Sequence[Rle]) -
 
 def decode_cropped(rle: Rle) -> tuple[np.ndarray, tuple[int, int]]:
     """The mask within its tight box, (h, w) bool, and the (row, column) of its first pixel in the image."""
-    x, y, width, height = coco_boxes([rle])[0].astype(int)
-    return coco_mask.decode(rle)[y : y + height, x : x + width].astype(bool), (int(y), int(x))
+    top, left, pixels = InstanceMasks(*rle["size"], [rle["counts"]]).crop(0)
+    return pixels, (top, left)
 
 
 def as_json(rle: Rle) -> Rle:

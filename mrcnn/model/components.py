@@ -6,9 +6,9 @@ import numpy as np
 from scipy import ndimage
 
 from mrcnn.data.batches import Letterbox
-from mrcnn.data.mask_crops import tight_boxes
 from mrcnn.data.pixels import resize
 from mrcnn.detections import Detections
+from mrcnn.instance_masks import Crop, InstanceMasks
 
 _TOUCHING = np.ones((3, 3), bool)  # corners too
 
@@ -38,15 +38,18 @@ def components(maps: np.ndarray, letterbox: Letterbox, *, exclusive: bool, limit
             continue
         areas = np.bincount(numbers.ravel(), minlength=count + 1)[1:]
         sums = np.bincount(numbers.ravel(), full[..., class_id - 1 + exclusive].ravel(), minlength=count + 1)[1:]
+        places = ndimage.find_objects(numbers)
         for piece in np.argsort(-areas, kind="stable")[:limit]:
-            pieces.append((areas[piece], sums[piece] / areas[piece], class_id, numbers == piece + 1))
+            rows, columns = places[piece]
+            crop = Crop(rows.start, columns.start, numbers[rows, columns] == piece + 1)
+            pieces.append((areas[piece], sums[piece] / areas[piece], class_id, crop))
     pieces = sorted(pieces, key=lambda each: -each[0])[:limit]
     pieces.sort(key=lambda each: -each[1])
     if not pieces:
         return Detections.none(height, width)
-    masks = np.stack([mask for *_, mask in pieces])
+    masks = InstanceMasks(height, width, [mask for *_, mask in pieces])
     return Detections(
-        boxes=tight_boxes(masks).astype(np.float32),
+        boxes=masks.boxes.astype(np.float32),
         scores=np.array([score for _, score, _, _ in pieces], np.float32).clip(0, 1),
         class_ids=np.array([class_id for _, _, class_id, _ in pieces], np.int32),
         masks=masks,

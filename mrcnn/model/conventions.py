@@ -8,8 +8,9 @@ from keras import layers
 from mrcnn.config import STRIDES, ModelConfig
 from mrcnn.geometry import boxes as box_ops
 from mrcnn.geometry.anchors import anchor_grid
-from mrcnn.geometry.masks import paste_mask
+from mrcnn.geometry.masks import paste_crop
 from mrcnn.geometry.roi_align import roi_align
+from mrcnn.instance_masks import Crop
 from mrcnn.model.proposals import propose
 
 
@@ -84,6 +85,6 @@ class Paper:
         """Which boxes (N, 4) in the original image's pixels are reported, (N,) bool."""
         return np.ones(len(boxes), bool)
 
-    def paste(self, mask: np.ndarray, box: np.ndarray, height: int, width: int) -> np.ndarray:
-        """As `mrcnn.geometry.masks.paste_mask`."""
-        return paste_mask(mask, box, height, width)
+    def paste(self, mask: np.ndarray, box: np.ndarray, height: int, width: int) -> Crop:
+        """As `mrcnn.geometry.masks.paste_crop`."""
+        return paste_crop(mask, box, height, width)

@@ -15,6 +15,7 @@ from mrcnn.geometry.anchors import anchor_grid
 from mrcnn.geometry.crop_and_resize import crop_and_resize
 from mrcnn.geometry.matching import take_rows
 from mrcnn.geometry.tiled_nms import tiled_suppression
+from mrcnn.instance_masks import Crop
 from mrcnn.model.conventions import Paper
 
 PROPOSAL_CHANNELS = 512
@@ -85,13 +86,11 @@ class Matterport(Paper):
         rounded = np.around(boxes)
         return (rounded[:, 2:] > rounded[:, :2]).all(axis=1)
 
-    def paste(self, mask: np.ndarray, box: np.ndarray, height: int, width: int) -> np.ndarray:
+    def paste(self, mask: np.ndarray, box: np.ndarray, height: int, width: int) -> Crop:
         """The mask in whole pixels, fading to 0 outside its outermost cells, as its interpolation has it."""
         left, top, right, bottom = np.around(box).astype(int)
-        pasted = np.zeros((height, width), bool)
         rows, columns = (_interpolation(side, len(mask)) for side in (bottom - top, right - left))
-        pasted[top:bottom, left:right] = rows @ mask.astype(np.float64) @ columns.T >= 0.5
-        return pasted
+        return Crop(top, left, rows @ mask.astype(np.float64) @ columns.T >= 0.5)
 
 
 def _interpolation(points: int, cells: int) -> np.ndarray:

@@ -6,6 +6,7 @@ import numpy as np
 
 from mrcnn.data.batches import Letterbox
 from mrcnn.detections import Detections
+from mrcnn.instance_masks import InstanceMasks
 from mrcnn.model.conventions import Paper
 
 
@@ -16,12 +17,12 @@ def to_detections(outputs: dict[str, np.ndarray], letterbox: Letterbox, conventi
     boxes = np.clip(boxes, 0, limits)
     keep = (np.asarray(outputs["class_ids"]) > 0) & conventions.visible(boxes)
     boxes = boxes[keep]
-    masks = np.zeros((len(boxes), letterbox.height, letterbox.width), bool)
-    for slot, (mask, box) in enumerate(zip(np.asarray(outputs["masks"])[keep], boxes, strict=True)):
-        masks[slot] = conventions.paste(mask, box, letterbox.height, letterbox.width)
+    height, width = letterbox.height, letterbox.width
+    squares = np.asarray(outputs["masks"])[keep]
+    crops = [conventions.paste(mask, box, height, width).tight() for mask, box in zip(squares, boxes, strict=True)]
     return Detections(
         boxes=boxes,
         scores=np.asarray(outputs["scores"])[keep].astype(np.float32),
         class_ids=np.asarray(outputs["class_ids"])[keep].astype(np.int32),
-        masks=masks,
+        masks=InstanceMasks(height, width, crops),
     )

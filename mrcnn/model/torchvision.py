@@ -15,6 +15,7 @@ from keras import layers, ops
 from mrcnn.config import STRIDES
 from mrcnn.geometry.anchors import anchor_shapes
 from mrcnn.geometry.roi_align import roi_align
+from mrcnn.instance_masks import Crop
 from mrcnn.model import folded
 from mrcnn.model.conventions import Paper
 from mrcnn.model.proposals import propose
@@ -66,7 +67,7 @@ class Torchvision(Paper):
     def candidates(self, regions: int, classes: int) -> int:
         return min(regions * classes, CANDIDATES)
 
-    def paste(self, mask: np.ndarray, box: np.ndarray, height: int, width: int) -> np.ndarray:
+    def paste(self, mask: np.ndarray, box: np.ndarray, height: int, width: int) -> Crop:
         """The mask, with a cell of zeros around it, stretched over whole pixels whose last is inclusive."""
         cells = len(mask)
         padded = np.pad(mask.astype(np.float32), 1)
@@ -74,10 +75,8 @@ class Torchvision(Paper):
         left, top, right, bottom = np.concatenate([centre - half, centre + half]).astype(int)  # towards 0, as there
         columns, rows = max(right - left + 1, 1), max(bottom - top + 1, 1)
         whole = _interpolation(rows, cells + 2) @ padded @ _interpolation(columns, cells + 2).T > 0.5
-        pasted = np.zeros((height, width), bool)
         x1, y1, x2, y2 = max(left, 0), max(top, 0), min(right + 1, width), min(bottom + 1, height)
-        pasted[y1:y2, x1:x2] = whole[y1 - top : y2 - top, x1 - left : x2 - left]
-        return pasted
+        return Crop(y1, x1, whole[y1 - top : y2 - top, x1 - left : x2 - left])
 
 
 def _interpolation(points: int, cells: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from mrcnn.data.augment import augment
 from mrcnn.data.augmentation import Augmentation
 from mrcnn.data.label_planes import pack, unpack
 from mrcnn.errors import InputError
+from mrcnn.instance_masks import InstanceMasks
 
 ALL = Augmentation(
     flip_horizontal=0.5,
@@ -200,19 +201,18 @@ def test_overlapping_instances_survive():
 
 @given(arrays(bool, st.tuples(st.integers(0, 6), st.integers(1, 8), st.integers(1, 8))))
 def test_label_planes_hold_all(masks):
-    planes, areas = pack(masks)
-    assert areas.tolist() == masks.sum(axis=(1, 2)).tolist()
+    planes = pack(InstanceMasks.of(masks))
     assert planes.shape[2] <= len(masks)
-    again, areas_again = unpack(planes, len(masks))
-    np.testing.assert_array_equal(again, masks)
-    assert areas_again.tolist() == areas.tolist()
+    again = unpack(planes, len(masks))
+    np.testing.assert_array_equal(again.full(), masks)
+    assert again.areas.tolist() == masks.sum(axis=(1, 2)).tolist()
 
 
 def test_apart_instances_share_a_plane():
     masks = np.zeros((100, 20, 20), bool)
     for index, mask in enumerate(masks):
         mask[2 * (index // 10), 2 * (index % 10)] = True
-    assert pack(masks)[0].shape == (20, 20, 1)
+    assert pack(InstanceMasks.of(masks)).shape == (20, 20, 1)
 
 
 @pytest.mark.parametrize("wrong", [{"flip_horizontal": 1.5}, {"rotate_degrees": -1}, {"rotation": 3}, {"scale": 0.9}])

@@ -8,8 +8,9 @@ from skimage import draw, transform
 
 from mrcnn.config import ModelConfig
 from mrcnn.data import Sample, make_batch, prepare_image
-from mrcnn.data.mask_crops import crop_mask, tight_boxes
+from mrcnn.data.mask_crops import square
 from mrcnn.errors import InputError
+from mrcnn.instance_masks import Crop
 
 RNG = np.random.default_rng(2)
 
@@ -205,35 +206,25 @@ def test_an_error_names_the_sample():
         make_batch([sample(noise(8, 8, 2, np.float32))], config(channels=3))
 
 
-def test_tight_boxes_by_brute_force():
-    masks = RNG.random((40, 7, 9)) < 0.05
-    for mask, box in zip(masks, tight_boxes(masks), strict=True):
-        rows, columns = np.nonzero(mask)
-        expected = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1] if len(rows) else [0, 0, 0, 0]
-        assert box.tolist() == expected
-
-
 @given(st.floats(10, 90), st.floats(10, 90), st.floats(1, 60), st.floats(0.3, 3), st.sampled_from([28, 56]))
 def test_a_mask_comes_back_from_its_square(row, column, radius, ratio, size):
     mask = disc((100, 100), row, column, radius, ratio)
     if not mask.any():
         return
-    box = tight_boxes(mask[None])[0]
-    x1, y1, x2, y2 = box
+    crop = Crop(0, 0, mask).tight()
     back = np.zeros_like(mask)
     soft = transform.resize(
-        crop_mask(mask, box, size).astype(float), (y2 - y1, x2 - x1), order=1, mode="edge", anti_aliasing=False
+        square(crop.pixels, size).astype(float), crop.pixels.shape, order=1, mode="edge", anti_aliasing=False
     )
-    back[y1:y2, x1:x2] = soft >= 127.5
+    back[crop.part] = soft >= 127.5
     assert np.count_nonzero(back & mask) >= (0.97 if size == 28 else 0.985) * np.count_nonzero(back | mask)
 
 
 def test_squares_by_hand():
     mask = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 1, 1]], bool)
-    box = np.array([0, 0, 4, 4])
-    assert crop_mask(mask, box, 4).tolist() == (mask * 255).tolist()
-    np.testing.assert_allclose(crop_mask(mask, box, 2), [[255, 0], [0, 191.25]], atol=1)  # 3 of 4 pixels
-    grown = crop_mask(np.array([[1, 0]], bool), np.array([0, 0, 2, 1]), 4)
+    assert square(mask, 4).tolist() == (mask * 255).tolist()
+    np.testing.assert_allclose(square(mask, 2), [[255, 0], [0, 191.25]], atol=1)  # 3 of 4 pixels
+    grown = square(np.array([[1, 0]], bool), 4)
     np.testing.assert_allclose(grown[0], [255, 191.25, 63.75, 0], atol=1)  # centres at −0.25, 0.25, 0.75, 1.25
     assert (grown == grown[0]).all()
 

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
-from mrcnn.data.dataset import decode_masks
 from mrcnn.data.readers.segmentation import encode, measure
+from mrcnn.instance_masks import InstanceMasks
 
 MASKS = arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 
 
 def decode(runs, height, width):
-    return decode_masks([runs], height, width)[0]
+    return InstanceMasks(height, width, [runs]).one(0)
 
 
 def counts_by_hand(mask):

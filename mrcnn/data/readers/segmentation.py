@@ -8,6 +8,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from mrcnn.data.readers.json_file import real_number, whole_number
+from mrcnn.instance_masks import run_lengths
 
 CROSSING = "cross or touch themselves; pycocotools fills them by turns, inside and outside"
 BEYOND = "reach beyond their image and are clipped"
@@ -106,7 +107,7 @@ def _encode_runs(segmentation: dict, height: int, width: int) -> bytes:
         raise ValueError(f"has size {size}; expected [{height}, {width}] as its image")
     if isinstance(counts, str):
         compressed = counts.encode("utf-8")
-        lengths = _run_lengths(compressed)
+        lengths = run_lengths(compressed)
     elif isinstance(counts, list) and None not in (whole := [whole_number(count) for count in counts]):
         # Clipped, as JSON's whole numbers have no bound and NumPy's have.
         compressed = None
@@ -130,25 +131,3 @@ def _canonical(lengths: np.ndarray, height: int, width: int) -> bytes:
     inside = np.arange(len(lengths)) % 2
     mask = np.repeat(inside, lengths).astype(np.uint8).reshape((height, width), order="F")
     return coco_mask.encode(mask)["counts"]
-
-
-def _run_lengths(compressed: bytes) -> np.ndarray:
-    """(R,) run lengths, background first, of a compressed string; pycocotools decodes but never checks their sum.
-
-    The format (maskApi.c of COCO's API, rleToString): five bits a character from 48 on, lowest first, bit 5 = more
-    follow, bit 4 of the last = sign; from the fourth number on the difference to the number two before.
-    """
-    codes = np.frombuffer(compressed, np.uint8).astype(np.int64) - 48
-    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
-        raise ValueError("has counts that are not a compressed run-length string")
-    ends = np.flatnonzero(codes & 32 == 0)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    digits = ends - starts + 1
-    if digits.max() > 12:
-        raise ValueError("has counts that are not a compressed run-length string")
-    place = 5 * (np.arange(len(codes)) - np.repeat(starts, digits))
-    lengths = np.add.reduceat((codes & 31) << place, starts)
-    lengths -= (codes[ends] >> 4 & 1) << 5 * digits
-    lengths[1::2] = np.cumsum(lengths[1::2])
-    lengths[2::2] = np.cumsum(lengths[2::2])
-    return lengths

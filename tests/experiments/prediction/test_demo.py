@@ -116,7 +116,7 @@ def test_masks_are_kept_as_run_lengths_and_large_images_are_fewer(squares, monke
     tracemalloc.stop()
     assert kept < (KEPT + 1) * 300 * 400 < masks.nbytes  # the images, and little more
     seen = Seen.of(np.zeros((300, 400, 1), np.uint8), None, found)
-    np.testing.assert_array_equal(seen.above(0.5).masks, masks[:25])
+    np.testing.assert_array_equal(seen.found.above(0.5).masks, masks[:25])
     monkeypatch.setattr("experiments.prediction.demo_app.MOST_BYTES", 2 * 300 * 400)
     demo.find(file.getvalue())
     assert len(demo._seen) == 2
