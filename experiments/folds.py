@@ -49,7 +49,9 @@ def divide(checked: Checked, config: TaskConfig) -> list[Checked]:
         if options.empty_share is not None:
             splits["train"] = thin_empty(whole, splits["train"], options.empty_share, config.split_seed)
         problems += without_instances(whole, splits, f"fold {number}")
-        folds.append(replace(checked, splits=splits, found=fingerprint(whole, splits, groups)))
+        # The polarity is that of all development films.
+        found = replace(fingerprint(whole, splits, groups), polarity=checked.found.polarity)
+        folds.append(replace(checked, splits=splits, found=found))
     if problems:
         raise InputError("\n  ".join(problems))
     return folds
