@@ -3,7 +3,7 @@
 usage: python -m benchmarks.data_wait [key=value ...]     (as for `mrcnn train`; train.workers=0 is a thread)
 
 Prints the step alone, on one batch that is already there; the step with the batches of an epoch made beside it; and
-the share of the epoch spent waiting for them. The batches come as they come to `fit`: from `for_fit`.
+the share of the epoch spent waiting for them. The batches come as they come to `fit`: from `training_batches`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from experiments.datasets import open_dataset
-from experiments.plan import make_plan, settled
-from experiments.resolve import resolve
+from experiments.config.resolve import resolve
+from experiments.preparation.datasets import open_dataset
+from experiments.training.planner import make_plan, resolve_runtime_options
 from mrcnn.data import Loader, split_by_patient
-from mrcnn.model import MaskRCNN
-from mrcnn.model.optimizers import make_optimizer
-from mrcnn.model.stream import for_fit
+from mrcnn.models import MaskRCNN
+from mrcnn.models.training.batches import training_batches
+from mrcnn.models.training.optimizers import make_optimizer
 
 EPOCHS = 3
 
@@ -33,7 +33,7 @@ def main() -> None:
     ).config
     whole = open_dataset(config.data)
     training = whole.subset(split_by_patient(whole, seed=config.seed)["train"])
-    config = settled(config, training)
+    config = resolve_runtime_options(config, training)
     plan = make_plan(config, training)
     loader = Loader(
         training,
@@ -57,7 +57,7 @@ def main() -> None:
     train = config.train
     print(f"{len(training)} images, batch {train.batch_size}, workers {train.workers}, {train.precision}")
     print(f"step alone            {np.median(alone) * 1e3:7.1f} ms (median of {len(alone)})")
-    with for_fit(loader, first_epoch=1) as made:
+    with training_batches(loader, first_epoch=1) as made:
         batches = iter(made)
         for epoch in range(1, EPOCHS + 1):
             waited, begun = 0.0, time.perf_counter()

@@ -20,11 +20,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from experiments.config import TaskConfig
-from experiments.quiet import hush, silent_start
-from experiments.resolve import Resolved, resolve
-from experiments.start import with_absolute_weights
-from experiments.train import with_absolute_dataset
+from experiments.commands.arguments import with_absolute_weights
+from experiments.commands.exit_status import quiet_libraries, silent_start
+from experiments.commands.train import with_absolute_dataset
+from experiments.config.resolve import Resolved, resolve
+from experiments.config.schema import TaskConfig
 from mrcnn.errors import InputError
 
 SHOWN = {"mask_ap50": "mask AP50", "mask_ap": "mask AP", "dice": "Dice", "f1": "F1"}
@@ -49,22 +49,22 @@ def trained(resolved: Resolved, folder: Path) -> list:
     """The networks that a training leaves in MLflow: one, or one a fold."""
     import mlflow
 
-    from experiments.cross_validation import cross_validate
-    from experiments.job import train
-    from mrcnn.model import load
-    from trackers.kept_model import kept_model
+    from experiments.training.cross_validation import cross_validate
+    from experiments.training.trainer import train
+    from mrcnn.models import load
+    from trackers.packaging.tracked_model import load_tracked_model
 
     (cross_validate if resolved.config.data.folds else train)(resolved)
     run = mlflow.last_active_run().info.run_id
-    return [load(file) for file in kept_model(run, task=resolved.config.task, folder=folder / run).files]
+    return [load(file) for file in load_tracked_model(run, task=resolved.config.task, folder=folder / run).files]
 
 
 def judged(config: TaskConfig, single, members: Sequence) -> list[Judged]:
     """The four ways, or two where no mirror image is allowed."""
-    from experiments.data_check import check_data
-    from experiments.evaluate import evaluate
-    from experiments.folds import HELD_OUT, divide
-    from mrcnn.ensemble import predictor_of
+    from experiments.evaluation.evaluate import evaluate
+    from experiments.preparation.data_check import check_data
+    from experiments.training.folds import HELD_OUT, divide
+    from mrcnn.inference.ensemble import predictor_of
     from mrcnn.metrics import Evaluator
 
     at_once = config.evaluate.images_at_once
@@ -93,7 +93,7 @@ def judged(config: TaskConfig, single, members: Sequence) -> list[Judged]:
 
 
 def tables(ways: Sequence[Judged], resamples: int, seed: int) -> str:
-    from mrcnn.metrics.paired import differences
+    from mrcnn.metrics.significance import paired_differences
 
     heads = [*SHOWN.values()]
     lines = ["| | threshold | " + " | ".join(heads) + " | s/image |", "|---|---|" + "---|" * len(heads) + "---|"]
@@ -110,7 +110,7 @@ def tables(ways: Sequence[Judged], resamples: int, seed: int) -> str:
     lines += ["", "| minus single model | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
     first = ways[0]
     for way in ways[1:]:
-        found = differences(
+        found = paired_differences(
             first.evaluator, way.evaluator, (first.confidence, way.confidence), resamples=resamples, seed=seed
         )
         cells = [
@@ -132,9 +132,9 @@ def main(arguments: Sequence[str]) -> int:
             raise InputError(
                 "expected --folds, a test share in data.split, and evaluate.tta=false: it is compared here"
             )
-        hush()
+        quiet_libraries()
         with silent_start():
-            from experiments import job  # noqa: F401 loads TensorFlow, whose talk as it loads is dropped here
+            from experiments.training import trainer as job  # noqa: F401 loads TensorFlow, whose talk as it loads is dropped here
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             (single,) = trained(with_folds(resolved, None), Path(folder))

@@ -21,8 +21,8 @@ from PIL import Image
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from mrcnn.data.images import read_header, read_image
-from mrcnn.data.nifti import open_nifti
+from mrcnn.data.io.images import read_header, read_image
+from mrcnn.data.io.nifti import open_nifti
 from mrcnn.data.readers import read_all
 from mrcnn.errors import InputError
 

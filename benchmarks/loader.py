@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mrcnn.config import ModelConfig
 from mrcnn.data import Dataset, Loader, read_dataset
-from mrcnn.data.augmentation import Augmentation
+from mrcnn.data.transforms.augmentation import Augmentation
 from mrcnn.phantoms import write_dataset
 
 SIZES = (256, 512)

@@ -38,7 +38,8 @@ def prepare_source(source: str):
     np.bool = np.bool_
     # Its optimizer arguments are those of Keras before 2.11.
     keras.optimizers.SGD = keras.optimizers.legacy.SGD
-    from mrcnn import model, utils
+    from mrcnn import models as model
+    from mrcnn import utils
 
     resize = utils.resize
 

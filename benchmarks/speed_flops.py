@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import keras
 
-from mrcnn.model import MaskRCNN
-from mrcnn.model.mask_rcnn import MASK_SLOTS
+from mrcnn.models import MaskRCNN
+from mrcnn.models.mask_rcnn.model import MASK_SLOTS
 
 TRAINING_PASSES = 3
 

@@ -28,10 +28,10 @@ from benchmarks.speed_scene import (
 from benchmarks.speed_turns import serve
 from mrcnn.config import ModelConfig
 from mrcnn.data import Sample, make_batch
-from mrcnn.data.batches import Batch
-from mrcnn.model import MaskRCNN
-from mrcnn.model.proposals import flatten_levels
-from mrcnn.model.targets import region_targets
+from mrcnn.data.transforms.encoding import Batch
+from mrcnn.models import MaskRCNN
+from mrcnn.models.mask_rcnn.rpn import flatten_levels
+from mrcnn.models.mask_rcnn.targets import region_targets
 
 
 class Ours:

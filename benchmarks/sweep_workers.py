@@ -20,10 +20,10 @@ from mlflow import MlflowClient
 from benchmarks.speed_machine import describe_machine
 from mrcnn.phantoms import write_dataset
 from sweeps.command import read
-from sweeps.study import left, open_study, top_up
+from sweeps.study import left, open_study, refill_queue
 from sweeps.sweep import Wanted, Workers, engine
 from sweeps.training import Job
-from trackers.run import Parent
+from trackers.runs.run import Parent
 
 IMAGES, SIDE, EPOCHS = 60, 128, 2
 PAUSE = 0.5
@@ -43,7 +43,7 @@ def measure(workers: int, trials: int, kind: str, dataset: Path) -> tuple[float,
         resolved, options = read(words.split())
         wanted = Wanted(resolved, options, ("dice",), f"sqlite:///{folder}/sweeps.db", "s")
         study = open_study(wanted.storage, wanted.study, options, wanted.objectives, epochs=EPOCHS)
-        top_up(study, trials)
+        refill_queue(study, trials)
         job = Job(resolved.config, options, ("dice",), wanted.storage, wanted.study, Parent(parent, experiment))
         most, began = 0.0, time.monotonic()
         with engine(wanted) as start, Workers(job, workers, folder, start) as running:

@@ -26,7 +26,7 @@ import numpy as np
 
 from mrcnn.config import ModelConfig
 from mrcnn.data import Dataset, Loader, read_dataset
-from mrcnn.data.nifti import open_nifti
+from mrcnn.data.io.nifti import open_nifti
 from mrcnn.phantoms import write_dataset
 
 UNCACHED = 12

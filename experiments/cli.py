@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     command, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if command in COMMANDS:
-        return import_module(ELSEWHERE.get(command, f"experiments.{command}")).main(rest)
+        return import_module(ELSEWHERE.get(command, f"experiments.commands.{command}")).main(rest)
     if command == "--version":
         print(f"medmrcnn {version('medmrcnn')}")
         return 0

@@ -6,14 +6,18 @@ Names are imported when they are first used, so that reading data or metrics doe
 import os
 from importlib import import_module
 
+from mrcnn import legacy_modules
+
 # TensorFlow reads this as it is loaded, so this package is best imported before it. By itself it leaves oneDNN out on
 # CPUs without AVX-512, where a training step then takes a quarter longer.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
+legacy_modules.install()
+
 _HOMES = {
     "Detections": "mrcnn.detections",
     "InputError": "mrcnn.errors",
-    "MaskRCNN": "mrcnn.model",
+    "MaskRCNN": "mrcnn.models",
     "ModelConfig": "mrcnn.config",
     "Sample": "mrcnn.data",
     "make_batch": "mrcnn.data",

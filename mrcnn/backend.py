@@ -16,7 +16,7 @@ import numpy as np
 from mrcnn.processor import processor
 
 
-def fused(function: Callable, **settings) -> Callable:
+def xla_jit(function: Callable, **settings) -> Callable:
     """A pure function of tensors, compiled with XLA where the rest of the graph is not.
 
     On TensorFlow the model runs without XLA, because its own convolutions are faster on a CPU; but chains of small

@@ -7,23 +7,22 @@ import json
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from experiments.datasets import standing_folder
-from experiments.exit_status import FAILED, SERVER_AWAY, TERMINATED, exit_status
-from experiments.help_text import WIDTH, kind
-from experiments.overrides import parse_arguments, parse_option
-from experiments.quiet import hush, silent_start
-from experiments.resolve import Resolved, resolve
-from experiments.start import with_absolute_weights
-from experiments.train import HELP, with_absolute_dataset
+from experiments.commands.arguments import with_absolute_weights
+from experiments.commands.exit_status import FAILED, SERVER_AWAY, TERMINATED, exit_status, quiet_libraries, silent_start
+from experiments.commands.train import HELP, with_absolute_dataset
+from experiments.config.help import WIDTH, kind
+from experiments.config.overrides import parse_arguments, parse_option
+from experiments.config.resolve import Resolved, resolve
+from experiments.preparation.datasets import standing_folder
 from mrcnn.errors import InputError
-from sweeps.options import SweepOptions, check_options
+from sweeps.options import SweepArgs, SweepOptions, check_options
 from sweeps.space import check_space, task_of
-from trackers.local_store import require_writable_store
+from trackers.runs.local_store import require_writable_store
 
 USAGE = """\
 Search a task's settings: train with many, stop what promises little, judge and register the best.
@@ -37,24 +36,13 @@ KEY is one of those below, or an option of `mrcnn train`, which then holds for e
 """
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """A checked sweep: the task, how it is searched, and where the study is."""
-
-    resolved: Resolved
-    options: SweepOptions
-    objectives: tuple[str, ...]
-    storage: str
-    study: str
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status. What nobody foresaw is raised, for its traceback."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if any(word in HELP for word in arguments):
         print(help_text(), end="")
         return 0
-    return exit_status(lambda: _run(wanted(arguments)), stopped="stopped; the same command goes on from here")
+    return exit_status(lambda: _run(parse_command(arguments)), stopped="stopped; the same command goes on from here")
 
 
 def sweep_options(section: type[BaseModel] = SweepOptions, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -91,7 +79,7 @@ def read(arguments: Sequence[str]) -> tuple[Resolved, SweepOptions]:
     return replace(resolved, config=config), options.model_copy(update={"space": space})
 
 
-def wanted(arguments: Sequence[str]) -> Wanted:
+def parse_command(arguments: Sequence[str]) -> SweepArgs:
     """The command line, checked before anything heavy is loaded; `sweeps.sweep.sweep` takes it.
 
     Raises:
@@ -101,17 +89,17 @@ def wanted(arguments: Sequence[str]) -> Wanted:
     resolved = with_absolute_weights(with_absolute_dataset(resolved))
     objectives = options.objectives or (resolved.config.evaluate.metric,)
     storage = options.storage or f"sqlite:///{standing_folder() / 'sweeps.db'}"
-    return Wanted(resolved, options, objectives, storage, options.study or study_name(resolved, options, objectives))
+    return SweepArgs(resolved, options, objectives, storage, options.study or study_name(resolved, options, objectives))
 
 
-def _run(chosen: Wanted) -> int:
+def _run(chosen: SweepArgs) -> int:
     require_writable_store()
-    hush()
+    quiet_libraries()
     # Imported here, so that a typing error is told before TensorFlow and MLflow have loaded.
     with silent_start():
         from sweeps.sweep import NothingFinished, sweep
-        from trackers.server import ServerAway, check_reachable
-        from trackers.stop import Terminated
+        from trackers.offline.server import ServerAway, check_reachable
+        from trackers.runs.signals import Terminated
     try:
         check_reachable()
         sweep(chosen)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
-from experiments.config import LOWER_IS_BETTER, Metric
+from experiments.config.resolve import Resolved
+from experiments.config.schema import LOWER_IS_BETTER, Metric
 from mrcnn.errors import InputError
 
 INFERENCE_MS = "inference_ms"
@@ -179,3 +181,14 @@ def _line(error: Mapping[str, Any], file: str, given: Mapping[str, Any]) -> str:
         message = message if message.startswith("expected") else message[0].lower() + message[1:]
     option = key.partition("=")[0]
     return f"--{key}: {message}" if option in given else f"{file}: sweep.{key}: {message}"
+
+
+@dataclass(frozen=True)
+class SweepArgs:
+    """A checked sweep: the task, how it is searched, and where the study is."""
+
+    resolved: Resolved
+    options: SweepOptions
+    objectives: tuple[str, ...]
+    storage: str
+    study: str

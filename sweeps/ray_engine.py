@@ -22,7 +22,7 @@ from mrcnn.errors import InputError
 from sweeps.options import SweepOptions
 from sweeps.processes import THREADS, Process, Start, launch
 from sweeps.worker import REPLACE
-from trackers.address import hide_credentials
+from trackers.runs.address import hide_credentials
 
 NOT_STARTED = 1
 """Exit status of a worker that no node could start."""

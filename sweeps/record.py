@@ -10,14 +10,14 @@ import optuna
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from experiments.artifacts import csv_text
-from experiments.config import TaskConfig
-from experiments.resolve import check
-from sweeps.ended_runs import RUN
+from experiments.config.resolve import check
+from experiments.config.schema import TaskConfig
+from experiments.evaluation.artifacts import csv_text
+from sweeps.run_endings import RUN
 from sweeps.space import configured, read_params
 from sweeps.study import EPOCHS, REASON, RESUMED_AFTER, outcomes, slot
 from sweeps.training import CONFIDENCE, NMS_IOU
-from trackers.run import Run
+from trackers.runs.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

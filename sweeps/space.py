@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, get_args
 
-from experiments.config import TaskConfig
-from experiments.overrides import full_key, merged, nested
-from experiments.resolve import check, options
+from experiments.config.overrides import full_key, merged, nested
+from experiments.config.resolve import check, options
+from experiments.config.schema import TaskConfig
 from mrcnn.config import STRIDES
 from mrcnn.errors import InputError
 from sweeps.options import INFERENCE_MS, Choices, Range

@@ -25,11 +25,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mrcnn.errors import InputError
 from sweeps.brackets import FAILED_TRIAL, INTERRUPTED, RETRY_HISTORY, RUNG, make_pruner
-from sweeps.ended_runs import RETRIED_RUN, RUN, end_runs, note_end
 from sweeps.options import SweepOptions, higher_is_better
-from trackers.address import hide_credentials
-from trackers.file_lock import file_lock
-from trackers.unfinished import Unfinished
+from sweeps.run_endings import RETRIED_RUN, RUN, end_runs, note_end
+from trackers.checkpoints.unfinished_runs import Unfinished
+from trackers.runs.address import hide_credentials
+from trackers.runs.file_lock import file_lock
 
 SQLITE = "sqlite:///"
 HEARTBEAT, GRACE = 15, 120
@@ -116,7 +116,7 @@ def make_sampler(name: str, seed: int, number: int) -> optuna.samplers.BaseSampl
     return optuna.samplers.TPESampler(seed=own)
 
 
-def top_up(study: optuna.Study, trials: int) -> int:
+def refill_queue(study: optuna.Study, trials: int) -> int:
     """Put waiting trials into the study until it has `trials`, retries not counted; returns how many were put in."""
     missing = trials - sum(FAILED_TRIAL not in trial.system_attrs for trial in study.get_trials(deepcopy=False))
     for _ in range(missing):
@@ -129,10 +129,10 @@ def left(study: optuna.Study) -> int:
     return len(study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.RUNNING)))
 
 
-def claim(study: optuna.Study, options: SweepOptions, seed: int) -> optuna.Trial | None:
+def acquire_trial(study: optuna.Study, options: SweepOptions, seed: int) -> optuna.Trial | None:
     """The next waiting trial, which is then nobody else's, interrupted ones first; None when none waits."""
     try:
-        with _alone(study):
+        with _study_lock(study):
             return _claim(study, options, seed)
     finally:
         end_runs(study)
@@ -159,7 +159,7 @@ def _claim(study: optuna.Study, options: SweepOptions, seed: int) -> optuna.Tria
 
 
 @contextmanager
-def _alone(study: optuna.Study) -> Iterator[None]:
+def _study_lock(study: optuna.Study) -> Iterator[None]:
     """Nobody else is in here at the same time: two workers might both queue the trial of a third again.
 
     PostgreSQL has locks by number for that, which end with their connection. SQLite besides reads the row of a trial
@@ -212,7 +212,7 @@ def is_gone(who: dict[str, object]) -> bool:
 
 def requeue_dead(study: optuna.Study, limit: int | None = MOST_RETRIES) -> None:
     """Queue again what processes of this machine ran that were killed; `limit` as in `requeue`."""
-    with _alone(study):
+    with _study_lock(study):
         _requeue_dead(study, limit)
     end_runs(study)
 
@@ -232,7 +232,7 @@ def _requeue_dead(study: optuna.Study, limit: int | None = MOST_RETRIES) -> None
 
 def interrupt(study: optuna.Study, trial: optuna.Trial, reason: str) -> None:
     """Fail this process's trial, which is stopped, and queue it again."""
-    with _alone(study):
+    with _study_lock(study):
         _interrupt(study, study._storage.get_trial(trial._trial_id), reason, None)
     end_runs(study)
 

@@ -17,15 +17,14 @@ from mlflow.entities import Run as RecordedRun
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from rich.console import Console
 
-from experiments.data_check import check_data, show
-from experiments.job_data import record_data, usable_data
-from experiments.resolve import parameters
+from experiments.config.resolve import parameters
+from experiments.preparation.data_check import check_data, show
+from experiments.training.training_data import record_data, usable_data
 from mrcnn.errors import InputError
-from sweeps.command import Wanted
-from sweeps.ended_runs import RUN, leave_ends
-from sweeps.identity import DECIDES, decides, require_same, require_same_choices
+from sweeps.options import SweepArgs
 from sweeps.processes import Process, Start, start_here
 from sweeps.record import STATES, finished, log_plots, log_table, summary
+from sweeps.run_endings import RUN, leave_ends
 from sweeps.study import (
     EPOCHS,
     REASON,
@@ -33,16 +32,17 @@ from sweeps.study import (
     left,
     make_sampler,
     open_study,
+    refill_queue,
     requeue_dead,
     slot,
     this_process,
-    top_up,
 )
+from sweeps.study_identity import DECIDES, decides, require_same, require_same_choices
 from sweeps.training import Job
 from sweeps.worker import DONE, REPLACE
-from trackers.run import Parent, Run, tracked_run
-from trackers.unfinished import recorded
-from trackers.unsent import deliver_unsent, unsent_runs
+from trackers.checkpoints.unfinished_runs import recorded
+from trackers.offline.pending_records import pending_runs, upload_pending
+from trackers.runs.run import Parent, Run, tracked_run
 
 PAUSE = 1.0
 PATIENCE = 30.0
@@ -57,7 +57,7 @@ class NothingFinished(RuntimeError):
     """No trial of the sweep came to its end."""
 
 
-def sweep(wanted: Wanted) -> str:
+def sweep(wanted: SweepArgs) -> str:
     """Run what is left of a sweep; then judge, package and register its best model, as a training does.
 
     Returns:
@@ -86,7 +86,7 @@ def sweep(wanted: Wanted) -> str:
         raise InputError(f"sweep {wanted.study}: is running already, as process {keeper['pid']}")
     study.set_user_attr(KEEPER, here)
     requeue_dead(study, limit=None)
-    added = top_up(study, options.trials)
+    added = refill_queue(study, options.trials)
     earlier = _earlier(study)
     if not added and not left(study) and earlier is not None and earlier.info.status == "FINISHED":
         console.print(f"Sweep {wanted.study} is finished; its run is {earlier.info.run_id}", soft_wrap=True)
@@ -94,7 +94,7 @@ def sweep(wanted: Wanted) -> str:
     # Imported here: a finished sweep needs no network.
     import keras
 
-    from sweeps.conclusion import conclude
+    from sweeps.finalize import finalize_sweep
 
     with (
         engine(wanted) as start,
@@ -121,7 +121,7 @@ def sweep(wanted: Wanted) -> str:
                 trial.user_attrs[REASON] for trial in study.get_trials(deepcopy=False) if REASON in trial.user_attrs
             ]
             raise NothingFinished(f"no trial came to its end: {next(iter(reasons), 'all were pruned')}")
-        conclude(study, config, options, wanted.objectives, data, run, console, Path(folder))
+        finalize_sweep(study, config, options, wanted.objectives, data, run, console, Path(folder))
     console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
     return run.id
 
@@ -131,12 +131,12 @@ def deliver_trials(study: optuna.Study) -> None:
     is taken from its run; and the ends of the runs of those that were interrupted."""
     leave_ends(study)
     trials = {trial.user_attrs.get(RUN) for trial in study.get_trials(deepcopy=False)}
-    for run_id in trials.intersection(unsent_runs()):
-        deliver_unsent(run_id)
+    for run_id in trials.intersection(pending_runs()):
+        upload_pending(run_id)
 
 
 @contextmanager
-def engine(wanted: Wanted) -> Iterator[Start]:
+def engine(wanted: SweepArgs) -> Iterator[Start]:
     """What starts workers, on this machine or on those of a cluster."""
     tracking = mlflow.get_tracking_uri()
     if wanted.options.engine == "ray":
@@ -169,7 +169,7 @@ def _adopt(study: optuna.Study, run: Run) -> None:
 
 
 def _search(
-    wanted: Wanted, study: optuna.Study, run: Run, console: Console, folder: Path, start: Start
+    wanted: SweepArgs, study: optuna.Study, run: Run, console: Console, folder: Path, start: Start
 ) -> None:  # fmt: skip
     """Let workers run the trials that are left."""
     config, options = wanted.resolved.config, wanted.options

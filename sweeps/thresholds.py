@@ -10,7 +10,7 @@ import optuna
 
 from mrcnn.metrics.case import Case
 from mrcnn.metrics.measurement import class_means, mean_over_classes
-from sweeps.kept_detections import Pool
+from sweeps.candidate_cache import CandidatePool
 
 CONFIDENCE = (0.05, 0.95, 0.01)
 """Least, largest, step."""
@@ -45,7 +45,7 @@ class ThresholdSearch:
     def __init__(self, cases: Sequence[Case], class_count: int, most: int) -> None:
         self._most, self._count = most, class_count
         self._cases = cases
-        self._pools = [[Pool(case, k, CONFIDENCE[0]) for k in range(1, class_count + 1)] for case in cases]
+        self._pools = [[CandidatePool(case, k, CONFIDENCE[0]) for k in range(1, class_count + 1)] for case in cases]
         self._instances = sum(len(case.truth) for case in cases)
 
     def value(self, confidence: Sequence[float], nms_iou: Sequence[float]) -> float:
@@ -65,7 +65,7 @@ class ThresholdSearch:
         of_dice = mean_over_classes(class_means(dice, np.ones((1, len(dice)))))[0] if len(dice) else np.nan
         return float((2 * hits / counted + of_dice) / 2) if counted and not np.isnan(of_dice) else 0.0
 
-    def _fewer(self, pools: Sequence[Pool], outcomes: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    def _fewer(self, pools: Sequence[CandidatePool], outcomes: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """The outcomes with the best `most` detections of the image alone; places are in the order of scores."""
         last = np.sort(np.concatenate([pool.chosen(outcome) for pool, outcome in zip(pools, outcomes, strict=True)]))
         limit = last[self._most - 1]

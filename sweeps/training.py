@@ -15,25 +15,25 @@ import numpy as np
 import optuna
 from rich.console import Console
 
-from experiments.config import TaskConfig
-from experiments.job import learn, make_model
-from experiments.job_data import Data
-from experiments.keeping import Keeping, asked_facts
-from experiments.resolve import check
-from experiments.resume import Refused, take_up
+from experiments.config.resolve import check
+from experiments.config.schema import TaskConfig
+from experiments.training.checkpointing import TrainingCheckpointer, asked_facts
+from experiments.training.resume import Refused, take_up
+from experiments.training.trainer import fit_model, make_model
+from experiments.training.training_data import Data
 from mrcnn.data import Dataset
-from mrcnn.forgetting import forget_models
 from mrcnn.metrics import Evaluator
-from mrcnn.model import MaskRCNN
-from sweeps.ended_runs import RETRIED_RUN, RUN
-from sweeps.kept_detections import kept_cases, suppressed
+from mrcnn.models import MaskRCNN
+from mrcnn.models.session import clear_session
+from sweeps.candidate_cache import cache_candidates, suppressed
 from sweeps.options import INFERENCE_MS, SweepOptions
+from sweeps.run_endings import RETRIED_RUN, RUN
 from sweeps.space import configured, suggest
 from sweeps.study import EPOCHS, RESUMED_AFTER
 from sweeps.thresholds import ThresholdSearch
-from trackers.run import Parent, Run, tracked_run
-from trackers.stop import Pruned
-from trackers.unfinished import Unfinished
+from trackers.checkpoints.unfinished_runs import Unfinished
+from trackers.runs.run import Parent, Run, tracked_run
+from trackers.runs.signals import Pruned
 
 TIMED_IMAGES = 20
 CONFIDENCE, NMS_IOU = "confidence", "nms_iou"
@@ -90,7 +90,7 @@ def run_trial(trial: optuna.Trial, job: Job, data: Data, console: Console) -> li
     """
     config = configured(job.config, suggest(trial, job.options.space))
     # The networks of the trials before are let go, and the random numbers do not depend on them.
-    forget_models()
+    clear_session()
     keras.utils.set_random_seed(config.seed)
     with ExitStack() as held:
         return _run_trial(trial, job, config, data, held, console)
@@ -122,7 +122,7 @@ def _run_trial(
         reported: Collection[int] = ()
         if keeping is None:
             held.enter_context(training.held())
-            keeping = Keeping(training, asked_facts(config, data))
+            keeping = TrainingCheckpointer(training, asked_facts(config, data))
             run.params({f"space.{name}": value for name, value in trial.params.items()})
             model, config = make_model(config, data, run, console, Path(folder))
         else:
@@ -132,13 +132,13 @@ def _run_trial(
                 trial.set_user_attr(attribute, keeping.epochs_done)
             reported = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
         watch = Watch(trial, job.objectives, run, reported)
-        best, epochs = learn(model, config, data, run, console, Path(folder), watch, keeping=keeping)
+        best, epochs = fit_model(model, config, data, run, console, Path(folder), watch, keeping=keeping)
         return measure(best, config, data.splits["val"], trial, job, run, epochs + 1)
 
 
 def _interrupted(
     trial: optuna.Trial, config: TaskConfig, data: Data, held: ExitStack, console: Console
-) -> Keeping | None:
+) -> TrainingCheckpointer | None:
     """The training of the attempt that was interrupted, where it can go on from a state."""
     if RETRIED_RUN not in trial.user_attrs:
         return None
@@ -193,7 +193,7 @@ def measure(
     thresholds, options = job.options.thresholds, config.evaluate
     started = time.monotonic()
     evaluator = Evaluator(validation.class_names, volumes=options.volumes)
-    cases = kept_cases(model, validation, batch_size=options.images_at_once)
+    cases = cache_candidates(model, validation, batch_size=options.images_at_once)
     nms_iou = model.config.nms_iou
     confidence = options.confidence
     if thresholds.sets:

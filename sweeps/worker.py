@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.quiet import hush, silent_start
+from experiments.commands.exit_status import quiet_libraries, silent_start
 
 if TYPE_CHECKING:
     import optuna
     from rich.console import Console
 
-    from experiments.job_data import Data
+    from experiments.training.training_data import Data
     from sweeps.training import Job
 
 PAUSE = 1.0
@@ -31,7 +31,7 @@ DONE, REPLACE = 0, 75
 in a way that may have harmed it."""
 
 
-def work(job: Job) -> int:
+def run_worker(job: Job) -> int:
     """Run trials of `job`, each failing alone, until none is left or `TRIALS_EACH` are done; `DONE` or `REPLACE`.
 
     The data are read once. KeyboardInterrupt, which SIGTERM raises too, puts the trial under way back into the queue.
@@ -41,19 +41,19 @@ def work(job: Job) -> int:
     """
     from rich.console import Console
 
-    from experiments.data_check import check_data
-    from experiments.job_data import usable_data
-    from sweeps.identity import DECIDES, decides, require_same
-    from sweeps.study import claim, left, open_study
-    from trackers.stop import StopSignals
+    from experiments.preparation.data_check import check_data
+    from experiments.training.training_data import usable_data
+    from sweeps.study import acquire_trial, left, open_study
+    from sweeps.study_identity import DECIDES, decides, require_same
+    from trackers.runs.signals import SignalHandler
 
     console = Console(highlight=False)
     study = open_study(job.storage, job.study, job.options, job.objectives, epochs=job.config.train.epochs)
     data, begun = None, 0
-    with StopSignals() as stop:
+    with SignalHandler() as stop:
         stop.release()
         while True:
-            trial = claim(study, job.options, job.config.seed)
+            trial = acquire_trial(study, job.options, job.config.seed)
             if trial is None:
                 if not left(study):
                     return DONE
@@ -75,12 +75,12 @@ def attempt(study: optuna.Study, trial: optuna.Trial, job: Job, data: Data, cons
     """Run one trial and tell the study how it went; False where this process should not run another one."""
     from optuna.trial import TrialState
 
-    from experiments.epoch_end import Diverged
+    from experiments.training.callbacks import Diverged
     from mrcnn.errors import InputError
     from sweeps.study import REASON, heartbeat, interrupt
     from sweeps.training import Undefined, run_trial
-    from trackers.address import hide_credentials
-    from trackers.stop import Pruned
+    from trackers.runs.address import hide_credentials
+    from trackers.runs.signals import Pruned
 
     with heartbeat(study, trial):
         try:
@@ -117,12 +117,12 @@ def end_with_parent() -> None:
 
 def main(arguments: list[str]) -> int:
     end_with_parent()
-    hush()
+    quiet_libraries()
     with silent_start():
         from mrcnn.errors import InputError
         from sweeps.training import Job
     try:
-        return work(Job.from_json(json.loads(Path(arguments[0]).read_text(encoding="utf-8"))))
+        return run_worker(Job.from_json(json.loads(Path(arguments[0]).read_text(encoding="utf-8"))))
     except InputError as error:
         print(f"mrcnn: {error}", file=sys.stderr)
         return 2

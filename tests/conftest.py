@@ -65,7 +65,7 @@ def workers_alive():
 
     def find():
         children = psutil.Process().children(recursive=True)
-        return [child.pid for child in children if any("mrcnn.data.worker" in part for part in child.cmdline())]
+        return [child.pid for child in children if any("mrcnn.data.loading.worker" in part for part in child.cmdline())]
 
     return find
 

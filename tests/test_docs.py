@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-import experiments.baselines.command
-from experiments import check, compare, demo, export, predict, prepare, sync, train
-from experiments.overrides import parse_arguments
-from experiments.resolve import TASKS, resolve
+import experiments.commands.baselines
+from experiments.commands import check, compare, demo, export, predict, prepare, sync, train
+from experiments.config.overrides import parse_arguments
+from experiments.config.resolve import TASKS, resolve
 from mrcnn.errors import InputError
 from sweeps import command as sweep
 
@@ -78,11 +78,12 @@ def parse_command(command: str, words: list[str]) -> None:
         case "prepare":
             prepare.check_options(parse_arguments(words))
         case "export" if "--to" not in words:
-            export._wanted([*words, "--to", "onnx"])
+            export._parse_command([*words, "--to", "onnx"])
         case _:
             {
                 "train": train.parse, "sweep": sweep.read, "baselines": experiments.baselines.command.parse,
-                "predict": predict.wanted, "compare": compare.wanted, "demo": demo.wanted, "export": export._wanted,
+                "predict": predict.parse_command, "compare": compare.parse_command, "demo": demo.parse_command,
+                "export": export._parse_command,
                 "sync": sync._dry_run,
             }[command](words)  # fmt: skip
 

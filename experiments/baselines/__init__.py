@@ -1,5 +1,5 @@
 """ResUNet and ResNet classifier, trained, evaluated and tracked on the same road as Mask R-CNN: `mrcnn baselines`."""
 
-from experiments.baselines.command import main
+from experiments.commands.baselines import main
 
 __all__ = ["main"]

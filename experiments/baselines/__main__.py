@@ -2,7 +2,7 @@
 
 import sys
 
-from experiments.baselines.command import main
+from experiments.commands.baselines import main
 
 if __name__ == "__main__":
     sys.exit(main())

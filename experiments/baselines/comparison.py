@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from rich.table import Table
 
-from experiments.judging import Result
-from experiments.tables import IMAGE_ROWS
+from experiments.evaluation.evaluate_on_test import Result
+from experiments.evaluation.tables import IMAGE_ROWS
 from mrcnn.metrics.classification import auc, rates, with_intervals
 
 MEASURES = {

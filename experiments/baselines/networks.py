@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 from pydantic import ValidationError
 
-from experiments.config import TaskConfig
-from experiments.plan import channels_of
-from experiments.resolve import parameters
-from mrcnn.baseline_config import ClassifierConfig, InputConfig, ResUNetConfig
+from experiments.config.resolve import parameters
+from experiments.config.schema import TaskConfig
+from experiments.training.planner import channels_of
+from mrcnn.config import ClassifierConfig, InputConfig, ResUNetConfig
 from mrcnn.data import Dataset
-from mrcnn.data.dense_batches import classes_overlap, two_labels
+from mrcnn.data.transforms.dense_encoding import classes_overlap, two_labels
 from mrcnn.errors import InputError
 
 

@@ -17,11 +17,11 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from pydantic import ValidationError
 
-from experiments.config import LOWER_IS_BETTER, TaskConfig
+from experiments.config.schema import LOWER_IS_BETTER, TaskConfig
 from mrcnn.errors import InputError
 from mrcnn.safe_yaml import read_yaml
-from trackers.kept_model import CONFIG, kept_model
-from trackers.registry import CHALLENGER, CHAMPION
+from trackers.packaging.tracked_model import CONFIG, load_tracked_model
+from trackers.registry.registry import CHALLENGER, CHAMPION
 
 FAMILIES = ("mrcnn", "unet")
 """Beginnings of the names of registered models that find instances."""
@@ -36,7 +36,7 @@ class Candidate:
 
     Attributes:
         label: A, B, …, by which tables and pictures name it.
-        spec: that opens it; see `trackers.kept_model`.
+        spec: that opens it; see `trackers.packaging.tracked_model`.
         run_id: of the training.
         config: that the training resolved to.
         name, version: in the registry, None where it is not registered.
@@ -181,7 +181,7 @@ def _config(client: MlflowClient, run_id: str, spec: str, packaged: str | None =
             except (yaml.YAMLError, UnicodeDecodeError) as error:
                 raise InputError(f"{spec}: {CONFIG} of run {run_id}: not readable as YAML") from error
         else:
-            content = packaged and kept_model(packaged, task="", folder=Path(folder)).config
+            content = packaged and load_tracked_model(packaged, task="", folder=Path(folder)).config
     if not content:
         raise InputError(f"{spec}: run {run_id} keeps no {CONFIG}; expected a run that trained a model")
     try:

@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from experiments.comparison.candidates import Candidate
+from experiments.comparison.joint_test_set import TestSet
 from experiments.comparison.measuring import Measured
-from experiments.comparison.test_sets import TestSet
-from experiments.config import LOWER_IS_BETTER
-from trackers.registry import CHAMPION, Move, task_alias
+from experiments.config.schema import LOWER_IS_BETTER
+from trackers.registry.registry import CHAMPION, Move, task_alias
 
 HEAD_TO_HEAD = ("dice", "mask_ap50")
 """Means over test sets, of any class; the first decides."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from experiments.comparison.differing import Differing
+from experiments.comparison.paired_difference import PairedDifference
 
 _SIDE, _MARGIN = 300, 44
 _ROW, _NAMES, _WIDE = 24, 104, 400
@@ -37,7 +37,7 @@ def scatter(first: Mapping[str, float], second: Mapping[str, float], names: tupl
     return "".join([*parts, "</svg>"])
 
 
-def intervals(rows: Sequence[tuple[str, Differing]], names: tuple[str, str]) -> str:
+def intervals(rows: Sequence[tuple[str, PairedDifference]], names: tuple[str, str]) -> str:
     """A line for each score: the difference as a dot, its interval as a bar, zero as a rule; nothing without any."""
     rows = [(label, each) for label, each in rows if each.low is not None]
     if not rows:

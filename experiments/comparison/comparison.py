@@ -8,19 +8,19 @@ from functools import cached_property
 from typing import Any
 
 from experiments.comparison.champions import Verdict, head_to_head, task_scores
-from experiments.comparison.differing import (
+from experiments.comparison.joint_test_set import LEAST_PATIENTS, TestSet
+from experiments.comparison.measuring import Measured, Opened
+from experiments.comparison.paired_difference import (
     RESAMPLES,
-    Differing,
+    PairedDifference,
     dice_of_patients,
-    differing,
     enough,
+    paired_difference,
     scores,
     shared_evaluators,
 )
-from experiments.comparison.measuring import Measured, Opened
-from experiments.comparison.test_sets import LEAST_PATIENTS, TestSet
-from experiments.tables import ROWS
-from trackers.served import NOTICE
+from experiments.evaluation.tables import ROWS
+from trackers.packaging.served import NOTICE
 
 METHOD = (
     "Intervals: 95 %, percentile bootstrap over patients (Efron & Tibshirani 1993, chapter 13), for differences the "
@@ -131,7 +131,7 @@ class Comparison:
                     "by_class": shared_evaluators(measured[first], each)[0] is measured[first].by_class,
                     "scores": {
                         name: asdict(one)
-                        for name, one in differing(measured[first], each, volumes=volumes).items()
+                        for name, one in paired_difference(measured[first], each, volumes=volumes).items()
                         if name.partition("/")[0] in ROWS
                     },
                 }
@@ -159,9 +159,9 @@ def _sizes(test_set: TestSet) -> dict[str, int]:
     }
 
 
-def differing_of(facts: Mapping[str, Any], second: str) -> dict[str, Differing]:
+def differing_of(facts: Mapping[str, Any], second: str) -> dict[str, PairedDifference]:
     """Of a test set's facts, how the model `second` differs from the first."""
     for each in facts["differences"]:
         if each["second"] == second:
-            return {name: Differing(**values) for name, values in each["scores"].items()}
+            return {name: PairedDifference(**values) for name, values in each["scores"].items()}
     return {}

@@ -10,28 +10,28 @@ import keras
 from mlflow import MlflowClient
 from rich.console import Console
 
-from experiments.compare import Wanted
+from experiments.commands.arguments import CompareArgs
 from experiments.comparison.candidates import Candidate, candidates_of, named_candidates
 from experiments.comparison.champions import Verdict, verdicts
 from experiments.comparison.comparison import Comparison
-from experiments.comparison.differing import SEED
+from experiments.comparison.joint_test_set import TestSet, comparable, exposures, started_elsewhere, test_sets
 from experiments.comparison.measuring import Measured, Opened, measure_all
 from experiments.comparison.page import page
+from experiments.comparison.paired_difference import SEED
 from experiments.comparison.speed import IMAGES, seconds_per_image
 from experiments.comparison.tables import print_comparison
-from experiments.comparison.test_sets import TestSet, comparable, exposures, started_elsewhere, test_sets
-from experiments.datasets import standing_folder
 from experiments.prediction.detector import detector_of
+from experiments.preparation.datasets import standing_folder
 from mrcnn.errors import InputError
-from trackers.kept_model import kept_model
-from trackers.plain import json_text
-from trackers.registry import promote
-from trackers.run import Run, tracked_run
+from trackers.packaging.tracked_model import load_tracked_model
+from trackers.registry.registry import promote
+from trackers.runs.run import Run, tracked_run
+from trackers.runs.serialization import json_text
 
 PAGE, NUMBERS = "comparison.html", "comparison.json"
 
 
-def compare(wanted: Wanted) -> None:
+def compare(wanted: CompareArgs) -> None:
     """Compare, show, record, and with `promote` move the aliases.
 
     Raises:
@@ -107,7 +107,7 @@ def _enough(candidates: Sequence[Candidate], sets: Sequence[TestSet], notes: Seq
 
 def _open(candidate: Candidate, scratch: Path) -> Opened:
     folder = scratch / candidate.label
-    kept = kept_model(candidate.spec, task=candidate.config.task, folder=folder)
+    kept = load_tracked_model(candidate.spec, task=candidate.config.task, folder=folder)
     size = sum(file.stat().st_size for file in folder.rglob("*.keras"))
     return Opened(candidate, detector_of(kept), size)
 
@@ -147,7 +147,7 @@ def _record(comparison: Comparison, run: Run, folder: Path) -> None:
                  for (label, position), value in comparison.seconds.items()})  # fmt: skip
 
 
-def _settle(decided: Sequence[Verdict], wanted: Wanted, run: Run, console: Console) -> None:
+def _settle(decided: Sequence[Verdict], wanted: CompareArgs, run: Run, console: Console) -> None:
     """Moves the aliases, or says what would be moved."""
     for verdict in decided:
         console.print(f"{verdict.name} {verdict.alias}: {verdict.reason}", markup=False, soft_wrap=True)

@@ -14,14 +14,14 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
 from experiments.comparison.candidates import Candidate
-from experiments.comparison.test_sets import TestSet, recorded_digest
+from experiments.comparison.joint_test_set import TestSet, recorded_digest
 from experiments.prediction.detector import Detector
 from mrcnn.data import Sample
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 from mrcnn.instance_masks import InstanceMasks
 from mrcnn.metrics import Evaluator
-from trackers.run_writer import LONGEST_DATASET_DIGEST
+from trackers.runs.writer import LONGEST_DATASET_DIGEST
 
 KEPT = "coco"
 ANY_CLASS = ("any",)

@@ -10,7 +10,7 @@ from experiments.comparison.charts import intervals, scatter
 from experiments.comparison.comparison import Comparison, differing_of
 from experiments.comparison.pictures import Case, data_address, drawn_cases
 from experiments.comparison.tables import model_cells, score_rows, set_title, shown_scores, too_few
-from experiments.tables import LOWER_SCORES, ROWS
+from experiments.evaluation.tables import LOWER_SCORES, ROWS
 
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1c1c1c;--soft:#5c5c5c;--line:#c9c9c9;--ground:#fff;--band:#f3f3f3;--mark:#0072b2}

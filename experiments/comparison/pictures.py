@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
+from experiments.comparison.joint_test_set import TestSet
 from experiments.comparison.measuring import ANY_CLASS, Measured, by_image, detections_of
-from experiments.comparison.test_sets import TestSet
-from mrcnn.draw import overlay
+from mrcnn.inference.drawing import overlay
 from mrcnn.metrics import Evaluator
 
 EACH = 2

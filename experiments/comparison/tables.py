@@ -8,8 +8,8 @@ from typing import Any
 from rich.table import Table
 
 from experiments.comparison.comparison import SIZES, Comparison, differing_of
-from experiments.comparison.differing import BOOTSTRAP
-from experiments.tables import PER_CLASS, ROWS
+from experiments.comparison.paired_difference import BOOTSTRAP
+from experiments.evaluation.tables import PER_CLASS, ROWS
 
 
 def score_rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, list[str], list[str]]]:

@@ -23,14 +23,14 @@ from experiments.prediction.answers import answer_of
 from experiments.prediction.demo_page import page
 from experiments.prediction.detector import Detector
 from experiments.prediction.pictures import overlay_picture
-from mrcnn.data.image_bytes import decode_image
+from mrcnn.data.io.image_bytes import decode_image
 from mrcnn.data.sample import Spacing
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
-from mrcnn.serving.gate import Gate, refused
 from mrcnn.serving.limits import Limits
 from mrcnn.serving.request import Fraction
-from trackers.served import NOTICE
+from mrcnn.serving.request_limiter import RequestLimiter, refused
+from trackers.packaging.served import NOTICE
 
 KEPT = 4
 """Images, the last that were sent, which can be looked at with another threshold."""
@@ -161,8 +161,8 @@ def demo_app(detector: Detector, limits: Limits, hosts: Sequence[str]) -> FastAP
         headers = {"Content-Security-Policy": policy}
         return Response(page(detector.confidence, nonce), 200, headers, "text/html; charset=utf-8")
 
-    app.post("/find")(Gate(demo.find, limits).enter)
-    app.post("/show")(Gate(demo.show, limits).enter)
+    app.post("/find")(RequestLimiter(demo.find, limits).enter)
+    app.post("/show")(RequestLimiter(demo.show, limits).enter)
     return app
 
 

@@ -14,7 +14,7 @@ from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 
 if TYPE_CHECKING:
-    from trackers.kept_model import KeptModel
+    from trackers.packaging.tracked_model import TrackedModel
 
 Find = Callable[[Sequence[np.ndarray]], list[Detections]]
 
@@ -32,7 +32,7 @@ class Detector:
         volumes: whether it was trained on slices of NIfTI volumes, normalised over the brain of each.
         modalities: the channels' names then, or None where nobody kept them.
         label_codes: how its label maps are to be written, or None.
-        polarity: the mean picture of the films that it was trained on, see `mrcnn.data.polarity`, or None.
+        polarity: the mean picture of the films that it was trained on, see `mrcnn.data.film_polarity`, or None.
         digest: that differs for another predictor.
         batch_size: images that it computes at once.
         weights: numbers that it learned.
@@ -53,17 +53,18 @@ class Detector:
 
 
 def open_detector(spec: str, *, task: str, folder: Path) -> Detector:
-    """The model that `spec` stands for, see `trackers.kept_model`, with the threshold and findings that it brings.
+    """The model that `spec` stands for, see `trackers.packaging.tracked_model`, with the threshold and findings that
+    it brings.
 
     Raises:
         InputError: there is no such model.
     """
-    from trackers.kept_model import kept_model
+    from trackers.packaging.tracked_model import load_tracked_model
 
-    return detector_of(kept_model(spec, task=task, folder=folder))
+    return detector_of(load_tracked_model(spec, task=task, folder=folder))
 
 
-def detector_of(kept: KeptModel) -> Detector:
+def detector_of(kept: TrackedModel) -> Detector:
     """The same, of a model that was fetched already.
 
     Raises:

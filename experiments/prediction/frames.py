@@ -11,7 +11,7 @@ import numpy as np
 from experiments.prediction.detector import Detector
 from experiments.prediction.inputs import Item
 from mrcnn.data.digest import digest_of
-from mrcnn.data.images import read_header, read_image
+from mrcnn.data.io.images import read_header, read_image
 from mrcnn.data.sample import Spacing
 from mrcnn.errors import InputError
 
@@ -73,8 +73,8 @@ def _series(item: Item, _: Detector) -> Frames:
 
 
 def _volume(item: Item, detector: Detector) -> Frames:
-    from mrcnn.data.nifti import open_nifti
-    from mrcnn.data.volume import Volume, background_of
+    from mrcnn.data.io.nifti import open_nifti
+    from mrcnn.data.io.volumes import Volume, background_of
 
     files = _channels(item, detector)
     opened = [open_nifti(file) for file in files]
@@ -117,7 +117,7 @@ def _channels(item: Item, detector: Detector):
 
 
 def _video(item: Item, _: Detector) -> Frames:
-    from mrcnn.data.video import read_frames, read_video_header
+    from mrcnn.data.io.video import read_frames, read_video_header
 
     header = read_video_header(item.files[0])
     return Frames(None, header.count, None, lambda: enumerate(read_frames(item.files[0])), rate=header.rate)

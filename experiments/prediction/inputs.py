@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from experiments.prediction.web import is_address, shown
-from mrcnn.data.file_listing import is_system_name
-from mrcnn.data.file_marks import HEAD_BYTES, is_dicom
+from experiments.prediction.downloads import is_address, shown
+from mrcnn.data.io.file_types import HEAD_BYTES, is_dicom, is_system_name
+from mrcnn.data.io.video import SUFFIXES as VIDEO_SUFFIXES
 from mrcnn.data.readers.brats_files import LABELS, MODALITIES, find_cases, kind_of
-from mrcnn.data.readers.problems import DataError, Problems, naming
-from mrcnn.data.video import SUFFIXES as VIDEO_SUFFIXES
+from mrcnn.data.readers.problems import DataError, Problems, summarize_names
 from mrcnn.errors import InputError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -59,7 +58,7 @@ class Inputs:
 
     def passed_over_line(self) -> str:
         """How many files of each kind, and the first of their names; empty where there are none."""
-        return "; ".join(naming(kind, names) for kind, names in self.passed_over.items())
+        return "; ".join(summarize_names(kind, names) for kind, names in self.passed_over.items())
 
 
 def find_inputs(words: Sequence[str], *, standing: Path, output: Path, fetch: Callable[[str], Path]) -> Inputs:
@@ -156,7 +155,7 @@ def _files(folder: Path, output: Path) -> Iterator[Path]:
 def _dicom_items(folder: Path, files: Sequence[Path], found: Inputs) -> list[Item]:
     if not files:
         return []
-    from mrcnn.data.dicom_series import group_series  # pydicom: only for those who have DICOM
+    from mrcnn.data.io.dicom_series import group_series  # pydicom: only for those who have DICOM
 
     grouped = group_series(files)
     for kind, path in grouped.others:

@@ -6,22 +6,21 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from mrcnn.colour_splash import colour_splash
 from mrcnn.detections import Detections
-from mrcnn.draw import captioned, contact_sheet, overlay
+from mrcnn.inference.drawing import captioned, color_splash, contact_sheet, overlay
 
 SHEET_SLICES = 12
 SHEET_COLUMNS = 4
 
 
 def overlay_picture(image: np.ndarray, found: Detections, class_names: Sequence[str]) -> np.ndarray:
-    """(H', W', 3) uint8; see `mrcnn.draw.overlay`."""
+    """(H', W', 3) uint8; see `mrcnn.inference.drawing.overlay`."""
     return overlay(image, found.instances, found.class_ids, class_names, scores=found.scores)
 
 
 def splash_picture(image: np.ndarray, found: Detections, class_names: Sequence[str]) -> np.ndarray:
-    """(H', W', 3) uint8; see `mrcnn.colour_splash`."""
-    return captioned(colour_splash(image, found.instances, found.class_ids), class_names)
+    """(H', W', 3) uint8; see `mrcnn.inference.drawing`."""
+    return captioned(color_splash(image, found.instances, found.class_ids), class_names)
 
 
 PICTURES: Mapping[str, Callable[[np.ndarray, Detections, Sequence[str]], np.ndarray]] = {

@@ -13,15 +13,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments.findings import FINDINGS
+from experiments.prediction.answers import own_forms
 from experiments.prediction.detector import Detector, found_in
 from experiments.prediction.frames import Frames, open_frames
 from experiments.prediction.inputs import Item
-from experiments.prediction.outputs import own_forms
-from experiments.prediction.record import Done, Record
+from experiments.prediction.progress_record import Done, ProgressRecord
 from experiments.prediction.writing import ItemWriter
 from mrcnn.data.digest import digest_of
 from mrcnn.data.duplicates import thumbnail
-from mrcnn.data.polarity import negatives
+from mrcnn.data.film_polarity import negatives
 from mrcnn.data.sample import Spacing
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
@@ -61,7 +61,7 @@ class _Job:
 
 
 def predict_items(
-    items: Sequence[Item], detector: Detector, options: Options, record: Record, console: Console
+    items: Sequence[Item], detector: Detector, options: Options, record: ProgressRecord, console: Console
 ) -> Report:
     """Predicts all items that are not complete in the record yet. Single images share batches."""
     report = Report()
@@ -88,7 +88,7 @@ def predict_items(
 
 
 def _open(
-    item: Item, detector: Detector, options: Options, record: Record, report: Report, screen: _Screen
+    item: Item, detector: Detector, options: Options, record: ProgressRecord, report: Report, screen: _Screen
 ) -> _Job | None:
     """The item, unless it is complete or cannot be opened."""
     forms = own_forms(options.forms, item.kind)
@@ -110,7 +110,7 @@ def _finish(
     waiting: list[tuple[_Job, np.ndarray]],
     detector: Detector,
     options: Options,
-    record: Record,
+    record: ProgressRecord,
     report: Report,
     screen: _Screen,
 ) -> None:
@@ -132,7 +132,9 @@ def _finish(
             _complete(job, record, report, screen)
 
 
-def _whole(job: _Job, detector: Detector, options: Options, record: Record, report: Report, screen: _Screen) -> None:
+def _whole(
+    job: _Job, detector: Detector, options: Options, record: ProgressRecord, report: Report, screen: _Screen
+) -> None:
     """Predicts an item of many frames, a batch of them in memory at a time."""
     done = 0
     try:
@@ -166,7 +168,7 @@ def _add(
     job.writer.add(number, image, found, findings)
 
 
-def _complete(job: _Job, record: Record, report: Report, screen: _Screen) -> None:
+def _complete(job: _Job, record: ProgressRecord, report: Report, screen: _Screen) -> None:
     item, files = job.item, job.writer.files
     before = record.done.get(item.name)
     if before is not None:  # of other content, or with other forms: what is not written anew is no longer true
@@ -177,7 +179,7 @@ def _complete(job: _Job, record: Record, report: Report, screen: _Screen) -> Non
     screen.item_done()
 
 
-def _fail(job: _Job, error: InputError, record: Record, report: Report, screen: _Screen) -> None:
+def _fail(job: _Job, error: InputError, record: ProgressRecord, report: Report, screen: _Screen) -> None:
     """Notes what went wrong, and removes what the item has left half done."""
     before = record.done.get(job.item.name)
     if before is not None and before.sha256 != job.sha256:  # what was found in other content is no longer true

@@ -15,11 +15,11 @@ from experiments.prediction.detector import Detector
 from experiments.prediction.frames import Frames
 from experiments.prediction.inputs import STACKS, Item
 from experiments.prediction.pictures import PICTURES, sheet
-from experiments.prediction.record import Record
-from mrcnn.data.label_codes import REGIONS, label_map, output_codes
+from experiments.prediction.progress_record import ProgressRecord
+from mrcnn.data.readers.brats_labels import REGIONS, label_map, output_codes
 from mrcnn.detections import Detections
-from mrcnn.label_image import label_image
-from trackers.plain import json_text
+from mrcnn.inference.label_map import to_label_map
+from trackers.runs.serialization import json_text
 
 _SUFFIX = {"json": ".json", "mask": ".png", "nifti": ".nii.gz", "dicom_seg": ".dcm"}
 
@@ -28,8 +28,8 @@ class ItemWriter:
     """Takes an item's frames one after the other, and writes its files; a context manager.
 
     Args:
-        forms: of `experiments.prediction.outputs.own_forms`.
-        keep_patient: see `mrcnn.data.dicom_seg.write_dicom_seg`.
+        forms: of `experiments.prediction.answers.own_forms`.
+        keep_patient: see `mrcnn.data.io.dicom_segmentation.write_dicom_seg`.
 
     Attributes:
         files: form → path in the folder, of what is written when the body is through.
@@ -41,7 +41,7 @@ class ItemWriter:
         frames: Frames,
         detector: Detector,
         forms: frozenset[str],
-        record: Record,
+        record: ProgressRecord,
         keep_patient: bool = False,
     ) -> None:
         self._keep_patient = keep_patient
@@ -54,7 +54,7 @@ class ItemWriter:
 
     def __enter__(self) -> ItemWriter:
         if self._item.kind == "video":
-            from mrcnn.data.video import VideoWriter
+            from mrcnn.data.io.video import VideoWriter
 
             with ExitStack() as opening:
                 for form in self._forms & PICTURES.keys():
@@ -77,7 +77,7 @@ class ItemWriter:
         for form in self._forms & PICTURES.keys():
             self._save(form, PICTURES[form](image, found, names))
         if "mask" in self._forms:
-            self._save("mask", label_image(found, names))
+            self._save("mask", to_label_map(found, names))
 
     def finish(self) -> None:
         """Writes what needs all frames, the JSON last."""
@@ -112,7 +112,7 @@ class ItemWriter:
             Image.fromarray(pixels).save(path, format="PNG")
 
     def _write_nifti(self) -> None:
-        from mrcnn.data.volume_output import write_label_map
+        from mrcnn.data.io.nifti import write_label_map
 
         names, shape = self._detector.class_names, self._frames.shape
         if names == REGIONS:
@@ -120,12 +120,12 @@ class ItemWriter:
         else:
             labels = np.zeros(shape, np.uint8)
             for number in self._answers:
-                labels[number] = label_image(self._found(number), names)
+                labels[number] = to_label_map(self._found(number), names)
         with self._record.place(self.files["nifti"]) as path:
             write_label_map(path, labels, self._item.files[0])
 
     def _write_dicom_seg(self) -> None:
-        from mrcnn.data.dicom_seg import write_dicom_seg
+        from mrcnn.data.io.dicom_segmentation import write_dicom_seg
 
         with self._record.place(self.files["dicom_seg"]) as path:
             write_dicom_seg(

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mrcnn.data.digest import content_digest
-from mrcnn.data.images import read_image
-from mrcnn.data.sample import Place, Sample, Spacing
+from mrcnn.data.io.images import read_image
+from mrcnn.data.sample import Sample, SlicePosition, Spacing
 from mrcnn.errors import InputError
 from mrcnn.instance_masks import InstanceMasks
 
 if TYPE_CHECKING:  # what a volume needs takes half a second to load
+    from mrcnn.data.io.volumes import Volume
     from mrcnn.data.readers.problems import Problems
-    from mrcnn.data.volume import Volume
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class Record:
     areas: np.ndarray
     label: str | None = None
     spacing_mm: Spacing | None = None
-    place: Place | None = None
+    place: SlicePosition | None = None
     volume: Volume | None = None
     pseudonymous: bool = False
     crowd_ids: tuple[int, ...] = ()

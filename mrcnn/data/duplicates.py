@@ -21,8 +21,8 @@ from scipy.sparse.csgraph import connected_components
 
 from mrcnn.data.dataset import Dataset
 from mrcnn.data.digest import key_of, load_arrays, remembered_digests, save_arrays
-from mrcnn.data.opened import for_each
 from mrcnn.data.readers.problems import Problems
+from mrcnn.data.validation import map_images
 
 SIDE = 32  # of a thumbnail; a perceptual hash looks at its 8×8 slowest cosine terms
 MOST_BITS = 16  # of 64 that differ between hashes; a first, quick sieve
@@ -250,7 +250,7 @@ def thumbnails_of(dataset: Dataset, cache: Path | None, problems: Problems) -> n
         return found
 
     with remembered_digests(cache, paths):
-        found = for_each(dataset, list(range(len(dataset))), make, even, problems)
+        found = map_images(dataset, list(range(len(dataset))), make, even, problems)
     if made.keys() != known.keys():
         save_arrays(file, keys=np.array(list(made), "S32"), thumbnails=np.array(list(made.values())))
     return np.stack(found) if found else np.zeros((0, SIDE, SIDE), np.uint8)

@@ -53,7 +53,8 @@ class Fingerprint:
         duplicates: near-duplicate images; None where they were not looked for.
         warnings: what a person should look at, one line each.
         skipped: what was wrong with images and annotations that were left out because of it, one line each.
-        polarity: the mean picture of the films that train, see `mrcnn.data.polarity`; None where nothing can be said.
+        polarity: the mean picture of the films that train, see `mrcnn.data.film_polarity`; None where nothing can be
+        said.
     """
 
     whole: Part

@@ -14,7 +14,7 @@ SPACING_MM = (1e-6, 1e4)
 
 
 @dataclass(frozen=True)
-class Place:
+class SlicePosition:
     """Where a slice lies in its volume.
 
     Attributes:
@@ -54,7 +54,7 @@ class Sample:
     source: str
     spacing_mm: Spacing | None = None
     label: str | None = None
-    place: Place | None = None
+    place: SlicePosition | None = None
     crowd_masks: np.ndarray | None = MasksField("crowds", None)  # noqa: RUF009 - likewise
     crowd_ids: np.ndarray | None = None
 

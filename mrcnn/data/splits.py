@@ -108,7 +108,7 @@ def check_splits(dataset: Dataset, splits: Mapping[str, Iterable[int]], groups: 
             seen[kind, key] = name
 
 
-def thin_empty(dataset: Dataset, indices: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
+def subsample_negatives(dataset: Dataset, indices: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
     """Those of `indices` with instances, and of those without as many, at random, as make up `share` of the result.
 
     For slices of volumes, most of which show nothing to learn from. All stay where there are fewer.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mrcnn.errors import InputError
 
 if TYPE_CHECKING:
-    from mrcnn.model import MaskRCNN
+    from mrcnn.models import MaskRCNN
 
 FORMS = {"saved_model": "", "onnx": ".onnx"}
 """Forms of export, and how the names of their files end; a SavedModel is a folder."""

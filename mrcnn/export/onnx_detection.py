@@ -11,9 +11,9 @@ from mrcnn.export.onnx_graph import Graph, Value
 from mrcnn.export.onnx_layers import convert
 from mrcnn.geometry.boxes import MAX_LOG_GROWTH
 from mrcnn.geometry.roi_align import CANONICAL_LEVEL, FIRST_LEVEL
-from mrcnn.model import MaskRCNN
-from mrcnn.model.heads import BOX_SCALE
-from mrcnn.model.proposals import MIN_SIDE
+from mrcnn.models import MaskRCNN
+from mrcnn.models.mask_rcnn.heads import BOX_SCALE
+from mrcnn.models.mask_rcnn.rpn import MIN_SIDE
 
 SAMPLING = 2
 """Samples along a side of a bin, as in `mrcnn.geometry.roi_align`."""
@@ -37,7 +37,7 @@ def detect(model: MaskRCNN, planes: Value, graph: Graph) -> dict[str, Value]:
 
 
 def _propose(model: MaskRCNN, levels: list[Value], graph: Graph) -> tuple[Value, Value, int]:
-    """As `mrcnn.model.proposals.propose`: boxes (B, R, 4), best first, valid (B, R), and R."""
+    """As `mrcnn.models.mask_rcnn.rpn.propose`: boxes (B, R, 4), best first, valid (B, R), and R."""
     config, anchors = model.config, model.anchors
     level_boxes, level_scores, start, total = [], [], 0, 0
     for level, cells in zip(levels, config.grid_sizes, strict=True):

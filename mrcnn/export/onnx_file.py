@@ -12,7 +12,7 @@ from mrcnn.export.onnx_detection import detect
 from mrcnn.export.onnx_graph import IR_VERSION, OPSET, Graph, Value
 from mrcnn.export.pasting import paste, to_image
 from mrcnn.export.pixels import prepare
-from mrcnn.model import MaskRCNN
+from mrcnn.models import MaskRCNN
 
 SHAPES = {
     "images": ("batch", "height", "width", "channels"),

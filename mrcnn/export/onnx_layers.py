@@ -9,9 +9,9 @@ import numpy as np
 from keras import layers
 
 from mrcnn.export.onnx_graph import Graph, Value
-from mrcnn.model import folded
-from mrcnn.model.convolution import Convolution3x3
-from mrcnn.model.normalisation import GroupNorm
+from mrcnn.models.layers import folded
+from mrcnn.models.layers.convolutions import Convolution3x3
+from mrcnn.models.layers.normalization import GroupNorm
 
 
 def convert(model: keras.Model, inputs: list[Value], graph: Graph) -> list[Value]:

@@ -1,4 +1,5 @@
-"""Boxes and masks in the image that was asked for, as a graph: what `mrcnn.model.results` does on the host.
+"""Boxes and masks in the image that was asked for, as a graph: what `mrcnn.models.mask_rcnn.postprocessing` does on
+the host.
 
 `ops` is `keras.ops`, or a `mrcnn.export.onnx_graph.Graph`.
 """

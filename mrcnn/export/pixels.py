@@ -1,4 +1,4 @@
-"""The network's input of an image, as a graph: what `mrcnn.data.batches.prepare_image` does on the host.
+"""The network's input of an image, as a graph: what `mrcnn.data.transforms.encoding.prepare_image` does on the host.
 
 `ops` is `keras.ops`, or a `mrcnn.export.onnx_graph.Graph`.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from mrcnn.config import ModelConfig
-from mrcnn.data.pixels import CAFFE_MEAN, LUMINANCE, PERCENTILES
+from mrcnn.data.transforms.normalization import CAFFE_MEAN, LUMINANCE, PERCENTILES
 
 WEIGHT_STEPS = 2.0**22
 """Of Pillow's weights, which are whole multiples of the step's inverse."""
@@ -61,7 +61,8 @@ def _is_eight_bit(images, ops):
 
 
 def _to_byte_range(images, eight_bit, ops):
-    """Images that are not 8-bit stretched to 0 … 255 between two percentiles, as `mrcnn.data.pixels.to_byte_range`."""
+    """Images that are not 8-bit stretched to 0 … 255 between two percentiles, as
+    `mrcnn.data.transforms.normalization.rescale_to_uint8_range`."""
     every_one = ops.sum(ops.cast(eight_bit, "int32"), axis=(0, 1, 2, 3)) >= ops.cast(ops.shape(images)[0], "int32")
 
     def stretched():
@@ -118,7 +119,8 @@ def _is_inside(size: int, inner, ops):
 
 
 def _standardise(planes, inside, count, ops):
-    """Zero mean and unit variance over the image's own `count` pixels, as `mrcnn.data.pixels.standardise`."""
+    """Zero mean and unit variance over the image's own `count` pixels, as
+    `mrcnn.data.transforms.normalization.standardize`."""
 
     def mean(values):
         return ops.sum(ops.cast(values, "float64"), axis=(2, 3), keepdims=True) / count

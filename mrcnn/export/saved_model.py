@@ -10,7 +10,7 @@ from keras import ops
 from mrcnn.errors import InputError
 from mrcnn.export.pasting import paste, to_image
 from mrcnn.export.pixels import prepare
-from mrcnn.model import MaskRCNN
+from mrcnn.models import MaskRCNN
 
 
 def write_saved_model(model: MaskRCNN, folder: Path) -> None:

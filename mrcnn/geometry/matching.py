@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from keras import ops
 
-from mrcnn.backend import fused
+from mrcnn.backend import xla_jit
 from mrcnn.geometry.boxes import pairwise_iou
 
 TIE = 1e-4
@@ -26,7 +26,7 @@ def match(candidates, boxes, valid, positive_iou: float, negative_iou: float, *,
     Returns:
         positive (B, A) bool, negative (B, A) bool, matched (B, A) int32: index of the true box of best IoU.
     """
-    find = fused(_match, positive_iou=positive_iou, negative_iou=negative_iou, best_for_each=best_for_each)
+    find = xla_jit(_match, positive_iou=positive_iou, negative_iou=negative_iou, best_for_each=best_for_each)
     return find(candidates, boxes, valid) if noise is None else find(candidates, boxes, valid, noise)
 
 

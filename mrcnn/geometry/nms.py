@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from keras import ops
 
-from mrcnn.backend import fused
+from mrcnn.backend import xla_jit
 from mrcnn.geometry.boxes import pairwise_iou
 
 
@@ -23,7 +23,7 @@ def non_maximum_suppression(boxes, valid, iou_threshold: float):
     Returns:
         (…, K) bool.
     """
-    return fused(_suppress, iou_threshold=iou_threshold)(boxes, valid)
+    return xla_jit(_suppress, iou_threshold=iou_threshold)(boxes, valid)
 
 
 def _suppress(boxes, valid, iou_threshold):
@@ -43,3 +43,18 @@ def _suppress(boxes, valid, iou_threshold):
     start = (0, eligible, ops.full_like(eligible, -1.0))
     _, kept, _ = ops.while_loop(changed, refine, start, maximum_iterations=count + 1)
     return kept > 0.5
+
+
+def tiled_suppression(boxes, valid, iou_threshold: float, tile: int = 1000):
+    """What `non_maximum_suppression` returns, for boxes (B, K, 4), best first, and valid (B, K), `tile` at a time.
+
+    Boxes of a tile first fall to those kept in the tiles before, then are settled among themselves.
+    """
+    done = []
+    for start in range(0, boxes.shape[1], tile):
+        here, left = boxes[:, start : start + tile], valid[:, start : start + tile]
+        for better, kept in done:
+            overlaps = ops.logical_and(pairwise_iou(better, here) > iou_threshold, ops.expand_dims(kept, -1))
+            left = ops.logical_and(left, ops.logical_not(ops.any(overlaps, axis=1)))
+        done.append((here, non_maximum_suppression(here, left, iou_threshold)))
+    return ops.concatenate([kept for _, kept in done], axis=1)

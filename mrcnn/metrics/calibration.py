@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from mrcnn.metrics.working_point import ratio
+from mrcnn.metrics.operating_point import ratio
 
 BINS = 10
 """Of equal width, for the expected calibration error and the reliability diagram."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mrcnn.data.sample import Place, Sample, Spacing
+from mrcnn.data.sample import Sample, SlicePosition, Spacing
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 from mrcnn.metrics.matching import MATCH_IOU, match
@@ -33,7 +33,7 @@ class Case:
     height: int
     width: int
     spacing_mm: Spacing | None
-    place: Place | None
+    place: SlicePosition | None
     truth_classes: np.ndarray
     truth: tuple[Rle, ...]
     classes: np.ndarray

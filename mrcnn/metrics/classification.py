@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mrcnn.metrics.bootstrap import intervals
 from mrcnn.metrics.calibration import brier, expected_calibration_error
-from mrcnn.metrics.working_point import ratio
+from mrcnn.metrics.intervals import bootstrap_intervals
+from mrcnn.metrics.operating_point import ratio
 
 
 def auc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -75,6 +75,6 @@ def with_intervals(statistic, patient_ids, resamples: int, seed: int) -> tuple[d
     `<name>_lo` and `<name>_hi`; see `bootstrap.intervals`."""
     plain = {name: float(value[0]) for name, value in statistic(np.ones((1, len(patient_ids)))).items()}
     values = {name: value for name, value in plain.items() if not np.isnan(value)}
-    found = intervals(statistic, patient_ids, resamples, seed)
+    found = bootstrap_intervals(statistic, patient_ids, resamples, seed)
     ends = {f"{name}{end}": pair[side] for name, pair in found.items() for side, end in enumerate(("_lo", "_hi"))}
     return values, ends

@@ -19,6 +19,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from mrcnn.metrics import rle
+from mrcnn.metrics.case import Case
+from mrcnn.metrics.rle import areas, as_json, coco_boxes
 
 IOUS = np.concatenate([[0.1], np.linspace(0.5, 0.95, 10)])
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -144,3 +146,87 @@ def precision_recall(scores: CocoScores, class_names: Sequence[str]) -> dict[str
         for position, name in enumerate(class_names)
         if curves[0, position] > -1
     }
+
+
+def resampled_average_precisions(scores: CocoScores, weights: np.ndarray, prefix: str) -> dict[str, np.ndarray]:
+    """`<prefix>_ap`, `_ap10`, `_ap50`, `_ap75` over all classes, once for each row of `weights` (B, I).
+
+    A class without instances in a resample stays out of its mean; NaN where that leaves no class.
+    """
+    per_class = np.stack([_class_ap(ranked, weights) for ranked in scores.ranked])  # (K, B, T)
+    defined = ~np.isnan(per_class[:, :, 0])
+    classes = defined.sum(axis=0)
+    total = np.where(defined[:, :, None], per_class, 0.0).sum(axis=0)
+    mean = np.where(classes[:, None] > 0, total / np.maximum(classes, 1)[:, None], np.nan)
+    return {f"{prefix}_{name}": mean[:, positions].mean(axis=1) for name, positions in NAMED_IOUS.items()}
+
+
+def _class_ap(ranked: Ranked, weights: np.ndarray) -> np.ndarray:
+    """(B, T), NaN where the resample holds no instance of the class."""
+    instances = weights @ ranked.instances
+    result = np.full((len(weights), len(IOUS)), np.nan)
+    # Between hits the precision only falls: the interpolated precision is decided at the hits.
+    counted = weights[:, ranked.image]
+    all_seen = np.cumsum(counted, axis=1)
+    for threshold, (hits, ignored) in enumerate(zip(ranked.hits, ranked.ignored, strict=True)):
+        seen = np.cumsum(counted * ~ignored, axis=1) if ignored.any() else all_seen
+        at = np.flatnonzero(hits)
+        found = np.cumsum(counted[:, at], axis=1)
+        precision = np.divide(found, seen[:, at], out=np.zeros_like(found), where=seen[:, at] > 0)
+        interpolated = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        interpolated = np.pad(interpolated, ((0, 0), (0, 1)))  # precision 0 at recalls that are never reached
+        for row in np.flatnonzero(instances):
+            reached = np.searchsorted(found[row] / instances[row], RECALLS, side="left")
+            result[row, threshold] = interpolated[row, reached].mean()
+    return result
+
+
+def coco_ground_truth(cases: Sequence[Case], class_names: Sequence[str]) -> dict[str, Any]:
+    """COCO data set, ready for JSON: masks as run lengths, `iscrowd` 1 for crowds, ids from 1 in the order given."""
+    images, annotations = [], []
+    for image_id, case in enumerate(cases, start=1):
+        images.append(
+            {
+                "id": image_id,
+                "file_name": case.source,
+                "height": int(case.height),
+                "width": int(case.width),
+                "patient_id": case.patient_id,
+            }
+        )
+        masks, classes = [*case.truth, *case.crowds], [*case.truth_classes, *case.crowd_classes]
+        boxes, pixels = coco_boxes(masks).tolist(), areas(masks).tolist()
+        for number, (class_id, mask, box, area) in enumerate(zip(classes, masks, boxes, pixels, strict=True)):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": int(class_id),
+                    "bbox": box,
+                    "area": area,
+                    "iscrowd": int(number >= len(case.truth)),
+                    "segmentation": as_json(mask),
+                }
+            )
+    categories = [{"id": class_id, "name": name} for class_id, name in enumerate(class_names, start=1)]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def coco_results(cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """COCO results, ready for JSON, with the detection's own box and mask.
+
+    pycocotools sizes a result that has a box by that box: remove `bbox` before `loadRes` to repeat mask AP by size.
+    """
+    return [
+        {
+            "image_id": image_id,
+            "category_id": int(class_id),
+            "score": float(score),
+            "bbox": box,
+            "segmentation": as_json(mask),
+        }
+        for image_id, case in enumerate(cases, start=1)
+        for class_id, score, box, mask in zip(
+            case.classes, case.scores, case.boxes.tolist(), case.predicted, strict=True
+        )
+    ]

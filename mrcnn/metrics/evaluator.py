@@ -10,14 +10,15 @@ import numpy as np
 
 from mrcnn.data.sample import Sample
 from mrcnn.detections import Detections
-from mrcnn.metrics import bootstrap, coco_ap, coco_form
-from mrcnn.metrics.ap_resampling import resampled_average_precisions
+from mrcnn.metrics import coco_ap
+from mrcnn.metrics import coco_ap as coco_form
+from mrcnn.metrics import intervals as bootstrap
 from mrcnn.metrics.case import Case, make_case
-from mrcnn.metrics.confidence import GRID, UNDECIDED, middle_of_best
+from mrcnn.metrics.coco_ap import resampled_average_precisions
 from mrcnn.metrics.froc import RATES, froc_curve, sensitivities
 from mrcnn.metrics.measurement import Measurement, class_means, mean_over_classes, measure, overlaps_of
+from mrcnn.metrics.operating_point import GRID, UNDECIDED, best_threshold, operating_point
 from mrcnn.metrics.volumes import VolumeMeasurement, by_volume, measure_volumes, predicted_masks, stack_of
-from mrcnn.metrics.working_point import working_point
 
 _KINDS = {"mask": "segm", "box": "bbox"}
 _AVERAGED = ("dice", "iou", "hd95", "hd95_mm")
@@ -27,7 +28,7 @@ class Evaluator:
     """Scores of detections against truth.
 
     AP and FROC use every detection given; Dice, IoU, HD95, precision, recall, F1 and detection rate those with a score
-    of at least the confidence. What is left out of which mean is said in `measurement`, `working_point`, `froc` and
+    of at least the confidence. What is left out of which mean is said in `measurement`, `operating_point`, `froc` and
     `coco_ap`. Memory grows by the run lengths of the masks only.
 
         evaluator = Evaluator(("iso", "hypo"))
@@ -132,7 +133,7 @@ class Evaluator:
             hits += [(case.matched[:number] >= 0).sum() for number in shown]
         once = np.ones((1, len(cases)))
         f1 = 2 * hits / (detections + sum(len(case.truth) for case in cases))
-        return middle_of_best(f1 + [mean_over_classes(class_means(values, once))[0] for values in dice])
+        return best_threshold(f1 + [mean_over_classes(class_means(values, once))[0] for values in dice])
 
     def intervals(self, confidence: float, resamples: int = 1000, seed: int = 0) -> dict[str, float]:
         """95 % bootstrap intervals over patients, `<name>_lo` and `<name>_hi`; none with fewer than two patients.
@@ -142,10 +143,10 @@ class Evaluator:
         """
         if not self._cases:
             return {}
-        found = bootstrap.intervals(self.statistic(confidence), self.patients, resamples, seed)
+        found = bootstrap.bootstrap_intervals(self.statistic(confidence), self.patients, resamples, seed)
         if self._volumes:
             volumes = self._measure_volumes(confidence)
-            found |= bootstrap.intervals(
+            found |= bootstrap.bootstrap_intervals(
                 lambda weights: self._volume_averages(volumes, weights), volumes.patient_ids, resamples, seed
             )
         low = {f"{name}_lo": pair[0] for name, pair in found.items()}
@@ -219,11 +220,11 @@ class Evaluator:
 
     def coco_ground_truth(self) -> dict[str, Any]:
         """The truth as a COCO data set, ready for JSON."""
-        return coco_form.ground_truth(self._cases, self.class_names)
+        return coco_form.coco_ground_truth(self._cases, self.class_names)
 
     def coco_results(self) -> list[dict[str, Any]]:
         """All detections as COCO results, ready for JSON; see `coco_form.results` for repeating mask AP by size."""
-        return coco_form.results(self._cases)
+        return coco_form.coco_results(self._cases)
 
     def pr_curves(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Class → (recall, precision), each (101,), interpolated as COCO does, at mask IoU .5; classes with truth."""
@@ -271,7 +272,7 @@ class Evaluator:
 
     def _averages(self, measured: Measurement, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Everything at the working threshold, (B,) by name, once for each row of `weights` (B, I)."""
-        values = working_point(measured.true_positives, measured.false_positives, measured.misses, weights)
+        values = operating_point(measured.true_positives, measured.false_positives, measured.misses, weights)
         for name in _AVERAGED:
             means = class_means(getattr(measured, name), weights)
             values[name] = mean_over_classes(means)

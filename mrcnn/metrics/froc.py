@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mrcnn.metrics.working_point import ratio
+from mrcnn.metrics.operating_point import ratio
 
 RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """False positives an image."""

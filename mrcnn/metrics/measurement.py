@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mrcnn.metrics.case import Case
-from mrcnn.metrics.overlap import overlap
+from mrcnn.metrics.matching import overlap
+from mrcnn.metrics.operating_point import ratio
 from mrcnn.metrics.surface import hausdorff95, surface_points
-from mrcnn.metrics.working_point import ratio
 
 
 @dataclass(frozen=True)

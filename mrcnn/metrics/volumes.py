@@ -22,7 +22,7 @@ from scipy.ndimage import find_objects
 
 from mrcnn.errors import InputError
 from mrcnn.metrics.case import Case, masks_of
-from mrcnn.metrics.overlap import Overlap, overlap
+from mrcnn.metrics.matching import Overlap, overlap
 from mrcnn.metrics.rle import Rle
 from mrcnn.metrics.surface import hausdorff95, surface
 

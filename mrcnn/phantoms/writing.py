@@ -12,9 +12,7 @@ from typing import Any
 
 from mrcnn.errors import InputError
 from mrcnn.phantoms import brain, brats, chest, lgg, thyroid
-from mrcnn.phantoms.coco_file import write_coco
-from mrcnn.phantoms.film_files import write_film_files
-from mrcnn.phantoms.via_file import write_via
+from mrcnn.phantoms.coco_file import write_coco, write_film_files, write_via
 
 _STAMP = "phantom.json"
 

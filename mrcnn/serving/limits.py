@@ -41,7 +41,7 @@ class Limits:
         return self.megapixels << 20
 
 
-def limits_of(environment: Mapping[str, str] = os.environ) -> Limits:
+def limits_from_environment(environment: Mapping[str, str] = os.environ) -> Limits:
     """The limits that the environment sets.
 
     Raises:

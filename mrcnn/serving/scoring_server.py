@@ -13,8 +13,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from mrcnn.data.given_images import GivenImage, given_images
-from mrcnn.serving.limits import limits_of
+from mrcnn.serving.inputs import GivenImage, given_images
+from mrcnn.serving.limits import limits_from_environment
 from mrcnn.serving.request import parse_request
 
 SERVER = "mlflow.pyfunc.scoring_server"
@@ -23,7 +23,7 @@ DECORATOR = "_async_catch_mlflow_exception"
 Answers = Callable[[list[GivenImage], dict[str, Any]], list[dict[str, Any]]]
 
 
-def stand_guard(answers: Answers) -> bool:
+def install_limits(answers: Answers) -> bool:
     """Has the server that is loading this model answer with `answers` behind the gate; returns whether there is one.
 
     Args:
@@ -37,15 +37,18 @@ def stand_guard(answers: Answers) -> bool:
     if not hasattr(sys.modules[SERVER], DECORATOR):
         logging.getLogger(__name__).warning("this MLflow's server is unknown: requests are not limited")
         return False
-    from mrcnn.serving.gate import Gate
+    from mrcnn.serving.request_limiter import RequestLimiter
 
-    limits = limits_of()
+    limits = limits_from_environment()
 
     def work(body: bytes) -> bytes:
         inputs, params = parse_request(body, limits)
         predictions = answers(given_images(inputs, limits.pixels), params)
         return json.dumps({"predictions": predictions}, allow_nan=False).encode()
 
-    gate = Gate(work, limits, ["application/json"])
+    gate = RequestLimiter(work, limits, ["application/json"])
     setattr(sys.modules[SERVER], DECORATOR, lambda endpoint: gate.enter)
     return True
+
+
+stand_guard = install_limits  # the name that models packaged with medmrcnn 0.1 import

@@ -10,8 +10,8 @@ from benchmarks.speed_flops import (
     training_flops,
 )
 from mrcnn.config import ModelConfig
-from mrcnn.model import MaskRCNN
-from mrcnn.model.backbone import build_backbone
+from mrcnn.models import MaskRCNN
+from mrcnn.models.backbones.resnet import build_backbone
 
 
 def flops(layer, shape, side=None):

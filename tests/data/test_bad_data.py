@@ -12,10 +12,10 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from mrcnn.data import find_duplicates, read_dataset
-from mrcnn.data.opened import open_all
 from mrcnn.data.readers import read_all
 from mrcnn.data.readers.problems import DataError
 from mrcnn.data.readers.segmentation import CROSSING
+from mrcnn.data.validation import validate_images
 from mrcnn.errors import InputError
 
 HEIGHT, WIDTH = 12, 20
@@ -56,7 +56,7 @@ def all_problems(folder, form, **options):
     with pytest.raises(DataError) as caught:
         dataset.problems.raise_if_any()
     opened = read_all(folder, form, **options)
-    open_all(opened, opened.problems)
+    validate_images(opened, opened.problems)
     assert sorted(fault.problem for fault in opened.problems.faults) == sorted(caught.value.problems)
     sound = dataset.without_spoilt()
     assert sound.skipped == caught.value.problems

@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from mrcnn.baseline_config import ClassifierConfig, ResUNetConfig
-from mrcnn.config import ModelConfig
+from mrcnn.config import ClassifierConfig, ModelConfig, ResUNetConfig
 from mrcnn.data import make_batch, read_dataset
-from mrcnn.data.augment import augment
-from mrcnn.data.augmentation import Augmentation
-from mrcnn.data.cache import SampleCache
-from mrcnn.data.dense_batches import is_positive, make_dense_batch
+from mrcnn.data.loading.cache import SampleCache
 from mrcnn.data.sample import Sample
-from mrcnn.data.shrink import shrink
+from mrcnn.data.transforms.augment import augment
+from mrcnn.data.transforms.augmentation import Augmentation
+from mrcnn.data.transforms.dense_encoding import is_positive, make_dense_batch
+from mrcnn.data.transforms.resizing import downscale_sample
 from mrcnn.errors import InputError
 
 REGION = np.zeros((12, 20), bool)
@@ -99,7 +98,7 @@ def test_a_crowd_moves_as_its_instance():
 
 
 def test_a_crowd_is_reduced_and_cached_with_its_image():
-    small = shrink(sample(), 30)
+    small = downscale_sample(sample(), 30)
     np.testing.assert_array_equal(small.crowd_masks, small.masks[:1])
     cache = SampleCache(1, 10**6)
     for _ in range(2):

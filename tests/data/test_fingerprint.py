@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mrcnn.data import fingerprint, read_dataset
-from mrcnn.data.sample import Place
+from mrcnn.data.sample import SlicePosition
 from mrcnn.errors import InputError
 
 
@@ -77,7 +77,7 @@ def test_near_duplicates_that_disagree_are_named(in_memory):
 def test_neighbouring_slices_may_differ(in_memory):
     dataset = in_memory([("a", [1]), ("a", []), ("b", [])])
     for index, record in enumerate(dataset.records):
-        object.__setattr__(record, "place", Place(record.patient_id, index))
+        object.__setattr__(record, "place", SlicePosition(record.patient_id, index))
     told = fingerprint(dataset, {"train": range(3)}, np.zeros(3, int)).warnings
     (said,) = [warning for warning in told if "pairs of images" in warning]
     assert "slices: 1: 0.png" in said and "2.png (no instance)" in said

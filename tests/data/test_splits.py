@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrcnn.data import folds_by_patient, split_by_patient, thin_empty
+from mrcnn.data import folds_by_patient, split_by_patient, subsample_negatives
 from mrcnn.data.splits import check_splits
 from mrcnn.errors import InputError
 
@@ -126,7 +126,7 @@ def test_no_image_at_all(in_memory):
 def test_images_without_instances_make_up_no_more_than_their_share(in_memory, images, share, data):
     dataset = in_memory(images)
     indices = np.array(sorted(data.draw(st.sets(st.integers(0, len(images) - 1)))), np.int64)
-    kept = thin_empty(dataset, indices, share)
+    kept = subsample_negatives(dataset, indices, share)
     filled = [index for index in indices if images[index][1]]
     assert set(filled) <= set(kept.tolist()) <= set(indices.tolist())
     assert (np.diff(kept) > 0).all()
@@ -139,7 +139,7 @@ def test_images_without_instances_make_up_no_more_than_their_share(in_memory, im
 
 def test_the_seed_chooses_among_images_without_instances(in_memory):
     dataset = in_memory([("p", [1])] * 10 + [("p", [])] * 90)
-    kept = [thin_empty(dataset, np.arange(100), 0.5, seed).tolist() for seed in (1, 1, 2)]
+    kept = [subsample_negatives(dataset, np.arange(100), 0.5, seed).tolist() for seed in (1, 1, 2)]
     assert kept[0] == kept[1] != kept[2]
     assert len(kept[0]) == 20
 

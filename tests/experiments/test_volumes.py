@@ -12,8 +12,8 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from experiments.predict import main as predict
-from experiments.train import main
+from experiments.commands.predict import main as predict
+from experiments.commands.train import main
 
 
 @pytest.fixture(scope="module")

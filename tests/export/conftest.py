@@ -6,7 +6,7 @@ import pytest
 from scipy import ndimage
 
 from mrcnn.config import ModelConfig
-from mrcnn.model import MaskRCNN
+from mrcnn.models import MaskRCNN
 
 ort = pytest.importorskip("onnxruntime")
 

@@ -10,7 +10,7 @@ from keras import ops
 from onnx import helper
 
 from mrcnn.config import ModelConfig
-from mrcnn.data.batches import prepare_image
+from mrcnn.data.transforms.encoding import prepare_image
 from mrcnn.errors import InputError
 from mrcnn.export.exporting import EXPORTABLE, export_model
 from mrcnn.export.onnx_graph import IR_VERSION, OPSET, Graph, Value

@@ -3,9 +3,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from mrcnn.geometry.crop_and_resize import crop_and_resize, rounded_levels
-from mrcnn.geometry.nms import non_maximum_suppression
-from mrcnn.geometry.tiled_nms import tiled_suppression
+from mrcnn.geometry.nms import non_maximum_suppression, tiled_suppression
+from mrcnn.geometry.roi_align import crop_and_resize, rounded_levels
 
 SIZE = 64
 

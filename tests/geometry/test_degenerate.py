@@ -12,7 +12,7 @@ from mrcnn.geometry.masks import crop_masks
 from mrcnn.geometry.matching import match, sample
 from mrcnn.geometry.nms import non_maximum_suppression
 from mrcnn.geometry.roi_align import roi_align
-from mrcnn.model import losses
+from mrcnn.models.mask_rcnn import losses
 
 SIZE = 64
 # Few values, so that sides of zero, equal boxes and touching ones are common.

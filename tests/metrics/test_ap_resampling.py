@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrcnn.metrics import coco_ap
-from mrcnn.metrics.ap_resampling import resampled_average_precisions
+from mrcnn.metrics.coco_ap import resampled_average_precisions
 from mrcnn.metrics.evaluator import Evaluator
 
 CLASS_NAMES = ("iso", "hypo", "cyst")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mrcnn.metrics.confidence import GRID, middle_of_best
+from mrcnn.metrics.operating_point import GRID, best_threshold
 
 
 def values(**at):
@@ -26,8 +26,8 @@ def test_grid():
     ],
 )
 def test_middle_of_the_longest_plateau(at, expected):
-    assert middle_of_best(values(**at)) == expected
+    assert best_threshold(values(**at)) == expected
 
 
 def test_nothing_defined():
-    assert middle_of_best(np.full(19, np.nan)) == 0.5
+    assert best_threshold(np.full(19, np.nan)) == 0.5

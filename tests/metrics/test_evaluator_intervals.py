@@ -34,7 +34,7 @@ def test_interval_values_are_those_of_repeated_images(random_pairs, monkeypatch)
     expected = repeated.summary(0.5)
     seen = {}
     monkeypatch.setattr(
-        "mrcnn.metrics.bootstrap.intervals", lambda statistic, *_: seen.update(statistic(weights)) or {}
+        "mrcnn.metrics.intervals.bootstrap_intervals", lambda statistic, *_: seen.update(statistic(weights)) or {}
     )
     evaluator.intervals(0.5)
     assert {name: value[0] for name, value in seen.items() if not np.isnan(value[0])} == pytest.approx(

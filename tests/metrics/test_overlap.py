@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mrcnn.metrics.overlap import overlap
+from mrcnn.metrics.matching import overlap
 from mrcnn.metrics.rle import encode
 
 

@@ -4,7 +4,7 @@ import pytest
 from mrcnn.data.sample import Sample
 from mrcnn.detections import Detections
 from mrcnn.metrics import Evaluator
-from mrcnn.metrics.paired import differences
+from mrcnn.metrics.significance import paired_differences
 
 
 def evaluator(shifts):
@@ -23,12 +23,12 @@ def evaluator(shifts):
 
 def test_the_same_model_differs_by_nothing():
     one = evaluator([0, 1, 2, 3, 4, 5])
-    for each in differences(one, one, (0.5, 0.5), resamples=100).values():
+    for each in paired_differences(one, one, (0.5, 0.5), resamples=100).values():
         assert (each.value, each.low, each.high, each.p) == (0, 0, 0, 1)
 
 
 def test_a_model_that_is_better_everywhere_has_the_least_p():
-    found = differences(evaluator([4] * 6), evaluator([1] * 6), (0.5, 0.5), resamples=99)["dice"]
+    found = paired_differences(evaluator([4] * 6), evaluator([1] * 6), (0.5, 0.5), resamples=99)["dice"]
     assert found.value == pytest.approx(0.3)
     assert found.low == pytest.approx(0.3)
     assert found.p == pytest.approx(2 / 100)
@@ -36,7 +36,7 @@ def test_a_model_that_is_better_everywhere_has_the_least_p():
 
 def test_p_is_twice_the_share_on_the_other_side_of_zero():
     first, second = evaluator([3, 3, 3, 0, 3, 3]), evaluator([1, 2, 3, 4, 2, 3])
-    found = differences(first, second, (0.5, 0.5), resamples=400, seed=3)["dice"]
+    found = paired_differences(first, second, (0.5, 0.5), resamples=400, seed=3)["dice"]
     rng = np.random.default_rng(3)
     gains = np.array([0.2, 0.1, 0, -0.4, 0.1, 0])
     drawn = np.concatenate([rng.multinomial(6, np.full(6, 1 / 6), 50) @ gains for _ in range(8)])
@@ -47,6 +47,6 @@ def test_p_is_twice_the_share_on_the_other_side_of_zero():
 
 
 def test_without_resamples_there_is_neither_interval_nor_p():
-    found = differences(evaluator([1, 2]), evaluator([2, 3]), (0.5, 0.5), resamples=0)["dice"]
+    found = paired_differences(evaluator([1, 2]), evaluator([2, 3]), (0.5, 0.5), resamples=0)["dice"]
     assert found.value == pytest.approx(-0.1)
     assert np.isnan([found.low, found.high, found.p]).all()

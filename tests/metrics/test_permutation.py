@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from mrcnn.metrics.measurement import class_means
-from mrcnn.metrics.permutation import EXACT, permutation_p, working_point_statistic
+from mrcnn.metrics.significance import EXACT, operating_point_statistic, permutation_p
 
 
 def mean_of(first, second):
@@ -56,7 +56,7 @@ def test_the_scores_are_those_of_the_evaluation():
         return {**counts, "dice/iso": dice, "dice/hypo": None}
 
     first, second = [row(0.5, 1, 1, 0), row(None, 0, 1, 0)], [row(0.8, 1, 0, 0), row(0.0, 0, 0, 1)]
-    statistic = working_point_statistic(first, second, ("iso", "hypo"))
+    statistic = operating_point_statistic(first, second, ("iso", "hypo"))
     of_first, of_second = (statistic(np.array([weights], float)) for weights in ([1, 1, 0, 0], [0, 0, 1, 1]))
     assert (of_first["dice"][0], of_second["dice"][0]) == (0.5, 0.4)
     assert (of_first["precision"][0], of_second["recall"][0]) == (pytest.approx(1 / 3), 0.5)

@@ -5,7 +5,7 @@ import pytest
 
 from mrcnn.detections import Detections
 from mrcnn.metrics.evaluator import Evaluator
-from mrcnn.metrics.paired import differences
+from mrcnn.metrics.significance import paired_differences
 
 NAMES = ("iso", "hypo", "cyst")
 
@@ -44,9 +44,9 @@ def test_a_difference_is_that_of_the_scores_and_of_a_model_with_itself_nothing(r
     first = evaluated(pairs)
     # The second model finds what the first does, without the poorer half.
     second = evaluated([(sample, found.above(0.5)) for sample, found in pairs])
-    for name, each in differences(first, first, (0.3, 0.3), resamples=50).items():
+    for name, each in paired_differences(first, first, (0.3, 0.3), resamples=50).items():
         assert (each.value, each.low, each.high) == (0, 0, 0), name
-    found = differences(first, second, (0.1, 0.1), resamples=200)
+    found = paired_differences(first, second, (0.1, 0.1), resamples=200)
     before, after = first.summary(0.1), second.summary(0.1)
     for name in ("mask_ap", "mask_ap50", "dice", "precision", "recall", "froc"):
         assert found[name].value == pytest.approx(after[name] - before[name])
@@ -57,7 +57,7 @@ def test_a_difference_is_that_of_the_scores_and_of_a_model_with_itself_nothing(r
 def test_other_images_are_no_pair(random_pairs):
     pairs = random_pairs(4, images=4)
     with pytest.raises(ValueError, match="expected the same ones in the same order"):
-        differences(evaluated(pairs), evaluated(pairs[::-1]), (0.5, 0.5))
+        paired_differences(evaluated(pairs), evaluated(pairs[::-1]), (0.5, 0.5))
 
 
 def test_the_interval_of_a_difference_is_drawn_for_both_at_once(random_pairs):
@@ -68,6 +68,6 @@ def test_the_interval_of_a_difference_is_drawn_for_both_at_once(random_pairs):
         for sample, found in pairs
     ]
     first, second = evaluated(pairs), evaluated(shifted)
-    (each,) = [differences(first, second, (0.5, 0.499), resamples=100)["mask_ap50"]]
+    (each,) = [paired_differences(first, second, (0.5, 0.499), resamples=100)["mask_ap50"]]
     ends = first.intervals(0.5, resamples=100)
     assert each.high - each.low < 0.1 * (ends["mask_ap50_hi"] - ends["mask_ap50_lo"])

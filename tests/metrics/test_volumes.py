@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
-from mrcnn.data.sample import Place
+from mrcnn.data.sample import SlicePosition
 from mrcnn.errors import InputError
 from mrcnn.metrics import Evaluator
 from mrcnn.metrics.surface import surface
@@ -31,7 +31,7 @@ def evaluated(make_sample, make_detections):
                     ids = np.flatnonzero(stack[:, index].any(axis=(1, 2)))
                     parts.append((stack[ids, index], ids + 1))
                 sample = make_sample(*parts[0], patient_id=name[0], source=f"{name}:{index}", spacing_mm=spacing)
-                sample = replace(sample, place=Place(name, index, step))
+                sample = replace(sample, place=SlicePosition(name, index, step))
                 masks, ids = parts[1]
                 evaluator.add(sample, make_detections(masks, np.full(len(masks), 0.9), ids))
         return evaluator
@@ -130,7 +130,7 @@ def test_slices_given_twice_or_of_two_sizes_are_refused(make_sample, make_detect
         for volume, index, side in (("a", 1, 20), second):
             masks = rectangles((1, 1, 4, 4), side=side)
             sample = make_sample(masks, source=f"{volume}:{index}")
-            sample = replace(sample, place=Place(volume, index))
+            sample = replace(sample, place=SlicePosition(volume, index))
             evaluator.add(sample, make_detections(masks, [0.9]))
         with pytest.raises(InputError, match=message):
             evaluator.summary(0.5)

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from mrcnn.metrics.working_point import working_point
+from mrcnn.metrics.operating_point import operating_point
 
 
 def once(hits, false, missed):
     return {
         name: value[0]
-        for name, value in working_point(
+        for name, value in operating_point(
             np.array(hits), np.array(false), np.array(missed), np.ones((1, len(hits)))
         ).items()
     }
@@ -41,6 +41,6 @@ def test_nothing(images):
 
 
 def test_a_weight_of_two_is_the_image_twice():
-    weighted = working_point(np.array([1, 2]), np.array([3, 0]), np.array([0, 5]), np.array([[2.0, 1.0], [0.0, 1.0]]))
+    weighted = operating_point(np.array([1, 2]), np.array([3, 0]), np.array([0, 5]), np.array([[2.0, 1.0], [0.0, 1.0]]))
     assert [weighted[name][0] for name in weighted] == list(once([1, 1, 2], [3, 3, 0], [0, 0, 5]).values())
     assert [weighted[name][1] for name in weighted] == list(once([2], [0], [5]).values())

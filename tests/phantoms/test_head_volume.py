@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import binary_erosion, label
 
 from mrcnn.data import read_dataset
-from mrcnn.data.label_codes import regions_of
+from mrcnn.data.readers.brats_labels import regions_of
 from mrcnn.data.readers.lgg import read as read_lgg
 from mrcnn.phantoms import brats, lgg, write_dataset
 

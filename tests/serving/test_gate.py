@@ -9,9 +9,9 @@ from types import ModuleType
 import pytest
 
 from mrcnn.errors import InputError
-from mrcnn.serving.gate import Gate
-from mrcnn.serving.limits import Limits, limits_of
-from mrcnn.serving.scoring_server import DECORATOR, SERVER, stand_guard
+from mrcnn.serving.limits import Limits, limits_from_environment
+from mrcnn.serving.request_limiter import RequestLimiter
+from mrcnn.serving.scoring_server import DECORATOR, SERVER, install_limits
 
 
 class Sent:
@@ -44,17 +44,17 @@ def echo(body):
 
 
 def test_chunks_are_one_body():
-    assert answers(Gate(echo, Limits()), Sent(b"ab", b"", b"c")) == [(200, "abc")]
+    assert answers(RequestLimiter(echo, Limits()), Sent(b"ab", b"", b"c")) == [(200, "abc")]
 
 
 def test_a_body_that_does_not_arrive():
-    assert answers(Gate(echo, Limits(seconds=1)), Sent(b"a", b"b", pause=0.7)) == [
+    assert answers(RequestLimiter(echo, Limits(seconds=1)), Sent(b"a", b"b", pause=0.7)) == [
         (408, "the body did not arrive within 1 seconds")
     ]
 
 
 def test_a_body_beyond_the_limit_is_dropped_while_it_comes():
-    gate = Gate(echo, Limits(megabytes=1))
+    gate = RequestLimiter(echo, Limits(megabytes=1))
     assert answers(gate, Sent(*[bytes(1 << 19)] * 100)) == [
         (400, "body is larger than 1048576 bytes; expected at most that many")
     ]
@@ -62,7 +62,7 @@ def test_a_body_beyond_the_limit_is_dropped_while_it_comes():
 
 
 def test_bodies_together_keep_a_limit_too():
-    gate = Gate(lambda body: b"1", Limits(megabytes=1))
+    gate = RequestLimiter(lambda body: b"1", Limits(megabytes=1))
     found = answers(gate, *[Sent(bytes(1 << 20), pause=0.01) for _ in range(12)])
     assert found.count((200, 1)) == 8
     assert found.count((503, "busy: other requests fill the memory; try again later")) == 4
@@ -73,7 +73,9 @@ def test_a_fault_of_ours_is_told_to_the_log_alone(caplog):
     def fail(body):
         raise KeyError("Doe^Jane")
 
-    assert answers(Gate(fail, Limits()), Sent(b"x")) == [(500, "the server could not answer; its log tells why")]
+    assert answers(RequestLimiter(fail, Limits()), Sent(b"x")) == [
+        (500, "the server could not answer; its log tells why")
+    ]
     assert "KeyError" in caplog.text
 
 
@@ -81,7 +83,7 @@ def test_a_reason_is_one_line_of_bounded_length():
     def refuse(body):
         raise InputError("first\nsecond\x1b[31m" + "x" * 1000)
 
-    ((status, message),) = answers(Gate(refuse, Limits()), Sent(b"x"))
+    ((status, message),) = answers(RequestLimiter(refuse, Limits()), Sent(b"x"))
     assert status == 400 and message.isprintable() and message.startswith("first second [31mx") and len(message) == 400
 
 
@@ -93,7 +95,7 @@ def test_so_many_wait_and_no_more_and_not_too_long():
         free.wait(60)
         return b"1"
 
-    gate = Gate(slow, Limits(waiting=4, seconds=1))
+    gate = RequestLimiter(slow, Limits(waiting=4, seconds=1))
     threading.Timer(2.0, free.set).start()
     found = answers(gate, *[Sent(b"x") for _ in range(7)])
     assert working.is_set()
@@ -103,7 +105,7 @@ def test_so_many_wait_and_no_more_and_not_too_long():
 
 
 def test_bodies_that_drip_keep_nobody_from_a_place():
-    gate = Gate(echo, Limits(waiting=4, seconds=2))
+    gate = RequestLimiter(echo, Limits(waiting=4, seconds=2))
     dripping = [Sent(*[b"x"] * 100, pause=0.05) for _ in range(33)]
     good = [Sent(b"good") for _ in range(4)]
     found = answers(gate, *dripping, *good)
@@ -113,7 +115,7 @@ def test_bodies_that_drip_keep_nobody_from_a_place():
 
 
 def test_beyond_so_many_bodies_on_their_way_the_oldest_is_cut_off():
-    gate = Gate(echo, Limits(waiting=2, seconds=2))
+    gate = RequestLimiter(echo, Limits(waiting=2, seconds=2))
     found = answers(gate, *[Sent(*[b"x"] * 100, pause=0.05) for _ in range(40)], Sent(b"go", b"od", pause=0.05))
     assert found[:9] == [(503, "busy: too many bodies arrive slowly; try again later")] * 9
     assert {status for status, _ in found[9:40]} == {408}
@@ -121,24 +123,24 @@ def test_beyond_so_many_bodies_on_their_way_the_oldest_is_cut_off():
 
 
 def test_limits_come_from_the_environment():
-    assert limits_of({}) == Limits()
-    given = limits_of({"MRCNN_SERVE_IMAGES": "2", "MRCNN_SERVE_MEGABYTES": "3"})
+    assert limits_from_environment({}) == Limits()
+    given = limits_from_environment({"MRCNN_SERVE_IMAGES": "2", "MRCNN_SERVE_MEGABYTES": "3"})
     assert (given.images, given.bytes, given.pixels) == (2, 3 << 20, 16 << 20)
     for text in ("0", "-1", "1.5", "many", "", "9" * 5000):
         with pytest.raises(InputError, match=f"MRCNN_SERVE_SECONDS={text}: expected a whole number from 1"):
-            limits_of({"MRCNN_SERVE_SECONDS": text})
+            limits_from_environment({"MRCNN_SERVE_SECONDS": text})
 
 
 def test_the_guard_stands_only_where_mlflow_loads_a_model_to_serve_it(monkeypatch, caplog):
     monkeypatch.delitem(sys.modules, f"{SERVER}.app", raising=False)
-    assert not stand_guard(None)
+    assert not install_limits(None)
     server = ModuleType(SERVER)
     monkeypatch.setitem(sys.modules, SERVER, server)
     monkeypatch.setitem(sys.modules, f"{SERVER}.app", ModuleType("app"))
-    assert not stand_guard(None)
+    assert not install_limits(None)
     assert "requests are not limited" in caplog.text
     setattr(server, DECORATOR, None)
-    assert stand_guard(lambda images, params: [{"shape": list(image.pixels.shape)} for image in images])
+    assert install_limits(lambda images, params: [{"shape": list(image.pixels.shape)} for image in images])
     enter = getattr(server, DECORATOR)("MLflow's own endpoint")
     body = b'{"inputs": [[[1, 2, 3], [4, 5, 6]]]}'
     response = asyncio.run(enter(Sent(body, **{"content-type": "application/json"})))

@@ -92,8 +92,8 @@ def look_for_the_dead(address, barrier):
 
 def test_of_many_that_find_a_dead_worker_one_queues_its_trial_again(postgres):
     found = studies.open_study(postgres[0], "race", SweepOptions(), ["dice"], epochs=1)
-    studies.top_up(found, 1)
-    trial = studies.claim(found, SweepOptions(sampler="random"), 0)
+    studies.refill_queue(found, 1)
+    trial = studies.acquire_trial(found, SweepOptions(sampler="random"), 0)
     gone = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     found._storage.set_trial_user_attr(trial._trial_id, studies.WORKER, studies.process(gone.pid))
     gone.kill()

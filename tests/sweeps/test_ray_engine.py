@@ -12,10 +12,10 @@ from mrcnn.errors import InputError
 from sweeps.command import read
 from sweeps.options import SweepOptions, check_options
 from sweeps.ray_engine import check_reach, check_room, cluster
-from sweeps.study import WORKER, open_study, this_process, top_up
+from sweeps.study import WORKER, open_study, refill_queue, this_process
 from sweeps.training import Job
 from sweeps.worker import DONE
-from trackers.run import Parent
+from trackers.runs.run import Parent
 
 POSTGRES, SERVER = "postgresql+psycopg://mlflow:secret@db/sweeps", "http://tracking:5000"
 RAY = SweepOptions(engine="ray")
@@ -36,7 +36,7 @@ def test_a_worker_runs_in_an_actor_and_puts_all_back_when_stopped(make_task, tmp
             study = open_study(storage, name, options, ["dice"], epochs=2)
             job = Job(resolved.config, options, ("dice",), storage, name, Parent("0", "0"))
             if name == "taken":  # by this process: a worker waits whether it comes back
-                top_up(study, 1)
+                refill_queue(study, 1)
                 trial = study.ask()
                 study._storage.set_trial_user_attr(trial._trial_id, WORKER, this_process())
             (file := tmp_path / f"{name}.json").write_text(json.dumps(job.as_json()))

@@ -3,7 +3,7 @@ import json
 import optuna
 import pytest
 
-from experiments.resolve import resolve
+from experiments.config.resolve import resolve
 from mrcnn.errors import InputError
 from sweeps.command import read
 from sweeps.options import Range, check_options

@@ -20,7 +20,7 @@ from sweeps.study import (
     MOST_RETRIES,
     RUN,
     WORKER,
-    claim,
+    acquire_trial,
     heartbeat,
     interrupt,
     is_gone,
@@ -29,12 +29,12 @@ from sweeps.study import (
     open_study,
     outcomes,
     process,
+    refill_queue,
     requeue_dead,
     slot,
     this_process,
-    top_up,
 )
-from trackers.unfinished import Unfinished
+from trackers.checkpoints.unfinished_runs import Unfinished
 
 OPTIONS = SweepOptions(sampler="random")
 
@@ -61,23 +61,23 @@ def killed():
 
 
 def test_each_trial_is_handed_out_once_and_no_more_than_wanted(study):
-    assert top_up(study, 3) == 3
-    assert top_up(study, 3) == 0
-    trials = [claim(study, OPTIONS, 0) for _ in range(4)]
+    assert refill_queue(study, 3) == 3
+    assert refill_queue(study, 3) == 0
+    trials = [acquire_trial(study, OPTIONS, 0) for _ in range(4)]
     assert [trial and trial.number for trial in trials] == [0, 1, 2, None]
     assert left(study) == 3
-    assert top_up(study, 5) == 2
+    assert refill_queue(study, 5) == 2
 
 
 def _take_all(address, taken):
     study = open_study(address, "s", OPTIONS, ["dice"], epochs=9)
-    while (trial := claim(study, OPTIONS, 0)) is not None:
+    while (trial := acquire_trial(study, OPTIONS, 0)) is not None:
         taken.put((trial.number, trial.suggest_float("x", 0, 1)))
         study.tell(trial, 1.0)
 
 
 def test_workers_at_once_take_each_trial_once(study, address):
-    top_up(study, 24)
+    refill_queue(study, 24)
     spawn = multiprocessing.get_context("spawn")
     taken = spawn.Queue()
     workers = [spawn.Process(target=_take_all, args=(address, taken)) for _ in range(3)]
@@ -102,20 +102,20 @@ def test_a_draw_depends_on_the_trial_alone():
 
 
 def test_a_trial_whose_process_was_killed_comes_back_with_its_parameters(study, killed):
-    top_up(study, 2)
-    first = claim(study, OPTIONS, 0)
+    refill_queue(study, 2)
+    first = acquire_trial(study, OPTIONS, 0)
     x = first.suggest_float("x", 0, 1)
     first.report(0.5, 1)
     first.should_prune()
     first.set_user_attr(WORKER, killed)
-    again = claim(study, OPTIONS, 0)
+    again = acquire_trial(study, OPTIONS, 0)
     assert again.number == 2  # before trial 1, which has not begun
     assert again.suggest_float("x", 0, 1) == x
     assert study.trials[0].state == TrialState.FAIL
     assert study.trials[2].intermediate_values == {}
     assert [name for name in study.trials[2].system_attrs if name.startswith("completed_rung")] == []
     assert slot(study.trials[2]) == 0
-    assert top_up(study, 2) == 0  # a retry is no further trial
+    assert refill_queue(study, 2) == 0  # a retry is no further trial
     assert [trial.number for trial in outcomes(study)] == [2, 1]
 
 
@@ -125,8 +125,8 @@ def test_a_trial_that_goes_on_from_a_state_reports_nothing_twice(tmp_path, addre
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     options = SweepOptions(sampler="random", pruner="hyperband")
     study = open_study(address, "s", options, ["dice"], epochs=9)
-    top_up(study, 1)
-    first = claim(study, options, 0)
+    refill_queue(study, 1)
+    first = acquire_trial(study, options, 0)
     x = first.suggest_float("x", 0, 1)
     first.set_user_attr(RUN, "a" * 32)
     for epoch, value in enumerate([0.5, 0.6], start=1):
@@ -134,7 +134,7 @@ def test_a_trial_that_goes_on_from_a_state_reports_nothing_twice(tmp_path, addre
         first.should_prune()
     Unfinished("a" * 32).states.save(2, {"w": np.zeros(1)}, {}, {})
     first.set_user_attr(WORKER, killed)
-    again = claim(study, options, 0)
+    again = acquire_trial(study, options, 0)
     assert again.number == 1 and again.suggest_float("x", 0, 1) == x
     attempt, retry = study.trials
     assert retry.intermediate_values == {1: 0.5, 2: 0.6}
@@ -152,11 +152,11 @@ def test_a_trial_that_goes_on_from_a_state_reports_nothing_twice(tmp_path, addre
 def test_what_is_not_tried_again_keeps_no_state(study, killed, tmp_path, monkeypatch):
     monkeypatch.setenv("MRCNN_CACHE", str(tmp_path))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    top_up(study, 1)
+    refill_queue(study, 1)
     Unfinished("a" * 32).states.save(1, {"w": np.zeros(1)}, {}, {})
     for _ in range(MOST_RETRIES + 1):
         assert Unfinished("a" * 32).states.epochs() == [1]
-        trial = claim(study, OPTIONS, 0)
+        trial = acquire_trial(study, OPTIONS, 0)
         trial.set_user_attr(RUN, "a" * 32)
         trial.set_user_attr(WORKER, killed)
     requeue_dead(study)
@@ -164,31 +164,31 @@ def test_what_is_not_tried_again_keeps_no_state(study, killed, tmp_path, monkeyp
 
 
 def test_a_living_process_keeps_its_trial(study):
-    top_up(study, 1)
-    claim(study, OPTIONS, 0).set_user_attr(WORKER, this_process())
+    refill_queue(study, 1)
+    acquire_trial(study, OPTIONS, 0).set_user_attr(WORKER, this_process())
     requeue_dead(study)
-    assert claim(study, OPTIONS, 0) is None
+    assert acquire_trial(study, OPTIONS, 0) is None
 
 
 def test_what_kills_its_process_again_and_again_stays_failed(study, killed):
-    top_up(study, 1)
+    refill_queue(study, 1)
     for _ in range(MOST_RETRIES + 1):
-        claim(study, OPTIONS, 0).set_user_attr(WORKER, killed)
+        acquire_trial(study, OPTIONS, 0).set_user_attr(WORKER, killed)
     requeue_dead(study)
     assert left(study) == 0
     assert "killed" in outcomes(study)[0].user_attrs["reason"]
 
 
 def test_a_stopped_trial_comes_back_however_often(study):
-    top_up(study, 1)
+    refill_queue(study, 1)
     for _ in range(MOST_RETRIES + 3):
-        interrupt(study, claim(study, OPTIONS, 0), "the sweep was stopped")
+        interrupt(study, acquire_trial(study, OPTIONS, 0), "the sweep was stopped")
     assert left(study) == 1
 
 
 def test_a_stop_that_breaks_off_half_way_loses_no_trial(study, monkeypatch):
-    top_up(study, 1)
-    trial = claim(study, OPTIONS, 0)
+    refill_queue(study, 1)
+    trial = acquire_trial(study, OPTIONS, 0)
 
     def break_off(*_):
         raise KeyboardInterrupt
@@ -205,10 +205,10 @@ def test_a_stop_that_breaks_off_half_way_loses_no_trial(study, monkeypatch):
 def test_the_interrupted_run_ends_killed_and_the_last_failed(study, killed, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    top_up(study, 1)
+    refill_queue(study, 1)
     runs = []
     for _ in range(MOST_RETRIES + 1):
-        trial = claim(study, OPTIONS, 0)
+        trial = acquire_trial(study, OPTIONS, 0)
         runs.append(client.create_run("0").info.run_id)
         trial.set_user_attr(RUN, runs[-1])
         trial.set_user_attr(WORKER, killed)
@@ -242,8 +242,8 @@ def test_a_lock_ends_with_its_process(study, address):
     assert holder.stdout.readline() == "held\n"
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
-    top_up(study, 1)
-    assert claim(study, OPTIONS, 0).number == 0
+    refill_queue(study, 1)
+    assert acquire_trial(study, OPTIONS, 0).number == 0
 
 
 def test_the_gaussian_process_says_what_it_lacks(monkeypatch):
@@ -253,8 +253,8 @@ def test_the_gaussian_process_says_what_it_lacks(monkeypatch):
 
 
 def test_signs_of_life_outlast_a_database_that_is_away_for_a_moment(study, monkeypatch):
-    top_up(study, 1)
-    trial, calls, again = claim(study, OPTIONS, 0), [], threading.Event()
+    refill_queue(study, 1)
+    trial, calls, again = acquire_trial(study, OPTIONS, 0), [], threading.Event()
     record = study._storage.record_heartbeat
 
     def away_twice(trial_id):

@@ -14,7 +14,7 @@ import yaml
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
-from experiments.resolve import resolve
+from experiments.config.resolve import resolve
 
 ROOT = Path(__file__).parents[2]
 # At the second of these rates the loss is no number after a step or two.

@@ -12,7 +12,7 @@ from mrcnn.data.sample import Sample
 from mrcnn.detections import Detections
 from mrcnn.metrics import Evaluator
 from mrcnn.metrics.case import make_case
-from sweeps.kept_detections import box_ious, kept_cases, suppressed, survivors
+from sweeps.candidate_cache import box_ious, cache_candidates, suppressed, survivors
 from sweeps.thresholds import ThresholdSearch
 
 SIDE, CLASSES = 32, 2
@@ -147,7 +147,7 @@ def test_suppression_drawn_by_hand():
 
 
 def test_kept_candidates_suppressed_are_what_the_model_itself_gives():
-    from mrcnn.model import MaskRCNN
+    from mrcnn.models import MaskRCNN
 
     config = ModelConfig(
         class_names=("iso", "hypo"), image_size=64, channels=1, backbone="small", fpn_channels=16, head_width=32,
@@ -161,7 +161,7 @@ def test_kept_candidates_suppressed_are_what_the_model_itself_gives():
         Sample(image, np.zeros((0, 64, 64), bool), np.zeros(0, np.int32), "p", f"{number}.png")
         for number, image in enumerate(images)
     ]
-    cases = kept_cases(model, samples, batch_size=2)
+    cases = cache_candidates(model, samples, batch_size=2)
     again = list(suppressed(cases, [0.3, 0.3], 8))
     for case, found in zip(again, model.detect(images, batch_size=2), strict=True):
         assert len(found) > 1

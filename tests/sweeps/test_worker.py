@@ -7,18 +7,18 @@ from mlflow import MlflowClient
 from optuna.trial import TrialState
 from rich.console import Console
 
-from experiments.data_check import check_data
-from experiments.epoch_end import Diverged, EpochEnd
-from experiments.job_data import usable_data
+from experiments.preparation.data_check import check_data
+from experiments.training.callbacks import Diverged, EpochCallback
+from experiments.training.training_data import usable_data
 from sweeps import training
 from sweeps.command import read
 from sweeps.record import summary
-from sweeps.study import claim, left, open_study, top_up
+from sweeps.study import acquire_trial, left, open_study, refill_queue
 from sweeps.training import Job, run_trial
-from sweeps.worker import DONE, REPLACE, TRIALS_EACH, attempt, work
-from trackers.run import Parent
-from trackers.stop import Pruned, Terminated
-from trackers.unfinished import unfinished_folder
+from sweeps.worker import DONE, REPLACE, TRIALS_EACH, attempt, run_worker
+from trackers.checkpoints.unfinished_runs import unfinished_folder
+from trackers.runs.run import Parent
+from trackers.runs.signals import Pruned, Terminated
 
 SPACE = {"train.learning_rate": {"low": 1e-3, "high": 1e-2, "log": True}}
 
@@ -59,7 +59,7 @@ def job(make_task, store, tmp_path, monkeypatch):
 @pytest.fixture
 def study(job):
     found = open_study(job.storage, job.study, job.options, job.objectives, epochs=2)
-    top_up(found, 1)
+    refill_queue(found, 1)
     return found
 
 
@@ -81,7 +81,7 @@ def test_a_trial_ends_alone(job, study, monkeypatch, error, state, reason, same_
         raise error
 
     monkeypatch.setattr(training, "run_trial", run)
-    trial = claim(study, job.options, 0)
+    trial = acquire_trial(study, job.options, 0)
     assert attempt(study, trial, job, None, Console(quiet=True)) is same_process
     assert study.trials[0].state == state
     assert study.trials[0].user_attrs.get("reason") == reason
@@ -94,7 +94,7 @@ def test_a_stopped_worker_puts_its_trial_back(job, study, monkeypatch):
 
     monkeypatch.setattr(training, "run_trial", run)
     with pytest.raises(Terminated):
-        attempt(study, claim(study, job.options, 0), job, None, Console(quiet=True))
+        attempt(study, acquire_trial(study, job.options, 0), job, None, Console(quiet=True))
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
 
 
@@ -127,23 +127,23 @@ def test_a_stopped_trial_goes_on_in_its_run_and_finds_the_same(job, monkeypatch)
         found.enqueue_trial({"train.learning_rate": 0.002})
     checked = check_data(job.config)
     data, console = usable_data(checked, job.config), Console(quiet=True)
-    assert attempt(found, claim(found, job.options, 0), job, data, console)
+    assert attempt(found, acquire_trial(found, job.options, 0), job, data, console)
 
     with monkeypatch.context() as patch, pytest.raises(Terminated):
-        patch.setattr(EpochEnd, "on_train_batch_end", stop_in_the_second_epoch)
-        attempt(found, claim(found, job.options, 0), job, data, console)
+        patch.setattr(EpochCallback, "on_train_batch_end", stop_in_the_second_epoch)
+        attempt(found, acquire_trial(found, job.options, 0), job, data, console)
     stopped = found.trials[1]
     assert stopped.state == TrialState.FAIL
     assert mlflow.get_run(stopped.user_attrs["run"]).info.status == "KILLED"
     steps = []
-    as_it_is = EpochEnd.on_train_batch_end
+    as_it_is = EpochCallback.on_train_batch_end
 
     def count(self, batch, logs):
         steps.append(self.epochs_done + 1)
         as_it_is(self, batch, logs)
 
-    monkeypatch.setattr(EpochEnd, "on_train_batch_end", count)
-    assert attempt(found, claim(found, job.options, 0), job, data, console)
+    monkeypatch.setattr(EpochCallback, "on_train_batch_end", count)
+    assert attempt(found, acquire_trial(found, job.options, 0), job, data, console)
     assert set(steps) == {2}
     whole, _, retried = found.trials
     assert retried.user_attrs["run"] == stopped.user_attrs["run"]
@@ -169,9 +169,9 @@ def stop_in_the_second_epoch(self, batch, logs):
 
 def test_a_process_ends_after_some_trials_and_when_none_is_left(job, monkeypatch):
     found = open_study(job.storage, job.study, job.options, job.objectives, epochs=2)
-    top_up(found, TRIALS_EACH + 1)
+    refill_queue(found, TRIALS_EACH + 1)
     monkeypatch.setattr(training, "run_trial", lambda *_: [0.5])
-    assert work(job) == REPLACE
+    assert run_worker(job) == REPLACE
     assert left(found) == 1
-    assert work(job) == DONE
+    assert run_worker(job) == DONE
     assert {trial.state for trial in found.trials} == {TrialState.COMPLETE}

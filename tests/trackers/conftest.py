@@ -36,10 +36,10 @@ def packaged_model(tmp_path_factory, empty_store):
     """A small network, hardly of any use, registered as champion in a store of its own."""
     from experiments.findings import FINDINGS
     from mrcnn.config import ModelConfig
-    from mrcnn.model import MaskRCNN
-    from trackers.packaged import log_packaged_model
-    from trackers.registry import register
-    from trackers.run import tracked_run
+    from mrcnn.models import MaskRCNN
+    from trackers.packaging.packaged import log_packaged_model
+    from trackers.registry.registry import register
+    from trackers.runs.run import tracked_run
 
     pixels = np.random.default_rng(0).random((40, 56, 3))
     images = {

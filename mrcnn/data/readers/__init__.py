@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from mrcnn.data.dataset import Dataset
-from mrcnn.data.file_listing import files_below
+from mrcnn.data.io.file_types import files_below
 from mrcnn.data.readers import coco, lgg, masks, via
 from mrcnn.data.readers.options import BratsOptions, MasksOptions, ReaderOptions, ViaOptions
 from mrcnn.errors import InputError

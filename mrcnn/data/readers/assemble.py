@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from mrcnn.data.dataset import Dataset, Record
-from mrcnn.data.readers.problems import Problems, naming
-from mrcnn.data.readers.segmentation import measure
+from mrcnn.data.readers.problems import Problems, summarize_names
+from mrcnn.data.readers.segmentation import boxes_and_areas
 
 
 def assemble(
@@ -37,16 +37,19 @@ def assemble(
     """
     warnings = [*warnings, *_differing_in_case(class_names)]
     owners, class_ids = np.asarray(owners, np.int64), np.asarray(class_ids, np.int32)
-    boxes, areas = measure(list(runs), [(rows[owner]["height"], rows[owner]["width"]) for owner in owners])
+    boxes, areas = boxes_and_areas(list(runs), [(rows[owner]["height"], rows[owner]["width"]) for owner in owners])
     # A polygon may cover no pixel centre; such an instance can neither be learnt nor found.
     if empty := [wheres[index] for index in np.flatnonzero(areas == 0)]:
-        warnings = [*warnings, naming("annotations without any pixel are left out", empty)]
+        warnings = [*warnings, summarize_names("annotations without any pixel are left out", empty)]
     seen, twice = set(), []
     for where, drawn in zip(wheres, zip(owners.tolist(), runs, strict=True), strict=True):
         twice += [where] if drawn in seen else []
         seen.add(drawn)
     if twice:
-        warnings = [*warnings, naming("annotations are drawn twice, another of their image has the same mask", twice)]
+        warnings = [
+            *warnings,
+            summarize_names("annotations are drawn twice, another of their image has the same mask", twice),
+        ]
     order = np.argsort(owners, kind="stable")
     order = order[areas[order] > 0]
     by_image = np.split(order, np.searchsorted(owners[order], np.arange(1, len(rows))))

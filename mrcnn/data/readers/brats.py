@@ -20,14 +20,14 @@ from scipy.ndimage import find_objects
 from mrcnn.cache_folder import cache_folder
 from mrcnn.data.dataset import Dataset, Record
 from mrcnn.data.digest import content_digest, content_digest_of, load_arrays, remembered_digests, save_arrays
-from mrcnn.data.label_codes import LABEL_CODES, guess_codes, regions_of
-from mrcnn.data.nifti import Nifti, open_nifti
+from mrcnn.data.io.nifti import Nifti, open_nifti
+from mrcnn.data.io.volumes import Volume, background_of
 from mrcnn.data.readers.brats_files import LABELS, CaseFiles, choose_modalities, find_cases, patient_of
+from mrcnn.data.readers.brats_labels import LABEL_CODES, guess_codes, regions_of
 from mrcnn.data.readers.patients import name_patients
-from mrcnn.data.readers.pieces import pieces_of
 from mrcnn.data.readers.problems import Problems
-from mrcnn.data.sample import Place
-from mrcnn.data.volume import Volume, background_of
+from mrcnn.data.readers.segmentation import connected_components
+from mrcnn.data.sample import SlicePosition
 from mrcnn.errors import InputError
 
 MIN_AREA = 10
@@ -199,7 +199,9 @@ def _dataset(
         volume = Volume(head.files, head.shape, head.digest, code)
         step, *spacing = head.spacing_mm
         for index in np.flatnonzero(head.brain).tolist():
-            class_ids, boxes, areas, instances, missed = pieces_of(regions_of(head.label_slice(index), code), min_area)
+            class_ids, boxes, areas, instances, missed = connected_components(
+                regions_of(head.label_slice(index), code), min_area
+            )
             record = Record(
                 file_name=f"{head.files[0].name}:{index}",
                 path=head.files[0],
@@ -210,7 +212,7 @@ def _dataset(
                 boxes=boxes,
                 areas=areas,
                 spacing_mm=tuple(spacing),
-                place=Place(head.name, index, step),
+                place=SlicePosition(head.name, index, step),
                 volume=volume,
             )
             records.append(record)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mrcnn.data.file_listing import files_below
+from mrcnn.data.io.file_types import files_below
 from mrcnn.data.readers.problems import Problems
 from mrcnn.errors import InputError
 

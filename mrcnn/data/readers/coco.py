@@ -14,16 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from mrcnn.data.dataset import Dataset
-from mrcnn.data.names import find_patient, normalize_text
 from mrcnn.data.readers.assemble import assemble
-from mrcnn.data.readers.coco_entries import entries_by_id, identifier, read_categories
-from mrcnn.data.readers.coco_files import find_coco_files, image_folders, is_coco_set, load_coco
-from mrcnn.data.readers.image_files import ImageFiles, read_row
-from mrcnn.data.readers.json_file import real_number, truth, whole_number
-from mrcnn.data.readers.orientations import find_made_on_stored, stored_size, turn_runs
-from mrcnn.data.readers.patients import name_patients, with_patient
-from mrcnn.data.readers.problems import Problems, naming
-from mrcnn.data.readers.segmentation import doubts, encode
+from mrcnn.data.readers.coco_files import (
+    entries_by_id,
+    find_coco_files,
+    identifier,
+    image_folders,
+    is_coco_set,
+    load_coco,
+    read_categories,
+)
+from mrcnn.data.readers.image_files import ImageFiles, read_row, real_number, truth, whole_number
+from mrcnn.data.readers.names import find_patient, normalize_text
+from mrcnn.data.readers.orientation import find_made_on_stored, stored_size, turn_runs
+from mrcnn.data.readers.patients import add_patient, name_patients
+from mrcnn.data.readers.problems import Problems, summarize_names
+from mrcnn.data.readers.segmentation import encode_segmentation, polygon_warnings
 from mrcnn.data.sample import Spacing
 
 _MOST_MM = 1e6
@@ -70,7 +76,7 @@ def read(path: Path, *, patient_pattern: str | None = None) -> Dataset:
             problems.add_passable(f"images: {image.name} stands in {count} entries; expected one", image)
     in_files = [row["patient_id"] for row in rows]
     patients, found = name_patients(stated, names, patient_pattern, problems, in_files=in_files)
-    rows = [with_patient(row, patient) for row, patient in zip(rows, patients, strict=True)]
+    rows = [add_patient(row, patient) for row, patient in zip(rows, patients, strict=True)]
     if not rows:
         problems.add("images: none can be read; expected at least one")
     problems.raise_if_impassable()
@@ -180,7 +186,7 @@ def _read_annotations(
             refuse(f"{where}: has a bbox and no segmentation; expected a mask as polygons or run lengths", entry)
             continue
         try:
-            run = encode(segmentation, *size)
+            run = encode_segmentation(segmentation, *size)
         except ValueError as error:
             refuse(f"{where}: segmentation {error}", entry)
             continue
@@ -188,7 +194,7 @@ def _read_annotations(
         if crowd:
             crowds.append((image_id, class_id, run))
             continue
-        for doubt in doubts(segmentation, *size):
+        for doubt in polygon_warnings(segmentation, *size):
             doubtful.setdefault(doubt, []).append(where)
         runs.append(run)
         wheres.append(where)
@@ -199,7 +205,7 @@ def _read_annotations(
             f"{label}{len(crowds)} annotations mark crowds (iscrowd=1): training and evaluation ignore these regions; "
             "set iscrowd to 0 where one is a single instance"
         )
-    warnings += [naming(f"annotations {doubt}", found) for doubt, found in doubtful.items()]
+    warnings += [summarize_names(f"annotations {doubt}", found) for doubt, found in doubtful.items()]
     return owners, class_ids, runs, wheres, crowds
 
 

@@ -16,15 +16,14 @@ from typing import Any
 import numpy as np
 
 from mrcnn.data.dataset import Dataset, Record
-from mrcnn.data.file_listing import files_below
-from mrcnn.data.label_checks import values_above_zero
-from mrcnn.data.label_images import read_label_image
+from mrcnn.data.io.file_types import files_below
+from mrcnn.data.io.label_images import read_label_image, values_above_zero
 from mrcnn.data.readers.image_files import composed, read_row
-from mrcnn.data.readers.orientations import on_shown
+from mrcnn.data.readers.orientation import on_shown
 from mrcnn.data.readers.patients import name_patients
-from mrcnn.data.readers.pieces import pieces_of
 from mrcnn.data.readers.problems import Problems
-from mrcnn.data.sample import Place
+from mrcnn.data.readers.segmentation import connected_components
+from mrcnn.data.sample import SlicePosition
 from mrcnn.errors import InputError
 
 CLASS_NAMES = ("tumor",)
@@ -66,8 +65,8 @@ def read(path: Path, *, patient_pattern: str | None = None, min_area: int = MIN_
         region = _read_mask(mask, row, problems) if row else None
         if region is None:
             continue
-        class_ids, boxes, areas, instances, missed = pieces_of([region], min_area)
-        row |= {"patient_id": patient, "label": LABELS[int(region.any())], "place": Place(volume, index)}
+        class_ids, boxes, areas, instances, missed = connected_components([region], min_area)
+        row |= {"patient_id": patient, "label": LABELS[int(region.any())], "place": SlicePosition(volume, index)}
         records.append(Record(**row, class_ids=class_ids, boxes=boxes, areas=areas))
         runs.append(instances)
         lost, covered = lost + missed, covered + missed + int(areas.sum())

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from mrcnn.data.label_checks import (
+from mrcnn.data.io.label_images import (
     VOID,
     has_void_border,
     is_blended,
@@ -16,7 +16,7 @@ from mrcnn.data.label_checks import (
     values_above_zero,
 )
 from mrcnn.data.readers.options import MasksOptions
-from mrcnn.data.readers.problems import naming
+from mrcnn.data.readers.problems import summarize_names
 from mrcnn.errors import InputError
 
 Instance = tuple[int, np.ndarray]  # class id, (H, W) bool
@@ -146,7 +146,7 @@ class MaskChecks:
                 f"masks have blended edges from JPEG or resizing (values {_listed(self._shades)}) and count as object "
                 "from half of their largest value on"
             )
-            found.append(naming(text, self._blended))
+            found.append(summarize_names(text, self._blended))
         for files, text in (
             (self._alpha, "masks have one color everywhere and are read from their alpha channel"),
             (
@@ -170,9 +170,9 @@ class MaskChecks:
             (self._covering, self._covering_text()),
         ):
             if files:
-                found.append(naming(text, files))
+                found.append(summarize_names(text, files))
         if self._specks >= _MOST_SPECKS:
-            found.append(naming(f"masks hold {self._specks} pieces of at most {_SPECK} pixels", self._specked))
+            found.append(summarize_names(f"masks hold {self._specks} pieces of at most {_SPECK} pixels", self._specked))
         return found
 
     def _covering_text(self) -> str:

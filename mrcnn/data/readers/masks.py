@@ -17,16 +17,15 @@ from pycocotools import mask as coco_mask
 from scipy.ndimage import find_objects, label
 
 from mrcnn.data.dataset import Dataset
-from mrcnn.data.file_listing import is_system_name
-from mrcnn.data.label_checks import values_above_zero
-from mrcnn.data.label_images import LABEL_SUFFIXES, LOSSY, LOSSY_SUFFIXES, read_label_image
+from mrcnn.data.io.file_types import is_system_name
+from mrcnn.data.io.label_images import LABEL_SUFFIXES, LOSSY, LOSSY_SUFFIXES, read_label_image, values_above_zero
 from mrcnn.data.readers.assemble import assemble
 from mrcnn.data.readers.image_files import IMAGE_SUFFIXES, composed, read_row
 from mrcnn.data.readers.mask_checks import Instance, MaskChecks, unknown_value
 from mrcnn.data.readers.options import MasksOptions
-from mrcnn.data.readers.orientations import on_shown
-from mrcnn.data.readers.patients import name_patients, with_patient
-from mrcnn.data.readers.problems import Problems, naming
+from mrcnn.data.readers.orientation import on_shown
+from mrcnn.data.readers.patients import add_patient, name_patients
+from mrcnn.data.readers.problems import Problems, summarize_names
 from mrcnn.errors import InputError
 
 _MOST_INSTANCES = 10_000  # of one mask; more are the noise of a picture that is no mask
@@ -84,7 +83,9 @@ def read(path: Path, *, patient_pattern: str | None = None, options: MasksOption
         )
     warnings += checks.warnings()
     if passed:
-        warnings.append(naming("files beside images and masks are none that can be read and are passed over", passed))
+        warnings.append(
+            summarize_names("files beside images and masks are none that can be read and are passed over", passed)
+        )
     spoilt = {fault.image for fault in problems.faults}
     if bare := [image for image in bare if image not in spoilt]:
         warnings.append(f"{len(bare)} of {len(rows)} images have no mask and count as images without instances")
@@ -93,7 +94,7 @@ def read(path: Path, *, patient_pattern: str | None = None, options: MasksOption
     if not rows:
         problems.add("no image; expected at least one that can be read")
     problems.raise_if_impassable()
-    rows = [with_patient(row, patient) for row, patient in zip(rows, patients, strict=True)]
+    rows = [add_patient(row, patient) for row, patient in zip(rows, patients, strict=True)]
     return assemble(options.class_names, rows, owners, class_ids, runs, wheres, [*warnings, *found], problems)
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from mrcnn.data.names import look_alike, normalize_patient_id
-from mrcnn.data.readers.problems import Problems, naming
+from mrcnn.data.readers.names import look_alike, normalize_patient_id
+from mrcnn.data.readers.problems import Problems, summarize_names
 from mrcnn.errors import InputError
 
 _ROBOFLOW_COPY = re.compile(r"(.+)\.rf\.[0-9A-Za-z]{16,}\.\w+")
@@ -80,10 +80,12 @@ def _one_spelling(patients: Iterable[str]) -> tuple[dict[str, str], list[str]]:
     for names in same:
         spelled |= dict.fromkeys(names, names[0])
     if several := [" = ".join(names) for names in same if len(names) > 1]:
-        warnings.append(naming("patients are spelled in several letter cases and count as one each", several))
+        warnings.append(summarize_names("patients are spelled in several letter cases and count as one each", several))
     if doubtful := [" and ".join(names) for names in _alike(spelled.values(), look_alike) if len(names) > 1]:
         warnings.append(
-            naming("groups of patients differ in blanks, marks or leading zeros alone; they stay apart", doubtful)
+            summarize_names(
+                "groups of patients differ in blanks, marks or leading zeros alone; they stay apart", doubtful
+            )
         )
     return spelled, warnings
 
@@ -95,7 +97,7 @@ def _alike(names: Iterable[str], key: Callable[[str], Hashable]) -> list[list[st
     return list(groups.values())
 
 
-def with_patient(row: dict[str, Any], patient: str) -> dict[str, Any]:
+def add_patient(row: dict[str, Any], patient: str) -> dict[str, Any]:
     """What `Record` holds of an image, of which `row` knows only whom its file names, a pseudonym or None."""
     return row | {"patient_id": patient, "pseudonymous": patient == row["patient_id"]}
 

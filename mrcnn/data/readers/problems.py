@@ -73,7 +73,7 @@ def one_line(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in shown)
 
 
-def naming(count_of: str, names: Sequence[str]) -> str:
+def summarize_names(count_of: str, names: Sequence[str]) -> str:
     """`<how many> <what>: <which>`, with the first of the names."""
     rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return one_line(f"{len(names)} {count_of}: {', '.join(name[:80] for name in names[:_SHOWN])}") + rest

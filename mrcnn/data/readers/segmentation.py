@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import shapely
 from pycocotools import mask as coco_mask
+from scipy.ndimage import find_objects, label
 
-from mrcnn.data.readers.json_file import real_number, whole_number
+from mrcnn.data.readers.image_files import real_number, whole_number
 from mrcnn.instance_masks import run_lengths
 
 CROSSING = "cross or touch themselves; pycocotools fills them by turns, inside and outside"
@@ -20,7 +23,7 @@ _LONGEST_RUN = 1 << 40
 _MEASURED_AT_ONCE = 255  # pycocotools 2.0.11 fails to return more areas than this in one call under NumPy 2
 
 
-def encode(segmentation: Any, height: int, width: int) -> bytes:
+def encode_segmentation(segmentation: Any, height: int, width: int) -> bytes:
     """The run-length string (pycocotools' compressed form) of a COCO segmentation on a height × width grid.
 
     Args:
@@ -37,7 +40,7 @@ def encode(segmentation: Any, height: int, width: int) -> bytes:
     raise ValueError("is missing or empty; expected polygons or run lengths")
 
 
-def measure(runs: list[bytes], sizes: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+def boxes_and_areas(runs: list[bytes], sizes: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
     """Tight boxes (N, 4) float32 (x1, y1, x2, y2), x2 and y2 exclusive, and pixel areas (N,) int64.
 
     Args:
@@ -54,16 +57,16 @@ def measure(runs: list[bytes], sizes: list[tuple[int, int]]) -> tuple[np.ndarray
     return boxes, areas
 
 
-def doubts(segmentation: Any, height: int, width: int) -> list[str]:
-    """What a person should look at in a segmentation that `encode` takes: some of `CROSSING` and `BEYOND`."""
+def polygon_warnings(segmentation: Any, height: int, width: int) -> list[str]:
+    """What a person should look at in a segmentation that `encode_segmentation` takes: some of `CROSSING` and
+    `BEYOND`."""
     if isinstance(segmentation, dict):
         return []
     found = []
     corners = [np.array(polygon, np.float64).reshape(-1, 2) for polygon in segmentation]
     # Imported here: a served model reads no annotations, and does without what this one needs.
-    from mrcnn.data.readers.outlines import crosses_itself
 
-    if any(crosses_itself(ring) for ring in corners):
+    if any(self_intersects(ring) for ring in corners):
         found.append(CROSSING)
     points = np.concatenate(corners)
     if points.min() < -_OVERSHOOT or (points > np.array([width, height]) + _OVERSHOOT).any():
@@ -131,3 +134,47 @@ def _canonical(lengths: np.ndarray, height: int, width: int) -> bytes:
     inside = np.arange(len(lengths)) % 2
     mask = np.repeat(inside, lengths).astype(np.uint8).reshape((height, width), order="F")
     return coco_mask.encode(mask)["counts"]
+
+
+def self_intersects(corners: np.ndarray) -> bool:
+    """Whether the closed outline through corners (N, 2) meets itself."""
+    return not shapely.is_simple(shapely.LinearRing(corners))
+
+
+_TOUCHING = np.ones((3, 3), bool)
+"""Pixels that share a side or a corner belong together."""
+
+
+def connected_components(
+    regions: Sequence[np.ndarray], min_area: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[bytes], int]:
+    """Every connected piece of at least `min_area` pixels of the regions, one region a class, (H, W) bool each.
+
+    Returns:
+        class_ids (N,) int32, boxes (N, 4) float32 (x1, y1, x2, y2), x2 and y2 exclusive, areas (N,) int64, the N
+        run-length strings, and the number of pixels in pieces that are too small.
+    """
+    class_ids, boxes, areas, runs, lost = [], [], [], [], 0
+    for class_id, region in enumerate(regions, start=1):
+        if not region.any():
+            continue
+        labels, count = label(region, _TOUCHING)
+        for number, (rows, columns) in enumerate(find_objects(labels, count), start=1):
+            piece = labels[rows, columns] == number
+            area = int(np.count_nonzero(piece))
+            if area < min_area:
+                lost += area
+                continue
+            mask = np.zeros(region.shape, np.uint8, order="F")
+            mask[rows, columns] = piece
+            class_ids.append(class_id)
+            boxes.append((columns.start, rows.start, columns.stop, rows.stop))
+            areas.append(area)
+            runs.append(coco_mask.encode(mask)["counts"])
+    return (
+        np.array(class_ids, np.int32),
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.array(areas, np.int64),
+        runs,
+        lost,
+    )

@@ -14,16 +14,23 @@ from pathlib import Path
 from typing import Any
 
 from mrcnn.data.dataset import Dataset
-from mrcnn.data.names import find_patient, normalize_text
-from mrcnn.data.orientation import UPRIGHT
+from mrcnn.data.io.orientation import UPRIGHT
 from mrcnn.data.readers.assemble import assemble
-from mrcnn.data.readers.image_files import ImageFiles, read_row
-from mrcnn.data.readers.json_file import is_plain_text, json_files, load_json, read_bytes, real_number
+from mrcnn.data.readers.image_files import (
+    ImageFiles,
+    is_plain_text,
+    json_files,
+    load_json,
+    read_bytes,
+    read_row,
+    real_number,
+)
+from mrcnn.data.readers.names import find_patient, normalize_text
 from mrcnn.data.readers.options import ViaOptions
-from mrcnn.data.readers.orientations import REMEDY, find_made_on_stored
-from mrcnn.data.readers.patients import name_patients, with_patient
-from mrcnn.data.readers.problems import Problems, naming
-from mrcnn.data.readers.segmentation import BEYOND, doubts, encode
+from mrcnn.data.readers.orientation import REMEDY, find_made_on_stored
+from mrcnn.data.readers.patients import add_patient, name_patients
+from mrcnn.data.readers.problems import Problems, summarize_names
+from mrcnn.data.readers.segmentation import BEYOND, encode_segmentation, polygon_warnings
 from mrcnn.errors import InputError
 
 _USUAL_NAME = "via_region_data.json"
@@ -73,7 +80,7 @@ def read(path: Path, *, patient_pattern: str | None = None, options: ViaOptions)
             if owner is None or class_id is None:
                 continue
             size = rows[owner]["height"], rows[owner]["width"]
-            run, doubted = encode([corners], *size), doubts([corners], *size)
+            run, doubted = encode_segmentation([corners], *size), polygon_warnings([corners], *size)
             if BEYOND in doubted and rows[owner]["orientation"] != UPRIGHT:
                 raise ValueError(f"reaches beyond its picture as the EXIF orientation turns it; {REMEDY}")
         except ValueError as error:
@@ -90,8 +97,8 @@ def read(path: Path, *, patient_pattern: str | None = None, options: ViaOptions)
     if not rows:
         problems.add("no image; expected at least one")
     problems.raise_if_impassable()
-    warnings += [naming(f"annotations {doubt}", names) for doubt, names in doubtful.items()]
-    rows = [with_patient(row, patient) for row, patient in zip(rows, patients, strict=True)]
+    warnings += [summarize_names(f"annotations {doubt}", names) for doubt, names in doubtful.items()]
+    rows = [add_patient(row, patient) for row, patient in zip(rows, patients, strict=True)]
     return assemble(class_names, rows, owners, kept, runs, wheres, [*warnings, *found], problems)
 
 

@@ -13,9 +13,9 @@ from mlflow import MlflowClient
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from experiments.baselines import main
-from experiments.train import main as train
+from experiments.commands.train import main as train
 from mrcnn.phantoms import write_dataset
-from trackers.started_from import run_of
+from trackers.checkpoints.initial_weights import run_of
 
 NAMES = {"mask_rcnn", "resunet", "classifier", "cascade_mask_rcnn", "cascade_resunet"}
 OPTIONS = {"split": "[0.5, 0.2, 0.3]", "steps_per_epoch": 4, "unet_widths": "[16, 16, 32]", "seed": 3}
@@ -163,6 +163,6 @@ def test_a_diverging_model_fails_its_run_and_the_comparison(store, words, capsys
 
 
 def test_a_stop_leaves_both_runs_killed(store, words, monkeypatch):
-    monkeypatch.setattr("experiments.job.fit", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("experiments.training.trainer.fit", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     assert main([*words(), "--models", "classifier"]) == 143
     assert {runs_of(store, model=name)[0].info.status for name in ("classifier", "baselines")} == {"KILLED"}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.baselines.command import MODELS, main, parse
 from experiments.cli import main as cli
-from experiments.resolve import resolve
+from experiments.commands.baselines import MODELS, main, parse
+from experiments.config.resolve import resolve
 
 ROOT = Path(__file__).parents[3]
 

@@ -6,7 +6,7 @@ import pytest
 from experiments.comparison.candidates import Candidate
 from experiments.comparison.champions import head_to_head, verdicts
 from experiments.comparison.measuring import Measured
-from experiments.config import TaskConfig
+from experiments.config.schema import TaskConfig
 
 
 def candidate(label, version, task="brain_tumor", name="mrcnn-mri"):

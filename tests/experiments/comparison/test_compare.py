@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 from experiments.cli import main
-from experiments.data_check import check_data
-from experiments.evaluate import evaluate
-from experiments.resolve import resolve, resolved_yaml
+from experiments.config.resolve import resolve, resolved_yaml
+from experiments.evaluation.evaluate import evaluate
+from experiments.preparation.data_check import check_data
 from mrcnn.config import ModelConfig
-from trackers.checkpoints import BEST
-from trackers.run import tracked_run
+from trackers.checkpoints.best_and_last import BEST
+from trackers.runs.run import tracked_run
 
 ROOT = Path(__file__).parents[3]
 TINY = {
@@ -30,7 +30,7 @@ NAME = "mrcnn-ultrasound"
 @pytest.fixture(scope="module", autouse=True)
 def few_resamples():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("experiments.comparison.differing.RESAMPLES", 50)
+        patch.setattr("experiments.comparison.paired_difference.RESAMPLES", 50)
         yield
 
 
@@ -46,7 +46,7 @@ def models(store, config, tmp_path_factory):
 
     The run of the second alone keeps what was found in the test split.
     """
-    from mrcnn.model import MaskRCNN
+    from mrcnn.models import MaskRCNN
 
     checked, made = check_data(config), []
     test = checked.whole.subset(checked.splits["test"])
@@ -219,4 +219,4 @@ def test_help_and_bad_words_load_no_library():
 
 def test_the_project_has_the_command():
     entry = yaml.safe_load((ROOT / "mlproject").read_text(encoding="utf-8"))["entry_points"]["compare"]
-    assert entry == {"command": "python -m experiments.compare"}
+    assert entry == {"command": "python -m experiments.commands.compare"}

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from experiments.comparison.charts import intervals, scatter
-from experiments.comparison.differing import Differing, differing, scores
 from experiments.comparison.measuring import Measured, by_image, detections_of
+from experiments.comparison.paired_difference import PairedDifference, paired_difference, scores
 from experiments.comparison.pictures import chosen_cases
 from experiments.comparison.speed import seconds_per_image
 from mrcnn.data.sample import Sample
@@ -34,12 +34,12 @@ def measured(shifts, patients):
 def test_with_five_patients_there_are_intervals_and_p_values_with_four_none():
     for patients, enough in (("aabcde", True), ("aabcdd", False)):
         first, second = measured([4] * 6, patients), measured([1] * 6, patients)
-        dice = differing(first, second)["dice"]
+        dice = paired_difference(first, second)["dice"]
         assert dice.value == pytest.approx(0.3)
         assert ("dice_lo" in scores(first.by_class, 0.5)) is enough
         if enough:
             assert (dice.p, dice.test) == (pytest.approx(2 / 2**5), "permutation")
-            assert differing(first, second)["iou"].test == "bootstrap"
+            assert paired_difference(first, second)["iou"].test == "bootstrap"
         else:
             assert (dice.low, dice.high, dice.p, dice.test) == (None, None, None, None)
 
@@ -85,7 +85,7 @@ def test_a_dot_stands_where_its_patient_is():
 
 
 def test_bars_lie_about_zero():
-    rows = [("Dice", Differing(0.1, -0.1, 0.2)), ("F1", Differing(0.1))]
+    rows = [("Dice", PairedDifference(0.1, -0.1, 0.2)), ("F1", PairedDifference(0.1))]
     drawing = ElementTree.fromstring(intervals(rows, ("A", "B")))
     bars = [line for line in drawing.iter(f"{SVG}line") if line.get("class") == "bar"]
     zero = next(line for line in drawing.iter(f"{SVG}line") if line.get("class") == "guide")

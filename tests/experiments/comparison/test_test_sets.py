@@ -3,10 +3,10 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.comparison import test_sets as testing
+from experiments.comparison import joint_test_set as testing
 from experiments.comparison.candidates import Candidate
-from experiments.config import TaskConfig
-from experiments.data_check import check_data
+from experiments.config.schema import TaskConfig
+from experiments.preparation.data_check import check_data
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from rich.console import Console
 
 from experiments.prediction.detector import Detector
 from experiments.prediction.inputs import find_inputs
-from experiments.prediction.record import Record
+from experiments.prediction.progress_record import ProgressRecord
 from experiments.prediction.run import Options, predict_items
 from mrcnn.detections import Detections
 
@@ -62,7 +62,7 @@ def predicted(tmp_path, squares):
     def run(*paths, forms=("coco",), detector=squares, confidence=0.5, spacing_mm=None, keep_patient=False, **options):
         output = tmp_path / "out"
         inputs = find_inputs([str(path) for path in paths], standing=tmp_path, output=output, fetch=None)
-        record = Record(output, {"model": detector.digest, "confidence": confidence}, **options)
+        record = ProgressRecord(output, {"model": detector.digest, "confidence": confidence}, **options)
         console = Console(quiet=True)
         chosen = Options(confidence, forms, spacing_mm, keep_patient)
         report = predict_items(inputs.items, detector, chosen, record, console)

@@ -19,7 +19,7 @@ import uvicorn
 from PIL import Image
 
 from experiments.cli import main
-from experiments.demo import listening_socket, wanted
+from experiments.commands.demo import listening_socket, parse_command
 from experiments.prediction.demo_app import KEPT, Demo, Seen, demo_app
 from experiments.prediction.pictures import overlay_picture
 from mrcnn.detections import Detections
@@ -288,6 +288,6 @@ def test_a_port_in_use_is_told_before_the_model_loads(capsys):
 
 
 def test_it_listens_on_this_machine_alone_unless_told():
-    assert wanted(["last"]).host == "127.0.0.1"
+    assert parse_command(["last"]).host == "127.0.0.1"
     with pytest.raises(InputError, match=r"--host no\.such\.host\.invalid"):
         listening_socket("no.such.host.invalid", 0)

@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, UltrasoundImageStorage, generate_uid
 
 from experiments.prediction.inputs import find_inputs
-from mrcnn.data.dicom import pseudonym
+from mrcnn.data.io.dicom import pseudonym
 from mrcnn.errors import InputError
 
 NAME, IDENTITY = "Musterfrau^Erika", "MRN-4711"

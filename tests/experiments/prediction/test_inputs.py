@@ -1,7 +1,7 @@
 import pytest
 
+from experiments.prediction.answers import cannot_carry, check_forms, own_forms
 from experiments.prediction.inputs import find_inputs
-from experiments.prediction.outputs import cannot_carry, check_forms, own_forms
 from mrcnn.errors import InputError
 
 

@@ -10,9 +10,9 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from experiments.prediction.together import write_together
+from experiments.prediction.summary_files import write_summary_files
 from mrcnn.data.duplicates import thumbnail
-from mrcnn.data.polarity import mean_picture
+from mrcnn.data.film_polarity import mean_picture
 from mrcnn.errors import InputError
 
 ROOT = Path(__file__).parents[3]
@@ -29,7 +29,7 @@ def scene(shift):
 def test_what_is_written_is_what_was_found(predicted, pictures):
     report, record = predicted(pictures, forms=("coco", "mask", "overlay", "splash"))
     assert (report.predicted, report.skipped, report.problems) == (6, 0, [])
-    write_together(record, ("coco",), ("dim", "bright"), "none")
+    write_summary_files(record, ("coco",), ("dim", "bright"), "none")
     coco = COCO(record.folder / "coco.json")
     assert [image["file_name"] for image in coco.loadImgs(coco.getImgIds())] == [f"{n}.png" for n in range(6)]
     assert {each["id"]: each["name"] for each in coco.loadCats(coco.getCatIds())} == {1: "dim", 2: "bright"}
@@ -62,7 +62,7 @@ def test_the_threshold_and_the_size_of_a_pixel_count(predicted, pictures, square
     assert [each["class"] for each in answer["instances"]] == ["bright"]
     (nodule,) = answer["findings"]["nodules"]
     assert (nodule["height"], nodule["width"]) == (8 * 0.5, 10 * 0.25)
-    rows = write_together(record, ("findings",), ("dim", "bright"), "nodules")
+    rows = write_summary_files(record, ("findings",), ("dim", "bright"), "nodules")
     assert [(row["source"], row["unit"]) for row in rows] == [("0.png", "mm")]
     assert "Research use only" in (record.folder / "findings.csv").read_text()
     assert json.loads((record.folder / "findings.json").read_text())[0]["source"] == "0.png"
@@ -121,7 +121,7 @@ def test_what_fails_the_second_time_leaves_only_what_is_true(predicted, pictures
     report, record = predicted(pictures, detector=failing)
     assert report.problems == ["3.png: no memory"] and sorted(record.done) == ["0", "1", "2", "4", "5"]
     assert not (record.folder / "json/3.json").exists()
-    write_together(record, ("coco",), ("dim", "bright"), "none")
+    write_summary_files(record, ("coco",), ("dim", "bright"), "none")
     assert len(json.loads((record.folder / "coco.json").read_text())["images"]) == 5
 
 

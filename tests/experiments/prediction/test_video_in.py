@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from mrcnn.data.video import VideoWriter, read_frames, read_video_header
+from mrcnn.data.io.video import VideoWriter, read_frames, read_video_header
 from mrcnn.errors import InputError
 
 av = pytest.importorskip("av")

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from experiments.prediction.web import Limits, connect, fetch, is_address, is_public, shown
+from experiments.prediction.downloads import Limits, connect, fetch, is_address, is_public, shown
 from mrcnn.errors import InputError
 
 PUBLIC = "93.184.216.34"

@@ -1,0 +1,70 @@
+"""A Mask R-CNN that was trained before, to be compared with: it must not have seen the images that it is tested on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+from rich.console import Console
+
+from experiments.training.training_data import Data
+from mrcnn.errors import InputError
+from mrcnn.models import MaskRCNN, load
+from trackers.checkpoints.initial_weights import run_of
+from trackers.packaging.tracked_model import load_tracked_model
+from trackers.runs.writer import LONGEST_DATASET_DIGEST
+
+
+@dataclass(frozen=True)
+class Given:
+    """The model, and the digest of its training split as its run holds it; None where no run is known."""
+
+    model: MaskRCNN
+    trained_on: str | None
+
+
+def given_mask_rcnn(spec: str, task: str, folder: Path) -> Given:
+    """The model that `spec` stands for.
+
+    Raises:
+        InputError: there is none, or it is no Mask R-CNN.
+    """
+    model = load(load_tracked_model(spec, task=task, folder=folder).file)
+    run_id = run_of(spec, task=task, option="mask-rcnn")
+    if run_id is None and spec.startswith("models:/"):
+        run_id = mlflow.models.get_model_info(spec).run_id
+    elif run_id is None and spec.startswith("runs:/"):
+        run_id = spec.split("/")[1]
+    return Given(model, None if run_id is None else _training_digest(run_id))
+
+
+def check_same_training(spec: str, given: Given, data: Data, console: Console) -> None:
+    """Warns where nobody knows what the model was trained on.
+
+    Raises:
+        InputError: it finds other classes, or was trained on another training split, which may hold test patients.
+    """
+    names, expected = given.model.config.class_names, data.splits["train"].class_names
+    if names != expected:
+        raise InputError(f"--mask-rcnn {spec}: finds {', '.join(names)}; expected {', '.join(expected)}, as the data")
+    if given.trained_on is None:
+        console.print(
+            f"warning: --mask-rcnn {spec}: no run tells what it was trained on; where that holds patients of the "
+            f"{data.reported} split its scores mean nothing",
+            style="yellow",
+            soft_wrap=True,
+        )
+    elif given.trained_on != data.splits["train"].digest[:LONGEST_DATASET_DIGEST]:
+        raise InputError(
+            f"--mask-rcnn {spec}: was trained on other images (digest {given.trained_on[:12]}); expected the training "
+            f"split at hand ({data.splits['train'].digest[:12]}): the same data, seed and split as `mrcnn train` had"
+        )
+
+
+def _training_digest(run_id: str) -> str | None:
+    for each in MlflowClient().get_run(run_id).inputs.dataset_inputs:
+        if any(tag.key == "mlflow.data.context" and tag.value == "train" for tag in each.tags):
+            return each.dataset.digest
+    return None

@@ -1,0 +1,120 @@
+"""How much better one model is than another on a test set, with intervals and p-values over patients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from experiments.comparison.joint_test_set import LEAST_PATIENTS
+from experiments.comparison.measuring import Measured
+from mrcnn.metrics import Evaluator
+from mrcnn.metrics import intervals as bootstrap
+from mrcnn.metrics.significance import operating_point_statistic, paired_differences, permutation_p, volume_statistic
+
+RESAMPLES = 1000
+SEED = 0
+PERMUTATION, BOOTSTRAP = "permutation", "bootstrap"
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Second minus first, one score. Ends and p are None with fewer than `LEAST_PATIENTS` patients.
+
+    Attributes:
+        test: by which `p` was found: `permutation` or `bootstrap`.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    test: str | None = None
+
+
+def scores(evaluator: Evaluator, confidence: float) -> dict[str, float]:
+    """Of one model: values, and with enough patients the ends of their intervals, `_lo` and `_hi`."""
+    found = evaluator.summary(confidence)
+    if enough(evaluator.patients):
+        found |= evaluator.intervals(confidence, RESAMPLES, SEED)
+    return found
+
+
+def enough(patients: Sequence[str]) -> bool:
+    return len(set(patients)) >= LEAST_PATIENTS
+
+
+def paired_difference(first: Measured, second: Measured, *, volumes: bool = False) -> dict[str, PairedDifference]:
+    """Every score that both have, with `volumes` also Dice of volumes.
+
+    By class where both know the test set's classes, of any class otherwise.
+
+    Dice, precision, recall, F1, detection rate and Dice of volumes are tested by permutation. AP and FROC rank the
+    detections of all patients together, whose scores would not mean the same after an exchange between two models:
+    their p comes from the paired bootstrap.
+    """
+    one, other = shared_evaluators(first, second)
+    names = one.class_names
+    confidences = (first.confidence, second.confidence)
+    patients = one.patients
+    resamples = RESAMPLES if enough(patients) else 0
+    found = {
+        name: PairedDifference(each.value, *(_number(value) for value in (each.low, each.high, each.p)), BOOTSTRAP)
+        for name, each in paired_differences(one, other, confidences, resamples=resamples, seed=SEED).items()
+    }
+    if resamples:
+        rows = [each.per_case(confidence) for each, confidence in zip((one, other), confidences, strict=True)]
+        tested = permutation_p(operating_point_statistic(*rows, names), patients, SEED)
+        for name, p in tested.items():
+            if name in found:
+                found[name] = PairedDifference(found[name].value, found[name].low, found[name].high, p, PERMUTATION)
+    else:
+        found = {name: PairedDifference(each.value) for name, each in found.items()}
+    if volumes and one is first.by_class:
+        found |= _of_volumes(one, other, confidences)
+    return found
+
+
+def _of_volumes(one: Evaluator, other: Evaluator, confidences: tuple[float, float]) -> dict[str, PairedDifference]:
+    rows = [each.per_volume(confidence) for each, confidence in zip((one, other), confidences, strict=True)]
+    patients = [row["patient_id"] for row in rows[0]]
+    statistic = volume_statistic(*rows, one.class_names)
+
+    def difference(weights: np.ndarray) -> dict[str, np.ndarray]:
+        nothing = np.zeros_like(weights)
+        first = statistic(np.concatenate([weights, nothing], axis=1))
+        second = statistic(np.concatenate([nothing, weights], axis=1))
+        return {name: second[name] - first[name] for name in first}
+
+    values = difference(np.ones((1, len(patients))))
+    few = not enough(patients)
+    ends = {} if few else bootstrap.bootstrap_intervals(difference, patients, RESAMPLES, SEED)
+    tested = {} if few else permutation_p(statistic, patients, SEED)
+    return {
+        name: PairedDifference(
+            float(value[0]), *ends.get(name, (None, None)), tested.get(name), PERMUTATION if name in tested else None
+        )
+        for name, value in values.items()
+        if not np.isnan(value[0])
+    }
+
+
+def dice_of_patients(evaluator: Evaluator, confidence: float) -> dict[str, float]:
+    """Mean Dice over each patient's images; patients without a defined one are absent."""
+    values: dict[str, list[float]] = {}
+    for row in evaluator.per_case(confidence):
+        if row["dice"] is not None:
+            values.setdefault(row["patient_id"], []).append(row["dice"])
+    return {patient: float(np.mean(each)) for patient, each in values.items()}
+
+
+def shared_evaluators(first: Measured, second: Measured) -> tuple[Evaluator, Evaluator]:
+    """Those by class where both have one, of any class otherwise."""
+    if first.by_class is None or second.by_class is None:
+        return first.any_class, second.any_class
+    return first.by_class, second.by_class
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else value

@@ -1,0 +1,121 @@
+"""The `model` section of a task: the fields of `mrcnn.ModelConfig`, some of which can be left to the data."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+
+from mrcnn.config import ModelConfig, ResUNetConfig
+
+PLANNED = (
+    "conventions", "channels", "normalisation", "norm", "anchor_sizes", "anchor_ratios", "max_instances",
+    "fpn_channels", "head_width", "mask_channels", "mask_convolutions", "proposals", "max_detections",
+)  # fmt: skip
+"""Fields that may say `auto`: `experiments.training.planner` fills them from the training split, the weights and the
+backbone."""
+
+DESCRIPTIONS = {
+    "image_size": "side of the square network input in pixels, a multiple of 32; images are scaled and padded to it",
+    "conventions": "whose Mask R-CNN it is in anchors, pooling and padding, which weights depend on; auto: by weights",
+    "channels": "channels of the network input; auto: 1 for grey images without ImageNet weights, else 3",
+    "normalisation": "image: zero mean, unit variance an image; imagenet: as its weights expect; none: as the reader "
+    "gives it (brats: normalised over the volume); auto: by weights",
+    "equalise": "spreads the grey levels first: histogram over the image, clahe tile by tile",
+    "backbone": "small is made for training from scratch on little data",
+    "norm": "normalisation layers; auto: frozen_batch with ImageNet weights, group from scratch",
+    "fpn_channels": "channels of every pyramid level; auto: 64 with the small backbone, else 256",
+    "head_width": "units of the two dense layers of the box head; auto: 256 with the small backbone, else 1024",
+    "mask_channels": "channels of the mask head; auto: 64 with the small backbone, else 256",
+    "mask_convolutions": "3×3 convolutions of the mask head before it doubles its size; auto: 2 with the small "
+    "backbone, else 4",
+    "anchor_sizes": "anchor sides in input pixels, a list for each of five levels; auto: fitted to the training boxes",
+    "anchor_ratios": "height / width of the anchors; auto: fitted to the training boxes",
+    "max_instances": "slots for true instances per image; auto: the most that a training image holds",
+    "rpn_positive_iou": "an anchor with at least this IoU with an instance is positive",
+    "rpn_negative_iou": "an anchor below this IoU with every instance is negative",
+    "rpn_samples": "anchors per image in the region proposal loss",
+    "proposals_per_level": "best anchors of each level that enter non-maximum suppression",
+    "proposals": "proposals per image after non-maximum suppression; auto: four for each of max_instances, from 100 to "
+    "1000, with the small backbone, else 1000",
+    "proposal_nms_iou": "IoU above which the lower-scored proposal is dropped",
+    "roi_positive_iou": "a region with at least this IoU with an instance trains as its class",
+    "roi_samples": "regions per image in the head losses; a quarter of them may be positive",
+    "roi_canonical_size": "side of the region in input pixels that is pooled from level P4",
+    "pool_size": "side of the pooled grid of the box head",
+    "mask_pool_size": "side of the pooled grid of the mask head; masks have twice this side",
+    "class_agnostic": "one box and one mask for all classes instead of one each",
+    "class_weights": "weights of background and of each class in the class loss, or null",
+    "focal_gamma": "exponent of the focal loss of the class head; 0 is cross-entropy",
+    "max_detections": "most detections per image; auto: twice max_instances, at least 100",
+    "score_threshold": "detections below this score are never reported; keep it low, average precision needs them",
+    "nms_iou": "IoU above which the lower-scored detection of the same class is dropped",
+}
+
+
+def _options() -> dict[str, Any]:
+    """Fields for `ModelOptions`, with the types, limits and defaults that `ModelConfig` states."""
+    fields = {}
+    for name, description in DESCRIPTIONS.items():
+        stated = ModelConfig.model_fields[name]
+        kind = Annotated[stated.annotation, *stated.metadata] if stated.metadata else stated.annotation
+        default = stated.default
+        if name in PLANNED:
+            kind, default = Literal["auto"] | kind, "auto"
+        fields[name] = (kind, Field(default, description=description))
+    return fields
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def to_model_config(self, class_names: tuple[str, ...], **planned: Any) -> ModelConfig:
+        """The model's configuration, with `planned` in place of every field that says `auto`.
+
+        Raises:
+            pydantic.ValidationError: values that do not fit together.
+        """
+        given = {name: value for name, value in self.model_dump().items() if value != "auto"}
+        return ModelConfig(class_names=class_names, **{**planned, **given})
+
+
+ModelOptions = create_model("ModelOptions", __base__=_Section, __module__=__name__, **_options())
+
+
+class BaselineOptions(BaseModel):
+    """The models that `mrcnn baselines` trains. Input, training, augmentation and evaluation are the task's own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    unet_widths: tuple[int, ...] = Field(
+        (32, 64, 128, 256), description="channels of the ResUNet at strides 1, 2, 4, …; multiples of 16"
+    )
+    unet_loss: Literal["dice_cross_entropy", "focal_tversky"] = Field(
+        "dice_cross_entropy", description="of the ResUNet; focal_tversky minds missed pixels more than false ones"
+    )
+    classifier_backbone: Literal["small", "resnet50", "resnet101"] = Field(
+        "small", description="of the classifier; small is made for training from scratch on little data"
+    )
+    classifier_weights: Literal["none", "imagenet"] = Field(
+        "none", description="that the classifier starts from; imagenet is downloaded, and train.stages then hold for it"
+    )
+    classifier_balance: bool = Field(
+        True, description="train the classifier on positive and negative images equally often"
+    )
+    classifier_threshold: Literal["youden"] | Annotated[float, Field(ge=0, le=1)] = Field(
+        "youden",
+        description="least probability of a positive image, which the cascade's segmenter sees; youden: the one with "
+        "the highest sensitivity + specificity on the validation split",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> BaselineOptions:
+        if self.classifier_weights == "imagenet" and self.classifier_backbone == "small":
+            raise ValueError(
+                "classifier_weights=imagenet: expected none with classifier_backbone=small, which has none"
+            )
+        try:
+            ResUNetConfig(class_names=("any",), widths=self.unet_widths)
+        except ValidationError as error:
+            raise ValueError(f"unet_{error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+        return self

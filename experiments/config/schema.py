@@ -1,0 +1,256 @@
+"""What a task's YAML file may say. Each field's description is what `mrcnn train --help` prints."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from experiments.config.model_options import BaselineOptions, ModelOptions
+from mrcnn.config import FILES, NAMED
+from mrcnn.data.readers.options import BratsOptions, MasksOptions, ViaOptions
+from mrcnn.data.sample import SPACING_MM
+from mrcnn.data.transforms.augmentation import Augmentation
+
+WEIGHTS = re.compile(r"(runs|models):/.+|[0-9a-f]{32}")
+"""What MLflow keeps; see `trackers.checkpoints.initial_weights`."""
+Millimetres = Annotated[float, Field(ge=SPACING_MM[0], le=SPACING_MM[1])]
+Share = Annotated[float, Field(ge=0, le=1)]
+Layers = Literal["heads", "5+", "4+", "3+", "all"]
+Metric = Literal[
+    "mask_ap", "mask_ap10", "mask_ap50", "mask_ap75", "box_ap", "box_ap10", "box_ap50", "box_ap75",
+    "dice", "iou", "hd95", "precision", "recall", "f1", "froc", "detection_rate", "volume_dice", "volume_hd95",
+]  # fmt: skip
+LOWER_IS_BETTER = ("hd95", "volume_hd95")
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataOptions(Section):
+    """Where the images come from and who sees which."""
+
+    dataset: str | None = Field(
+        None,
+        description="folder of images with their annotations, or the JSON file; null: phantoms, made on the first run",
+    )
+    reader: Literal["auto", "brats", "coco", "lgg", "masks", "via"] = Field(
+        "auto",
+        description="form of the annotations: NIfTI cases with _seg (brats), COCO JSON, folders of *_k.tif and "
+        "*_k_mask.tif (lgg), mask folders, VGG Image Annotator; auto: what is found",
+    )
+    on_error: Literal["fail", "skip"] = Field(
+        "fail",
+        description="what is done about images that cannot be read or whose annotations are wrong; fail: nothing "
+        "begins, and all of them are listed; skip: these images are left out, listed, and counted as data/skipped",
+    )
+    patient_pattern: str | None = Field(
+        None,
+        description="regular expression on the file name (brats: case, lgg: folder) whose first group (or whole match) "
+        "is the patient, for images whose annotations name none; an empty group: the image is a patient of its own",
+    )
+    brats: BratsOptions = BratsOptions()
+    masks: MasksOptions = MasksOptions()
+    via: ViaOptions = ViaOptions()
+    near_duplicates: Literal["together", "ignore"] = Field(
+        "together",
+        description="together: images that are nearly the same, mirrored or recoloured ones included, stay in one "
+        "split; ignore: they are not looked for",
+    )
+    empty_share: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="largest share of training images without instances, chosen at random, as most slices of a volume "
+        "have none; null: all; validation and test always see all",
+    )
+    split: tuple[Share, Share, Share] = Field(
+        (0.8, 0.1, 0.1),
+        description="shares of the patients that train, validate and test; a test share of 0 reports on validation",
+    )
+    folds: int | None = Field(
+        None,
+        ge=2,
+        description="cross-validation: the patients outside the test share are divided into so many folds, a model is "
+        "trained without each, and all are registered together as one ensemble; null: one training",
+    )
+    split_seed: int | None = Field(None, ge=0, lt=2**32, description="random seed of the split alone; null: seed")
+    spacing_mm: Millimetres | tuple[Millimetres, Millimetres] | None = Field(
+        None,
+        description="size of a pixel, or [row, column], of images whose files name none; null: sizes are in pixels",
+    )
+    phantoms: Literal["thyroid", "brain_tumor", "brats", "lgg", "lung"] = Field(
+        "thyroid", description="kind of synthetic images made without a dataset"
+    )
+    phantom_images: int = Field(240, ge=10, description="how many of them; of volumes (brats, lgg) how many patients")
+    phantom_seed: int = Field(0, ge=0, description="random seed of the images themselves")
+
+    @model_validator(mode="after")
+    def _check(self) -> DataOptions:
+        if abs(sum(self.split) - 1) > 1e-6 or not (self.split[0] and self.split[1]):
+            raise ValueError(
+                f"split={list(self.split)}: expected three shares that sum to 1, of which only the last may be 0"
+            )
+        return self
+
+
+class Stage(Section):
+    """A part of the training in which the same layers learn."""
+
+    layers: Layers = Field("all", description="what learns; without pretrained weights always all")
+    epochs: int | None = Field(None, ge=1, description="its length; null: until train.epochs")
+    learning_rate: float | None = Field(None, gt=0, description="null: train.learning_rate")
+
+
+class TrainOptions(Section):
+    """How the model learns."""
+
+    epochs: int = Field(10, ge=1, description="epochs over all stages")
+    steps_per_epoch: int | None = Field(None, ge=1, description="null: once through the training images")
+    batch_size: int = Field(2, ge=1, description="images per step")
+    stages: tuple[Stage, ...] = Field(
+        (Stage(),),
+        description="run one after another until train.epochs; each {layers: heads | 5+ | 4+ | 3+ | all, epochs: n, "
+        "learning_rate: x}, of which epochs and learning_rate may be left out; without pretrained weights all learns",
+    )
+    weights: str = Field(
+        "none",
+        description="none trains from scratch; imagenet and coco (matterport's Mask R-CNN) are downloaded; last is the "
+        "newest finished run of the task; a run's id, runs:/…, models:/name@alias; or a file "
+        f"({', '.join(FILES)})",
+    )
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="SGD with momentum, or AdamW")
+    learning_rate: float = Field(0.01, gt=0, description="after the warm-up")
+    schedule: Literal["constant", "cosine", "step"] = Field(
+        "cosine", description="course of the learning rate within a stage; step: /10 after 2/3 and 8/9 of it"
+    )
+    warmup_steps: int = Field(50, ge=0, description="steps over which each stage's learning rate rises")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
+    weight_decay: float = Field(1e-4, ge=0, description="decoupled; never on biases and normalisation")
+    clip_norm: float | None = Field(5.0, gt=0, description="largest global norm of the gradients; null: no limit")
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = Field(
+        "auto",
+        description="of the network's arithmetic; auto: mixed_bfloat16 on a GPU, or with TensorFlow on a processor "
+        "(AVX-512 BF16, AMX), that computes in it, else float32",
+    )
+    patience: int = Field(0, ge=0, description="validations without a better evaluate.metric before stopping; 0: never")
+    validate_every: int = Field(1, ge=1, description="epochs between validations; the last epoch is always validated")
+    workers: int = Field(1, ge=0, description="processes that make batches ahead; 0: a thread")
+    devices: Literal["all"] | Annotated[int, Field(ge=1)] = Field(
+        1, description="of this machine that share each batch, which has to divide evenly"
+    )
+    seeds: int | None = Field(
+        None,
+        ge=2,
+        description="trainings on the same split, with seed, seed + 1, …; mean and spread are reported, and the best "
+        "on the validation split is registered; null: one training",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainOptions:
+        if not (self.weights in (*NAMED, "last") or WEIGHTS.fullmatch(self.weights) or self.weights.endswith(FILES)):
+            raise ValueError(
+                f"weights={self.weights}: expected {', '.join(NAMED)}, last, a run's id, runs:/…, models:/… or a file "
+                f"({', '.join(FILES)})"
+            )
+        if not self.stages:
+            raise ValueError("stages=[]: expected at least one stage")
+        return self
+
+
+class EvaluateOptions(Section):
+    """How the model is judged."""
+
+    metric: Metric = Field("mask_ap50", description="decides the best checkpoint and who is champion")
+    confidence: Literal["auto"] | Share = Field(
+        "auto",
+        description="working threshold; auto: the one with the highest mean of Dice and F1 on the validation split",
+    )
+    volumes: bool = Field(
+        False, description="images are slices: put them back into volumes and measure Dice and HD95 in mm there too"
+    )
+    resamples: int = Field(1000, ge=0, description="bootstrap resamples of patients for 95 % intervals; 0: none")
+    tta: bool = Field(
+        False,
+        description="test-time augmentation: what is found in an image and in its mirror images, those that "
+        "augment.flip_horizontal and augment.flip_vertical allow, is fused, in the threshold's choice, the results and "
+        "the registered model",
+    )
+    images_at_once: int = Field(4, ge=1, description="images per prediction step")
+    overlays: int = Field(4, ge=0, description="images kept of each of the best, median and worst cases")
+
+    @model_validator(mode="after")
+    def _check(self) -> EvaluateOptions:
+        if self.metric.startswith("volume_") and not self.volumes:
+            raise ValueError(f"metric={self.metric}: expected one of images while volumes is false")
+        return self
+
+
+class TaskConfig(Section):
+    """A task, resolved: everything that a run needs to be repeated."""
+
+    task: str = Field(min_length=1, description="name of the task and of its MLflow experiment")
+    modality: str = Field(
+        pattern="^[a-z][a-z0-9_]*$",
+        description="ultrasound, mri, xray, ct, or a name of your own; the model is registered as mrcnn-<modality>",
+    )
+    findings: Literal["none", "nodules", "lungs"] = Field(
+        "none", description="what is read from the masks of an image beside the masks; see experiments.findings"
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="of the split, the initial weights, the order, the augmentation")
+    data: DataOptions = DataOptions()
+    model: ModelOptions = ModelOptions()
+    train: TrainOptions = TrainOptions()
+    augment: Augmentation = Augmentation()
+    evaluate: EvaluateOptions = EvaluateOptions()
+    baseline: BaselineOptions = BaselineOptions()
+
+    @property
+    def split_seed(self) -> int:
+        """The seed that divides the patients."""
+        return self.seed if self.data.split_seed is None else self.data.split_seed
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_sections(cls, given: Any) -> Any:
+        """A section with nothing under its name means its defaults."""
+        if not isinstance(given, dict):
+            return given
+        return {key: {} if value is None and key not in ("task", "modality", "seed") else value
+                for key, value in given.items()}  # fmt: skip
+
+    @model_validator(mode="after")
+    def _check(self) -> TaskConfig:
+        if self.evaluate.tta and not self.augment.flips:
+            raise ValueError(
+                "evaluate.tta=True: expected augment.flip_horizontal or augment.flip_vertical above 0, since mirror "
+                "images are looked at as far as the training allows them"
+            )
+        if self.train.seeds and self.data.folds:
+            raise ValueError(f"train.seeds={self.train.seeds}: expected null with data.folds={self.data.folds}")
+        weights = self.train.weights
+        pretrained = weights in ("imagenet", "coco")
+        if pretrained and self.model.backbone == "small":
+            raise ValueError(f"train.weights={weights}: expected none with model.backbone=small, which has none")
+        if pretrained and self.model.norm == "group":
+            raise ValueError(f"model.norm=group: expected frozen_batch or batch with train.weights={weights}")
+        conventions = "matterport" if weights == "coco" else "paper" if weights == "imagenet" else "auto"
+        if "auto" not in (conventions, self.model.conventions) and self.model.conventions != conventions:
+            raise ValueError(
+                f"model.conventions={self.model.conventions}: expected {conventions} with train.weights={weights}"
+            )
+        planned = {"channels": 3}
+        if "matterport" in (conventions, self.model.conventions):
+            planned |= {"conventions": "matterport", "norm": "batch", "normalisation": "imagenet"}
+        try:
+            # The data will name the classes and channels; everything else must fit together before they are read.
+            self.model.model_copy(update={"class_weights": None}).to_model_config(("any",), **planned)
+        except ValidationError as error:
+            raise ValueError(f"model.{error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+        return self
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.evaluate.metric not in LOWER_IS_BETTER

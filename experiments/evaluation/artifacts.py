@@ -1,0 +1,93 @@
+"""What a run keeps besides numbers: splits, COCO files, tables, curves and pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+from experiments.evaluation.evaluate import predictions
+from experiments.evaluation.figures import froc_figure, precision_recall_figure
+from mrcnn.data import Dataset
+from mrcnn.data.io.nifti import write_label_map
+from mrcnn.data.readers.brats_labels import label_map
+from mrcnn.inference.drawing import side_by_side
+from mrcnn.metrics import Evaluator
+from trackers.runs.run import Run
+
+if TYPE_CHECKING:
+    from mrcnn.inference.ensemble import Predictor
+
+
+def log_evaluation(run: Run, evaluator: Evaluator, confidence: float, split: str, folder: str = "") -> None:
+    """Keep the COCO files (truth and results), the table of cases, and the PR and FROC curves.
+
+    Args:
+        folder: of the run's artifacts, such as `out_of_fold/`.
+    """
+    run.json(evaluator.coco_ground_truth(), f"{folder}coco/ground_truth.json")
+    run.json(evaluator.coco_results(), f"{folder}coco/results.json")
+    run.text(csv_text(evaluator.per_case(confidence)), f"{folder}per_case.csv")
+    images = f"{len(evaluator)} {split} images"
+    run.figure(
+        precision_recall_figure(evaluator.pr_curves(), f"Precision and recall at mask IoU 0.5, {images}"),
+        f"{folder}figures/precision_recall.png",
+    )
+    run.figure(froc_figure(*evaluator.froc_curve(), f"FROC, {images}"), f"{folder}figures/froc.png")
+
+
+def log_volumes(run: Run, evaluator: Evaluator, dataset: Dataset, confidence: float) -> None:
+    """Keep the table of volumes, and a NIfTI label map of what was found in each that was read from NIfTI."""
+    run.text(csv_text(evaluator.per_volume(confidence)), "per_volume.csv")
+    volumes = {record.place.volume: record.volume for record in dataset.records if record.volume is not None}
+    for name, volume in volumes.items():
+        labels = label_map(evaluator.predicted_regions(name, confidence, volume.shape), volume.label_codes)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, f"{name}_seg.nii.gz")
+            write_label_map(path, labels, volume.files[0])
+            run.artifact(path, "volumes")
+
+
+def log_overlays(
+    run: Run, model: Predictor, dataset: Dataset, cases: Sequence[Mapping[str, Any]], confidence: float, *, count: int,
+    batch_size: int,
+) -> None:  # fmt: skip
+    """Keep truth and prediction side by side of the best, median and worst cases by Dice.
+
+    Args:
+        cases: `Evaluator.per_case` of `dataset`, in its order.
+        count: images of each kind.
+    """
+    for kind, chosen in notable([case["dice"] for case in cases], count).items():
+        shown = predictions(model, dataset.subset(chosen), batch_size=batch_size)
+        for rank, (index, (sample, found)) in enumerate(zip(chosen, shown, strict=True), 1):
+            picture = side_by_side(sample, found.above(confidence), dataset.class_names)
+            place = sample.place
+            name = PurePath(sample.source).stem if place is None else f"{place.volume}_{place.index:03d}"
+            run.image(picture, f"overlays/{kind}_{rank}_dice_{cases[index]['dice']:.2f}_{name}.png")
+
+
+def notable(scores: Sequence[float | None], count: int) -> dict[str, list[int]]:
+    """Positions of the `count` best, median and worst of `scores`, none in two of them; None takes no part.
+
+    With fewer than three times `count` scores each kind gets a third, and at least one goes to the worst first.
+    """
+    order = sorted((index for index, score in enumerate(scores) if score is not None), key=lambda i: scores[i])
+    share = min(count, -(-len(order) // 3))
+    worst, best = order[:share], order[share:][-share:][::-1] if share else []
+    between = order[len(worst) : len(order) - len(best)]
+    share = min(share, len(between))
+    start = (len(between) - share) // 2
+    return {"best": best, "median": between[start : start + share], "worst": worst}
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows with the same keys as CSV; None is an empty cell."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,98 @@
+"""A trained model on the test split, once: threshold, scores, intervals, findings, pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from experiments.config.schema import TaskConfig
+from experiments.evaluation.artifacts import log_evaluation, log_overlays, log_volumes
+from experiments.evaluation.evaluate import evaluate
+from experiments.evaluation.findings_log import FindingsLog
+from experiments.evaluation.tables import findings_table, results_table
+from experiments.training.training_data import Data, split_title
+from mrcnn.inference.ensemble import Predictor, predictor_of
+from mrcnn.metrics import Evaluator
+from mrcnn.models import MaskRCNN
+from trackers.packaging.tracked_model import VIEWS
+from trackers.runs.run import Run
+from trackers.runs.serialization import json_text
+
+HEADLINE = ("mask_ap50", "mask_ap", "dice", "volume_dice", "f1")
+"""What the run's description in MLflow says of the result."""
+
+
+def inference_model(networks: Sequence[MaskRCNN], config: TaskConfig) -> Predictor:
+    """Trained networks as they are judged and registered: fused, and with test-time augmentation where asked for."""
+    if not config.evaluate.tta:
+        return predictor_of(networks)
+    mirrored_ids = config.augment.mirrored_ids(networks[0].config.class_names)
+    return predictor_of(networks, config.augment.flips, mirrored_ids)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Scores of a model at its working threshold, their 95 % intervals (`_lo`, `_hi`), and all that it found."""
+
+    confidence: float
+    scores: Mapping[str, float]
+    intervals: Mapping[str, float]
+    evaluator: Evaluator
+
+
+def evaluate_on_test(
+    model: Predictor,
+    config: TaskConfig,
+    data: Data,
+    run: Run,
+    console: Console,
+    *,
+    step: int,
+    confidence: float | None = None,
+) -> Result:
+    """Choose the threshold on the validation split, then look at the test split once; record and show.
+
+    Args:
+        confidence: the threshold, where it has been chosen before.
+    """
+    options, split = config.evaluate, data.reported
+    at_once = options.images_at_once
+    if confidence is None:
+        confidence = options.confidence
+    if confidence == "auto":
+        confidence = evaluate(model, data.splits["val"], batch_size=at_once).best_confidence()
+    findings = FindingsLog(config.findings, confidence, model.config.class_names)
+    evaluator = evaluate(model, data.splits[split], batch_size=at_once, volumes=options.volumes, on_image=findings.add)
+    scores = evaluator.summary(confidence)
+    intervals = evaluator.intervals(confidence, resamples=options.resamples, seed=config.seed)
+    run.metrics({f"{split}/{name}": value for name, value in (scores | intervals).items()}, step)
+    run.metrics({"confidence": confidence})
+    headline = ", ".join(f"{name} {scores[name]:.3f}" for name in HEADLINE if name in scores)
+    run.tags({"mlflow.note.content": f"{data.name}. {_title(data, confidence)}: {headline}. **Research use only.**"})
+    if config.evaluate.tta:
+        mirrored_ids = config.augment.mirrored_ids(model.config.class_names).tolist()
+        run.tags({VIEWS: json_text({"flips": config.augment.flips, "mirrored_ids": mirrored_ids}, indent=None)})
+    log_evaluation(run, evaluator, confidence, split)
+    if options.volumes:
+        log_volumes(run, evaluator, data.splits[split], confidence)
+    findings.log(run, split, step)
+    log_overlays(
+        run,
+        model,
+        data.splits[split],
+        evaluator.per_case(confidence),
+        confidence,
+        count=options.overlays,
+        batch_size=at_once,
+    )
+    console.print(f"\n{_title(data, confidence)}", style="bold", soft_wrap=True)
+    console.print(results_table(scores, intervals, model.config.class_names))
+    if findings.summary():
+        console.print(findings_table(findings.summary()))
+    return Result(confidence, scores, intervals, evaluator)
+
+
+def _title(data: Data, confidence: float) -> str:
+    return f"{split_title(data)}, confidence: {confidence:g}"

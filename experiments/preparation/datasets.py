@@ -1,0 +1,88 @@
+"""The images that a task trains on: a person's own, or phantoms."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psutil
+
+from experiments.config.schema import DataOptions
+from mrcnn.cache_folder import cache_folder
+from mrcnn.data import Dataset
+from mrcnn.data.readers import find_reader, read_all
+from mrcnn.data.readers.brats_files import kind_of
+from mrcnn.errors import InputError
+from mrcnn.phantoms import PHANTOM_KINDS, write_dataset
+
+
+def open_dataset(options: DataOptions) -> Dataset:
+    """Read the dataset that `options` name; without one, phantoms, which are made on first use.
+
+    What is wrong with single images is in its `problems`, for `experiments.preparation.data_check` to judge.
+
+    Raises:
+        InputError: nothing is there, or it cannot be read; or the cache folder cannot be written.
+    """
+    if options.dataset is not None:
+        path = dataset_path(options.dataset)
+        reader = find_reader(path) if options.reader == "auto" else options.reader
+        section = getattr(options, reader, None)
+        told = section.model_dump() if section else {}
+        found = read_all(path, reader=reader, patient_pattern=options.patient_pattern, **told)
+        return found.with_spacing(spacing) if (spacing := options.spacing_mm) else found
+    folder = cache_folder() / "phantoms" / f"{options.phantoms}-{options.phantom_images}-{options.phantom_seed}"
+    try:
+        written = write_dataset(options.phantoms, folder, images=options.phantom_images, seed=options.phantom_seed)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror}); set MRCNN_CACHE to another folder"
+        ) from error
+    made = PHANTOM_KINDS[options.phantoms]
+    return read_all(written, made.reader, patient_pattern=made.patient_pattern)
+
+
+def with_modalities(options: DataOptions, dataset: Dataset) -> DataOptions:
+    """`options` that name the modalities which `dataset` was read with, where they left them to the data.
+
+    Who predicts later must put the same sequences into the same channels.
+    """
+    volume = dataset.records[0].volume if len(dataset) else None
+    if volume is None or options.brats.modalities is not None:
+        return options
+    told = tuple(kind_of(file) for file in volume.files)
+    return options.model_copy(update={"brats": options.brats.model_copy(update={"modalities": told})})
+
+
+def dataset_name(options: DataOptions) -> str:
+    """What a person would call it: the folder's name, or `thyroid phantoms`."""
+    if options.dataset is None:
+        return f"{options.phantoms} phantoms"
+    path = dataset_path(options.dataset)
+    return path.parent.name if path.suffix else path.name
+
+
+def dataset_path(text: str) -> Path:
+    """The path that `text` names, as seen from where the person stands.
+
+    Raises:
+        InputError: there is nothing.
+    """
+    path = standing_folder() / Path(text).expanduser()
+    if not path.exists():
+        raise InputError(f"--data.dataset {text}: expected a folder or a JSON file, {path} does not exist")
+    return path.resolve()
+
+
+def standing_folder() -> Path:
+    """The working folder, or under `mlflow run`, which enters the project first, the one from which that was called."""
+    here = Path.cwd()
+    if "MLFLOW_RUN_ID" not in os.environ:
+        return here
+    try:
+        for parent in psutil.Process().parents():
+            if any(Path(word).name == "mlflow" for word in parent.cmdline()):
+                return Path(parent.cwd())
+    except psutil.Error:  # another user's process, or one that has just ended
+        return here
+    return here

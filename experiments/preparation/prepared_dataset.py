@@ -1,0 +1,157 @@
+"""A data set of films with their lungs by side, written whole or not at all, with a report of what was decided."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from experiments.evaluation.artifacts import csv_text
+from experiments.findings.lung_sides import Sides
+from experiments.preparation.chest_xrays import Film
+from mrcnn.errors import InputError
+from mrcnn.inference.drawing import contact_sheet, overlay
+from mrcnn.metrics.rle import encode
+
+CLASS_NAMES = ("left_lung", "right_lung")
+NOTICE = "Research use only"
+REPORT = "report.json"
+SHOWN = 24
+"""Films of each kind, undecided and decided, on the sheet of pictures."""
+
+_THUMBNAIL = 256
+
+Decided = tuple[Film, np.ndarray, Sides, np.ndarray]
+"""A film, its image (H, W, C), its sides, and the mask (H, W) bool that these came from."""
+
+
+@dataclass
+class Prepared:
+    """What came of a set of films.
+
+    Attributes:
+        folder: the data set.
+        rows: of the report, one a film.
+    """
+
+    folder: Path
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def counts(self) -> dict[str, int]:
+        results = Counter(row["result"] for row in self.rows)
+        return {
+            "films": len(self.rows),
+            **{name: results[name] for name in ("both", "left", "right", "undecided")},
+            "parted": sum(row["joined"] for row in self.rows),
+        }
+
+    def text(self) -> str:
+        """For the terminal."""
+        count = self.counts()
+        lines = [
+            f"{count['films']} films: both lungs {count['both']}, one lung {count['left'] + count['right']}, "
+            f"undecided and left out {count['undecided']}; joined lungs parted: {count['parted']}"
+        ]
+        reasons = Counter(row["reason"] for row in self.rows if row["reason"])
+        lines += [f"  {number} × {reason}" for reason, number in reasons.most_common()]
+        lines.append(f"Written to {self.folder}; look at sides.png, and at {REPORT} for each film")
+        lines.append(f"Train on it with mlflow run . -P task=lung -P dataset={self.folder}")
+        return "\n".join([*lines, NOTICE])
+
+
+def write_prepared(decided: Iterable[Decided], films: Sequence[Film], folder: Path) -> Prepared:
+    """Writes `images/`, `annotations.json` (COCO), the report and the sheet of pictures.
+
+    Args:
+        decided: the films with what was decided.
+        films: all of them.
+        folder: new, empty, or one that this wrote before, which is replaced.
+
+    Raises:
+        InputError: `folder` holds something else, or no side of any film was decided.
+    """
+    if folder.exists() and not (folder / REPORT).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"--output {folder}: holds something else; expected a new folder, or one that prepare wrote")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+        fresh, prepared = Path(scratch, "fresh"), Prepared(folder)
+        _write(decided, films, fresh, prepared)
+        if folder.exists():
+            folder.rename(Path(scratch, "old"))
+        fresh.rename(folder)
+    return prepared
+
+
+def _write(decided: Iterable[Decided], films: Sequence[Film], folder: Path, prepared: Prepared) -> None:
+    all_in_images = all(film.name.startswith("images/") for film in films)
+    images, annotations, undecided, shown = [], [], [], []
+    for film, image, sides, mask in decided:
+        masks = {
+            name: side for name, side in zip(CLASS_NAMES, (sides.left, sides.right), strict=True) if side is not None
+        }
+        prepared.rows.append(_row(film, sides, masks))
+        if not masks:
+            if len(undecided) < SHOWN:
+                undecided.append(_thumbnail(image, masks, mask))
+            continue
+        if len(images) % -(-len(films) // SHOWN) == 0:
+            shown.append(_thumbnail(image, masks, mask))
+        name = film.name if all_in_images else f"images/{film.name}"
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(film.image, folder / name)
+        height, width = mask.shape
+        images.append({"id": len(images) + 1, "file_name": name, "height": height, "width": width, **film.facts})
+        for class_name, run in zip(masks, encode(np.stack(list(masks.values()))), strict=True):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": len(images),
+                    "category_id": CLASS_NAMES.index(class_name) + 1,
+                    "iscrowd": 0,
+                    "area": int(masks[class_name].sum()),
+                    "segmentation": {"size": run["size"], "counts": run["counts"].decode("ascii")},
+                }
+            )
+    if not images:
+        raise InputError(f"{len(prepared.rows)} films: sides were decided for none; {prepared.rows[0]['reason']}")
+    content = {
+        "info": {"description": f"Lungs by side, prepared by medmrcnn. {NOTICE}"},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": number, "name": name} for number, name in enumerate(CLASS_NAMES, start=1)],
+    }
+    (folder / "annotations.json").write_text(json.dumps(content), encoding="utf-8")
+    report = {"notice": NOTICE, "counts": prepared.counts(), "films": prepared.rows}
+    (folder / REPORT).write_text(json.dumps(report, indent=1), encoding="utf-8")
+    (folder / "report.csv").write_text(csv_text(prepared.rows), encoding="utf-8")
+    Image.fromarray(contact_sheet(undecided + shown, columns=6)).save(folder / "sides.png")
+
+
+def _row(film: Film, sides: Sides, masks: dict[str, np.ndarray]) -> dict[str, Any]:
+    names = [name.removesuffix("_lung") for name in masks]
+    return {
+        "image": film.name,
+        "result": "both" if len(names) == 2 else names[0] if names else "undecided",
+        "joined": sides.joined,
+        "pieces_left_out": sides.left_out,
+        "reason": sides.doubt or "",
+    }
+
+
+def _thumbnail(image: np.ndarray, masks: dict[str, np.ndarray], mask: np.ndarray) -> np.ndarray:
+    """A small picture: left and right in their colours, or the undecided mask in a third one."""
+    names = (*CLASS_NAMES, "undecided")
+    shown = masks or ({"undecided": mask} if mask.any() else {})
+    class_ids = np.array([names.index(name) + 1 for name in shown], np.int32)
+    stack = np.stack(list(shown.values())) if shown else np.zeros((0, *mask.shape), bool)
+    picture = Image.fromarray(overlay(image, stack, class_ids, names))
+    picture.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BILINEAR)
+    return np.array(picture)

@@ -1,0 +1,67 @@
+"""Who trains, validates and is held out in each fold of a cross-validation, and what the folds' scores come to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from experiments.config.schema import TaskConfig
+from experiments.evaluation.tables import ROWS
+from experiments.preparation.data_check import DEVELOPMENT, CheckedData, splits_without_instances
+from mrcnn.data import fingerprint, folds_by_patient, split_by_patient, subsample_negatives
+from mrcnn.errors import InputError
+
+HELD_OUT, OUT_OF_FOLD = "held_out", "out_of_fold"
+
+
+def divide(checked: CheckedData, config: TaskConfig) -> list[CheckedData]:
+    """For each fold the data with its splits `train`, `val` and `held_out`.
+
+    Every patient outside the test share is held out once. The fold's other patients train and validate in the
+    proportion of `data.split`, so what decides the best checkpoint and the threshold is never held out. Groups of
+    near-duplicates stay together in all of it.
+
+    Raises:
+        InputError: there are too few patients, or a split has no instance.
+    """
+    whole, groups, options = checked.whole, checked.groups, config.data
+    development = checked.splits[DEVELOPMENT]
+    train, val, _ = options.split
+    shares = {"train": train / (train + val), "val": val / (train + val), "test": 0.0}
+
+    def within(positions: np.ndarray) -> dict:
+        return {"seed": config.split_seed, "groups": None if groups is None else groups[positions]}
+
+    try:
+        held_out = folds_by_patient(whole.subset(development), options.folds, **within(development))
+    except InputError as error:
+        raise InputError(f"data.folds={options.folds}: {error}") from error
+    folds, problems = [], []
+    for number, chosen in enumerate(held_out, start=1):
+        rest = np.delete(development, chosen)
+        try:
+            inner = split_by_patient(whole.subset(rest), **shares, **within(rest))
+        except InputError as error:
+            raise InputError(f"fold {number} of {options.folds}: {error}") from error
+        splits = {"train": rest[inner["train"]], "val": rest[inner["val"]], HELD_OUT: development[chosen]}
+        if options.empty_share is not None:
+            splits["train"] = subsample_negatives(whole, splits["train"], options.empty_share, config.split_seed)
+        problems += splits_without_instances(whole, splits, f"fold {number}")
+        # The polarity is that of all development films.
+        found = replace(fingerprint(whole, splits, groups), polarity=checked.found.polarity)
+        folds.append(replace(checked, splits=splits, found=found))
+    if problems:
+        raise InputError("\n  ".join(problems))
+    return folds
+
+
+def spread(scores: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
+    """Mean and standard deviation (n - 1) over the folds of each main score that is defined in at least two."""
+    found = {}
+    for name in dict.fromkeys(name for each in scores for name in each):
+        values = [each[name] for each in scores if name in each]
+        if name.partition("/")[0] in ROWS and len(values) > 1:
+            found[name] = float(np.mean(values)), float(np.std(values, ddof=1))
+    return found

@@ -1,0 +1,146 @@
+"""What the training split says about the model: classes, channels, slots for instances, anchors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from experiments.config.model_options import ModelOptions
+from experiments.config.schema import TaskConfig
+from experiments.preparation.datasets import with_modalities
+from mrcnn.backend import computes_in_bfloat16
+from mrcnn.config import ModelConfig
+from mrcnn.data import Dataset
+from mrcnn.errors import InputError
+from mrcnn.geometry.anchor_fit import AnchorFit, fit_anchors
+from mrcnn.models.pretrained.initial_weights import settings_for
+
+IMAGES_FOR_CHANNELS = 16
+"""Training images opened to tell grey from colour; spread over the split."""
+
+ENOUGH_RECALL = 0.8
+"""Share of the training boxes with an anchor that fits below which a larger input is suggested."""
+SMALL = {"fpn_channels": 64, "head_width": 256, "mask_channels": 64, "mask_convolutions": 2}
+"""Widths beside the small backbone, a quarter of the paper's as its own are: they would take most of the time else."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A model for a dataset.
+
+    Attributes:
+        model: its configuration.
+        anchor_fit: how well fitted anchors cover the training boxes; None where they were given or there was too
+            little to fit to, and the paper's are used.
+        crowded: training images that hold more instances than the model has slots for.
+    """
+
+    model: ModelConfig
+    anchor_fit: AnchorFit | None
+    crowded: int = 0
+
+    def fill_in(self, config: TaskConfig) -> TaskConfig:
+        """`config` with nothing left to the data."""
+        options = {name: getattr(self.model, name) for name in type(config.model).model_fields}
+        return config.model_copy(update={"model": config.model.model_copy(update=options)})
+
+    def measures(self) -> dict[str, float]:
+        """How well fitted anchors cover the training boxes; empty where they were given."""
+        fit = self.anchor_fit
+        return {"anchors/mean_best_iou": fit.mean_best_iou, "anchors/recall": fit.recall} if fit else {}
+
+    def describe(self, weights: int, precision: str) -> str:
+        """The model, with its number of `weights` and the precision it computes in, in lines for the terminal."""
+        model, fit = self.model, self.anchor_fit
+        sizes = " ".join("/".join(f"{size:g}" for size in level) for level in model.anchor_sizes)
+        ratios = " ".join(f"{ratio:g}" for ratio in model.anchor_ratios)
+        quality = f" (mean best IoU {fit.mean_best_iou:.2f}, {fit.recall:.0%} at 0.5 or more)" if fit else ""
+        advice = ""
+        if fit and fit.recall < ENOUGH_RECALL:
+            advice = "\nnote: many instances are small for the network's grid; a larger model.image_size finds more"
+        if self.crowded:
+            advice += (
+                f"\nnote: training images with more than model.max_instances={model.max_instances} instances: "
+                f"{self.crowded}; of each the {model.max_instances} largest are taught"
+            )
+        return (
+            f"Model: {model.backbone}, {model.image_size}×{model.image_size}×{model.channels}, norm {model.norm}, "
+            f"up to {model.max_instances} instances, {weights / 1e6:.1f} M weights, {precision}\n"
+            f"Anchors: {sizes} px, height/width {ratios}{quality}{advice}"
+        )
+
+
+def make_plan(config: TaskConfig, training: Dataset, weights: str | None = None) -> Plan:
+    """Fill in what the task's model section leaves to the data and to the weights that the training starts from.
+
+    Args:
+        weights: a name or a file that stands for `train.weights`, where that is something that MLflow keeps.
+
+    Raises:
+        InputError: the section and the data do not fit, such as class weights for other classes.
+    """
+    weights = weights or config.train.weights
+    options, pretrained = with_settings(config.model, settings_for(weights)), weights == "imagenet"
+    # Other conventions than the paper's are those of networks that were pretrained on colour images.
+    foreign = options.conventions not in ("auto", "paper")
+    channels = options.channels
+    if channels == "auto":
+        channels = 3 if pretrained or foreign else channels_of(training)
+    most = options.max_instances
+    if most == "auto":
+        most = max((len(record.class_ids) for record in training.records), default=0) or 1
+    planned = {
+        "channels": channels,
+        "norm": "frozen_batch" if pretrained else "batch" if foreign else "group",
+        "normalisation": "imagenet" if (pretrained or foreign) and channels == 3 else "image",
+        "max_instances": most,
+        "max_detections": max(100, 2 * most),
+    }
+    if options.backbone == "small":
+        planned |= SMALL | {"proposals": min(max(100, 4 * most), 1000)}
+    fit = None
+    if options.anchor_sizes == "auto" or options.anchor_ratios == "auto":
+        fit = fit_anchors(network_boxes(training, options.image_size))
+    if fit is not None:
+        planned |= {"anchor_sizes": fit.sizes, "anchor_ratios": fit.ratios}
+    try:
+        model = options.to_model_config(training.class_names, **planned)
+    except ValidationError as error:
+        raise InputError(f"model.{error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+    used = fit is not None and options.anchor_sizes == options.anchor_ratios == "auto"
+    crowded = sum(len(record.class_ids) > model.max_instances for record in training.records)
+    return Plan(model, fit if used else None, crowded)
+
+
+def resolve_runtime_options(config: TaskConfig, training: Dataset) -> TaskConfig:
+    """`config` with what data and device decide for every network alike: modalities of volumes, precision."""
+    train = config.train
+    if train.precision == "auto":
+        train = train.model_copy(update={"precision": "mixed_bfloat16" if computes_in_bfloat16() else "float32"})
+    return config.model_copy(update={"data": with_modalities(config.data, training), "train": train})
+
+
+def with_settings(options: ModelOptions, settings: Mapping[str, Any]) -> ModelOptions:
+    """`options` with `settings` where they say nothing or `auto`."""
+    stated = {name for name in options.model_fields_set if getattr(options, name) != "auto"}
+    return options.model_copy(update={name: value for name, value in settings.items() if name not in stated})
+
+
+def network_boxes(dataset: Dataset, image_size: int) -> np.ndarray:
+    """All boxes (N, 4) of a dataset in pixels of the network input."""
+    scaled = [record.boxes * (image_size / max(record.height, record.width)) for record in dataset.records]
+    return np.concatenate(scaled or [np.zeros((0, 4), np.float32)])
+
+
+def channels_of(dataset: Dataset) -> int:
+    """1 where the images are grey, also when stored as RGB; else 3, or more where the files hold more."""
+    most = 1
+    for index in np.unique(np.linspace(0, len(dataset) - 1, min(IMAGES_FOR_CHANNELS, len(dataset)), dtype=int)):
+        image = dataset.image(index)
+        if image.shape[2] > 1 and not (image == image[..., :1]).all():
+            most = max(most, image.shape[2])
+    return most

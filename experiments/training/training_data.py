@@ -1,0 +1,75 @@
+"""The data of a job: checked, split, recorded; and which of the splits the results are of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from rich.console import Console
+
+from experiments.config.schema import TaskConfig
+from experiments.findings import FINDINGS
+from experiments.preparation.data_check import CheckedData, check_data, show
+from mrcnn.data import Dataset
+from mrcnn.detections import Detections
+from trackers.runs.run import Run
+
+TITLES = {
+    "test": "Test split",
+    "held_out": "Held-out fold",
+    "out_of_fold": "All folds, each predicted by the model that never saw it",
+    "val": "Validation split (there is no test split)",
+}
+"""What results can be of, the first that there is."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """The splits that are not empty, by name, and which of them the results are reported on; the fingerprint of all,
+    and file and patient of each image of each split."""
+
+    name: str
+    splits: Mapping[str, Dataset]
+    facts: Mapping[str, object] = field(default_factory=dict)
+    files: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def reported(self) -> str:
+        return next(split for split in TITLES if split in self.splits)
+
+
+def read_data(config: TaskConfig, run: Run, console: Console) -> Data:
+    """Check, show, split and record the data."""
+    checked = check_data(config)
+    show(checked, console)
+    checked.raise_if_wrong()
+    data = usable_data(checked, config)
+    record_data(data, config, run)
+    return data
+
+
+def usable_data(checked: CheckedData, config: TaskConfig) -> Data:
+    """The splits of checked data, of which the findings are known to be readable."""
+    # Asked of an empty image, so that classes which do not fit the findings are told before the training.
+    FINDINGS[config.findings](
+        np.zeros((1, 1, 1), np.uint8), Detections.none(1, 1), checked.whole.class_names, None, None
+    )
+    splits = {split: checked.whole.subset(chosen) for split, chosen in checked.splits.items() if len(chosen)}
+    return Data(checked.name, splits, checked.found.as_dict(), checked.split_lists())
+
+
+def record_data(data: Data, config: TaskConfig, run: Run) -> None:
+    """Record what `run` reads."""
+    for split, part in data.splits.items():
+        run.dataset(data.name, part.digest, data.facts, split, source=config.data.dataset)
+    run.json(data.facts, "fingerprint.json")
+    run.json(data.files, "splits.json")
+    run.metrics({"data/skipped": len(data.facts.get("skipped", ()))})
+
+
+def split_title(data: Data) -> str:
+    """What results are of, in words."""
+    part = data.splits[data.reported]
+    patients = len({record.patient_id for record in part.records})
+    return f"{TITLES[data.reported]}: {len(part)} images, patients: {patients}"

@@ -1,0 +1,118 @@
+"""Volumes of several modalities, of which one slice at a time is in memory.
+
+A compressed file can only be read from its beginning, and a training asks for slices in random order. So at the first
+slice of a volume all of it is normalised and kept, cut to the brain and each slice compressed by itself, in the cache
+folder. `benchmarks/volumes.py` measures what that takes and brings.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mrcnn.cache_folder import cache_folder
+from mrcnn.data.io.nifti import open_nifti
+from mrcnn.errors import InputError
+
+_VERSION = 1  # rises whenever the same files give other slices
+_LIMIT = 6e4  # within the range of float16; no tissue is that many deviations from the mean
+_NOT_KEPT = (OSError, KeyError, ValueError, EOFError, zlib.error, zipfile.BadZipFile)
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Modalities of one head on one grid.
+
+    Attributes:
+        files: NIfTI files, one a channel.
+        shape: (slices, rows, columns); see `mrcnn.data.io.nifti` for their directions.
+        digest: of the files' content.
+        label_codes: how its label map is written; see `mrcnn.data.readers.brats_labels`.
+    """
+
+    files: tuple[Path, ...]
+    shape: tuple[int, int, int]
+    digest: str
+    label_codes: str
+
+    def read_slice(self, index: int) -> np.ndarray:
+        """(rows, columns, C) float32: each channel with zero mean and unit variance over the brain of the volume.
+
+        Raises:
+            InputError: a file cannot be read, or the cache folder cannot be written.
+        """
+        path = cache_folder() / "volumes" / f"{self.digest[:32]}-{_VERSION}.npz"
+        try:
+            return self._read(path, index)
+        except _NOT_KEPT:  # not yet, or damaged
+            self._prepare(path)
+            return self._read(path, index)
+
+    def _read(self, path: Path, index: int) -> np.ndarray:
+        image = np.empty((*self.shape[1:], len(self.files)), np.float32)
+        with np.load(path) as kept:
+            image[:] = kept["background"]
+            if str(index) in kept:
+                top, bottom, left, right = kept["box"]
+                image[top:bottom, left:right] = kept[str(index)]
+        return image
+
+    def _prepare(self, path: Path) -> None:
+        stacks, background, brain = [], [], np.zeros(self.shape, bool)
+        for file in self.files:
+            stack = open_nifti(file).stack().astype(np.float32, copy=False)
+            outside = background_of(stack)
+            inside = stack != outside
+            brain |= inside
+            mean, deviation = _moments(stack[inside])
+            stacks.append(((stack - mean) / deviation).clip(-_LIMIT, _LIMIT).astype(np.float16))
+            background.append(np.float32((outside - mean) / deviation).clip(-_LIMIT, _LIMIT))
+        (top, bottom), (left, right) = _extent(brain.any(axis=(0, 2))), _extent(brain.any(axis=(0, 1)))
+        slices = {
+            str(index): np.stack([stack[index, top:bottom, left:right] for stack in stacks], axis=-1)
+            for index in np.flatnonzero(brain.any(axis=(1, 2)))
+        }
+        frame = {"background": np.array(background, np.float16), "box": np.array([top, bottom, left, right])}
+        try:
+            _write(path, frame | slices)
+        except OSError as error:
+            raise InputError(
+                f"{path.parent}: cannot be written ({error.strerror}); set MRCNN_CACHE to another folder"
+            ) from error
+
+
+def background_of(stack: np.ndarray) -> float:
+    """The value around the brain of a skull-stripped volume (slices, rows, columns).
+
+    It is what all eight corners have in common, which after normalisation is no longer 0; if they differ, 0.
+    """
+    corners = stack[np.ix_(*[(0, side - 1) for side in stack.shape])]
+    return float(corners[0, 0, 0]) if (corners == corners[0, 0, 0]).all() else 0.0
+
+
+def _moments(values: np.ndarray) -> tuple[np.float32, np.float32]:
+    """Mean and standard deviation; 0 and 1 of nothing, deviation 1 of a constant."""
+    if not len(values):
+        return np.float32(0), np.float32(1)
+    mean, deviation = values.mean(dtype=np.float64), values.std(dtype=np.float64)
+    return np.float32(mean), np.float32(deviation if deviation > 1e-6 * abs(mean) else 1)
+
+
+def _extent(covered: np.ndarray) -> tuple[int, int]:
+    """First covered position and the one after the last; (0, 0) where none is."""
+    positions = np.flatnonzero(covered)
+    return (int(positions[0]), int(positions[-1]) + 1) if len(positions) else (0, 0)
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Beside its place and then renamed, since several workers may meet a volume at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as scratch:
+        fresh = Path(scratch) / path.name
+        np.savez_compressed(fresh, **arrays)
+        fresh.replace(path)

@@ -1,0 +1,25 @@
+"""Instances as one image of class ids, in which each pixel has one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mrcnn.data.readers.brats_labels import REGIONS
+from mrcnn.detections import Detections
+
+
+def to_label_map(found: Detections, class_names: Sequence[str]) -> np.ndarray:
+    """(H, W) class ids, 0 where nothing is; uint8, or uint16 for more than 255 classes.
+
+    Where instances overlap the better score wins; of nested regions (`mrcnn.data.readers.brats_labels.REGIONS`) the
+    innermost.
+    """
+    labels = np.zeros(found.instances.shape[1:], np.uint8 if len(class_names) < 256 else np.uint16)
+    nested = tuple(class_names) == REGIONS
+    order = np.argsort(found.class_ids if nested else found.scores, kind="stable")
+    for index in order:
+        crop = found.instances.crop(index)
+        labels[crop.part][crop.pixels] = found.class_ids[index]
+    return labels

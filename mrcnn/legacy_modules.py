@@ -1,0 +1,52 @@
+"""Map module names of medmrcnn 0.1 to their present places.
+
+A model that was packaged with medmrcnn 0.1 is code that imports `mrcnn` by the names of that version. MLflow puts the
+model's own copy of `mrcnn` first on the path, but where this version of `mrcnn` is imported already, those imports meet
+this one. Only the names that a packaged model imports are mapped.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import MappingProxyType, ModuleType
+
+LEGACY_NAMES: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "mrcnn.data.given_images": {
+            "GivenImage": "mrcnn.serving.inputs:GivenImage",
+            "given_images": "mrcnn.serving.inputs:given_images",
+        },
+        "mrcnn.ensemble": {"predictor_of": "mrcnn.inference.ensemble:predictor_of"},
+        "mrcnn.model": {
+            "SEGMENTERS": "mrcnn.models:SEGMENTERS",
+            "Classifier": "mrcnn.models:Classifier",
+            "load": "mrcnn.models:load",
+        },
+        "mrcnn.polygons": {"polygons_of": "mrcnn.geometry.polygons:mask_to_polygons"},
+    }
+)
+"""Old module → old name → `module:name` of today. `mrcnn.serving.scoring_server` holds its own old name."""
+
+
+class LegacyFinder(MetaPathFinder, Loader):
+    """Import the modules of `LEGACY_NAMES` that are no more, with the names that packaged models import from them."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return ModuleSpec(fullname, self) if fullname in LEGACY_NAMES else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        for name, place in LEGACY_NAMES[module.__name__].items():
+            source, _, attribute = place.partition(":")
+            setattr(module, name, getattr(importlib.import_module(source), attribute))
+
+
+def install() -> None:
+    """Append the finder of legacy modules to `sys.meta_path`, once; modules that exist are found before it."""
+    if not any(isinstance(finder, LegacyFinder) for finder in sys.meta_path):
+        sys.meta_path.append(LegacyFinder())

@@ -1,0 +1,59 @@
+"""The normalisation layers that a configuration asks for."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from mrcnn.models.training.replicas import num_replicas
+
+
+@keras.saving.register_keras_serializable("mrcnn")
+class GroupNorm(keras.layers.Layer):
+    """Group normalisation over (height, width, channels of the group), (Wu & He 2018, section 3).
+
+    Statistics are float32 under mixed precision. Folded to one multiply and one add per pixel, which on a CPU is
+    about twice as fast as the general layer of Keras.
+    """
+
+    def __init__(self, group_size: int = 16, epsilon: float = 1e-5, **kwargs):
+        super().__init__(**kwargs)
+        self.group_size = group_size
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        if channels % self.group_size:
+            raise ValueError(f"{channels} channels: expected a multiple of group_size={self.group_size}")
+        self.gamma = self.add_weight(name="gamma", shape=(channels,), initializer="ones")
+        self.beta = self.add_weight(name="beta", shape=(channels,), initializer="zeros")
+
+    def call(self, inputs):
+        channels = inputs.shape[-1]
+        groups = channels // self.group_size
+        values = ops.cast(inputs, "float32")
+        mean = ops.mean(values, axis=(1, 2))
+        square = ops.mean(ops.square(values), axis=(1, 2))
+
+        def over_group(x):
+            x = ops.mean(ops.reshape(x, (-1, groups, self.group_size)), axis=-1, keepdims=True)
+            return ops.reshape(ops.broadcast_to(x, (ops.shape(x)[0], groups, self.group_size)), (-1, channels))
+
+        mean, square = over_group(mean), over_group(square)
+        variance = ops.maximum(square - ops.square(mean), 0.0)
+        scale = ops.cast(self.gamma, "float32") * ops.rsqrt(variance + self.epsilon)
+        shift = ops.cast(self.beta, "float32") - mean * scale
+        shape = (-1, 1, 1, channels)
+        return inputs * ops.cast(ops.reshape(scale, shape), inputs.dtype) + ops.cast(
+            ops.reshape(shift, shape), inputs.dtype
+        )
+
+    def get_config(self):
+        return {**super().get_config(), "group_size": self.group_size, "epsilon": self.epsilon}
+
+
+def make_normalization(kind: str, name: str) -> keras.layers.Layer:
+    """The layer for `ModelConfig.norm`; `frozen_batch` is batch norm that keeps its pretrained values."""
+    if kind == "group":
+        return GroupNorm(name=name)
+    return keras.layers.BatchNormalization(name=name, trainable=kind == "batch", synchronized=num_replicas() > 1)

@@ -1,0 +1,243 @@
+"""Mask R-CNN (He et al. 2017) with a feature pyramid, as a Keras model of fixed shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+from mrcnn.config import ModelConfig
+from mrcnn.data.transforms.encoding import prepare_image
+from mrcnn.detections import Detections
+from mrcnn.geometry import boxes as box_ops
+from mrcnn.geometry.masks import covered_share
+from mrcnn.geometry.matching import take_rows
+from mrcnn.geometry.nms import non_maximum_suppression
+from mrcnn.models.backbones.resnet import build_backbone
+from mrcnn.models.detector_base import DetectorBase
+from mrcnn.models.mask_rcnn import losses
+from mrcnn.models.mask_rcnn.fpn import build_pyramid
+from mrcnn.models.mask_rcnn.heads import BOX_SCALE, build_box_head, build_mask_head
+from mrcnn.models.mask_rcnn.postprocessing import to_detections
+from mrcnn.models.mask_rcnn.rpn import build_proposal_head, flatten_levels, outputs_at
+from mrcnn.models.mask_rcnn.targets import CROWD_SHARE, anchor_targets, region_targets
+from mrcnn.models.pretrained.conventions import make_conventions
+from mrcnn.models.training.replicas import random_uniform
+
+MASK_SLOTS = (4, 8, 16, 32)
+"""Numbers of regions for which masks are computed, for each image of a batch, up to half the most that there can be.
+Training, where each size is compiled with its gradients, does without the first."""
+
+
+@keras.saving.register_keras_serializable("mrcnn")
+class MaskRCNN(DetectorBase):
+    """Detects, classifies and outlines instances.
+
+    As a layer it takes a batch, the dict that `make_batch` makes. With only `image` (B, S, S, C) in it, it returns
+    `boxes` (B, D, 4) in network pixels, `scores` (B, D), `class_ids` (B, D; 0 marks an empty slot) and `masks`
+    (B, D, m, m), probabilities laid over each box. With the instances in it, it returns the five losses, so that
+    `fit`, `evaluate` and `train_on_batch` need nothing but batches.
+
+    Args:
+        config: architecture and shapes.
+        seed: decides the initial weights' and the training samples' random numbers together with
+            `keras.utils.set_random_seed`.
+
+    Example:
+        >>> model = MaskRCNN(ModelConfig(class_names=("iso", "hypo"), image_size=256, backbone="small"))
+        >>> model.compile(optimizer="sgd")
+        >>> model.train_on_batch(make_batch(samples, model.config))
+        >>> detections = model.detect([image])
+    """
+
+    config_class = ModelConfig
+
+    def __init__(self, config: ModelConfig, *, seed: int = 0, dtype=None, name: str = "mask_rcnn"):
+        super().__init__(config, seed=seed, dtype=dtype, name=name)
+        self.conventions = make_conventions(config)
+        with self.own_policy():
+            self.backbone = build_backbone(config)
+            self.pyramid = build_pyramid(config, [output.shape for output in self.backbone.outputs])
+            self.proposal_head = build_proposal_head(config, self.conventions.proposal_channels)
+            self.box_head = build_box_head(config)
+            self.mask_head = build_mask_head(config)
+        self.anchors = self.conventions.anchors()
+        self.random = keras.random.SeedGenerator(seed)
+        self.loss_means = [keras.metrics.Mean(name=loss) for loss in losses.LOSSES]
+        self.built = True
+
+    # -- network -------------------------------------------------------------------------------------------------------
+
+    def call(self, batch, training=False):
+        levels = self.pyramid(self.backbone(batch["image"], training=training), training=training)
+        logits, deltas = flatten_levels([self.proposal_head(level) for level in levels], self.config)
+        proposals, valid = self.conventions.propose(logits, deltas, ops.convert_to_tensor(self.anchors))
+        # P6 only proposes: its regions are pooled from P5 (Lin et al. 2017, section 4.1).
+        if "boxes" in batch:
+            batch = {**batch, "boxes": self.conventions.inner(batch["boxes"])}
+            return self._training_losses(levels, proposals, valid, batch, training)
+        return self._detect(levels[:4], proposals, valid, batch.get("window"))
+
+    def _pool(self, levels, boxes, size: int):
+        """(B, R, 4) regions as a flat batch (B · R, P, P, C)."""
+        pooled = self.conventions.pool(levels, boxes, size)
+        return ops.reshape(pooled, (-1, size, size, self.config.fpn_channels))
+
+    def _per_class(self, values, class_ids, *, per_region: tuple[int, ...]):
+        """Of values (B · R, classes or 1, …) those of each region's class (B, R; 1-based), as (B, R, …)."""
+        regions = class_ids.shape[1]
+        if self.config.class_agnostic:
+            return ops.reshape(values, (-1, regions, *per_region))
+        index = ops.reshape(ops.maximum(class_ids - 1, 0), (-1, 1, *(1 for _ in per_region)))
+        return ops.reshape(ops.take_along_axis(values, index, axis=1), (-1, regions, *per_region))
+
+    def _training_losses(self, levels, proposals, proposal_valid, batch, training):
+        config = self.config
+        size = ops.shape(proposals)[0]
+        anchors = ops.convert_to_tensor(self.anchors)
+        noise = random_uniform((size, anchors.shape[0]), self.random)
+        in_crowd = self._in_crowd(batch, anchors)
+        sampled = anchor_targets(anchors, batch["boxes"], batch["valid"], noise, config, in_crowd)
+        logits, deltas = outputs_at(self.proposal_head, levels, sampled.index, config)
+        noise = random_uniform((size, proposals.shape[1] + config.max_instances), self.random)
+        target = region_targets(proposals, proposal_valid, batch, noise, config, self._in_crowd(batch, proposals))
+        regions, slots, levels = target.boxes.shape[1], config.roi_positives, levels[:4]
+
+        class_logits, box_deltas = self.box_head(self._pool(levels, target.boxes, config.pool_size), training=training)
+        class_logits = ops.reshape(class_logits, (-1, regions, len(config.class_names) + 1))
+        box_deltas = ops.reshape(box_deltas, (-1, regions, box_deltas.shape[-1]))[:, :slots]
+        positive_classes = target.class_ids[:, :slots]
+        box_deltas = self._per_class(
+            ops.reshape(box_deltas, (-1, box_deltas.shape[-1] // 4, 4)), positive_classes, per_region=(4,)
+        )
+        # Only slots that can hold a positive reach the mask head.
+        mask_logits = self._mask_logits(levels, target.boxes[:, :slots], positive_classes, training)
+        return {
+            "rpn_class": losses.objectness(logits, sampled.positive, sampled.used),
+            "rpn_box": losses.box_regression(deltas, sampled.deltas, sampled.positive, sampled.used, beta=1 / 9),
+            "head_class": losses.classification(
+                class_logits, target.class_ids, target.used, config.class_weights, config.focal_gamma
+            ),
+            "head_box": losses.box_regression(box_deltas, target.deltas, target.positive, target.used, beta=1.0),
+            "head_mask": losses.mask_cross_entropy(mask_logits, target.masks, target.positive),
+        }
+
+    def _in_crowd(self, batch, boxes):
+        """Which inner boxes (A, 4) or (B, A, 4) lie in a crowd, (B, A) bool; None where the batch knows of none."""
+        if "ignore" not in batch:
+            return None
+        return covered_share(batch["ignore"], self.conventions.outer(boxes)) >= CROWD_SHARE
+
+    def _detect(self, levels, proposals, proposal_valid, window=None):
+        config, conventions = self.config, self.conventions
+        regions, classes = proposals.shape[1], len(config.class_names)
+        class_logits, deltas = self.box_head(self._pool(levels, proposals, config.pool_size))
+        scores = conventions.eligible(ops.reshape(ops.softmax(class_logits, axis=-1), (-1, regions, classes + 1)))
+        deltas = ops.reshape(deltas, (-1, regions, deltas.shape[-1] // 4, 4))
+        boxes = conventions.clip(box_ops.decode(deltas, ops.expand_dims(proposals, 2), BOX_SCALE), window)
+        boxes = ops.broadcast_to(boxes, (ops.shape(boxes)[0], regions, classes, 4))
+        scores = ops.where(ops.expand_dims(proposal_valid, -1), scores, 0.0)
+        boxes, scores, class_ids = self._best_per_class(boxes, scores)
+
+        return {
+            "boxes": ops.where(ops.expand_dims(class_ids > 0, -1), conventions.outer(boxes), 0.0),
+            "scores": scores,
+            "class_ids": class_ids,
+            "masks": ops.sigmoid(self._mask_logits(levels, boxes, class_ids)),
+        }
+
+    def _mask_logits(self, levels, boxes, class_ids, training=False):
+        """Mask logits (B, D, m, m) of each region's class, for the regions that have one; 0 for empty slots (class 0).
+
+        The regions of all images are gathered, and as many computed as there are, in a few sizes, because each is
+        compiled for itself.
+        """
+        batch, slots, side = ops.shape(boxes)[0], boxes.shape[1], self.config.mask_size
+        boxes, class_ids = ops.reshape(boxes, (-1, 4)), ops.reshape(class_ids, (-1,))
+        exists = ops.cast(class_ids > 0, "int32")
+
+        def of_first(count: int):
+            def compute():
+                _, chosen = ops.top_k(exists, count * batch)
+                chosen = ops.cast(chosen, "int32")
+                regions, images = ops.take(boxes, chosen, axis=0), chosen // slots
+                pooled = self.conventions.pool(levels, regions[:, None], self.config.mask_pool_size, images[:, None])
+                logits = self.mask_head(ops.squeeze(pooled, 1), training=training)
+                logits = self._per_class(
+                    ops.transpose(logits, (0, 3, 1, 2)), ops.take(class_ids, chosen)[:, None], per_region=(side, side)
+                )
+                whole = ops.scatter(chosen[:, None], ops.squeeze(logits, 1), (batch * slots, side, side))
+                return ops.reshape(whole, (-1, slots, side, side))
+
+            return compute
+
+        sizes = [*(size for size in (MASK_SLOTS[1:] if training else MASK_SLOTS) if 2 * size <= slots), slots]
+        total = ops.sum(exists)
+        fits = [ops.cast(total > size * batch, "int32") for size in sizes[:-1]]
+        return ops.switch(sum(fits, ops.cast(0, "int32")), [of_first(size) for size in sizes])
+
+    def _best_per_class(self, boxes, scores):
+        """Suppress within each class and keep the `max_detections` best: (B, R, K, 4), (B, R, K) → (B, D, …)."""
+        config = self.config
+        total = scores.shape[1] * scores.shape[2]
+        flat_scores = ops.reshape(scores, (-1, total))
+        count = self.conventions.candidates(*scores.shape[1:])
+        top, index = ops.top_k(flat_scores, count)
+        boxes = take_rows(ops.reshape(boxes, (-1, total, 4)), index)
+        class_ids = ops.cast(index % scores.shape[2], "int32") + 1
+        # Classes are moved apart so far that boxes of two classes never overlap.
+        apart = ops.expand_dims(ops.cast(class_ids, "float32"), -1) * (2.0 * config.image_size)
+        kept = non_maximum_suppression(boxes + apart, top >= config.score_threshold, config.nms_iou)
+        top, index = ops.top_k(ops.where(kept, top, -1.0), min(config.max_detections, count))
+        found = top >= 0
+        return (
+            ops.where(ops.expand_dims(found, -1), take_rows(boxes, index), 0.0),
+            ops.where(found, top, 0.0),
+            ops.where(found, take_rows(class_ids, index), 0),
+        )
+
+    # -- the trainer's view --------------------------------------------------------------------------------------------
+
+    @property
+    def parts(self) -> tuple[keras.Model, ...]:
+        """The functional models that it is made of; layers with weights have unique names over all of them."""
+        return self.backbone, self.pyramid, self.proposal_head, self.box_head, self.mask_head
+
+    # -- images of any size --------------------------------------------------------------------------------------------
+
+    def detect(
+        self,
+        images: Sequence[np.ndarray],
+        *,
+        batch_size: int = 4,
+        on_batch: Callable[[int], None] | None = None,
+    ) -> list[Detections]:
+        """Find the instances in images of any size.
+
+        Args:
+            images: arrays (H, W, C) or (H, W); uint8, uint16 or float32.
+            batch_size: images computed at once. The last batch is filled up, so that one trace serves all.
+            on_batch: called with the number of images done after each batch.
+
+        Returns:
+            For each image what was found with a score of at least `config.score_threshold`, in its own pixels.
+        """
+        if self.compiled is False:
+            self.compile()
+        found = []
+        for start in range(0, len(images), batch_size):
+            prepared = [prepare_image(image, self.config) for image in images[start : start + batch_size]]
+            batch = np.zeros((batch_size, *prepared[0][0].shape), np.float32)
+            for slot, (pixels, _) in enumerate(prepared):
+                batch[slot] = pixels
+            windows = self.conventions.windows([letterbox for _, letterbox in prepared], batch_size)
+            outputs = self.predict_on_batch({"image": batch, **windows})
+            found += [
+                to_detections({name: values[slot] for name, values in outputs.items()}, letterbox, self.conventions)
+                for slot, (_, letterbox) in enumerate(prepared)
+            ]
+            if on_batch is not None:
+                on_batch(len(found))
+        return found

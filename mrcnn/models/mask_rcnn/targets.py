@@ -1,0 +1,103 @@
+"""What each part of the network is asked to learn from a batch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from keras import ops
+
+from mrcnn.config import ModelConfig
+from mrcnn.geometry import boxes as box_ops
+from mrcnn.geometry.masks import crop_masks
+from mrcnn.geometry.matching import match, sample, take_rows
+from mrcnn.models.mask_rcnn.heads import BOX_SCALE
+
+
+class AnchorTargets(NamedTuple):
+    """The sampled anchors of a batch. All (B, S…): `index` int32 into the grid, `positive` and `used` float32 0/1,
+    `deltas` (B, S, 4)."""
+
+    index: object
+    positive: object
+    used: object
+    deltas: object
+
+
+class RegionTargets(NamedTuple):
+    """The sampled regions of a batch, positives in the first `config.roi_positives` slots.
+
+    `boxes` (B, R, 4) · `used` (B, R) float32 0/1 · `class_ids` (B, R) int32, 0 for background · for the first P slots:
+    `positive` (B, P) float32 0/1, `deltas` (B, P, 4), `masks` (B, P, m, m) float32 0/1.
+    """
+
+    boxes: object
+    used: object
+    class_ids: object
+    positive: object
+    deltas: object
+    masks: object
+
+
+CROWD_SHARE = 0.5
+"""Share of an anchor's or region's area from which a crowd that covers it keeps it from being background. Of the region
+itself and not of the union, as COCO's evaluation has it for crowds."""
+
+
+def anchor_targets(anchors, boxes, valid, noise, config: ModelConfig, in_crowd=None) -> AnchorTargets:
+    """Sample `config.rpn_samples` anchors an image, at most half of them positive (Ren et al. 2015, section 3.1.3).
+
+    Args:
+        anchors: (A, 4); boxes: (B, M, 4); valid: (B, M); noise: (B, A) uniform, decides the sample.
+        in_crowd: (B, A) bool, which anchors lie in a crowd and are no background; None: none.
+    """
+    positive, negative, matched = match(
+        anchors, boxes, valid, config.rpn_positive_iou, config.rpn_negative_iou, best_for_each=True
+    )
+    if in_crowd is not None:
+        negative = ops.logical_and(negative, ops.logical_not(in_crowd))
+    positive_index, is_positive = sample(positive, noise, config.rpn_samples // 2)
+    negative_index, is_negative = sample(negative, noise, config.rpn_samples)
+    room = config.rpn_samples - ops.sum(ops.cast(is_positive, "int32"), axis=-1, keepdims=True)
+    is_negative = ops.logical_and(is_negative, ops.arange(negative_index.shape[1]) < room)
+    index = ops.concatenate([positive_index, negative_index], axis=1)
+    is_positive = ops.cast(ops.pad(is_positive, ((0, 0), (0, negative_index.shape[1]))), "float32")
+    is_negative = ops.cast(ops.pad(is_negative, ((0, 0), (positive_index.shape[1], 0))), "float32")
+    truth = take_rows(boxes, take_rows(matched, index))
+    deltas = box_ops.encode(truth, ops.take(anchors, index, axis=0))
+    return AnchorTargets(index, is_positive, is_positive + is_negative, deltas)
+
+
+def region_targets(proposals, proposal_valid, batch: dict, noise, config: ModelConfig, in_crowd=None) -> RegionTargets:
+    """Sample `config.roi_samples` regions an image, at most a quarter of them positive, the true boxes among them.
+
+    Args:
+        proposals: (B, R, 4); proposal_valid: (B, R) bool; noise: (B, R + M) uniform.
+        batch: `boxes` (B, M, 4), `class_ids` (B, M), `valid` (B, M), `masks` (B, M, T, T) 0 … 255.
+        in_crowd: (B, R) bool, which proposals lie in a crowd and are no background; None: none.
+    """
+    boxes, valid = batch["boxes"], batch["valid"]
+    candidates = ops.concatenate([proposals, boxes], axis=1)
+    exists = ops.concatenate([proposal_valid, valid], axis=1)
+    positive, negative, matched = match(
+        candidates, boxes, valid, config.roi_positive_iou, config.roi_positive_iou, best_for_each=False,
+        # Other digits of the numbers that choose the sample, which favours large ones.
+        noise=ops.mod(noise * 1024.0, 1.0),
+    )  # fmt: skip
+    if in_crowd is not None:
+        negative = ops.logical_and(negative, ops.logical_not(ops.pad(in_crowd, ((0, 0), (0, boxes.shape[1])))))
+    slots = config.roi_positives
+    positive_index, is_positive = sample(ops.logical_and(positive, exists), noise, slots)
+    negative_index, is_negative = sample(ops.logical_and(negative, exists), noise, config.roi_samples - slots)
+    instance = take_rows(matched, positive_index)
+    regions = take_rows(candidates, positive_index)
+    truth = take_rows(boxes, instance)
+    classes = ops.where(is_positive, take_rows(ops.cast(batch["class_ids"], "int32"), instance), 0)
+    masks = ops.cast(take_rows(batch["masks"], instance), "float32") / 255.0
+    return RegionTargets(
+        boxes=ops.concatenate([regions, take_rows(candidates, negative_index)], axis=1),
+        used=ops.cast(ops.concatenate([is_positive, is_negative], axis=1), "float32"),
+        class_ids=ops.pad(classes, ((0, 0), (0, negative_index.shape[1]))),
+        positive=ops.cast(is_positive, "float32"),
+        deltas=box_ops.encode(truth, regions, BOX_SCALE),
+        masks=crop_masks(masks, truth, regions, config.mask_size),
+    )

@@ -1,0 +1,93 @@
+"""What becomes of a sweep's best model: the test split, once, the package and the registry, as after a training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+
+import optuna
+from optuna.trial import FrozenTrial
+from rich.console import Console
+
+from experiments.config.resolve import resolved_yaml
+from experiments.config.schema import TaskConfig
+from experiments.evaluation.evaluate_on_test import evaluate_on_test, inference_model
+from experiments.evaluation.report import log_report
+from experiments.training.planner import Plan, resolve_runtime_options
+from experiments.training.trainer import package_and_register
+from experiments.training.training_data import Data
+from mrcnn.data import Dataset
+from mrcnn.models import MaskRCNN, load
+from sweeps.candidate_cache import cache_candidates
+from sweeps.options import SweepOptions
+from sweeps.record import best_config, best_yaml, winner
+from sweeps.run_endings import RUN
+from sweeps.thresholds import ThresholdSearch
+from sweeps.training import CONFIDENCE, NMS_IOU
+from trackers.checkpoints.initial_weights import PACKAGE, model_file
+from trackers.runs.run import Run
+
+
+def finalize_sweep(
+    study: optuna.Study,
+    config: TaskConfig,
+    options: SweepOptions,
+    objectives: Sequence[str],
+    data: Data,
+    run: Run,
+    console: Console,
+    folder: Path,
+) -> None:
+    """Take the best trial's best checkpoint, with the thresholds found for it; judge, package and register it."""
+    best = winner(study)
+    reached = dict(zip(objectives, best.values, strict=True))
+    run.text(best_yaml(config, best, study, objectives), "best.yaml")
+    run.metrics({f"best/{name}": value for name, value in reached.items()})
+    run.tags({"best_trial": best.number, "best_run": best.user_attrs[RUN]})
+    if len(objectives) > 1:
+        for trial in study.best_trials:
+            console.print(f"Pareto front: trial {trial.number}, {values_text(objectives, trial)}", soft_wrap=True)
+    console.print(f"\nBest: trial {best.number}, {values_text(objectives, best)}", style="bold", soft_wrap=True)
+    trained = load(model_file(best.user_attrs[RUN], task=config.task, folder=folder / "best", option="best trial"))
+    if options.thresholds.sets and options.thresholds.per_class:
+        run.json(thresholds_of_classes(trained, data.splits["val"], config, options, best), "thresholds.json")
+    # The threshold is in the network, so that whatever is made of it suppresses as the trial was measured.
+    model = trained.with_settings(nms_iou=best.user_attrs[NMS_IOU])
+    found = Plan(model.config, None).fill_in(best_config(config, best))
+    # The machine of the trial may have chosen otherwise than this one would.
+    as_read = found.train.model_copy(update={"precision": model.dtype_policy.name})
+    found = resolve_runtime_options(found.model_copy(update={"train": as_read}), data.splits["train"])
+    # Mirror images give other scores than those that the trials' thresholds were found with.
+    confidence = "auto" if found.evaluate.tta else best.user_attrs[CONFIDENCE]
+    working_point = found.evaluate.model_copy(update={"confidence": confidence})
+    found = found.model_copy(update={"evaluate": working_point})
+    result = evaluate_on_test(inference_model([model], found), found, data, run, console, step=0)
+    model.save(file := folder / "model.keras")
+    run.text(resolved_yaml(found), "config.yaml")
+    with ExitStack() as at_last:
+        at_last.callback(log_report, run)
+        uri = package_and_register([file], result, found, data, run, console)
+        run.tags({PACKAGE: uri})
+
+
+def values_text(objectives: Sequence[str], trial: FrozenTrial) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in zip(objectives, trial.values, strict=True))
+
+
+def thresholds_of_classes(
+    model: MaskRCNN, validation: Dataset, config: TaskConfig, options: SweepOptions, best: FrozenTrial
+) -> dict[str, object]:
+    """The thresholds in use, and what thresholds of each class would gain on the validation images."""
+    names = validation.class_names
+    cases = cache_candidates(model, validation, batch_size=config.evaluate.images_at_once)
+    search = ThresholdSearch(cases, len(names), model.config.max_detections)
+    start = (best.user_attrs[CONFIDENCE], best.user_attrs[NMS_IOU])
+    of_classes = search.best(options.thresholds.sets, per_class=True, start=start, seed=config.seed)
+    in_use = search.value([start[0]] * len(names), [start[1]] * len(names))
+    return {
+        "value": "mean of Dice and F1 on the validation images",
+        "in_use": {"confidence": start[0], "nms_iou": start[1], "value": in_use},
+        "per_class": {"class_names": names, **asdict(of_classes)},
+    }

@@ -1,0 +1,70 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from experiments.cli import main
+from mrcnn.config import ModelConfig
+
+ROOT = Path(__file__).parents[3]
+TINY = {
+    "class_names": ("iso", "hypo"), "image_size": 64, "backbone": "small", "fpn_channels": 16, "head_width": 32,
+    "mask_channels": 16, "mask_convolutions": 1, "proposals_per_level": 20, "proposals": 30, "max_detections": 10,
+}  # fmt: skip
+
+
+def test_a_keras_file_becomes_onnx(tmp_path, monkeypatch, capsys):
+    ort = pytest.importorskip("onnxruntime")
+    from mrcnn.models import MaskRCNN
+
+    MaskRCNN(ModelConfig(**TINY)).save(tmp_path / "tiny.keras")
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "tiny.keras", "--to", "onnx"]) == 0
+    said = capsys.readouterr()
+    assert said.out == (
+        f"Wrote {tmp_path}/mask_rcnn.onnx: classes iso, hypo; instances of a score of at least 0.05. "
+        "Research use only: not a medical device.\n"
+    )
+    session = ort.InferenceSession("mask_rcnn.onnx", providers=["CPUExecutionProvider"])
+    found = session.run(["count"], {"images": np.zeros((1, 30, 40, 3), np.float32)})
+    assert found[0].shape == (1,)
+    assert main(["export", "tiny.keras", "--to", "onnx"]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words, problem",
+    [
+        (["--to", "onnx"], "--to: expected the model first, as in mrcnn export model.keras --to onnx"),
+        (["champion.keras", "--to", "onnx"], "model=champion.keras: expected a .keras file that is there, a run's id"),
+        (["coco", "--to", "onnx"], "model=coco: expected a .keras file that is there"),
+        (["last"], "--to: missing; expected saved_model or onnx"),
+        (["last", "--to", "tflite"], "--to tflite: expected saved_model or onnx"),
+        (["last", "--to", "onnx", "--opset", "9"], "--opset: no such option; expected --to, --output or --task"),
+        (["last", "--to", "onnx", "--output", "no/where.onnx"], "expected a folder that is there"),
+    ],
+)
+def test_bad_words_are_told_in_a_line(words, problem, capsys):
+    assert main(["export", *words]) == 2
+    error = capsys.readouterr().err
+    assert problem in error and error.count("\n") == 1
+
+
+def test_help_and_bad_words_load_no_library():
+    code = (
+        "import sys; from experiments.cli import main\n"
+        "main(['export', '--help']); main(['export', 'no', '--to', 'onnx'])\n"
+        "assert not {'tensorflow', 'keras', 'mlflow', 'onnx'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "usage: mrcnn export MODEL" in done.stdout
+
+
+def test_the_project_has_the_command():
+    entry = yaml.safe_load((ROOT / "mlproject").read_text(encoding="utf-8"))["entry_points"]["export"]
+    assert entry["command"] == "python -m experiments.commands.export {model} --to {to}"
+    assert list(entry["parameters"]) == ["model", "to"]

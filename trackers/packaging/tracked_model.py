@@ -1,0 +1,132 @@
+"""A trained model that MLflow keeps, with the working point that was chosen for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+
+from mrcnn.errors import InputError
+from mrcnn.safe_yaml import read_yaml
+from trackers.checkpoints.initial_weights import model_files, run_of
+
+if TYPE_CHECKING:
+    from mrcnn.inference.ensemble import Predictor
+
+VIEWS = "test_time_augmentation"
+"""Tag of a run whose working point was chosen with mirror images: `flips` and `mirrored_ids` as JSON."""
+CONFIG = "config.yaml"
+FINGERPRINT = "fingerprint.json"
+
+
+@dataclass(frozen=True)
+class TrackedModel:
+    """One `.keras` file, or those of an ensemble, and how they are used.
+
+    Attributes:
+        asked: what it was asked for as, for messages.
+        files: the networks.
+        confidence: the least score of an instance; None where nobody chose one.
+        config: the configuration of the training; None where it is unknown.
+        polarity: the mean picture of the films that trained it, see `mrcnn.data.film_polarity`; None where nobody kept
+        it.
+        flips, mirrored_ids: the mirror images with which the confidence was chosen; see
+        `mrcnn.inference.ensemble.Ensemble`.
+    """
+
+    asked: str
+    files: tuple[Path, ...]
+    confidence: float | None
+    config: Mapping[str, Any] | None = None
+    polarity: tuple[float, ...] | None = None
+    flips: tuple[str, ...] = ()
+    mirrored_ids: tuple[int, ...] | None = None
+
+    @property
+    def file(self) -> Path:
+        """The one file.
+
+        Raises:
+            InputError: it is an ensemble.
+        """
+        if len(self.files) != 1:
+            raise InputError(
+                f"{self.asked}: is an ensemble of {len(self.files)} networks; expected a single one, such as one of "
+                "its folds by its run's id"
+            )
+        return self.files[0]
+
+    def predictor(self) -> Predictor:
+        """The model ready for use: `detect` as `MaskRCNN.detect`, fused and with mirror images as it was judged.
+
+        Raises:
+            InputError: a file is not a readable model.
+        """
+        from mrcnn.inference.ensemble import predictor_of
+        from mrcnn.models import SEGMENTERS, load
+
+        return predictor_of([load(file, SEGMENTERS) for file in self.files], self.flips, self.mirrored_ids)
+
+
+def load_tracked_model(spec: str, *, task: str, folder: Path) -> TrackedModel:
+    """What `spec` stands for, fetched into `folder`; see `trackers.checkpoints.initial_weights.model_file`.
+
+    A packaged model brings its working point and configuration, a run has them among its metrics and artifacts, a file
+    of its own has neither. The run of a cross-validation stands for its ensemble.
+
+    Raises:
+        InputError: the store has no such run or model.
+    """
+    asked = f"model={spec}"
+    run_id = run_of(spec, task=task, option="model")
+    found = model_files(spec if run_id is None else run_id, task=task, folder=folder, option="model")
+    files = tuple(map(Path, found))
+    settings = files[0].with_name("settings.json")
+    if settings.is_file():
+        content = json.loads(settings.read_text(encoding="utf-8"))
+        return TrackedModel(
+            asked, files, content["confidence"], content.get("config"), _polarity(content), **_views(content)
+        )
+    if run_id is not None:
+        data = MlflowClient().get_run(run_id).data
+        views = _views(json.loads(data.tags.get(VIEWS, "{}")))
+        config, found = _config_of(run_id, folder), _artifact(run_id, FINGERPRINT, folder)
+        return TrackedModel(
+            asked, files, data.metrics.get("confidence"), config, _polarity(json.loads(found or "{}")), **views
+        )
+    return TrackedModel(asked, files, None)
+
+
+def _polarity(content: Mapping[str, Any]) -> tuple[float, ...] | None:
+    return tuple(content["polarity"]) if content.get("polarity") else None
+
+
+def _views(content: dict[str, Any]) -> dict[str, Any]:
+    ids = content.get("mirrored_ids")
+    return {"flips": tuple(content.get("flips", ())), "mirrored_ids": None if ids is None else tuple(ids)}
+
+
+def _config_of(run_id: str, folder: Path) -> dict[str, Any] | None:
+    """What the run resolved its options to; None of a run that was cut short before that."""
+    text = _artifact(run_id, CONFIG, folder)
+    try:
+        return None if text is None else read_yaml(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{CONFIG} of run {run_id}: not readable as YAML") from error
+
+
+def _artifact(run_id: str, name: str, folder: Path) -> str | None:
+    """The text of an artifact; None where the run has none of that name."""
+    if name not in {each.path for each in MlflowClient().list_artifacts(run_id)}:
+        return None
+    path = download_artifacts(artifact_uri=f"runs:/{run_id}/{name}", dst_path=str(folder))
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name} of run {run_id}: not readable as text") from error

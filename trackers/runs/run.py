@@ -1,0 +1,265 @@
+"""The record of one job in MLflow: begun, filled and ended with the status that says how it went."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import LifecycleStage
+from mlflow.entities import Run as RecordedRun
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from mrcnn.errors import InputError
+from trackers.checkpoints.unfinished_runs import Unfinished
+from trackers.offline.pending_records import upload_pending
+from trackers.offline.server import (
+    ACCESS,
+    ServerAway,
+    Undelivered,
+    WrongServer,
+    check_reachable,
+    denied,
+    is_server,
+    unreachable,
+)
+from trackers.runs.address import hide_credentials
+from trackers.runs.disk import DiskRefused, disk_problem
+from trackers.runs.environment import COMMIT, git_tags
+from trackers.runs.killed import preserve_killed_status
+from trackers.runs.signals import Pruned, SignalHandler
+from trackers.runs.writer import SYNC, Run, left_behind
+
+PROJECT = "mlflow.project.entryPoint"
+"""The tag by which a run of `mlflow run` is known."""
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""Without it MLflow's page opens the experiment as one of language models."""
+RESUMED_RUN = "resumed_run"
+"""Tag of a run of `mlflow run` whose command went on with an earlier one: that one's id."""
+
+
+@dataclass(frozen=True)
+class Parent:
+    """The run below which another stands, and its experiment."""
+
+    run_id: str
+    experiment_id: str
+
+
+@contextmanager
+def tracked_run(
+    *,
+    task: str,
+    modality: str,
+    seed: int,
+    backend: str,
+    run_name: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    parent: Parent | None = None,
+    resumed: str | None = None,
+) -> Iterator[Run]:
+    """A run in the experiment named `task`; or the one that MLFLOW_RUN_ID names, in the experiment where it stands.
+
+    With a `parent` it is a run below that one, in its experiment; where that is active here, it is so again after this.
+    `resumed` is the id of an earlier run, which goes on; the one that MLFLOW_RUN_ID names then says so in its tag
+    `resumed_run`.
+    It ends FINISHED; KILLED after Ctrl-C or SIGTERM
+    (`trackers.runs.signals.Terminated`) and where it was `trackers.runs.signals.Pruned`; FAILED after any other
+    exception, whose
+    message becomes the tag `error`. The exception goes on in each case. A stop that arrives while the run is being
+    closed waits until it is. System metrics are on unless MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING says otherwise.
+
+    A tracking server may be away for a while, see `trackers.offline.buffered_logger.BufferedLogger`; but it must be
+    there when a run that is
+    below no other begins, and `ServerAway` is raised where something is left to deliver when that ends.
+
+    Raises:
+        InputError: MLFLOW_RUN_ID names no run of the store, the experiment was deleted, or the server does not answer
+            or refuses access.
+        ServerAway: the server is away, and what was asked for cannot be done without it.
+        DiskRefused: a disk is full or cannot be written.
+    """
+    # MLflow prints the run's address at its end together with the password in it; `Run.how_to_open` has the clean one.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    # Its progress bars would break into the training's own.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    described = {"task": task, "modality": modality, "seed": str(seed), "backend": backend, **(tags or {})}
+    if parent is None:
+        check_reachable()
+    with SignalHandler() as stop:
+        try:
+            run, of_mlflow_run = _start(task, run_name, described, parent, resumed)
+        except Exception as error:
+            if (problem := disk_problem(error)) is None:
+                raise
+            raise DiskRefused(f"{problem}; no run has begun") from error
+        try:
+            stop.release()
+            yield run
+            stop.hold()
+        except BaseException as error:
+            stop.hold()
+            ended = _end_after(error, run, of_mlflow_run)
+            if is_server(mlflow.get_tracking_uri()) and unreachable(error):
+                raise ServerAway(
+                    f"run {run.id} FAILED: it needed the tracking server, which is away; {SYNC}"
+                ) from error
+            if is_server(mlflow.get_tracking_uri()) and (status := denied(error)) is not None:
+                raise InputError(
+                    f"run {run.id}: the tracking server {hide_credentials(mlflow.get_tracking_uri())} refuses access "
+                    f"(HTTP {status}); {ACCESS}"
+                ) from error
+            if isinstance(error, Exception) and (problem := disk_problem(error, run.folders())) is not None:
+                status = "FAILED" if ended else "could not be marked FAILED"
+                raise DiskRefused(f"{problem}; run {run.id} {status}; {_saved(run.id)}") from error
+            raise
+        run.end()
+        if parent is None:
+            _raise_if_left()
+
+
+def _saved(run_id: str) -> str:
+    """What of a training goes on later."""
+    training = Unfinished(run_id)
+    if not (epochs := training.states.epochs()):
+        return "no checkpoint to go on from"
+    return f"its state after epoch {epochs[0]} is kept in {training.folder}: make room, then --resume {run_id} goes on"
+
+
+def _raise_if_left() -> None:
+    """Deliver what the runs of this process left behind, for those below another end before it does."""
+    found = [unsent for run_id in sorted(left_behind) if (unsent := upload_pending(run_id)) is not None]
+    left_behind.clear()
+    if problems := {unsent.problem for unsent in found if unsent.problem is not None}:
+        left = sum(unsent.left for unsent in found)
+        raise Undelivered(f"{left} records wait for the tracking server: {'; '.join(sorted(problems))}; {SYNC}")
+
+
+def _start(
+    task: str, run_name: str | None, tags: dict[str, str], parent: Parent | None, resumed: str | None
+) -> tuple[Run, bool]:
+    """The active run, and whether it was begun by `mlflow run`."""
+    client = MlflowClient()
+    tags = {**git_tags(Path(__file__)), **tags}
+    # None leaves the decision to the variable.
+    system_metrics = None if "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING" in os.environ else True
+    if parent is not None:
+        # The variable would name the parent, or what stands above it.
+        os.environ.pop("MLFLOW_RUN_ID", None)
+        experiment_id, of_mlflow_run = parent.experiment_id, False
+        tags[MLFLOW_PARENT_RUN_ID] = parent.run_id
+    elif resumed is not None:
+        if bystander := os.environ.pop("MLFLOW_RUN_ID", None):
+            client.set_tag(bystander, RESUMED_RUN, resumed)
+        experiment_id, of_mlflow_run = None, False
+    elif run_id := os.environ.get("MLFLOW_RUN_ID"):
+        recorded = _existing(client, run_id)
+        present = recorded.data.tags
+        _refuse_passwords(client, recorded)
+        if COMMIT in present:
+            tags.pop(COMMIT, None)
+        experiment_id, of_mlflow_run = None, PROJECT in present
+    else:
+        experiment_id, of_mlflow_run = _experiment(client, task), False
+    if resumed is not None:
+        present = _existing(client, resumed).data.tags
+        # Why it ended before is no longer so; the code is that of its beginning.
+        if "error" in present:
+            client.delete_tag(resumed, "error")
+        tags = {name: value for name, value in tags.items() if name not in (COMMIT, "git_dirty")}
+    active = mlflow.start_run(
+        run_id=resumed,
+        experiment_id=experiment_id,
+        run_name=run_name,
+        tags=tags,
+        log_system_metrics=system_metrics,
+        nested=parent is not None,
+    )
+    try:
+        if not active.info.run_id:
+            raise WrongServer(f"no MLflow tracking server answers at {hide_credentials(mlflow.get_tracking_uri())}")
+        run = Run(client, active.info.run_id, active.info.experiment_id, resumed=resumed is not None)
+    except BaseException:
+        mlflow.end_run("FAILED")
+        raise
+    return run, of_mlflow_run
+
+
+def _refuse_passwords(client: MlflowClient, recorded: RecordedRun) -> None:
+    """Of what `mlflow run` has recorded before our code began, tags can be mended and parameters cannot.
+
+    Raises:
+        InputError: a parameter holds a password.
+    """
+    for name, value in recorded.data.tags.items():
+        if (hidden := hide_credentials(value)) != value:
+            client.set_tag(recorded.info.run_id, name, hidden)
+    for name, value in recorded.data.params.items():
+        if hide_credentials(value) != value:
+            raise InputError(
+                f"{name}={hide_credentials(value)}: `mlflow run` has recorded the password in it, where it cannot be "
+                f"taken out again: change it, delete run {recorded.info.run_id}, and give the password by the "
+                "environment (PGPASSWORD, MLFLOW_TRACKING_PASSWORD) or in ~/.pgpass"
+            )
+
+
+def _existing(client: MlflowClient, run_id: str) -> RecordedRun:
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        store = hide_credentials(mlflow.get_tracking_uri())
+        raise InputError(f"MLFLOW_RUN_ID={run_id}: expected a run of the store {store}") from error
+
+
+def _experiment(client: MlflowClient, name: str) -> str:
+    """Id of the experiment, made if there is none; another process may be making it at the same time."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return client.create_experiment(name, tags=EXPERIMENT_TAGS)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(name)
+    if found.lifecycle_stage == LifecycleStage.DELETED:
+        raise InputError(
+            f"experiment {name!r} was deleted: expected an active one "
+            f"(mlflow experiments restore --experiment-id {found.experiment_id})"
+        )
+    return found.experiment_id
+
+
+def _end_after(error: BaseException, run: Run, of_mlflow_run: bool) -> bool:
+    """End the run as `error` deserves; return whether that could be done. What goes wrong in doing so is noted on
+    `error`, which is the news."""
+    if isinstance(error, KeyboardInterrupt | Pruned):
+        status = "KILLED"
+    elif isinstance(error, SystemExit) and not error.code:
+        status = "FINISHED"
+    else:
+        status = "FAILED"
+    try:
+        if status != "FINISHED":
+            run.undo()
+    except Exception as second:  # noqa: BLE001
+        error.add_note(hide_credentials(f"What run {run.id} had registered could not be withdrawn: {second}"))
+    try:
+        if status == "FAILED":
+            run.tags({"error": hide_credentials(f"{type(error).__name__}: {error}")})
+    except Exception as second:  # noqa: BLE001 the store may be what failed in the first place
+        error.add_note(hide_credentials(f"The message could not be kept in the run: {second}"))
+    try:
+        run.end(status)
+        if status == "KILLED" and of_mlflow_run:
+            preserve_killed_status(run.id)
+    except Exception as second:  # noqa: BLE001
+        error.add_note(hide_credentials(f"MLflow run {run.id} could not be marked {status}: {second}"))
+        return False
+    return True
