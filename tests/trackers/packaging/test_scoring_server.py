@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import tifffile
 from PIL import Image
@@ -332,3 +333,42 @@ def test_more_than_can_wait_are_sent_away_and_the_others_answered(server):
 def test_the_log_holds_no_trace_and_nobody(server):
     log = (server[1] / "log").read_text(errors="replace")
     assert "Traceback" not in log and not any(secret in log for secret in SECRETS)
+
+
+@pytest.mark.slow
+def test_sixteen_clients_of_good_and_hostile_requests(server, detected):
+    """Each gets its own answer or its own refusal, nothing breaks, and no memory is left behind."""
+    (expected,) = [detected(GREY[..., None])]
+    kinds = [None, *REFUSED] * 3
+
+    def client(number):
+        """What went wrong."""
+        wrong = []
+        for kind in np.random.default_rng(number).permutation(np.array(kinds, object)):
+            body, told = (request(PNG), None) if kind is None else REFUSED[kind]
+            while (answered := ask(server[0], body))[0] == 503 and "busy" in answered[1]:
+                time.sleep(0.05)
+            status, text = answered
+            try:
+                if kind is None:
+                    assert status == 200, text
+                    same(json.loads(text)["predictions"][0], expected)
+                else:
+                    assert status == 400, text
+                    is_one_line(text, told)
+            except AssertionError as error:
+                wrong.append((kind, status, str(error)[:200]))
+        return wrong
+
+    def memory():
+        (listening,) = {each.pid for each in psutil.net_connections("tcp4") if each.status == psutil.CONN_LISTEN
+                        and each.laddr.port == server[0] and each.pid}  # fmt: skip
+        family = [psutil.Process(listening), *psutil.Process(listening).children(recursive=True)]
+        return sum(process.memory_info().rss for process in family)
+
+    after = []
+    with ThreadPoolExecutor(16) as pool:
+        for _ in range(3):
+            assert [wrong for each in pool.map(client, range(16)) for wrong in each] == []
+            after.append(memory())
+    assert after[2] < 1.1 * after[0], after
