@@ -56,7 +56,7 @@ class Batches:
     def __len__(self):
         return 3
 
-    def epoch(self, epoch, first=0):
+    def epoch(self, epoch, first=0, stopped=None):
         return iter([(epoch, place) for place in range(first, 3)])
 
     def file_names(self, first_epoch, position):
