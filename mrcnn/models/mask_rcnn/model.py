@@ -29,6 +29,8 @@ from mrcnn.models.training.replicas import random_uniform
 MASK_SLOTS = (4, 8, 16, 32)
 """Numbers of regions for which masks are computed, for each image of a batch, up to half the most that there can be.
 Training, where each size is compiled with its gradients, does without the first."""
+MASK_CHUNK = 256
+"""Regions whose masks are computed at once where an image has more: of 8,000 a layer of the mask head holds 6 GB."""
 
 
 @keras.saving.register_keras_serializable("mrcnn")
@@ -158,17 +160,28 @@ class MaskRCNN(DetectorBase):
         boxes, class_ids = ops.reshape(boxes, (-1, 4)), ops.reshape(class_ids, (-1,))
         exists = ops.cast(class_ids > 0, "int32")
 
+        def of_regions(chosen):
+            """(R, m, m) of the regions at positions `chosen` (R,)."""
+            regions, images = ops.take(boxes, chosen, axis=0), chosen // slots
+            pooled = self.conventions.pool(levels, regions[:, None], self.config.mask_pool_size, images[:, None])
+            logits = self.mask_head(ops.squeeze(pooled, 1), training=training)
+            logits = self._per_class(
+                ops.transpose(logits, (0, 3, 1, 2)), ops.take(class_ids, chosen)[:, None], per_region=(side, side)
+            )
+            return ops.squeeze(logits, 1)
+
         def of_first(count: int):
             def compute():
                 _, chosen = ops.top_k(exists, count * batch)
                 chosen = ops.cast(chosen, "int32")
-                regions, images = ops.take(boxes, chosen, axis=0), chosen // slots
-                pooled = self.conventions.pool(levels, regions[:, None], self.config.mask_pool_size, images[:, None])
-                logits = self.mask_head(ops.squeeze(pooled, 1), training=training)
-                logits = self._per_class(
-                    ops.transpose(logits, (0, 3, 1, 2)), ops.take(class_ids, chosen)[:, None], per_region=(side, side)
-                )
-                whole = ops.scatter(chosen[:, None], ops.squeeze(logits, 1), (batch * slots, side, side))
+                if training or count <= MASK_CHUNK:
+                    logits = of_regions(chosen)
+                else:
+                    # The last chunk is filled up with the first regions once more.
+                    filled = ops.concatenate([chosen, chosen[: -count % MASK_CHUNK * batch]])
+                    logits = ops.map(of_regions, ops.reshape(filled, (-1, MASK_CHUNK)))
+                    logits = ops.reshape(logits, (-1, side, side))[: count * batch]
+                whole = ops.scatter(chosen[:, None], logits, (batch * slots, side, side))
                 return ops.reshape(whole, (-1, slots, side, side))
 
             return compute

@@ -193,6 +193,12 @@ def test_masks_do_not_depend_on_how_many_slots_are_computed(tiny, blob_batch, mo
     found = every["class_ids"] > 0
     assert 0 < found.sum(axis=1).max() < 40
     np.testing.assert_allclose(some["masks"][found], every["masks"][found], atol=1e-6)
+    # Forty slots in chunks of seven, of which the last is not full.
+    monkeypatch.setattr(mask_rcnn, "MASK_CHUNK", 7)
+    model.compile()
+    chunks = model.predict(batch, verbose=0)
+    np.testing.assert_array_equal(chunks["boxes"], every["boxes"])
+    np.testing.assert_allclose(chunks["masks"], every["masks"], atol=1e-6)
 
 
 def test_detect_takes_any_size_and_kind(tiny):
