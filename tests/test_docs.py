@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-import experiments.commands.baselines
-from experiments.commands import check, compare, demo, export, predict, prepare, sync, train
+from experiments.commands import baselines, check, compare, demo, export, predict, prepare, sync, train
 from experiments.config.overrides import parse_arguments
 from experiments.config.resolve import TASKS, resolve
 from mrcnn.errors import InputError
@@ -63,7 +62,7 @@ def parse(words: list[str]) -> None:
         case ["python", "-m", "sweeps.worker", job]:
             assert job.endswith(".json")
         case ["python", "-m", module, *rest]:
-            parse_command(module.removeprefix("experiments."), rest)
+            parse_command(module.removeprefix("experiments.").removeprefix("commands."), rest)
 
 
 def parse_command(command: str, words: list[str]) -> None:
@@ -81,7 +80,7 @@ def parse_command(command: str, words: list[str]) -> None:
             export._parse_command([*words, "--to", "onnx"])
         case _:
             {
-                "train": train.parse, "sweep": sweep.read, "baselines": experiments.baselines.command.parse,
+                "train": train.parse, "sweep": sweep.read, "baselines": baselines.parse,
                 "predict": predict.parse_command, "compare": compare.parse_command, "demo": demo.parse_command,
                 "export": export._parse_command,
                 "sync": sync._dry_run,
@@ -111,7 +110,7 @@ def of_mlflow(words: list[str]) -> tuple[str, list[str]]:
     made = shlex.split(point["command"].format_map({key: shlex.quote(value) for key, value in given.items()}))
     named = {key for key in given if f"{{{key}}}" in point["command"]}
     made += [word for key in given.keys() - named for word in (f"--{key}", given[key])]
-    commands = {"experiments": lambda name: name, "sweeps": lambda _: "sweep"}
+    commands = {"experiments": lambda name: name.removeprefix("commands."), "sweeps": lambda _: "sweep"}
     package, _, name = made[2].partition(".")
     return commands[package](name), made[3:]
 

@@ -26,7 +26,7 @@ from experiments.config.schema import TaskConfig
 from mrcnn.errors import InputError
 from mrcnn.safe_yaml import read_yaml
 
-TASKS = Path(__file__).parent / "tasks"
+TASKS = Path(__file__).parents[1] / "tasks"
 
 
 @dataclass(frozen=True)
