@@ -17,8 +17,8 @@ from types import MappingProxyType, ModuleType
 LEGACY_NAMES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "mrcnn.data.given_images": {
-            "GivenImage": "mrcnn.serving.inputs:GivenImage",
-            "given_images": "mrcnn.serving.inputs:given_images",
+            "GivenImage": "mrcnn.serving.inputs:DecodedImage",
+            "given_images": "mrcnn.serving.inputs:parse_images",
         },
         "mrcnn.ensemble": {"predictor_of": "mrcnn.inference.ensemble:predictor_of"},
         "mrcnn.model": {

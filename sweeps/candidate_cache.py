@@ -10,9 +10,9 @@ import numpy as np
 
 from experiments.evaluation.evaluate import predictions
 from mrcnn.data import Dataset
-from mrcnn.metrics.case import Case, make_case, masks_of
+from mrcnn.metrics.case import Case, make_case, masks_of_class
 from mrcnn.metrics.matching import MATCH_IOU, match, overlap
-from mrcnn.metrics.rle import ious, outside, shares_within
+from mrcnn.metrics.rle import intersection_over_area, ious, subtract_crowds
 from mrcnn.models import MaskRCNN
 
 
@@ -62,15 +62,15 @@ class CandidatePool:
 
     @cached_property
     def _truth(self) -> tuple:
-        return tuple(masks_of(self._case.truth, self._case.truth_classes, self._class_id))
+        return tuple(masks_of_class(self._case.truth, self._case.truth_classes, self._class_id))
 
     @cached_property
     def _crowds(self) -> tuple:
-        return tuple(masks_of(self._case.crowds, self._case.crowd_classes, self._class_id))
+        return tuple(masks_of_class(self._case.crowds, self._case.crowd_classes, self._class_id))
 
     @cached_property
     def _in_crowd(self) -> np.ndarray:
-        within = shares_within([self._case.predicted[place] for place in self.places], self._crowds)
+        within = intersection_over_area([self._case.predicted[place] for place in self.places], self._crowds)
         return (within >= MATCH_IOU).any(axis=1)
 
     @cached_property
@@ -101,7 +101,7 @@ class CandidatePool:
             predicted = [self._case.predicted[place] for place in self.chosen(outcome)]
             hit = self._matched[between][:count] >= 0
             ignored = self._in_crowd[self._survivors[between][:count]] & ~hit
-            dice = overlap(self._truth, outside(predicted, self._crowds, self._truth)).dice
+            dice = overlap(self._truth, subtract_crowds(predicted, self._crowds, self._truth)).dice
             self._shown[outcome] = Shown(dice, int(hit.sum()), count - int(ignored.sum()))
         return self._shown[outcome]
 

@@ -17,7 +17,7 @@ from experiments.training.training_data import Data, split_title
 from mrcnn.config import ClassifierConfig
 from mrcnn.data import Dataset
 from mrcnn.data.transforms.dense_encoding import is_positive
-from mrcnn.metrics.calibration import calibrated, expected_calibration_error, fit_platt, log_loss, reliability
+from mrcnn.metrics.calibration import apply_platt, expected_calibration_error, fit_platt, log_loss, reliability
 from mrcnn.metrics.classification import slice_scores, with_intervals, youden_threshold
 from mrcnn.models import Classifier
 from trackers.runs.run import Run
@@ -46,7 +46,7 @@ class ClassifierEpochEnd(EpochCallback):
         dataset = self._validation
         positive = truth_of(dataset, self.model.config)
         logits = _of_dataset(self.model.logits, dataset, self._config.evaluate.images_at_once)
-        probabilities = calibrated(logits, *fit_platt(positive, logits))
+        probabilities = apply_platt(logits, *fit_platt(positive, logits))
         scores = slice_scores(
             positive, probabilities, youden_threshold(positive, probabilities), np.ones((1, len(dataset)))
         )
@@ -83,11 +83,11 @@ def evaluate_classifier_on_test(
     slope, intercept = fit_platt(positive, logits)
     threshold = config.baseline.classifier_threshold
     if threshold == "youden":
-        threshold = youden_threshold(positive, calibrated(logits, slope, intercept))
+        threshold = youden_threshold(positive, apply_platt(logits, slope, intercept))
 
     truth = truth_of(reported, model.config)
     logits = _of_dataset(model.logits, reported, at_once)
-    raw, probabilities = calibrated(logits, 1.0, 0.0), calibrated(logits, slope, intercept)
+    raw, probabilities = apply_platt(logits, 1.0, 0.0), apply_platt(logits, slope, intercept)
 
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
         uncalibrated = expected_calibration_error(truth, raw, weights)

@@ -29,7 +29,7 @@ from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 from mrcnn.serving.limits import Limits
 from mrcnn.serving.request import Fraction
-from mrcnn.serving.request_limiter import RequestLimiter, refused
+from mrcnn.serving.request_limiter import RequestLimiter, error_response
 from trackers.packaging.served import NOTICE
 
 KEPT = 4
@@ -142,9 +142,9 @@ def demo_app(detector: Detector, limits: Limits, hosts: Sequence[str]) -> FastAP
     @app.middleware("http")
     async def from_here(request: Request, call_next: Any) -> Response:
         if request.headers.get("host", "") not in hosts:
-            return refused(400, f"this page is for {' or '.join(hosts)}")
+            return error_response(400, f"this page is for {' or '.join(hosts)}")
         if "origin" in request.headers and request.headers["origin"] not in origins:
-            return refused(400, "another site's page may not ask here")
+            return error_response(400, "another site's page may not ask here")
         response = await call_next(request)
         response.headers["Cache-Control"] = "no-store"
         response.headers["X-Content-Type-Options"] = "nosniff"
@@ -161,8 +161,8 @@ def demo_app(detector: Detector, limits: Limits, hosts: Sequence[str]) -> FastAP
         headers = {"Content-Security-Policy": policy}
         return Response(page(detector.confidence, nonce), 200, headers, "text/html; charset=utf-8")
 
-    app.post("/find")(RequestLimiter(demo.find, limits).enter)
-    app.post("/show")(RequestLimiter(demo.show, limits).enter)
+    app.post("/find")(RequestLimiter(demo.find, limits).handle)
+    app.post("/show")(RequestLimiter(demo.show, limits).handle)
     return app
 
 

@@ -58,7 +58,7 @@ def fit_platt(positive: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
     return (float(slope / scale), float(intercept)) if slope > 0 else (1.0, 0.0)
 
 
-def calibrated(logits: np.ndarray, slope: float, intercept: float) -> np.ndarray:
+def apply_platt(logits: np.ndarray, slope: float, intercept: float) -> np.ndarray:
     """Probabilities (I,) as `fit_platt` made them fit."""
     return expit(slope * logits + intercept)
 

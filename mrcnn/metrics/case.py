@@ -11,7 +11,7 @@ from mrcnn.data.sample import Sample, SlicePosition, Spacing
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 from mrcnn.metrics.matching import MATCH_IOU, match
-from mrcnn.metrics.rle import Rle, encode, ious, outside, shares_within
+from mrcnn.metrics.rle import Rle, encode, intersection_over_area, ious, subtract_crowds
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class Case:
 
     def regions(self, shown: int, class_id: int) -> tuple[list[Rle], list[Rle]]:
         """The masks of a class in the truth and in the first `shown` detections, these without what lies in a crowd."""
-        truth = masks_of(self.truth, self.truth_classes, class_id)
-        predicted = masks_of(self.predicted[:shown], self.classes[:shown], class_id)
-        return truth, outside(predicted, masks_of(self.crowds, self.crowd_classes, class_id), truth)
+        truth = masks_of_class(self.truth, self.truth_classes, class_id)
+        predicted = masks_of_class(self.predicted[:shown], self.classes[:shown], class_id)
+        return truth, subtract_crowds(predicted, masks_of_class(self.crowds, self.crowd_classes, class_id), truth)
 
     def with_detections(self, places: Sequence[int]) -> Case:
         """The same with the detections at `places` alone, matched anew."""
@@ -83,7 +83,7 @@ def _match(
     """`Case.matched` and `Case.ignored`; as COCOeval, an instance goes before a crowd, and a crowd takes any number."""
     matched = match(ious(predicted, truth), truth_classes, classes)
     same = classes[:, None] == crowd_classes[None, :]
-    within = (shares_within(predicted, crowds) >= MATCH_IOU) & same
+    within = (intersection_over_area(predicted, crowds) >= MATCH_IOU) & same
     return matched, within.any(axis=1) & (matched < 0)
 
 
@@ -132,6 +132,6 @@ def make_case(sample: Sample, detections: Detections, class_count: int) -> Case:
     )
 
 
-def masks_of(rles: tuple[Rle, ...], class_ids: np.ndarray, class_id: int) -> list[Rle]:
+def masks_of_class(rles: tuple[Rle, ...], class_ids: np.ndarray, class_id: int) -> list[Rle]:
     """Those of one class."""
     return [rle for rle, each in zip(rles, class_ids, strict=True) if each == class_id]

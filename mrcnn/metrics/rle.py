@@ -45,14 +45,14 @@ def ious(first: Sequence[Rle], second: Sequence[Rle]) -> np.ndarray:
     return np.asarray(coco_mask.iou(list(first), list(second), [0] * len(second)))
 
 
-def shares_within(rles: Sequence[Rle], regions: Sequence[Rle]) -> np.ndarray:
+def intersection_over_area(rles: Sequence[Rle], regions: Sequence[Rle]) -> np.ndarray:
     """Share of every mask of `rles` (N) that lies in every one of `regions` (M), COCO's overlap with crowds: (N, M)."""
     if not len(rles) or not len(regions):
         return np.zeros((len(rles), len(regions)))
     return np.asarray(coco_mask.iou(list(rles), list(regions), [1] * len(regions)))
 
 
-def outside(rles: Sequence[Rle], regions: Sequence[Rle], truth: Sequence[Rle]) -> list[Rle]:
+def subtract_crowds(rles: Sequence[Rle], regions: Sequence[Rle], truth: Sequence[Rle]) -> list[Rle]:
     """What of the union of `rles` no region covers unless `truth` does, as one mask; nothing where that is empty."""
     if not len(rles) or not len(regions):
         return list(rles)

@@ -21,7 +21,7 @@ from pycocotools import mask as coco_mask
 from scipy.ndimage import find_objects
 
 from mrcnn.errors import InputError
-from mrcnn.metrics.case import Case, masks_of
+from mrcnn.metrics.case import Case, masks_of_class
 from mrcnn.metrics.matching import Overlap, overlap
 from mrcnn.metrics.rle import Rle
 from mrcnn.metrics.surface import hausdorff95, surface
@@ -95,7 +95,7 @@ def measure_volumes(cases: Sequence[Case], confidence: float, class_count: int) 
 
 def predicted_masks(case: Case, confidence: float, class_id: int) -> list[Rle]:
     shown = case.shown(confidence)
-    return masks_of(case.predicted[:shown], case.classes[:shown], class_id)
+    return masks_of_class(case.predicted[:shown], case.classes[:shown], class_id)
 
 
 def stack_of(

@@ -14,14 +14,14 @@ from mrcnn.data.sample import Spacing
 from mrcnn.errors import InputError
 
 
-class GivenImage(NamedTuple):
+class DecodedImage(NamedTuple):
     """`pixels` (H, W) or (H, W, C), and the (row, column) size of one in mm where the image's own file tells it."""
 
     pixels: np.ndarray
     spacing_mm: Spacing | None = None
 
 
-def given_images(model_input: object, most_pixels: int | None = None) -> list[GivenImage]:
+def parse_images(model_input: object, most_pixels: int | None = None) -> list[DecodedImage]:
     """What `predict` was given as a list of images.
 
     One array is one image, or N of them where it has four dimensions. A list is always a list of images, each an array;
@@ -48,23 +48,23 @@ def given_images(model_input: object, most_pixels: int | None = None) -> list[Gi
             image = _as_array(item)
             if most_pixels is not None:
                 check_pixel_count(*image.shape[:2], most_pixels)
-            given.append(GivenImage(image))
+            given.append(DecodedImage(image))
         except InputError as error:
             raise InputError(f"image {number}: {error}") from error
     return given
 
 
 def as_images(model_input: object) -> list[np.ndarray]:
-    """The pixels of `given_images`; models that were logged before there was more than pixels import it."""
-    return [image.pixels for image in given_images(model_input)]
+    """The pixels of `parse_images`; models that were logged before there was more than pixels import it."""
+    return [image.pixels for image in parse_images(model_input)]
 
 
-def _of_text(text: str, most_pixels: int) -> GivenImage:
+def _of_text(text: str, most_pixels: int) -> DecodedImage:
     try:
         data = base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise InputError(f"text that is no base64; expected that of {EXPECTED}, whole") from error
-    return GivenImage(*decode_image(data, most_pixels))
+    return DecodedImage(*decode_image(data, most_pixels))
 
 
 def _as_array(item: object) -> np.ndarray:

@@ -34,7 +34,7 @@ class Refusal(Exception):
 
 
 class RequestLimiter:
-    """Lets requests in to `work` (body → JSON as bytes), which runs in a thread; FastAPI's endpoint is `enter`.
+    """Lets requests in to `work` (body → JSON as bytes), which runs in a thread; FastAPI's endpoint is `handle`.
 
     Args:
         work: raises `InputError` for a request that is at fault, which is answered with 400 and the reason. Whatever
@@ -51,19 +51,19 @@ class RequestLimiter:
         self._held = 0
         self._arriving: dict[asyncio.Timeout, None] = {}
 
-    async def enter(self, request: Request) -> Response:
+    async def handle(self, request: Request) -> Response:
         """The answer to a request, or the reason that there is none."""
         try:
             return Response(await self._answer(request), media_type="application/json")
         except Refusal as error:
-            return refused(error.status, str(error))
+            return error_response(error.status, str(error))
         except InputError as error:
-            return refused(400, str(error))
+            return error_response(400, str(error))
         except ClientDisconnect:
-            return refused(400, "the body ended early")
+            return error_response(400, "the body ended early")
         except Exception:
             _logger.exception("a request could not be answered")
-            return refused(500, "the server could not answer; its log tells why")
+            return error_response(500, "the server could not answer; its log tells why")
 
     async def _answer(self, request: Request) -> bytes:
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -123,7 +123,7 @@ class RequestLimiter:
         return self._work(body)
 
 
-def refused(status: int, reason: str) -> Response:
+def error_response(status: int, reason: str) -> Response:
     """The reason on one line, in the form of MLflow's errors."""
     code = {400: "INVALID_PARAMETER_VALUE", 500: "INTERNAL_ERROR", 503: "TEMPORARILY_UNAVAILABLE"}
     line = "".join(letter if letter.isprintable() else " " for letter in reason)[:LONGEST_REASON]

@@ -13,14 +13,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from mrcnn.serving.inputs import GivenImage, given_images
+from mrcnn.serving.inputs import DecodedImage, parse_images
 from mrcnn.serving.limits import limits_from_environment
 from mrcnn.serving.request import parse_request
 
 SERVER = "mlflow.pyfunc.scoring_server"
 DECORATOR = "_async_catch_mlflow_exception"
 
-Answers = Callable[[list[GivenImage], dict[str, Any]], list[dict[str, Any]]]
+Answers = Callable[[list[DecodedImage], dict[str, Any]], list[dict[str, Any]]]
 
 
 def install_limits(answers: Answers) -> bool:
@@ -43,11 +43,11 @@ def install_limits(answers: Answers) -> bool:
 
     def work(body: bytes) -> bytes:
         inputs, params = parse_request(body, limits)
-        predictions = answers(given_images(inputs, limits.pixels), params)
+        predictions = answers(parse_images(inputs, limits.pixels), params)
         return json.dumps({"predictions": predictions}, allow_nan=False).encode()
 
     gate = RequestLimiter(work, limits, ["application/json"])
-    setattr(sys.modules[SERVER], DECORATOR, lambda endpoint: gate.enter)
+    setattr(sys.modules[SERVER], DECORATOR, lambda endpoint: gate.handle)
     return True
 
 

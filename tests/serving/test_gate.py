@@ -30,7 +30,7 @@ def answers(gate, *requests):
     """(status, message or answer) of each, all sent at once."""
 
     async def ask():
-        return await asyncio.gather(*(gate.enter(request) for request in requests))
+        return await asyncio.gather(*(gate.handle(request) for request in requests))
 
     found = []
     for response in asyncio.run(ask()):

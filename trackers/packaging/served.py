@@ -22,7 +22,7 @@ from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 from mrcnn.geometry.polygons import mask_to_polygons
 from mrcnn.instance_masks import encode_crop
-from mrcnn.serving.inputs import GivenImage, given_images
+from mrcnn.serving.inputs import DecodedImage, parse_images
 from mrcnn.serving.request import Fields, Fraction, validate
 from mrcnn.serving.scoring_server import install_limits
 
@@ -124,9 +124,9 @@ class Served:
         Raises:
             InputError: no image, one that the model cannot take, or a parameter that is unknown or out of its range.
         """
-        return self._answers(given_images(model_input), params or {})
+        return self._answers(parse_images(model_input), params or {})
 
-    def _answers(self, images: Sequence[GivenImage], params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _answers(self, images: Sequence[DecodedImage], params: Mapping[str, Any]) -> list[dict[str, Any]]:
         asked = validate(Params, params, "parameter")
         confidence = self.settings["confidence"] if asked.confidence is None else asked.confidence
         spacing = asked.spacing_mm if all(asked.spacing_mm) else None

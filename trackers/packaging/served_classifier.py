@@ -17,7 +17,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from pydantic import Field
 
 from mrcnn.errors import InputError
-from mrcnn.serving.inputs import GivenImage, given_images
+from mrcnn.serving.inputs import DecodedImage, parse_images
 from mrcnn.serving.request import Fields, Fraction, validate
 from mrcnn.serving.scoring_server import install_limits
 
@@ -62,9 +62,9 @@ class Served:
         Raises:
             InputError: no image, one that the model cannot take, or a parameter that is unknown or out of its range.
         """
-        return self._answers(given_images(model_input), params or {})
+        return self._answers(parse_images(model_input), params or {})
 
-    def _answers(self, images: Sequence[GivenImage], params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _answers(self, images: Sequence[DecodedImage], params: Mapping[str, Any]) -> list[dict[str, Any]]:
         asked = validate(Params, params, "parameter")
         threshold = self.settings["threshold"] if asked.threshold is None else asked.threshold
         negative, positive = self.settings["class_names"]

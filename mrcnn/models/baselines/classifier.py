@@ -10,7 +10,7 @@ from keras import layers, ops
 
 from mrcnn.config import ClassifierConfig
 from mrcnn.data.transforms.encoding import prepare_image
-from mrcnn.metrics.calibration import calibrated
+from mrcnn.metrics.calibration import apply_platt
 from mrcnn.models.backbones.resnet import build_backbone
 from mrcnn.models.detector_base import DetectorBase, in_batches
 from mrcnn.models.training.replicas import per_replica
@@ -66,7 +66,7 @@ class Classifier(DetectorBase):
 
     def probabilities(self, images: Sequence[np.ndarray], *, batch_size: int = 4) -> np.ndarray:
         """(N,) float64: how probable the positive kind is, calibrated as the configuration says."""
-        return calibrated(self.logits(images, batch_size=batch_size), self.config.slope, self.config.intercept)
+        return apply_platt(self.logits(images, batch_size=batch_size), self.config.slope, self.config.intercept)
 
     def with_calibration(self, slope: float, intercept: float) -> Classifier:
         """The same network with another calibration."""
