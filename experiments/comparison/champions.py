@@ -89,20 +89,23 @@ def verdicts(
     for name in dict.fromkeys(each.name for each in candidates if each.name is not None):
         contenders = [each for each in candidates if each.name == name]
         what = f"mean Dice of any class over {len(sets)} test set{'s' if len(sets) > 1 else ''}"
-        found.append(_verdict(name, CHAMPION, contenders, of_modality, what, aliases[name]))
+        found.append(_verdict(name, CHAMPION, contenders, of_modality, what, aliases[name], 0.0))
         for task, (metric, values) in task_scores(candidates, sets, measured).items():
             of_task = [each for each in contenders if each.config.task == task]
             if of_task:
-                signed = {label: -value for label, value in values.items()} if metric in LOWER_IS_BETTER else values
+                lower = metric in LOWER_IS_BETTER
+                signed = {label: -value for label, value in values.items()} if lower else values
                 what = f"{metric} on the test images of {task}"
-                found.append(_verdict(name, task_alias(task), of_task, signed, what, aliases[name]))
+                above = -math.inf if lower else 0.0
+                found.append(_verdict(name, task_alias(task), of_task, signed, what, aliases[name], above))
     return found
 
 
 def _verdict(
     name: str, alias: str, contenders: Sequence[Candidate], values: Mapping[str, float], what: str,
-    aliases: Mapping[str, str],
+    aliases: Mapping[str, str], above: float,
 ) -> Verdict:  # fmt: skip
+    """Args: above: no model whose value is not above this gets the alias."""
     holder = aliases.get(alias)
     scored = [each for each in contenders if not math.isnan(values.get(each.label, math.nan))]
     if not scored:
@@ -115,6 +118,8 @@ def _verdict(
         return Verdict(
             name, alias, None, f"stays with version {holder}: {what} {abs(values[reigning.label]):.4g}, nobody better"
         )
+    if values[best.label] <= above:
+        return Verdict(name, alias, None, f"goes to nobody: {what} is {above:g}, and such a model is never champion")
     against = "nobody held it" if reigning is None else f"{abs(values[reigning.label]):.4g} of version {holder}"
     reason = f"{what} {abs(values[best.label]):.4g}, {against}"
     return Verdict(name, alias, Move(alias, holder, best.version, reason), f"to version {best.version}: {reason}")

@@ -22,7 +22,7 @@ def wins(
 ) -> tuple[bool, str]:
     """Whether `score` takes the alias from the version `holder`, and why."""
     if useless is not None:
-        return False, f"{useless}: a model that finds nothing right is never champion"
+        return False, f"{useless}: such a model is never champion"
     if math.isnan(score.value):
         return False, f"{score.metric} is not a number"
     if holder is None:

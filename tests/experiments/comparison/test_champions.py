@@ -80,3 +80,11 @@ def test_registered_models_do_not_contend_with_one_another():
     assert {(each.name, each.alias): each.move.version for each in found} == {
         (name, alias): "1" for name in ("mrcnn-mri", "unet-mri") for alias in ("champion", "champion-brain_tumor")
     }
+
+
+def test_a_model_that_reaches_nothing_gets_no_alias_but_a_distance_of_0_is_the_best():
+    found = {("A", 0): scored(0.0, 0.0), ("B", 0): scored(0.0, 0.0)}
+    for each in verdicts(MODELS[:2], TASKS[:1], found, {"mrcnn-mri": {}}):
+        assert each.move is None and each.reason.endswith("is 0, and such a model is never champion")
+    distance = verdicts(MODELS[:2], [test_set("brain_tumor", "hd95")], found, {"mrcnn-mri": {}})
+    assert [each.move and each.move.version for each in distance] == [None, "1"]

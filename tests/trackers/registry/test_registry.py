@@ -239,7 +239,7 @@ def test_a_run_that_was_killed_while_it_registered_has_one_version_when_it_is_go
 
 def test_a_model_that_finds_nothing_right_is_never_champion(store, enter):
     entered = enter(0.0)
-    reason = "mask_ap50 is 0: a model that finds nothing right is never champion"
+    reason = "mask_ap50 is 0: such a model is never champion"
     assert (entered.alias, entered.task_champion, entered.reason) == ("challenger", False, reason)
     assert aliases(store) == {"challenger": "1"}
     assert store.get_model_version(NAME, "1").tags["reason"] == reason
@@ -263,7 +263,7 @@ def test_a_zero_on_the_validation_split_is_said_on_the_terminal_and_in_the_repor
     if value:
         assert "as challenger and champion-thyroid" in printed
         return
-    reason = f"{metric} is 0 on the validation split: a model that finds nothing right is never champion"
+    reason = f"{metric} is 0 on the validation split: such a model is never champion"
     assert f"Registered {NAME} version 2 as challenger: {reason}" in printed
     assert aliases(store) == {"champion": "1", "champion-other": "1", "challenger": "2"}
 
