@@ -187,10 +187,7 @@ def again(store, run_id, register_it):
 KILLED = """
 import os, signal, sys
 from mlflow import MlflowClient
-from experiments.evaluation.registration import enter as register_model
-from experiments.evaluation.report import log_report
-from experiments.config.resolve import resolve
-from trackers.registry.registry import register, withdraw
+from trackers.registry.registry import register
 true, step = getattr(MlflowClient, sys.argv[1]), int(sys.argv[2])
 def stop(*args, **kwargs):
     global step
