@@ -134,18 +134,12 @@ def predict(wanted: PredictArgs) -> int:
 
 
 def _inputs(wanted: PredictArgs, scratch: Path, console: Any) -> Inputs:
-    from experiments.prediction.downloads import fetch
+    from experiments.prediction.downloads import download
 
-    fetched = 0
+    def fetch(address: str) -> Path:
+        return download(address, Path(tempfile.mkdtemp(dir=scratch)))
 
-    def into_folder(address: str) -> Path:
-        nonlocal fetched
-        fetched += 1
-        folder = scratch / f"fetched-{fetched}"
-        folder.mkdir()
-        return fetch(address, folder)
-
-    inputs = find_inputs(wanted.inputs, standing=standing_folder(), output=wanted.output, fetch=into_folder)
+    inputs = find_inputs(wanted.inputs, standing=standing_folder(), output=wanted.output, fetch=fetch)
     if inputs.passed_over:
         console.print(f"note: passed over: {inputs.passed_over_line()}", markup=False, soft_wrap=True)
     if wanted.asked and inputs.items:

@@ -1,251 +1,154 @@
-"""Files fetched from the web, within limits: public addresses only, so many bytes, so many seconds.
+"""Download input files over HTTP, with limits of size, time and redirects.
 
-Every hop is resolved once, all its addresses are checked, and the connection goes to a checked one, so that a name
-cannot be public when it is looked at and private when it is used. No proxy of the environment is used, and nothing of
-the machine's, such as cookies or passwords, is sent.
+Addresses of a private network are allowed: a hospital's archive has one. The environment's proxies and `.netrc` are not
+used. Messages contain neither credentials nor queries, and no text of the HTTP library, which quotes whole addresses.
 """
 
 from __future__ import annotations
 
-import http.client
-import ipaddress
-import socket
-import ssl
+import os
 import threading
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
-from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
+
+import requests
 
 from mrcnn.errors import InputError
 
-PORTS = {"http": 80, "https": 443}
-REDIRECTS = (301, 302, 303, 307, 308)
-_CHUNK = 1 << 16
-_SUFFIXES = {
+SCHEMES = ("http", "https")
+CHUNK_BYTES = 1 << 16
+SUFFIXES = {
     "image/png": ".png", "image/jpeg": ".jpg", "image/tiff": ".tif", "image/bmp": ".bmp", "application/dicom": ".dcm",
     "video/mp4": ".mp4", "video/x-msvideo": ".avi",
 }  # fmt: skip
 
-Resolver = Callable[[str, int], Sequence[str]]
-Connect = Callable[[str, int, float], socket.socket]
-
 
 @dataclass(frozen=True)
-class Limits:
-    """Of one file: bytes, seconds from the first look-up to the last byte, and hops after the first."""
+class DownloadLimits:
+    """Limits of one download.
 
-    size: int = 512 << 20
-    seconds: float = 120
-    hops: int = 5
+    Attributes:
+        max_bytes: size of the file.
+        total_seconds: time from the name look-up to the last byte.
+        connect_seconds, read_seconds: time to connect, and between two packets.
+        max_redirects: number of redirects followed.
+    """
+
+    max_bytes: int = 512 << 20
+    total_seconds: float = 120
+    connect_seconds: float = 15
+    read_seconds: float = 60
+    max_redirects: int = 5
 
 
-def is_address(word: str) -> bool:
-    """Whether an input is an address of the web and no path. Raises `InputError` for one of another scheme."""
-    scheme, separator, _ = word.partition("://")
+def is_web_address(text: str) -> bool:
+    """Return True for an http or https address and False for a path. Raises `InputError` for another scheme."""
+    scheme, separator, _ = text.partition("://")
     if not separator or "/" in scheme:
         return False
-    if scheme.lower() not in PORTS:
-        raise InputError(f"{shown(word)}: expected http:// or https://")
+    if scheme.lower() not in SCHEMES:
+        raise InputError(f"{redact_address(text)}: expected http:// or https://")
     return True
 
 
-def shown(address: str) -> str:
-    """An address without what may be secret in it: name, password, query, fragment; and on one line."""
-    scheme = address.partition("://")[0]
+def redact_address(address: str) -> str:
+    """Remove credentials, query, fragment and unprintable characters from an address."""
+    text = address.partition("://")[0] + "://…"
     try:
         parts = urlsplit(address)
-        clear = parts.port != 0 and "@" not in parts.path
+        # A slash in a password ends the host, so that the password looks like a port or a path.
+        if parts.port != 0 and "@" not in parts.path:
+            text = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     except ValueError:
-        clear = False
-    if not clear:  # a password with a slash in it ends the host, and seems to be a port or a path
-        return _printable(f"{scheme}://…")
-    return _printable(f"{scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
-
-
-def _printable(text: str) -> str:
+        pass
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
-def resolve(host: str, port: int) -> list[str]:
-    """All addresses of a host, as the machine looks names up."""
-    return list(dict.fromkeys(str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
-
-
-def connect(address: str, port: int, timeout: float) -> socket.socket:
-    return socket.create_connection((address, port), timeout)
-
-
-def is_public(address: str) -> bool:
-    """Whether an IP address is one of the open internet's, also where it wraps one of another version."""
-    found = ipaddress.ip_address(address.partition("%")[0])
-    if found.version == 6:
-        inner = found.ipv4_mapped or found.sixtofour or (found.teredo[1] if found.teredo else None)
-        if inner is None and found in ipaddress.ip_network("64:ff9b::/96"):  # RFC 6052, of NAT64
-            inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(str(inner))
-        # Whatever else has not been given out as an address of the open internet (RFC 4291, section 2.4).
-        if found not in ipaddress.ip_network("2000::/3"):
-            return False
-    return found.is_global and not found.is_multicast
-
-
-def fetch(
-    address: str, folder: Path, *, limits: Limits = Limits(), resolver: Resolver = resolve, connector: Connect = connect
-) -> Path:
-    """Fetches a file into `folder`, called as the address ends.
-
-    Args:
-        resolver: (host, port) → IP addresses.
-        connector: (IP address, port, seconds) → a connected socket.
+def download(address: str, folder: Path, *, limits: DownloadLimits = DownloadLimits()) -> Path:
+    """Download a file into `folder` and return its path; the file name comes from the address.
 
     Raises:
-        InputError: the address, or one that it leads to, is not public or of another scheme; the file is too large or
-            too slow; the server says no.
+        InputError: the address is malformed, the server cannot be reached or does not return a file, or the file
+            exceeds a limit.
     """
-    deadline = time.monotonic() + limits.seconds
-    hop, name = address, shown(address)
-    for _ in range(limits.hops + 1):
-        parts = _checked(hop, name)
-        host, port = parts.hostname, parts.port or PORTS[parts.scheme]
-        checked = _public_address(host, port, name, resolver, deadline, limits)
+    name = redact_address(address)
+    _check_address(address, name)
+    deadline = time.monotonic() + limits.total_seconds
+    result: list[Path | InputError] = []
+
+    def transfer() -> None:
         try:
-            sock = connector(checked, port, _left(deadline, limits, name))
-        except OSError as error:
-            raise InputError(f"{name}: cannot be reached ({error.strerror or error})") from error
-        # A server that sends a byte now and then never runs into a time-out: at the deadline the line is cut.
-        line = [sock]
-        watch = threading.Timer(_left(deadline, limits, name), _cut, [line])
-        watch.daemon = True
-        watch.start()
-        try:
-            location = _answer(parts, line, folder, name, deadline, limits)
-        except (OSError, http.client.HTTPException) as error:
-            _left(deadline, limits, name)
-            raise InputError(f"{name}: broke off ({type(error).__name__})") from error
-        finally:
-            watch.cancel()
-            line[0].close()
-        if isinstance(location, Path):
-            return location
-        following = urljoin(hop, location)
-        if urlsplit(hop).scheme == "https" and urlsplit(following).scheme == "http":
-            raise InputError(f"{name}: leads from https to http; expected https")
-        hop = following
-    raise InputError(f"{name}: leads on more than {limits.hops} times")
+            result.append(_transfer(address, folder, name, limits, deadline))
+        except InputError as error:
+            result.append(error)
+        except requests.TooManyRedirects:
+            result.append(InputError(f"{name}: more than {limits.max_redirects} redirects"))
+        except requests.exceptions.InvalidSchema:
+            result.append(InputError(f"{name}: redirects to another scheme; expected http or https"))
+        except Exception as error:  # noqa: BLE001 - from requests, urllib3, ssl or the disk, for one input of several
+            result.append(InputError(f"{name}: download failed ({type(error).__name__})"))
+
+    # The timeouts of requests restart with each packet, so only a second thread can enforce the total time.
+    thread = threading.Thread(target=transfer, daemon=True)
+    thread.start()
+    thread.join(limits.total_seconds)
+    if not result or time.monotonic() > deadline:
+        raise InputError(f"{name}: takes longer than {limits.total_seconds:g} s")
+    if isinstance(result[0], InputError):
+        raise result[0]
+    return result[0]
 
 
-def _checked(address: str, name: str) -> SplitResult:
+def _check_address(address: str, name: str) -> None:
     try:
         parts = urlsplit(address)
         port = parts.port
     except ValueError as error:
         raise InputError(f"{name}: expected an address such as https://example.org/image.png") from error
-    if parts.scheme not in PORTS:
-        raise InputError(f"{name}: leads to {parts.scheme}:; expected http or https")
     if not parts.hostname or port == 0 or parts.username or parts.password:
-        raise InputError(f"{name}: expected an address with a host, and no name or password in it")
+        raise InputError(f"{name}: expected an address with a host, and without user name and password")
     if not address.isprintable() or " " in address:
         raise InputError(f"{name}: expected an address without spaces")
-    return parts
 
 
-def _public_address(host: str, port: int, name: str, resolver: Resolver, deadline: float, limits: Limits) -> str:
-    """One address of the host; all must be public."""
-    found: list[Sequence[str] | Exception] = []
+def _transfer(address: str, folder: Path, name: str, limits: DownloadLimits, deadline: float) -> Path:
+    def check_redirect(response: requests.Response, **_: object) -> None:
+        if response.is_redirect:
+            response.close()  # requests would read its body, which has no limit of size
+            target = urljoin(response.url, response.headers["location"])
+            if urlsplit(response.url).scheme == "https" and urlsplit(target).scheme == "http":
+                raise InputError(f"{name}: redirects from https to http; expected https")
 
-    def look_up() -> None:
-        try:
-            found.append(resolver(host, port))
-        except (OSError, UnicodeError) as error:
-            found.append(error)
-
-    # The system takes as long as its name servers let it wait, and cannot be told otherwise.
-    looking = threading.Thread(target=look_up, daemon=True)
-    looking.start()
-    looking.join(_left(deadline, limits, name))
-    if looking.is_alive():
-        raise _too_slow(name, limits)
-    (addresses,) = found
-    if isinstance(addresses, Exception):
-        raise InputError(f"{name}: {host} is not known") from addresses
-    if not addresses or not all(is_public(each) for each in addresses):
-        raise InputError(f"{name}: {host} is no public address; files are fetched from the open internet alone")
-    return addresses[0]
-
-
-def _answer(
-    parts: SplitResult, line: list[socket.socket], folder: Path, name: str, deadline: float, limits: Limits
-) -> Path | str:
-    """The file, or where the server leads on to. With TLS the socket in `line` is replaced by that around it."""
-    if parts.scheme == "https":
-        line[0] = ssl.create_default_context().wrap_socket(
-            line[0], server_hostname=parts.hostname, do_handshake_on_connect=False
-        )
-        line[0].do_handshake()
-    talk = http.client.HTTPConnection(parts.hostname, parts.port or PORTS[parts.scheme])
-    talk.sock = line[0]
-    with talk.sock:
-        target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe="/?%&=:@!$'()*+,;~[]")
-        talk.request("GET", target, headers={"User-Agent": "medmrcnn", "Accept-Encoding": "identity"})
-        reply = talk.getresponse()
-        if reply.status in REDIRECTS and reply.getheader("Location"):
-            return reply.getheader("Location")
-        if reply.status != 200:
-            raise InputError(f"{name}: the server answers {reply.status}; expected a file")
-        if reply.getheader("Content-Encoding", "identity") != "identity":
-            raise InputError(f"{name}: comes compressed; expected the file as it is")
-        if (reply.length or 0) > limits.size:
-            raise _too_large(name, limits)
-        path = folder / _file_name(parts.path, reply.getheader("Content-Type", ""))
-        with path.open("wb") as file:
-            _copy(reply, file, name, deadline, limits)
-        return path
+    with requests.Session() as session:
+        session.trust_env = False
+        session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
+        session.max_redirects = limits.max_redirects
+        session.hooks["response"].append(check_redirect)
+        headers = {"User-Agent": "medmrcnn", "Accept-Encoding": "identity"}
+        timeout = (limits.connect_seconds, limits.read_seconds)
+        with session.get(address, headers=headers, stream=True, timeout=timeout) as response:
+            if response.status_code != 200:
+                raise InputError(f"{name}: the server returned status {response.status_code}; expected a file")
+            if response.headers.get("Content-Encoding", "identity") != "identity":
+                raise InputError(f"{name}: the server returned a compressed body; expected an uncompressed one")
+            path = folder / _file_name(response)
+            size = response.raw.length_remaining or 0
+            with path.open("wb") as file:
+                for chunk in response.iter_content(CHUNK_BYTES):
+                    size = max(size, file.tell() + len(chunk))
+                    if size > limits.max_bytes:
+                        raise InputError(f"{name}: is larger than {limits.max_bytes >> 20} MiB")
+                    if time.monotonic() > deadline:
+                        raise TimeoutError  # the caller has reported it; this thread ends
+                    file.write(chunk)
+            return path
 
 
-def _copy(reply: http.client.HTTPResponse, file: BinaryIO, name: str, deadline: float, limits: Limits) -> None:
-    expected, size = reply.length, 0
-    while chunk := reply.read1(_CHUNK):
-        _left(deadline, limits, name)
-        size += len(chunk)
-        if size > limits.size:
-            raise _too_large(name, limits)
-        file.write(chunk)
-    _left(deadline, limits, name)
-    if expected is not None and size != expected:
-        raise InputError(f"{name}: broke off after {size} of {expected} bytes")
-
-
-def _file_name(path: str, content_type: str) -> str:
-    name = "".join(
-        letter if letter.isalnum() or letter in "._- " else "_" for letter in unquote(PurePosixPath(path).name)
-    )
-    name = name.strip(". ")[-100:] or "fetched"
-    if PurePosixPath(name).suffix:
-        return name
-    return name + _SUFFIXES.get(content_type.partition(";")[0].strip().lower(), "")
-
-
-def _left(deadline: float, limits: Limits, name: str) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise _too_slow(name, limits)
-    return left
-
-
-def _too_slow(name: str, limits: Limits) -> InputError:
-    return InputError(f"{name}: takes longer than {limits.seconds:g} s")
-
-
-def _too_large(name: str, limits: Limits) -> InputError:
-    return InputError(f"{name}: is larger than {limits.size >> 20} MiB")
-
-
-def _cut(line: list[socket.socket]) -> None:
-    try:
-        socket.socket.shutdown(line[0], socket.SHUT_RDWR)  # also of one with TLS, whose own would say goodbye first
-    except OSError:
-        return  # it has just been closed
+def _file_name(response: requests.Response) -> str:
+    name = unquote(PurePosixPath(urlsplit(response.url).path).name)
+    name = "".join(letter if letter.isalnum() or letter in "._- " else "_" for letter in name)
+    name = name.strip(". ")[-100:] or "download"
+    content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    return name if PurePosixPath(name).suffix else name + SUFFIXES.get(content_type, "")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from experiments.prediction.downloads import is_address, shown
+from experiments.prediction.downloads import is_web_address, redact_address
 from mrcnn.data.io.file_types import HEAD_BYTES, is_dicom, is_system_name
 from mrcnn.data.io.video import SUFFIXES as VIDEO_SUFFIXES
 from mrcnn.data.readers.brats_files import LABELS, MODALITIES, find_cases, kind_of
@@ -74,7 +74,7 @@ def find_inputs(words: Sequence[str], *, standing: Path, output: Path, fetch: Ca
         InputError: a path that is not there, a pattern that nothing fits, an address of another scheme, two items of
             one name, or nothing at all.
     """
-    addresses = [is_address(word) for word in words]  # all, before the first is fetched
+    addresses = [is_web_address(word) for word in words]  # all, before the first is fetched
     paths = [[] if web else _paths(word, standing) for word, web in zip(words, addresses, strict=True)]
     found = Inputs()
     seen: set[tuple[Path, ...]] = set()
@@ -85,7 +85,7 @@ def find_inputs(words: Sequence[str], *, standing: Path, output: Path, fetch: Ca
             except InputError as error:
                 found.problems.append(str(error))
                 continue
-            several, origin = [path], shown(word)
+            several, origin = [path], redact_address(word)
         else:
             origin = None
         for path in several:
