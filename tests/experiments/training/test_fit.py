@@ -68,7 +68,8 @@ class Batches:
 def trained_on(monkeypatch):
     """Runs `fit` without a network; returns the batches that it trained on, in order."""
     monkeypatch.setattr(
-        "experiments.training.fit.for_fit", lambda *args, **options: nullcontext(repeat_epochs(*args, **options))
+        "experiments.training.fit.training_batches",
+        lambda *args, **options: nullcontext(repeat_epochs(*args, **options)),
     )
     monkeypatch.setattr("experiments.training.fit.set_trainable", lambda *_: None)
     monkeypatch.setattr("experiments.training.fit.restore_optimizer", lambda *_: None)

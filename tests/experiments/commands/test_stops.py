@@ -15,11 +15,11 @@ from PIL import Image
 
 from mrcnn.config import ModelConfig
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ENDLESS = {"epochs": 4000, "validate_every": 4000, "workers": 2}
 START = """
 import signal, sys
-from mrcnn.data import loader
+from mrcnn.data.loading import loader
 from experiments.cli import main
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -53,7 +53,7 @@ class Command:
 
     def workers(self):
         children = psutil.Process(self.process.pid).children(recursive=True)
-        return [child for child in children if any("mrcnn.data.worker" in part for part in child.cmdline())]
+        return [child for child in children if any("mrcnn.data.loading.worker" in part for part in child.cmdline())]
 
     def end(self):
         """Its exit status, and the last line that it printed."""
@@ -134,7 +134,7 @@ def test_a_training_whose_worker_is_stopped_gives_up_by_the_names_of_the_images(
 
 
 def test_predictions_that_were_stopped_go_on_to_the_same_files(command, tmp_path):
-    from mrcnn.model import MaskRCNN
+    from mrcnn import MaskRCNN
 
     options = {"image_size": 64, "channels": 1, "backbone": "small", "fpn_channels": 16, "head_width": 32,
                "mask_channels": 16, "mask_convolutions": 1, "proposals_per_level": 20, "proposals": 30,
