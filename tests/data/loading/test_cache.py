@@ -19,9 +19,9 @@ CONFIG = ModelConfig(class_names=("iso", "hypo"), image_size=64, max_instances=4
 COUNTED = """
 import os
 from mrcnn.data import make_batch
-from mrcnn.data.loading.batch_builder import Recipe
+from mrcnn.data.loading.batch_builder import BatchBuilder
 
-as_it_is = Recipe._open
+as_it_is = BatchBuilder._open
 
 def counted(self, index):
     with open({log!r}, "a") as log:
@@ -31,7 +31,7 @@ def counted(self, index):
 def count_in_workers(samples, config):
     return make_batch(samples, config)
 
-Recipe._open = counted
+BatchBuilder._open = counted
 """
 
 
@@ -116,7 +116,7 @@ def test_each_image_is_opened_once_by_any_number_of_workers(phantom_folder, work
         gc.collect()
         assert len(set(os.listdir("/proc/self/fd"))) < len(descriptors)
     finally:
-        module.Recipe._open = module.as_it_is
+        module.BatchBuilder._open = module.as_it_is
     opened = [int(line) for line in (tmp_path / "log").read_text().split()]
     assert sorted(opened) == list(range(12))
     for one, other in zip(found, expected, strict=True):
