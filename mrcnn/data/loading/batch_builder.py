@@ -8,7 +8,6 @@ from mrcnn.config import InputConfig, ModelConfig
 from mrcnn.data.dataset import Dataset
 from mrcnn.data.loading.cache import SampleCache
 from mrcnn.data.sample import Sample
-from mrcnn.data.transforms.augment import augment
 from mrcnn.data.transforms.augmentation import Augmentation
 from mrcnn.data.transforms.encoding import Batch, make_batch
 from mrcnn.data.transforms.resizing import downscale_sample
@@ -53,6 +52,9 @@ class BatchBuilder:
             sample = self.cache.get(index, self._open)
             if not self.augmentation:
                 return sample
+            # imgaug takes seconds to import, which nobody else should wait for.
+            from mrcnn.data.transforms.augment import augment
+
             return augment(sample, self.augmentation, (self.seed, epoch, index), self._mirrored_ids)
         except InputError:
             raise

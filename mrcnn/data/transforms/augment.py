@@ -13,6 +13,13 @@ from mrcnn.data.transforms.augmentation import Augmentation
 from mrcnn.data.transforms.mask_crops import pack_label_planes, unpack_label_planes
 from mrcnn.instance_masks import InstanceMasks
 
+_LEAST_PIXELS = 4
+_LEAST_SHARE = 0.1
+# imgaug draws displacements uniform in ±alpha and averages them over 2 sigma × 2 sigma pixels, which leaves a standard
+# deviation of alpha / (√3 · 2 sigma); with less smoothing than this outlines fray instead of bending.
+_ELASTIC_SIGMA = 32
+_ELASTIC_ALPHA = 3**0.5 * 2 * _ELASTIC_SIGMA
+
 
 def augment(
     sample: Sample, augmentation: Augmentation, rng_seed: tuple[int, int, int], mirrored_ids: np.ndarray | None = None
@@ -27,24 +34,6 @@ def augment(
         mirrored_ids: what each class id becomes in a left-right mirror image (`Augmentation.mirrored_ids`); None where
             no class tells a side.
     """
-    # imgaug takes a second to import, which who only reads the settings should not wait for.
-    from mrcnn.data.transforms import augment as augmenters
-
-    return augmenters.apply_augmenters(sample, augmentation, rng_seed, mirrored_ids)
-
-
-_LEAST_PIXELS = 4
-_LEAST_SHARE = 0.1
-# imgaug draws displacements uniform in ±alpha and averages them over 2 sigma × 2 sigma pixels, which leaves a standard
-# deviation of alpha / (√3 · 2 sigma); with less smoothing than this outlines fray instead of bending.
-_ELASTIC_SIGMA = 32
-_ELASTIC_ALPHA = 3**0.5 * 2 * _ELASTIC_SIGMA
-
-
-def apply_augmenters(
-    sample: Sample, augmentation: Augmentation, rng_seed: tuple[int, int, int], mirrored_ids: np.ndarray | None = None
-) -> Sample:
-    """See `mrcnn.data.transforms.augment.augment`."""
     # A seed for each kind of change, so that switching one off leaves the others as they were.
     drawn = np.random.SeedSequence(rng_seed).generate_state(len(Augmentation.model_fields))
     seeds = {name: int(seed) for name, seed in zip(Augmentation.model_fields, drawn, strict=True)}

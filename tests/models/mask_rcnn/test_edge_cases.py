@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mrcnn.data import Sample, make_batch
-from mrcnn.data.transforms.augment import apply_augmenters
+from mrcnn.data.transforms.augment import augment
 from mrcnn.data.transforms.augmentation import Augmentation
 from mrcnn.errors import InputError
 from mrcnn.models import MaskRCNN, load
@@ -48,7 +48,7 @@ PIXELS = np.eye(SIDE * SIDE, dtype=bool)[:3000].reshape(-1, SIDE, SIDE)
 
 HARD = {
     "no instance": lambda: sample(),
-    "no instance left by a crop": lambda: apply_augmenters(
+    "no instance left by a crop": lambda: augment(
         sample(masks=CORNERS), Augmentation(translate=0.5, scale=0.5), (0, 0, 1)
     ),
     "one pixel": lambda: sample(masks=[mask(17, 33)]),
