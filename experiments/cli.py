@@ -1,45 +1,78 @@
-"""The console script `mrcnn`."""
+"""The console script `mrcnn`: one group of commands, each imported when it is used."""
 
 from __future__ import annotations
 
-import sys
+import difflib
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 
-COMMANDS = ("check", "prepare", "train", "sweep", "baselines", "predict", "demo", "compare", "export", "sync")
-ELSEWHERE = {"sweep": "sweeps.command"}
-"""Each the module here, or the one said, whose `main` it is, imported when it is asked for: what one needs may take
-another seconds."""
+import click
 
-USAGE = """\
-usage: mrcnn COMMAND ...
+from experiments.commands.command import run
+from experiments.config.command_line import SETTINGS
+from mrcnn.errors import InputError
 
-  check     look at a data set before training: what is there, what is wrong, pictures; `mrcnn check --help`
-  prepare   make a data set with left and right lungs of chest films; `mrcnn prepare --help`
-  train     train, evaluate, track and register a Mask R-CNN; `mrcnn train --help` explains each option
-  sweep     search a task's settings with many trainings, and register the best; `mrcnn sweep --help`
-  baselines train a ResUNet and a classifier on the same split, and compare; `mrcnn baselines --help`
-  predict   find instances in images, volumes and videos with a trained model; `mrcnn predict --help`
-  demo      a page on this machine that shows what a trained model finds in an image; `mrcnn demo --help`
-  compare   trained models side by side on the same test images, and who is champion; `mrcnn compare --help`
-  export    write a trained model as a TensorFlow SavedModel or as ONNX, which run without this project
-  sync      deliver what was logged while the tracking server was away; `mrcnn sync --help`
+COMMANDS = {
+    "check": ("experiments.commands.check", "report the content, the errors and pictures of a data set"),
+    "prepare": ("experiments.commands.prepare", "make a data set with left and right lungs from chest films"),
+    "train": ("experiments.commands.train", "train, evaluate, track and register a Mask R-CNN"),
+    "sweep": ("sweeps.command", "search the settings of a task with many trainings, and register the best model"),
+    "baselines": ("experiments.commands.baselines", "train a ResUNet and a classifier on the same split, and compare"),
+    "predict": ("experiments.commands.predict", "find instances in images, volumes and videos with a trained model"),
+    "demo": ("experiments.commands.demo", "serve a local page that shows the predictions of a trained model"),
+    "compare": (
+        "experiments.commands.compare",
+        "compare trained models on the same images, and choose a champion",
+    ),
+    "export": ("experiments.commands.export", "write a trained model as a TensorFlow SavedModel or as ONNX"),
+    "sync": ("experiments.commands.sync", "upload the records of trainings whose tracking server was away"),
+}
+"""Each command with the module that defines it as `command`, and its line in the help."""
 
-  --version
-Research use only."""
+
+class _Group(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return import_module(COMMANDS[cmd_name][0]).command if cmd_name in COMMANDS else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not ctx.resilient_parsing:
+            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"expected {', '.join(COMMANDS)}"
+            raise InputError(f"{args[0]!r}: no such command; {hint}")
+        return super().resolve_command(ctx, args)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args or ["--help"])
+        except click.NoSuchOption as error:
+            raise InputError(f"{error.option_name}: no such option; expected a command, --help or --version") from error
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group("mrcnn", cls=_Group, context_settings=SETTINGS, subcommand_metavar="COMMAND ...")
+@click.version_option(version("medmrcnn"), message="medmrcnn %(version)s")
+def group() -> None:
+    """Train and track Mask R-CNN models for medical instance segmentation.
+
+    `mrcnn COMMAND --help` explains the options of a command. Research use only.
+
+    \b
+    Shell completion, for the start-up file of the shell:
+      bash  eval "$(_MRCNN_COMPLETE=bash_source mrcnn)"
+      zsh   eval "$(_MRCNN_COMPLETE=zsh_source mrcnn)"
+      fish  _MRCNN_COMPLETE=fish_source mrcnn | source
+    """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status."""
-    command, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if command in COMMANDS:
-        return import_module(ELSEWHERE.get(command, f"experiments.commands.{command}")).main(rest)
-    if command == "--version":
-        print(f"medmrcnn {version('medmrcnn')}")
-        return 0
-    if command in ("--help", "-h"):
-        print(USAGE)
-        return 0
-    print(f"mrcnn: {command!r} is no command; expected {' or '.join(COMMANDS)}", file=sys.stderr)
-    return 2
+    """Run a command; return the exit status."""
+    return run(group, arguments, "mrcnn")

@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from experiments.commands import baselines, check, compare, demo, export, predict, prepare, sync, train
-from experiments.config.overrides import parse_arguments
 from experiments.config.resolve import TASKS, resolve
 from mrcnn.errors import InputError
 from sweeps import command as sweep
@@ -26,6 +25,10 @@ OTHERS = {"--no-serve-artifacts", "--artifacts-destination", "--allowed-hosts", 
 """Options of `mlflow server` and `mlflow models serve` of which pages speak by themselves."""
 
 
+COMMANDS = {
+    "baselines": baselines, "check": check, "compare": compare, "demo": demo, "export": export, "predict": predict,
+    "prepare": prepare, "sweep": sweep, "sync": sync, "train": train,
+}  # fmt: skip
 BEFORE = (
     ("train", []), ("train", ["--profile", "from_coco"]), ("sweep", []), ("compare", ["--modality", "mri"]),
     ("baselines", []), ("predict", ["last", "folder", "--output", "x"]), ("export", ["last"]), ("demo", ["last"]),
@@ -70,21 +73,10 @@ def parse_command(command: str, words: list[str]) -> None:
         assert command in ("baselines", "compare", "demo", "export", "predict", "prepare", "sync")
         return
     match command:
-        case "check":
-            dataset = ["--dataset", words.pop(0)] if words and not words[0].startswith("--") else []
-            check._take(words, "--to")
-            resolve([*dataset, *words])
-        case "prepare":
-            prepare.check_options(parse_arguments(words))
         case "export" if "--to" not in words:
-            export._parse_command([*words, "--to", "onnx"])
+            export.command.parse([*words, "--to", "onnx"])
         case _:
-            {
-                "train": train.parse, "sweep": sweep.read, "baselines": baselines.parse,
-                "predict": predict.parse_command, "compare": compare.parse_command, "demo": demo.parse_command,
-                "export": export._parse_command,
-                "sync": sync._dry_run,
-            }[command](words)  # fmt: skip
+            COMMANDS[command].command.parse(words)
 
 
 def of_mlflow(words: list[str]) -> tuple[str, list[str]]:
@@ -120,8 +112,8 @@ def parse_benchmark(module: str, words: list[str]) -> None:
     if "argparse" not in source.read_text(encoding="utf-8"):  # those that take the options of a training
         own = {"--folds"} if module == "benchmarks.ensemble" else set()
         words = [part for word in words for part in (("--" + word).split("=", 1) if "=" in word else (word,))]
-        resolve([each for pair in parse_arguments(words).items() if f"--{pair[0]}" not in own for each in
-                 (f"--{pair[0]}", pair[1])])  # fmt: skip
+        pairs = zip(words[::2], words[1::2], strict=True)
+        resolve([word for pair in pairs if pair[0] not in own for word in pair])
         return
     # By their text: most import a backend before they parse anything. One hands further options on to a sweep.
     text = source.read_text(encoding="utf-8")

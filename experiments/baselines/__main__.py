@@ -1,4 +1,4 @@
-"""`python -m experiments.baselines`."""
+"""Run `mrcnn baselines` as a module: `python -m experiments.baselines --task lgg`."""
 
 import sys
 

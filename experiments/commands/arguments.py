@@ -1,4 +1,4 @@
-"""What a person may write for a trained model, checked before anything heavy is loaded."""
+"""Validate model addresses and weight files before heavy libraries are loaded."""
 
 from __future__ import annotations
 
@@ -12,35 +12,36 @@ from mrcnn.config import FILES
 from mrcnn.errors import InputError
 from trackers.runs.local_store import require_writable_store
 
-KEPT = re.compile(r"last|[0-9a-f]{32}|(runs|models):/.+")
+TRACKED = re.compile(r"last|[0-9a-f]{32}|(runs|models):/.+")
 
 
-def check_model_address(model: str, asked: str | None = None) -> str:
-    """A run or a registered model as it was written, a `.keras` file as its full path.
+def check_model_address(model: str, option: str | None = None) -> str:
+    """Validate the address of a trained model; return the absolute path of a `.keras` file, or the address itself.
 
     Args:
-        asked: how the option stands in a message; otherwise `model=…`.
+        model: a `.keras` file, a run's id, `last`, `runs:/<id>` or `models:/<name>`.
+        option: the option and its value in messages; default `model=<model>`.
 
     Raises:
-        InputError: it cannot be one, the file is not there, or there is no store.
+        InputError: the address is invalid, the file does not exist, or there is no store.
     """
-    if KEPT.fullmatch(model):
+    if TRACKED.fullmatch(model):
         require_writable_store(reading=True)
         return model
     file = standing_folder() / Path(model).expanduser()
     if file.suffix != ".keras" or not file.is_file():
         raise InputError(
-            f"{asked or f'model={model}'}: expected a .keras file that is there, a run's id, last, runs:/<id> or "
+            f"{option or f'model={model}'}: expected a .keras file that is there, a run's id, last, runs:/<id> or "
             "models:/<name>"
         )
     return str(file.resolve())
 
 
 def with_absolute_weights(resolved: Resolved) -> Resolved:
-    """A weight file as an absolute path, as seen from where the person stands.
+    """Make the path of a weight file absolute, relative to the current folder.
 
     Raises:
-        InputError: it does not exist.
+        InputError: the file does not exist.
     """
     train = resolved.config.train
     if not train.weights.endswith(FILES) or re.match(r"(runs|models):/", train.weights):
@@ -54,7 +55,7 @@ def with_absolute_weights(resolved: Resolved) -> Resolved:
 
 @dataclass(frozen=True)
 class CompareArgs:
-    """The command line, checked; either `modality` or `models` is given."""
+    """Validated arguments of `mrcnn compare`; one of `modality` and `models` is set."""
 
     modality: str | None
     models: tuple[str, ...]

@@ -1,52 +1,32 @@
-"""The command `mrcnn check <dataset>`: what is there and what is wrong, with pictures, before any training."""
+"""The command `mrcnn check`: report the content and the errors of a data set, with pictures, before any training."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+import click
 
+from experiments.commands.command import Command
 from experiments.commands.exit_status import BAD_INPUT
-from experiments.config.resolve import resolve
-from experiments.preparation.data_check import check_data, show
-from experiments.preparation.data_report import write_report
+from experiments.config.command_line import PathText, option
+from experiments.config.config_options import config_options
+from experiments.config.resolve import resolve_options, task_options
 from experiments.preparation.datasets import dataset_name, standing_folder
-from mrcnn.data.readers.problems import DataError
 from mrcnn.errors import InputError
 
-HELP = """\
-Look at a data set before training on it: what is there, what is wrong, and pictures of it.
-
-usage: mrcnn check [DATASET] [--to FOLDER] [--task NAME] [--KEY VALUE ...]
-
-  DATASET    folder of images with their annotations, or the JSON file; without it the task's phantoms
-  --to       where the report goes: report.html, report.json, pictures; otherwise check-<name of the dataset>
-  --task     the task that it is meant for, thyroid unless told otherwise
-  --KEY      any option of `mrcnn train --help`; of use are those of data, such as --reader and --patient_pattern
-
-Every training begins with the same check, without the pictures. The exit status is 2 where something is wrong.
-Research use only."""
-OK = 0
+if TYPE_CHECKING:
+    from experiments.config.schema import TaskConfig
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the command; returns the exit status."""
-    if any(word in ("--help", "-h") for word in arguments):
-        print(HELP)
-        return OK
-    try:
-        return _check(list(arguments))
-    except InputError as error:
-        print(f"mrcnn: {error}", file=sys.stderr)
-        return BAD_INPUT
+def _check(arguments: tuple[TaskConfig, str | None]) -> int:
+    from rich.console import Console
 
+    from experiments.preparation.data_check import check_data, show
+    from experiments.preparation.data_report import write_report
+    from mrcnn.data.readers.problems import DataError
 
-def _check(words: list[str]) -> int:
-    dataset = ["--dataset", words.pop(0)] if words and not words[0].startswith("--") else []
-    target = _take(words, "--to")
-    config = resolve([*dataset, *words]).config
+    config, target = arguments
     console = Console(highlight=False)
     checked, problems = None, ()
     name = dataset_name(config.data)
@@ -64,17 +44,31 @@ def _check(words: list[str]) -> int:
     except OSError as error:
         raise InputError(f"--to {folder}: cannot be written ({error.strerror})") from error
     console.print(f"Report: {page}", markup=False, soft_wrap=True)
-    return BAD_INPUT if problems else OK
+    return BAD_INPUT if problems else 0
 
 
-def _take(words: list[str], option: str) -> str | None:
-    """The value of an option, which is taken out of `words`."""
-    for index, word in enumerate(words):
-        if word == option or word.startswith(f"{option}="):
-            end = index + 1 if "=" in word else index + 2
-            value = word.partition("=")[2] if "=" in word else "".join(words[index + 1 : end])
-            if not value:
-                raise InputError(f"{option}: expected a value after it")
-            del words[index:end]
-            return value
-    return None
+@click.command("check", cls=Command, work=_check, params=[*task_options(), *config_options()])
+@click.argument("dataset", required=False, type=PathText())
+@option(
+    "--to",
+    type=PathText(),
+    metavar="FOLDER",
+    help="folder of the report: report.html, report.json, pictures; default check-<name of the dataset>",
+)
+def command(dataset: str | None, to: str | None, **texts: str | None) -> tuple[TaskConfig, str | None]:
+    """Report the content and the errors of a data set before training, with pictures.
+
+    DATASET is a folder of images with their annotations, or the JSON file; without it, the phantoms of the task.
+
+    All options of `mrcnn train --help` are valid; those of the section `data` matter here, such as --reader and
+    --patient_pattern. Every training begins with the same check, without the pictures. The exit status is 2 if there
+    are errors. Research use only.
+    """
+    if dataset is not None:
+        if texts["data.dataset"] is not None:
+            raise InputError(f"--data.dataset {texts['data.dataset']}: expected once; DATASET is {dataset}")
+        texts["data.dataset"] = dataset
+    return resolve_options(texts).config, to
+
+
+main = command.run

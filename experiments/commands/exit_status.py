@@ -1,4 +1,4 @@
-"""How commands end: with a status, and a line for what a person can mend."""
+"""Exit statuses of the commands, one-line messages for errors that a user can correct, and quiet libraries."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
+import click
+
 from mrcnn.errors import InputError
 from trackers.runs.address import hide_credentials
 from trackers.runs.disk import DiskRefused, disk_problem
@@ -20,11 +22,12 @@ BAD_INPUT, FAILED, SERVER_AWAY, INTERRUPTED, TERMINATED = 2, 1, 3, 130, 143
 
 
 def exit_status(work: Callable[[], int | None], stopped: str = "stopped") -> int:
-    """Do `work`; returns its status, 0 where it has none, or that of what ended it. What a disk refuses is one line.
-    What nobody foresaw is raised, for its traceback.
+    """Run `work`; return its status, 0 for None, or the status of the error that ended it.
+
+    Invalid input and disk errors are printed as one line. Other errors are raised, for their traceback.
 
     Args:
-        stopped: what is said on Ctrl-C.
+        stopped: message after Ctrl-C.
     """
     try:
         return work() or 0
@@ -34,7 +37,7 @@ def exit_status(work: Callable[[], int | None], stopped: str = "stopped") -> int
     except DiskRefused as error:
         print(f"mrcnn: {error}", file=sys.stderr)
         return FAILED
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, click.Abort):
         print(f"mrcnn: {stopped}", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
@@ -45,20 +48,20 @@ def exit_status(work: Callable[[], int | None], stopped: str = "stopped") -> int
 
 
 def quiet_libraries() -> None:
-    """Lower the voice of TensorFlow and MLflow; call it before they are imported.
+    """Reduce the log output of TensorFlow and MLflow. Call this before they are imported.
 
-    A variable that is already set stays as it is. Tracebacks are printed without passwords: MLflow's errors quote the
-    server's address with the one in it. MLflow's usage reports are off: images of patients are at work here.
+    Environment variables that are set already do not change. Tracebacks are printed without passwords, because MLflow's
+    errors quote the server's address with its password. MLflow's usage reports are off, because of patient data.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # It warns of tracing several models, which is what the job does: the trained, the best, the packaged one.
+    # TensorFlow warns about tracing several models; a job traces the trained, the best and the packaged one.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    # It warns that an environment made by uv holds no pip.
+    # MLflow warns that an environment made by uv has no pip.
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
-    # What a database refuses is raised; MLflow besides logs it with a traceback each time.
+    # MLflow raises database errors, and also logs each with a traceback.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     sys.excepthook = _print_without_credentials
@@ -70,19 +73,19 @@ def _print_without_credentials(kind: type[BaseException], error: BaseException, 
 
 @contextmanager
 def silent_start() -> Iterator[None]:
-    """Drop what is written to the process's stderr in the body, unless it raises.
+    """Discard the output to file descriptor 2 in the body, unless the body raises.
 
-    TensorFlow 2.21 tells of oneDNN and CUDA as it loads, from C++ and before it reads any log level.
+    TensorFlow 2.21 prints messages on oneDNN and CUDA while it loads, from C++ and before it reads any log level.
     """
-    with tempfile.TemporaryFile() as kept:
+    with tempfile.TemporaryFile() as captured:
         sys.stderr.flush()
         stderr = os.dup(2)
-        os.dup2(kept.fileno(), 2)
+        os.dup2(captured.fileno(), 2)
         try:
             yield
         except BaseException:
-            kept.seek(0)
-            os.write(stderr, kept.read())
+            captured.seek(0)
+            os.write(stderr, captured.read())
             raise
         finally:
             os.dup2(stderr, 2)

@@ -1,17 +1,20 @@
-"""The command `mrcnn predict MODEL INPUT... --output FOLDER`, also `python -m experiments.commands.predict`."""
+"""The command `mrcnn predict`, also `python -m experiments.commands.predict`."""
 
 from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
+
 from experiments.commands.arguments import check_model_address
-from experiments.commands.exit_status import BAD_INPUT, exit_status, quiet_libraries, silent_start
-from experiments.config.overrides import parse_arguments, parse_value, parse_words
+from experiments.commands.command import Command
+from experiments.commands.exit_status import BAD_INPUT, quiet_libraries, silent_start
+from experiments.config.command_line import PathText, fraction, option, switch, word_list
+from experiments.config.overrides import parse_words
 from experiments.prediction.answers import DEFAULT, cannot_carry, check_forms
 from experiments.prediction.inputs import Inputs, find_inputs
 from experiments.preparation.datasets import standing_folder
@@ -20,43 +23,18 @@ from mrcnn.data.sample import SPACING_MM
 from mrcnn.errors import InputError
 from trackers.runs.disk import disk_problem
 
-HELP = """\
-Find instances in images, volumes and videos with a trained model.
-
-usage: mrcnn predict MODEL INPUT... --output FOLDER [--KEY VALUE ...]
-       python -m experiments.commands.predict ...                          the same
-       mlflow run . -e predict -P model=MODEL -P input=INPUT -P output=FOLDER
-
-  MODEL         models:/mrcnn-ultrasound@champion; a run, by its id or as runs:/<id>; last, the newest finished
-                run of the task; or a .keras file
-  INPUT         image (PNG, JPEG, TIFF, BMP, DICOM), video (MP4, AVI, MOV, MKV), NIfTI volume, folder of any of
-                them, of DICOM slices or of a BraTS case, pattern such as 'scans/*.png', http:// or https:// address
-  --output      folder of the predictions; the same command again goes on where the last one ended
-  --write       what to write, with commas: coco, findings, mask, nifti, dicom_seg, overlay, splash; default
-                {default}, as far as the input can carry it
-  --confidence  least score of an instance; default the model's own working point
-  --spacing_mm  size of a pixel, as 0.1 or row,column as 0.1,0.12, in place of what the files say
-  --modalities  of a model that does not say which it was trained on: flair,t1,t1ce,t2 in its order
-  --task        whose last run, thyroid
-  --keep_patient  true: dicom_seg bears the patient and study of its source, by which an archive files it; otherwise a
-                pseudonym
-  --overwrite   true: replace predictions that another model or other options made
-
-Every input gets a JSON file; docs/predict.md tells the rest. The exit status is 2 where an input could not be
-predicted; the others are done nevertheless. Research use only.
-"""
-OPTIONS = ("output", "write", "confidence", "spacing_mm", "modalities", "task", "keep_patient", "overwrite")
+AGAIN = "the same command again goes on from here"
 
 
 @dataclass(frozen=True)
 class PredictArgs:
-    """The command line, checked. `asked` tells whether the forms were asked for or are the default."""
+    """Validated arguments. `explicit_forms` is False for the default forms."""
 
     model: str
     inputs: tuple[str, ...]
     output: Path
     forms: tuple[str, ...]
-    asked: bool
+    explicit_forms: bool
     confidence: float | None
     spacing_mm: tuple[float, float] | None
     modalities: tuple[str, ...] | None
@@ -65,94 +43,54 @@ class PredictArgs:
     overwrite: bool
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or {"--help", "-h"} & set(arguments):
-        print(HELP.format(default=",".join(DEFAULT)), end="")
-        return 0
-    again = "the same command again goes on from here"
-    return exit_status(lambda: _predict_or_refuse(parse_command(arguments), again), stopped=f"stopped; {again}")
-
-
-def _predict_or_refuse(wanted: PredictArgs, again: str) -> int:
+def _run(arguments: PredictArgs) -> int:
     try:
-        return predict(wanted)
+        return _predict(arguments)
     except OSError as error:
-        problem = disk_problem(error, [wanted.output]) or f"{error.filename or 'output'}: {error.strerror or error}"
-        raise InputError(f"{problem}; what is complete is kept, {again}") from error
+        problem = disk_problem(error, [arguments.output]) or f"{error.filename or 'output'}: {error.strerror or error}"
+        raise InputError(f"{problem}; what is complete is kept, {AGAIN}") from error
 
 
-def parse_command(arguments: Sequence[str]) -> PredictArgs:
-    """The command line, checked before anything heavy is loaded.
-
-    Raises:
-        InputError: a word or value that is not understood, a model file that is not there, nothing to predict.
-    """
-    words, options = _split(arguments)
-    if unknown := sorted(options.keys() - set(OPTIONS)):
-        raise InputError(f"--{unknown[0]}: no such option; expected {', '.join(f'--{name}' for name in OPTIONS)}")
-    if len(words) < 2:
-        raise InputError("expected a model and inputs, as in mrcnn predict model.keras image.png --output found")
-    if "output" not in options:
-        raise InputError("--output: missing; expected a folder")
-    model, *inputs = words
-    model = check_model_address(model)
-    return PredictArgs(
-        model=model,
-        inputs=tuple(inputs),
-        output=(standing_folder() / Path(options["output"]).expanduser()).resolve(),
-        forms=check_forms(parse_words("write", options["write"]) if "write" in options else DEFAULT),
-        asked="write" in options,
-        confidence=_confidence(options["confidence"]) if "confidence" in options else None,
-        spacing_mm=_spacing(options["spacing_mm"]) if "spacing_mm" in options else None,
-        modalities=_modalities(options["modalities"]) if "modalities" in options else None,
-        task=options.get("task", "thyroid"),
-        keep_patient=_flag("keep_patient", options),
-        overwrite=_flag("overwrite", options),
-    )
-
-
-def predict(wanted: PredictArgs) -> int:
-    """Do the work; returns the exit status.
+def _predict(arguments: PredictArgs) -> int:
+    """Predict the inputs; return the exit status.
 
     Raises:
-        InputError: what keeps all of it from being done.
+        InputError: an error that prevents all predictions.
     """
     from rich.console import Console
 
     console = Console(highlight=False)
     with tempfile.TemporaryDirectory(prefix="medmrcnn-") as scratch:
-        inputs = _inputs(wanted, Path(scratch), console)
+        inputs = _inputs(arguments, Path(scratch), console)
         quiet_libraries()
         with silent_start():
             import mrcnn.models  # noqa: F401
             import trackers.packaging.tracked_model  # noqa: F401
             from experiments.prediction.detector import open_detector
-        detector = open_detector(wanted.model, task=wanted.task, folder=Path(scratch) / "model")
-        return _predict(wanted, inputs, detector, console)
+        detector = open_detector(arguments.model, task=arguments.task, folder=Path(scratch) / "model")
+        return _predict_inputs(arguments, inputs, detector, console)
 
 
-def _inputs(wanted: PredictArgs, scratch: Path, console: Any) -> Inputs:
+def _inputs(arguments: PredictArgs, scratch: Path, console: Any) -> Inputs:
     from experiments.prediction.downloads import download
 
     def fetch(address: str) -> Path:
         return download(address, Path(tempfile.mkdtemp(dir=scratch)))
 
-    inputs = find_inputs(wanted.inputs, standing=standing_folder(), output=wanted.output, fetch=fetch)
+    inputs = find_inputs(arguments.inputs, standing=standing_folder(), output=arguments.output, fetch=fetch)
     if inputs.passed_over:
         console.print(f"note: passed over: {inputs.passed_over_line()}", markup=False, soft_wrap=True)
-    if wanted.asked and inputs.items:
-        for line in cannot_carry(wanted.forms, inputs.items):
+    if arguments.explicit_forms and inputs.items:
+        for line in cannot_carry(arguments.forms, inputs.items):
             console.print(f"note: {line}", markup=False, soft_wrap=True)
     if any(item.kind == "video" for item in inputs.items):
         from mrcnn.data.io.video import import_av
 
-        import_av()  # told before the model loads
+        import_av()  # reports a missing library before the model is loaded
     return inputs
 
 
-def _predict(wanted: PredictArgs, inputs: Inputs, detector: Any, console: Any) -> int:
+def _predict_inputs(arguments: PredictArgs, inputs: Inputs, detector: Any, console: Any) -> int:
     from dataclasses import replace
     from importlib.metadata import version
 
@@ -166,46 +104,49 @@ def _predict(wanted: PredictArgs, inputs: Inputs, detector: Any, console: Any) -
     from mrcnn.detections import Detections
     from trackers.packaging.served import NOTICE
 
-    if wanted.modalities is not None:
-        if not detector.volumes or len(wanted.modalities) != detector.channels:
+    if arguments.modalities is not None:
+        if not detector.volumes or len(arguments.modalities) != detector.channels:
             raise InputError(
-                f"--modalities {','.join(wanted.modalities)}: the model takes {detector.channels} channels"
+                f"--modalities {','.join(arguments.modalities)}: the model takes {detector.channels} channels"
                 + ("" if detector.volumes else ", and was not trained on volumes of several modalities")
             )
-        if detector.modalities not in (None, wanted.modalities):
+        if detector.modalities not in (None, arguments.modalities):
             raise InputError(
-                f"--modalities {','.join(wanted.modalities)}: the model was trained on {','.join(detector.modalities)}"
+                f"--modalities {','.join(arguments.modalities)}: the model was trained on "
+                f"{','.join(detector.modalities)}"
             )
-        detector = replace(detector, modalities=wanted.modalities)
-    # Asked of an empty image, so that classes which do not fit the findings are told before the work.
+        detector = replace(detector, modalities=arguments.modalities)
+    # An empty image reports classes that do not fit the findings before the work begins.
     FINDINGS[detector.findings](np.zeros((1, 1, 1), np.uint8), Detections.none(1, 1), detector.class_names, None, None)
-    confidence = detector.confidence if wanted.confidence is None else wanted.confidence
+    confidence = detector.confidence if arguments.confidence is None else arguments.confidence
     about = {
         "model": detector.digest,
         "classes": list(detector.class_names),
         "confidence": confidence,
-        "spacing_mm": None if wanted.spacing_mm is None else list(wanted.spacing_mm),
+        "spacing_mm": None if arguments.spacing_mm is None else list(arguments.spacing_mm),
         "modalities": None if detector.modalities is None else list(detector.modalities),
         "findings": detector.findings,
         "medmrcnn": version("medmrcnn"),
         "notice": NOTICE,
     }
-    if wanted.keep_patient:  # among the options only then, so that folders from before can be gone on with
+    if arguments.keep_patient:  # absent otherwise, so that folders of earlier versions can be continued
         about["keep_patient"] = True
-    record = ProgressRecord(wanted.output, about, overwrite=wanted.overwrite)
+    record = ProgressRecord(arguments.output, about, overwrite=arguments.overwrite)
     console.print(
         f"Classes {', '.join(detector.class_names)}; instances of a score of at least {confidence:g}; "
         f"inputs: {len(inputs.items)}",
         markup=False,
         soft_wrap=True,
     )
-    options = Options(confidence, wanted.forms, wanted.spacing_mm, wanted.keep_patient)
+    options = Options(confidence, arguments.forms, arguments.spacing_mm, arguments.keep_patient)
     report = predict_items(inputs.items, detector, options, record, console)
-    rows = write_summary_files(record, wanted.forms, detector.class_names, detector.findings)
-    if rows and "findings" in wanted.forms:
+    rows = write_summary_files(record, arguments.forms, detector.class_names, detector.findings)
+    if rows and "findings" in arguments.forms:
         console.print(prediction_table(rows))
     skipped = f", complete before: {report.skipped}" if report.skipped else ""
-    console.print(f"Predicted: {report.predicted}{skipped}; in {wanted.output}. {NOTICE}", markup=False, soft_wrap=True)
+    console.print(
+        f"Predicted: {report.predicted}{skipped}; in {arguments.output}. {NOTICE}", markup=False, soft_wrap=True
+    )
     problems = inputs.problems + report.problems
     if report.negatives:
         print(
@@ -220,59 +161,114 @@ def _predict(wanted: PredictArgs, inputs: Inputs, detector: Any, console: Any) -
     return BAD_INPUT if problems else 0
 
 
-def _split(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Words that stand by themselves, and options, which may stand before, among or after them."""
-    words, options = [], []
-    rest = iter(arguments)
-    for word in rest:
-        if not word.startswith("--"):
-            words.append(word)
-            continue
-        options.append(word)
-        if "=" not in word and (value := next(rest, None)) is not None:
-            options.append(value)
-    return words, parse_arguments(_with_underscores(options))
-
-
-def _with_underscores(options: Sequence[str]) -> list[str]:
-    """`--spacing-mm` is `--spacing_mm`: people type either."""
-    made = []
-    for word in options:
-        name, equals, value = word.partition("=")
-        made.append(name.replace("-", "_").replace("__", "--", 1) + equals + value if word.startswith("--") else word)
-    return made
-
-
-def _flag(name: str, options: Mapping[str, str]) -> bool:
-    value = parse_value(name, options.get(name, "false"))
-    if not isinstance(value, bool):
-        raise InputError(f"--{name} {options[name]}: expected true or false")
-    return value
-
-
-def _confidence(text: str) -> float:
-    value = parse_value("confidence", text)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise InputError(f"--confidence {text}: expected a number from 0 to 1")
-    return float(value)
-
-
-def _spacing(text: str) -> tuple[float, float]:
+def _spacing(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, float] | None:
+    if value is None:
+        return None
     try:
-        sides = [float(word) for word in parse_words("spacing_mm", text)]
+        sides = [float(word) for word in parse_words("spacing_mm", value)]
     except ValueError:
         sides = []
     if len(sides) not in (1, 2) or not all(SPACING_MM[0] <= side <= SPACING_MM[1] for side in sides):
-        raise InputError(f"--spacing_mm {text}: expected the size of a pixel in mm, as 0.1, or row,column, as 0.1,0.12")
+        raise InputError(
+            f"--spacing_mm {value}: expected the size of a pixel in mm, as 0.1, or row,column, as 0.1,0.12"
+        )
     return sides[0], sides[-1]
 
 
-def _modalities(text: str) -> tuple[str, ...]:
-    given = tuple(parse_words("modalities", text))
-    if not given or len(set(given)) != len(given) or not set(given) <= set(MODALITIES):
-        raise InputError(f"--modalities {text}: expected some of {', '.join(MODALITIES)}, each once")
-    return given
+@click.command(
+    "predict",
+    cls=Command,
+    work=_run,
+    stopped=f"stopped; {AGAIN}",
+    no_args_is_help=True,
+    options_metavar="--output FOLDER [OPTIONS]",
+)
+@click.argument("model", type=PathText())
+@click.argument("inputs", nargs=-1, required=True, type=PathText(), metavar="INPUT...")
+@option(
+    "--output",
+    required=True,
+    type=PathText(),
+    metavar="FOLDER",
+    help="folder of the predictions; the same command again continues an incomplete one",
+)
+@option(
+    "--write",
+    callback=word_list,
+    metavar="FORM,...",
+    help="forms of the predictions: coco, findings, mask, nifti, dicom_seg, overlay, splash; default "
+    f"{','.join(DEFAULT)}, if the input supports them",
+)
+@option(
+    "--confidence",
+    callback=fraction,
+    metavar="NUMBER",
+    help="minimum score of an instance; default the threshold of the model",
+)
+@option(
+    "--spacing_mm",
+    callback=_spacing,
+    metavar="MM",
+    help="size of a pixel, as 0.1 or row,column as 0.1,0.12, in place of the size in the files",
+)
+@option(
+    "--modalities",
+    callback=word_list,
+    metavar="NAME,...",
+    help="for a model that does not record its modalities: flair,t1,t1ce,t2 in the order of the model",
+)
+@option("--task", default="thyroid", metavar="NAME", help="the task of the model `last`; default thyroid")
+@switch(
+    "--keep_patient",
+    help="write the patient and study of the source into dicom_seg, for an archive; otherwise a pseudonym",
+)
+@switch("--overwrite", help="replace predictions of another model or with other options")
+def command(
+    model: str,
+    inputs: tuple[str, ...],
+    output: str,
+    write: tuple[str, ...] | None,
+    confidence: float | None,
+    spacing_mm: tuple[float, float] | None,
+    modalities: tuple[str, ...] | None,
+    task: str,
+    keep_patient: bool,
+    overwrite: bool,
+) -> PredictArgs:
+    """Find instances in images, volumes and videos with a trained model.
 
+    MODEL is models:/mrcnn-ultrasound@champion; a run, by its id or as runs:/<id>; last, the newest finished run of the
+    task; or a .keras file.
+
+    INPUT is an image (PNG, JPEG, TIFF, BMP, DICOM), a video (MP4, AVI, MOV, MKV), a NIfTI volume, a folder of any of
+    them, of DICOM slices or of a BraTS case, a pattern such as 'scans/*.png', or an http:// or https:// address.
+
+    Also: python -m experiments.commands.predict ..., and
+    mlflow run . -e predict -P model=MODEL -P input=INPUT -P output=FOLDER
+
+    Every input gets a JSON file; docs/predict.md has the details. The exit status is 2 if an input could not be
+    predicted; the others are predicted nevertheless. Research use only.
+    """
+    if modalities is not None and (
+        not modalities or len(set(modalities)) != len(modalities) or not set(modalities) <= set(MODALITIES)
+    ):
+        raise InputError(f"--modalities {','.join(modalities)}: expected some of {', '.join(MODALITIES)}, each once")
+    return PredictArgs(
+        model=check_model_address(model),
+        inputs=inputs,
+        output=(standing_folder() / Path(output).expanduser()).resolve(),
+        forms=DEFAULT if write is None else check_forms(list(write)),
+        explicit_forms=write is not None,
+        confidence=confidence,
+        spacing_mm=spacing_mm,
+        modalities=modalities,
+        task=task,
+        keep_patient=keep_patient,
+        overwrite=overwrite,
+    )
+
+
+main = command.run
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,59 +1,31 @@
-"""The command `python -m experiments.train --task thyroid`, which is also `mrcnn train`: checks first, then the job."""
+"""The command `mrcnn train`, also `python -m experiments.train`."""
 
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
+
+import click
 
 from experiments.commands.arguments import with_absolute_weights
-from experiments.commands.exit_status import FAILED, SERVER_AWAY, TERMINATED, exit_status, quiet_libraries, silent_start
-from experiments.config.help import help_text
-from experiments.config.overrides import parse_arguments
-from experiments.config.resolve import Resolved, resolve
+from experiments.commands.command import Command, run_job
+from experiments.config.command_line import option
+from experiments.config.config_options import config_options
+from experiments.config.resolve import Resolved, parameters, resolve_options, task_options
 from experiments.preparation.datasets import dataset_path
 from mrcnn.errors import InputError
-from trackers.runs.local_store import require_writable_store
-
-HELP = ("--help", "-h")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status. What nobody foresaw is raised, for its traceback."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    return exit_status(lambda: _train(arguments))
-
-
-def _train(arguments: Sequence[str]) -> int:
-    resolved, resume = parse([word for word in arguments if word not in HELP])
-    if any(word in HELP for word in arguments):
-        print(help_text(resolved), end="")
-        return 0
+def _run(arguments: tuple[Resolved, str | None]) -> int:
+    resolved, resume = arguments
     resolved = with_absolute_weights(with_absolute_dataset(resolved))
     return run_job(lambda: _job(resolved, resume))
 
 
-def parse(arguments: Sequence[str]) -> tuple[Resolved, str | None]:
-    """The task, and the interrupted run to go on with: its id, `auto`, or None.
-
-    Raises:
-        InputError: one line that names the option, the value and what is allowed.
-    """
-    texts = parse_arguments(arguments)
-    resume = texts.pop("resume", None)
-    resolved = resolve([f"--{name}={text}" for name, text in texts.items()])
-    if resume is not None and resume != "auto" and not re.fullmatch("[0-9a-f]{32}", resume):
-        raise InputError(f"--resume {resume}: expected auto or the id of an interrupted run")
-    if resume is not None and resolved.config.data.folds:
-        raise InputError(f"--resume {resume}: expected data.folds=null; a cross-validation begins anew")
-    if resume is not None and resolved.config.train.seeds:
-        raise InputError(f"--resume {resume}: expected train.seeds=null; several seeds begin anew")
-    return resolved, resume
-
-
-def _job(resolved: Resolved, resume: str | None) -> Callable[[], object]:
+def _job(resolved: Resolved, resume: str | None) -> Callable[[], None]:
     from experiments.training.cross_validation import cross_validate
     from experiments.training.seeds import train_seeds
     from experiments.training.trainer import train
@@ -66,45 +38,17 @@ def _job(resolved: Resolved, resume: str | None) -> Callable[[], object]:
         work = partial(train_seeds, resolved) if options.seeds else partial(train, resolved, resume)
 
     def job() -> None:
-        select_devices(options.devices, options.batch_size)  # refused before the data are read
+        select_devices(options.devices, options.batch_size)  # before the data are read
         work()
 
     return job
 
 
-def run_job(load: Callable[[], Callable[[], object]]) -> int:
-    """Import a job by `load`, and do it; returns the exit status."""
-    require_writable_store()
-    quiet_libraries()
-    # Imported here, so that a typing error is told before TensorFlow and MLflow have loaded.
-    with silent_start():
-        from experiments.training.callbacks import Diverged
-        from trackers.checkpoints.checkpoint_store import CheckpointNotSaved
-        from trackers.offline.server import ServerAway, check_reachable
-        from trackers.runs.signals import Terminated
-
-        job = load()
-
-    try:
-        check_reachable()
-        job()
-    except (Diverged, CheckpointNotSaved) as error:
-        print(f"mrcnn: {error}", file=sys.stderr)
-        return FAILED
-    except ServerAway as error:
-        print(f"mrcnn: {error}", file=sys.stderr)
-        return SERVER_AWAY
-    except Terminated:
-        print("mrcnn: terminated", file=sys.stderr)
-        return TERMINATED
-    return 0
-
-
 def with_absolute_dataset(resolved: Resolved) -> Resolved:
-    """The dataset as an absolute path, so that the record of the run can be used from anywhere.
+    """Make the path of the dataset absolute, so that the recorded configuration is valid in every folder.
 
     Raises:
-        InputError: it does not exist.
+        InputError: the dataset does not exist.
     """
     data = resolved.config.data
     if data.dataset is None:
@@ -113,5 +57,35 @@ def with_absolute_dataset(resolved: Resolved) -> Resolved:
     return replace(resolved, config=resolved.config.model_copy(update={"data": found}))
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _help_values(texts: Mapping[str, Any]) -> dict[str, Any]:
+    return parameters(resolve_options(texts).config)
+
+
+@click.command(
+    "train", cls=Command, work=_run, help_values=_help_values, params=[*task_options(), *config_options(listed=True)]
+)
+@option(
+    "--resume",
+    metavar="auto | RUN",
+    help="continue an interrupted training of the same configuration and data in its run: the run's id, or auto for "
+    "the newest one, or a new run where none exists",
+)
+def command(resume: str | None, **texts: str | None) -> tuple[Resolved, str | None]:
+    """Train, evaluate, track and register a Mask R-CNN.
+
+    Also: python -m experiments.train ..., and mlflow run . -P task=NAME -P KEY=VALUE ... in a separate environment.
+
+    An option may be shortened to its last part: --train.epochs is --epochs. A value is YAML: 3, null, [0.9, 0.1, 0]. A
+    list needs no brackets: 0.9,0.1,0. The help shows the values for the given task and profile. Research use only.
+    """
+    resolved = resolve_options(texts)
+    if resume is not None and resume != "auto" and not re.fullmatch("[0-9a-f]{32}", resume):
+        raise InputError(f"--resume {resume}: expected auto or the id of an interrupted run")
+    if resume is not None and resolved.config.data.folds:
+        raise InputError(f"--resume {resume}: expected data.folds=null; a cross-validation cannot be resumed")
+    if resume is not None and resolved.config.train.seeds:
+        raise InputError(f"--resume {resume}: expected train.seeds=null; several seeds cannot be resumed")
+    return resolved, resume
+
+
+main = command.run

@@ -1,10 +1,9 @@
-"""Settings from the command line: `--train.epochs 3`, or `--epochs 3` where only one option ends in that."""
+"""Parse option values as YAML, and merge dotted keys into nested sections."""
 
 from __future__ import annotations
 
 import difflib
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, get_args, get_origin
 
 import yaml
@@ -14,57 +13,20 @@ from mrcnn.errors import InputError
 from mrcnn.safe_yaml import read_yaml
 
 
-def parse_arguments(arguments: Sequence[str]) -> dict[str, str]:
-    """`--key value` and `--key=value` pairs as a dict of texts; this is how `mlflow run -P key=value` hands them on.
-
-    A list that the shell has split into words, since it was not quoted, is one value: `[a, b]`.
-
-    Raises:
-        InputError: a word that is no option, an option without a value, or one given twice.
-    """
-    values: dict[str, str] = {}
-    words = deque(arguments)
-    while words:
-        word = words.popleft()
-        if not word.startswith("--") or len(word) == 2:
-            raise InputError(f"{word!r}: expected an option such as --epochs 3; a list is one value, as in '[a, b]'")
-        key, equals, value = word[2:].partition("=")
-        if not equals:
-            value = words.popleft() if words else None
-        if value is None:
-            raise InputError(f"--{key}: expected a value after it")
-        if value.startswith("[") and "]" not in value:
-            value = " ".join([value, *_rest_of_list(words)])
-        if key in values:
-            raise InputError(f"--{key}: expected once, given as {values[key]!r} and {value!r}")
-        values[key] = value
-    return values
-
-
-def _rest_of_list(words: deque[str]) -> list[str]:
-    """Takes the words up to the closing bracket; none where an option or the end comes first."""
-    for position, word in enumerate(words):
-        if word.startswith("--"):
-            break
-        if word.endswith("]"):
-            return [words.popleft() for _ in range(position + 1)]
-    return []
-
-
 def full_key(key: str, known: Iterable[str]) -> str:
-    """The dotted key among `known` that `key` means: itself, or the only one that ends in `.key`.
+    """Return the dotted key in `known` that equals `key`, or the only one that ends in `.key`.
 
     Raises:
-        InputError: none or several fit.
+        InputError: no key or several keys match.
     """
     known = list(known)
     if key in known:
         return key
-    fitting = [name for name in known if name.endswith(f".{key}")]
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
-        raise InputError(f"--{key}: could mean {' or '.join(fitting)}; expected the dotted name")
+    matches = [name for name in known if name.endswith(f".{key}")]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise InputError(f"--{key}: could mean {' or '.join(matches)}; expected the dotted name")
     leaves = {name.rpartition(".")[2]: name for name in known}
     close = difflib.get_close_matches(key, [*known, *leaves], n=1)
     hint = f"did you mean {leaves.get(close[0], close[0])}?" if close else "`mrcnn train --help` lists them"
@@ -72,10 +34,10 @@ def full_key(key: str, known: Iterable[str]) -> str:
 
 
 def parse_value(key: str, text: str) -> Any:
-    """`text` read as YAML: 3, 0.5, true, null, [0.9, 0.1, 0] or a word.
+    """Parse `text` as YAML: 3, 0.5, true, null, [0.9, 0.1, 0] or a word.
 
     Raises:
-        InputError: it is not YAML.
+        InputError: `text` is not YAML.
     """
     try:
         return read_yaml(text)
@@ -84,16 +46,16 @@ def parse_value(key: str, text: str) -> Any:
 
 
 def parse_option(key: str, text: str, annotation: Any) -> Any:
-    """`text` as the value of an option of type `annotation`: text as it is, a list in any form, else YAML.
+    """Parse `text` as the value of an option of type `annotation`.
 
-    Lists are YAML lists, or the same in parentheses or without: `[a, b]`, `("a", "b")` and `a, b` are alike. In a list
-    of words `yes`, `3` and `null` are words too.
+    A list has brackets, parentheses or neither: `[a, b]`, `("a", "b")` and `a, b` are equal. In a list of words, `yes`,
+    `3` and `null` are words too. A text option is not parsed; all other options are YAML.
 
     Raises:
-        InputError: it is not YAML.
+        InputError: `text` is not YAML.
     """
     if not takes_list(annotation):
-        # A path may look like a number or a date to YAML.
+        # YAML would read some paths as numbers or dates.
         is_text = str in (annotation, *get_args(annotation))
         return text if is_text and text != "null" else parse_value(key, text)
     if text.strip() == "null":
@@ -107,15 +69,15 @@ def parse_option(key: str, text: str, annotation: Any) -> Any:
         except (yaml.YAMLError, ValidationError):
             continue
         return forms[-1]
-    # None fits: the check of all options says what was expected.
+    # No form is valid; the validation of the whole configuration reports the expected type.
     return forms[0] if forms else parse_value(key, text)
 
 
 def parse_words(key: str, text: str) -> list[str]:
-    """The words of a list in any of the forms of `parse_option`.
+    """Parse a list of words in any of the forms of `parse_option`.
 
     Raises:
-        InputError: it is no list of words.
+        InputError: `text` is not a list of words.
     """
     try:
         return TypeAdapter(list[str]).validate_python(read_yaml(_with_brackets(text), words=True))
@@ -131,7 +93,7 @@ def _with_brackets(text: str) -> str:
 
 
 def takes_list(annotation: Any) -> bool:
-    """Whether a type is a tuple, or one of several types of which one is."""
+    """Return True for a tuple type and for a union with a tuple type."""
     if get_origin(annotation) is tuple:
         return True
     inner = get_args(annotation)
@@ -139,7 +101,7 @@ def takes_list(annotation: Any) -> bool:
 
 
 def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"a.b": 1}` as `{"a": {"b": 1}}`."""
+    """Nest dotted keys: `{"a.b": 1}` becomes `{"a": {"b": 1}}`."""
     tree: dict[str, Any] = {}
     for key, value in dotted.items():
         *sections, leaf = key.split(".")
@@ -151,7 +113,7 @@ def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` as `{"a.b": 1}`; an empty section vanishes, a list is a value."""
+    """Flatten nested sections: `{"a": {"b": 1}}` becomes `{"a.b": 1}`. It drops empty sections."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
@@ -162,7 +124,7 @@ def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`below` with the values of `above` in their places, section by section; a list is replaced whole."""
+    """Merge `above` over `below`, section by section; a list replaces the whole list."""
     result = dict(below)
     for key, value in above.items():
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)

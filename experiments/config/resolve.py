@@ -1,27 +1,23 @@
-"""From a task's name and the command line to a checked `TaskConfig`."""
+"""Resolve a task file, a profile and command-line options to a validated `TaskConfig`."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
+import click
 import yaml
+from click.shell_completion import CompletionItem
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 
-from experiments.config.overrides import (
-    flattened,
-    full_key,
-    merged,
-    nested,
-    parse_arguments,
-    parse_option,
-    takes_list,
-)
+from experiments.config.command_line import Option, Parser
+from experiments.config.config_options import config_options, options
+from experiments.config.overrides import flattened, merged, nested, parse_option, takes_list
 from experiments.config.schema import TaskConfig
 from mrcnn.errors import InputError
 from mrcnn.safe_yaml import read_yaml
@@ -31,7 +27,7 @@ TASKS = Path(__file__).parents[1] / "tasks"
 
 @dataclass(frozen=True)
 class Resolved:
-    """A checked task, the file and the profile that it came from, and the file's section `sweep` as it stands there."""
+    """A validated configuration, its task file, its profile, and the section `sweep` of the file, not yet validated."""
 
     config: TaskConfig
     file: Path
@@ -39,24 +35,19 @@ class Resolved:
     sweep: Any = None
 
 
-def options(section: type[BaseModel] = TaskConfig, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Every option with its dotted key, section by section."""
-    for name, field in section.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from options(field.annotation, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", field
-
-
 def task_names() -> list[str]:
+    """List the tasks of the project."""
     return sorted(path.stem for path in TASKS.glob("*.yaml"))
 
 
 def task_file(task: str) -> Path:
-    """The file of a task: `thyroid` is one of ours; a path that ends in .yaml, such as a run's config.yaml, is itself.
+    """Return the file of a task.
+
+    Args:
+        task: a task of the project, such as `thyroid`, or a path that ends in .yaml, such as a run's config.yaml.
 
     Raises:
-        InputError: there is none.
+        InputError: the file does not exist.
     """
     path = Path(task).expanduser() if task.endswith((".yaml", ".yml")) else TASKS / f"{task}.yaml"
     if not path.is_file():
@@ -65,10 +56,10 @@ def task_file(task: str) -> Path:
 
 
 def read_task(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings in a task file, and its profiles.
+    """Read the settings and the profiles of a task file.
 
     Raises:
-        InputError: it is not a YAML mapping, or its profiles are not mappings.
+        InputError: the file is not a YAML mapping, or its profiles are not mappings.
     """
     try:
         content = read_yaml(path.read_text(encoding="utf-8"))
@@ -82,15 +73,52 @@ def read_task(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return content, profiles
 
 
+def task_options(default: str = "thyroid") -> list[Option]:
+    """Return the options that choose the task file and its profile."""
+    return [
+        Option(
+            ["--task"],
+            type=str,
+            default=default,
+            metavar="NAME",
+            help=f"{', '.join(task_names())}, or a path to a .yaml file; default {default}",
+            shell_complete=_complete_task,
+        ),
+        Option(["--profile"], type=str, metavar="NAME", help="a set of settings in the task's file"),
+    ]
+
+
+def _complete_task(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    names = [CompletionItem(name) for name in task_names() if name.startswith(incomplete)]
+    return names or [CompletionItem(incomplete, type="file")]
+
+
+@cache
+def _parser() -> Parser:
+    return Parser("train", params=[*task_options(), *config_options()], callback=lambda **texts: texts)
+
+
 def resolve(arguments: Sequence[str]) -> Resolved:
-    """The task that `--task thyroid --profile first_system --epochs 3` means: file, then profile, then options.
+    """Resolve options as words: `["--task", "thyroid", "--epochs", "3"]`.
 
     Raises:
         InputError: one line that names the file or option, the value and what is allowed.
     """
-    texts = parse_arguments(arguments)
-    path = task_file(texts.pop("task", "thyroid"))
-    profile = texts.pop("profile", None)
+    return resolve_options(_parser().parse(arguments))
+
+
+def resolve_options(texts: Mapping[str, str | None]) -> Resolved:
+    """Resolve a task: the file, then the profile, then the options, each over the one before.
+
+    Args:
+        texts: dotted key to the value as text; None where the option is absent. `task` and `profile` choose the file
+            and the profile.
+
+    Raises:
+        InputError: one line that names the file or option, the value and what is allowed.
+    """
+    path = task_file(texts.get("task") or "thyroid")
+    profile = texts.get("profile")
     content, profiles = read_task(path)
     if profile is not None:
         if profile not in profiles:
@@ -99,21 +127,23 @@ def resolve(arguments: Sequence[str]) -> Resolved:
             )
         content = merged(content, profiles[profile])
     sweep = content.pop("sweep", None)
-    known = dict(options())
-    given = {}
-    for key, text in texts.items():
-        name = full_key(key, known)
-        if name in given:
-            raise InputError(f"--{key}: {name} was already given as {given[name]!r}")
-        given[name] = parse_option(key, text, known[name].annotation)
-    return Resolved(check(merged(content, nested(given)), str(path), given), path, profile, sweep)
+    values = {
+        key: parse_option(key, text, field.annotation)
+        for key, field in options()
+        if key != "task" and (text := texts.get(key)) is not None
+    }
+    return Resolved(check(merged(content, nested(values)), str(path), values), path, profile, sweep)
 
 
 def check(content: Mapping[str, Any], file: str, given: Collection[str] = ()) -> TaskConfig:
-    """`content` as a `TaskConfig`; keys that the command line gave are named as its options in messages.
+    """Validate `content` as a `TaskConfig`.
+
+    Args:
+        file: name of the file in messages.
+        given: dotted keys from the command line, which messages name as options.
 
     Raises:
-        InputError: a key is unknown or a value impossible.
+        InputError: a key is unknown or a value invalid.
     """
     try:
         return TaskConfig.model_validate(_with_lists(content))
@@ -121,7 +151,7 @@ def check(content: Mapping[str, Any], file: str, given: Collection[str] = ()) ->
         problems: dict[str, list[str]] = {}
         for each in error.errors():
             place, expected = _problem(each)
-            # A union reports each of its members; together they are what is allowed.
+            # pydantic reports an error for each member of a union.
             problems.setdefault(place, []).append(expected)
     lines = []
     for place, expected in problems.items():
@@ -131,7 +161,7 @@ def check(content: Mapping[str, Any], file: str, given: Collection[str] = ()) ->
 
 
 def _with_lists(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """`content` where lists that are written as text, such as `class_names: a, b`, are lists."""
+    """Parse lists that the file writes as text, such as `class_names: a, b`."""
     flat = flattened(content)
     texts = {
         key: parse_option(key, flat[key], field.annotation)
@@ -142,11 +172,11 @@ def _with_lists(content: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _problem(error: Mapping[str, Any]) -> tuple[str, str]:
-    """One pydantic error as where it is, `key=value`, and what was expected there."""
+    """Split a pydantic error into the place, `key=value`, and the expected value."""
     key = _key(error)
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
-        # Our own checks of several fields: they name the fields themselves.
+        # Validators of several fields name the field in their message.
         name, _, message = message.partition(": ")
         return ".".join(part for part in (key, name) if part), message
     if error["type"] == "missing":
@@ -164,7 +194,7 @@ def _problem(error: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _key(error: Mapping[str, Any]) -> str:
-    """`train.stages[0].layers`, without the names that pydantic gives to the members of a union."""
+    """Format the location of an error as `train.stages[0].layers`, without pydantic's names of union members."""
     key = ""
     names = list(TaskConfig.model_fields)
     for depth, part in enumerate(error["loc"]):
@@ -178,7 +208,7 @@ def _key(error: Mapping[str, Any]) -> str:
 
 
 def _names_beside(place: Sequence[str | int]) -> list[str]:
-    """The keys that may stand where the last part of `place` does."""
+    """List the keys of the section that contains the last part of `place`."""
     section: Any = TaskConfig
     for part in place[:-1]:
         if isinstance(part, int):
@@ -192,10 +222,10 @@ def _names_beside(place: Sequence[str | int]) -> list[str]:
 
 
 def resolved_yaml(config: TaskConfig) -> str:
-    """The whole of `config` as a task file, which `--task config.yaml` takes."""
+    """Write `config` as a task file for `--task config.yaml`."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def parameters(config: TaskConfig) -> dict[str, Any]:
-    """The whole of `config` under dotted names, for the run's record."""
+    """Flatten `config` to dotted keys, the parameters of a run."""
     return flattened(config.model_dump(mode="json"))

@@ -13,18 +13,21 @@ from experiments.prediction.inputs import Item
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 from mrcnn.instance_masks import InstanceMasks
-from trackers.packaging.served import NOTICE, as_dict
 
 __all__ = ["answer_of", "detections_of", "frames_of", "of_several"]
 
 
 def answer_of(found: Detections, class_names: Sequence[str], findings: Mapping[str, Any]) -> dict[str, Any]:
     """`{"width", "height", "instances", "findings", "notice"}`, as the served model answers."""
+    from trackers.packaging.served import as_dict  # imports MLflow
+
     return as_dict(found, *found.instances.shape[1:], tuple(class_names), dict(findings))
 
 
 def of_several(answers: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     """`{"frames": [{"frame", "width", …}, …], "notice"}`."""
+    from trackers.packaging.served import NOTICE  # imports MLflow
+
     return {"frames": [{"frame": number, **answer} for number, answer in answers.items()], "notice": NOTICE}
 
 

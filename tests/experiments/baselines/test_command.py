@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments.cli import main as cli
-from experiments.commands.baselines import MODELS, main, parse
+from experiments.commands.baselines import MODELS, command, main
 from experiments.config.resolve import resolve
 
 ROOT = Path(__file__).parents[3]
@@ -24,11 +24,11 @@ ROOT = Path(__file__).parents[3]
     ],
 )
 def test_models_are_words_or_a_list_with_commas(words, expected):
-    assert parse(["--task", "lgg", *words]).models == expected
+    assert command.parse(["--task", "lgg", *words]).models == expected
 
 
 def test_other_options_are_the_tasks():
-    wanted = parse(
+    wanted = command.parse(
         ["--task", "lgg", "--models", "resunet", "--epochs", "3", "--mask_rcnn=last", "--unet_widths", "[16, 32]"]
     )
     assert wanted.mask_rcnn == "last"
@@ -40,11 +40,11 @@ def test_other_options_are_the_tasks():
     ("words", "told"),
     [
         (["--models", "unet"], "--models unet: expected some of resunet, classifier, cascade"),
-        (["--models"], "--models: expected some of"),
-        (["--models", "cascade"], "the cascade takes the classifier"),
-        (["--models", "classifier", "cascade"], "the cascade takes the classifier, and resunet or a --mask-rcnn"),
+        (["--models"], "--models: expected a value after it"),
+        (["--models", "cascade"], "the cascade needs the classifier"),
+        (["--models", "classifier", "cascade"], "the cascade needs the classifier, and resunet or a --mask-rcnn"),
         (["--mask-rcnn", "model.h5"], "--mask-rcnn model.h5: expected a .keras file that is there"),
-        (["--mask-rcnn"], "--mask-rcnn : expected one"),
+        (["--mask-rcnn"], "--mask-rcnn: expected a value after it"),
         (["--models", "resunet", "--models", "classifier"], "--models: expected once"),
         (["--unet_widths", "[16, 20]"], "--baseline.unet_widths=[16, 20]: expected 2 to 6 multiples of 16"),
         (["--classifier_weights", "imagenet"], "expected none with classifier_backbone=small"),

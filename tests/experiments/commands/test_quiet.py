@@ -5,14 +5,14 @@ import pytest
 from experiments.commands.exit_status import silent_start
 
 
-def test_talk_at_the_start_is_dropped(capfd):
+def test_output_during_the_import_is_discarded(capfd):
     with silent_start():
         os.write(2, b"oneDNN is on\n")
     os.write(2, b"afterwards\n")
     assert capfd.readouterr().err == "afterwards\n"
 
 
-def test_talk_before_a_failure_is_told(capfd):
+def test_output_before_an_error_is_printed(capfd):
     with pytest.raises(ImportError), silent_start():
         os.write(2, b"library is broken\n")
         raise ImportError

@@ -214,7 +214,7 @@ def test_help_and_bad_words_load_no_library():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "usage: mrcnn compare --modality" in done.stdout
+    assert "Usage: mrcnn compare --modality" in done.stdout
 
 
 def test_the_project_has_the_command():

@@ -3,7 +3,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.config.overrides import flattened, full_key, merged, nested, parse_arguments, parse_value
+from experiments.config.overrides import flattened, full_key, merged, nested, parse_value
 from mrcnn.errors import InputError
 
 names = st.text("abcdefgh_", min_size=1, max_size=4)
@@ -30,32 +30,6 @@ def test_the_upper_tree_wins_and_nothing_below_it_is_lost(below, above):
         over = {".".join(parts[:n]) for n in range(1, len(parts) + 1)} & replaced
         under = any(name.startswith(f"{key}.") for name in replaced)
         assert over or under or result[key] == value
-
-
-@given(st.dictionaries(names, st.text(max_size=6), max_size=4), st.data())
-def test_pairs_are_read_as_mlflow_writes_them_and_with_an_equals_sign(values, data):
-    words = []
-    for key, value in values.items():
-        words += data.draw(st.sampled_from([[f"--{key}", value], [f"--{key}={value}"]]))
-    assert parse_arguments(words) == values
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["epochs", "3"], "'epochs': expected an option"),
-        (["--epochs"], "--epochs: expected a value"),
-        (["--a", "1", "--a=2"], "--a: expected once"),
-        (["--"], "'--': expected an option"),
-    ],
-)
-def test_words_that_are_no_options_are_named(words, said):
-    with pytest.raises(InputError, match=said):
-        parse_arguments(words)
-
-
-def test_a_negative_number_is_a_value():
-    assert parse_arguments(["--shift", "-3"]) == {"shift": "-3"}
 
 
 @given(st.sets(st.tuples(names, names).map(".".join), min_size=1, max_size=6), st.data())

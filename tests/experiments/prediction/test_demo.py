@@ -19,7 +19,7 @@ import uvicorn
 from PIL import Image
 
 from experiments.cli import main
-from experiments.commands.demo import listening_socket, parse_command
+from experiments.commands.demo import command, listening_socket
 from experiments.prediction.demo_app import KEPT, Demo, Seen, demo_app
 from experiments.prediction.pictures import overlay_picture
 from mrcnn.detections import Detections
@@ -269,7 +269,7 @@ def test_a_person_chooses_a_file_and_moves_the_slider(demo, scene_png, tmp_path)
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--port", "1"], "--port: expected the model first"),
+        (["--port", "1"], "MODEL: missing; usage: mrcnn demo [OPTIONS] MODEL"),
         (["nothing.keras"], "model=nothing.keras: expected a .keras file that is there"),
         (["last", "--port", "70000"], "--port 70000: expected a number from 0 to 65535"),
         (["last", "--share", "true"], "--share: no such option; expected --port, --host, --task"),
@@ -288,6 +288,6 @@ def test_a_port_in_use_is_told_before_the_model_loads(capsys):
 
 
 def test_it_listens_on_this_machine_alone_unless_told():
-    assert parse_command(["last"]).host == "127.0.0.1"
+    assert command.parse(["last"]).host == "127.0.0.1"
     with pytest.raises(InputError, match=r"--host no\.such\.host\.invalid"):
         listening_socket("no.such.host.invalid", 0)

@@ -125,7 +125,7 @@ def test_bad_words_are_named(nodules, capsys, words, message):
 
 def test_help(capsys):
     assert main(["--help"]) == 0
-    assert "usage: mrcnn check" in capsys.readouterr().out
+    assert "Usage: mrcnn check" in capsys.readouterr().out
 
 
 def test_a_split_without_instances_stops_a_training(nodules):

@@ -163,7 +163,7 @@ def test_the_orientation_of_a_dicom_file(tmp_path):
     ("options", "told"),
     [
         (["--task", "thyroid"], "nothing to prepare"),
-        (["--sides", "yes"], "--sides: no such option of prepare"),
+        (["--sides", "yes"], "--sides: no such option"),
         (["--mirrored", "maybe"], "expected true or false"),
         (["--confidence", "2"], "expected a number from 0 to 1"),
         (["--model", "missing.keras"], r"expected a \.keras file"),
