@@ -28,7 +28,7 @@ class Range(Section):
     low: float
     high: float
     log: bool = False
-    step: float | None = Field(None, gt=0)
+    step: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _check(self) -> Range:
@@ -60,55 +60,61 @@ Distribution = Annotated[
 class Thresholds(Section):
     """The search for confidence and NMS thresholds after each training, on its detections of the validation images."""
 
-    sets: int = Field(1000, ge=0, description="threshold sets tried after each training; 0: those of the task stay")
+    sets: int = Field(
+        default=1000, ge=0, description="threshold sets tried after each training; 0: those of the task stay"
+    )
     per_class: bool = Field(
-        True, description="also look for thresholds of each class, and record what they would gain; not applied"
+        default=True, description="also look for thresholds of each class, and record what they would gain; not applied"
     )
 
 
 class SweepOptions(Section):
     """How a sweep searches."""
 
-    trials: int = Field(20, ge=1, description="trainings in all; more than before continues a finished sweep")
+    trials: int = Field(default=20, ge=1, description="trainings in all; more than before continues a finished sweep")
     workers: int = Field(
-        1, ge=1, le=64, description="trials at once: processes of this machine, which share its cores, or Ray actors"
+        default=1,
+        ge=1,
+        le=64,
+        description="trials at once: processes of this machine, which share its cores, or Ray actors",
     )
     engine: Literal["processes", "ray"] = Field(
-        "processes", description="where workers run: on this machine, or on those of a Ray cluster"
+        default="processes", description="where workers run: on this machine, or on those of a Ray cluster"
     )
     ray_address: str | None = Field(
-        None,
+        default=None,
         min_length=1,
         description="of the cluster, such as 10.0.0.1:6379; local: one of this machine alone is started; null: the one "
         "that this machine belongs to, otherwise local",
     )
-    cpus_per_worker: int = Field(1, ge=1, description="cores that each Ray actor reserves and uses")
+    cpus_per_worker: int = Field(default=1, ge=1, description="cores that each Ray actor reserves and uses")
     gpus_per_worker: float | None = Field(
-        None,
+        default=None,
         ge=0,
         allow_inf_nan=False,
         description="GPUs that each Ray actor reserves, such as 0.5; null: 1 where the cluster has any",
     )
     sampler: Literal["tpe", "random", "gp"] = Field(
-        "tpe", description="tree-structured Parzen estimator, random search, or Gaussian process (needs PyTorch)"
+        default="tpe",
+        description="tree-structured Parzen estimator, random search, or Gaussian process (needs PyTorch)",
     )
     pruner: Literal["hyperband", "median", "none"] = Field(
-        "hyperband", description="what ends a training that promises little; with two objectives none does"
+        default="hyperband", description="what ends a training that promises little; with two objectives none does"
     )
     objectives: tuple[str, ...] = Field(
-        (),
+        default=(),
         max_length=2,
         description="validation metrics, such as [dice, inference_ms]; two give a Pareto front; none: evaluate.metric",
     )
     storage: str | None = Field(
-        None, description="database of the study, such as sqlite:///sweeps.db, which it is where this is null"
+        default=None, description="database of the study, such as sqlite:///sweeps.db, which it is where this is null"
     )
     study: str | None = Field(
-        None, min_length=1, description="its name; null: the task and a digest of all that decides a trial"
+        default=None, min_length=1, description="its name; null: the task and a digest of all that decides a trial"
     )
     thresholds: Thresholds = Thresholds()
     space: dict[str, Distribution] = Field(
-        {}, description="option of the task to {low, high, log, step} or {choices: […]}"
+        default={}, description="option of the task to {low, high, log, step} or {choices: […]}"
     )
 
     @field_validator("objectives", mode="before")

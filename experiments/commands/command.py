@@ -44,7 +44,7 @@ def run(command: click.Command, arguments: Sequence[str] | None, name: str) -> i
 
     def work() -> int:
         # An option such as --help returns an exit status in place of a job.
-        job = command.main(arguments, prog_name=name, standalone_mode=False)
+        job: Callable[[], int] | int | None = command.main(arguments, prog_name=name, standalone_mode=False)
         return job() if callable(job) else job or 0
 
     return exit_status(work)

@@ -90,6 +90,8 @@ def drawn_mask(checks: MaskChecks, film: Film, image: np.ndarray) -> np.ndarray:
     Raises:
         InputError: the file is not a mask, has another size than the image, or has blended edges.
     """
+    if film.mask is None:
+        raise InputError(f"{film.image}: expected a mask of both lungs")
     labels = read_label_image(film.mask)
     row = {"height": image.shape[0], "width": image.shape[1], "orientation": read_header(film.image).orientation}
     mask = checks.clean(on_shown(labels, row, str(film.mask)), film.mask.name, labels.from_alpha) > 0
@@ -107,7 +109,7 @@ def _masks_by(address: str, task: str, confidence: float, folder: Path) -> Calla
 
     def draw(film: Film, image: np.ndarray) -> np.ndarray:
         (found,) = model.detect([image])
-        return found.above(confidence).masks.any(axis=0)
+        return np.asarray(found.above(confidence).masks.any(axis=0))
 
     return draw
 

@@ -62,7 +62,7 @@ def _options() -> dict[str, Any]:
         default = stated.default
         if name in PLANNED:
             kind, default = Literal["auto"] | kind, "auto"
-        fields[name] = (kind, Field(default, description=description))
+        fields[name] = (kind, Field(default=default, description=description))
     return fields
 
 
@@ -88,22 +88,24 @@ class BaselineOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     unet_widths: tuple[int, ...] = Field(
-        (32, 64, 128, 256), description="channels of the ResUNet at strides 1, 2, 4, …; multiples of 16"
+        default=(32, 64, 128, 256), description="channels of the ResUNet at strides 1, 2, 4, …; multiples of 16"
     )
     unet_loss: Literal["dice_cross_entropy", "focal_tversky"] = Field(
-        "dice_cross_entropy", description="of the ResUNet; focal_tversky minds missed pixels more than false ones"
+        default="dice_cross_entropy",
+        description="of the ResUNet; focal_tversky minds missed pixels more than false ones",
     )
     classifier_backbone: Literal["small", "resnet50", "resnet101"] = Field(
-        "small", description="of the classifier; small is made for training from scratch on little data"
+        default="small", description="of the classifier; small is made for training from scratch on little data"
     )
     classifier_weights: Literal["none", "imagenet"] = Field(
-        "none", description="that the classifier starts from; imagenet is downloaded, and train.stages then hold for it"
+        default="none",
+        description="that the classifier starts from; imagenet is downloaded, and train.stages then hold for it",
     )
     classifier_balance: bool = Field(
-        True, description="train the classifier on positive and negative images equally often"
+        default=True, description="train the classifier on positive and negative images equally often"
     )
     classifier_threshold: Literal["youden"] | Annotated[float, Field(ge=0, le=1)] = Field(
-        "youden",
+        default="youden",
         description="least probability of a positive image, which the cascade's segmenter sees; youden: the one with "
         "the highest sensitivity + specificity on the validation split",
     )

@@ -33,21 +33,21 @@ class DataOptions(Section):
     """Where the images come from and who sees which."""
 
     dataset: str | None = Field(
-        None,
+        default=None,
         description="folder of images with their annotations, or the JSON file; null: phantoms, made on the first run",
     )
     reader: Literal["auto", "brats", "coco", "lgg", "masks", "via"] = Field(
-        "auto",
+        default="auto",
         description="form of the annotations: NIfTI cases with _seg (brats), COCO JSON, folders of *_k.tif and "
         "*_k_mask.tif (lgg), mask folders, VGG Image Annotator; auto: what is found",
     )
     on_error: Literal["fail", "skip"] = Field(
-        "fail",
+        default="fail",
         description="what is done about images that cannot be read or whose annotations are wrong; fail: nothing "
         "begins, and all of them are listed; skip: these images are left out, listed, and counted as data/skipped",
     )
     patient_pattern: str | None = Field(
-        None,
+        default=None,
         description="regular expression on the file name (brats: case, lgg: folder) whose first group (or whole match) "
         "is the patient, for images whose annotations name none; an empty group: the image is a patient of its own",
     )
@@ -55,37 +55,41 @@ class DataOptions(Section):
     masks: MasksOptions = MasksOptions()
     via: ViaOptions = ViaOptions()
     near_duplicates: Literal["together", "ignore"] = Field(
-        "together",
+        default="together",
         description="together: images that are nearly the same, mirrored or recoloured ones included, stay in one "
         "split; ignore: they are not looked for",
     )
     empty_share: float | None = Field(
-        None,
+        default=None,
         ge=0,
         le=1,
         description="largest share of training images without instances, chosen at random, as most slices of a volume "
         "have none; null: all; validation and test always see all",
     )
     split: tuple[Share, Share, Share] = Field(
-        (0.8, 0.1, 0.1),
+        default=(0.8, 0.1, 0.1),
         description="shares of the patients that train, validate and test; a test share of 0 reports on validation",
     )
     folds: int | None = Field(
-        None,
+        default=None,
         ge=2,
         description="cross-validation: the patients outside the test share are divided into so many folds, a model is "
         "trained without each, and all are registered together as one ensemble; null: one training",
     )
-    split_seed: int | None = Field(None, ge=0, lt=2**32, description="random seed of the split alone; null: seed")
+    split_seed: int | None = Field(
+        default=None, ge=0, lt=2**32, description="random seed of the split alone; null: seed"
+    )
     spacing_mm: Millimetres | tuple[Millimetres, Millimetres] | None = Field(
-        None,
+        default=None,
         description="size of a pixel, or [row, column], of images whose files name none; null: sizes are in pixels",
     )
     phantoms: Literal["thyroid", "brain_tumor", "brats", "lgg", "lung"] = Field(
-        "thyroid", description="kind of synthetic images made without a dataset"
+        default="thyroid", description="kind of synthetic images made without a dataset"
     )
-    phantom_images: int = Field(240, ge=10, description="how many of them; of volumes (brats, lgg) how many patients")
-    phantom_seed: int = Field(0, ge=0, description="random seed of the images themselves")
+    phantom_images: int = Field(
+        default=240, ge=10, description="how many of them; of volumes (brats, lgg) how many patients"
+    )
+    phantom_seed: int = Field(default=0, ge=0, description="random seed of the images themselves")
 
     @model_validator(mode="after")
     def _check(self) -> DataOptions:
@@ -99,50 +103,56 @@ class DataOptions(Section):
 class Stage(Section):
     """A part of the training in which the same layers learn."""
 
-    layers: Layers = Field("all", description="what learns; without pretrained weights always all")
-    epochs: int | None = Field(None, ge=1, description="its length; null: until train.epochs")
-    learning_rate: float | None = Field(None, gt=0, description="null: train.learning_rate")
+    layers: Layers = Field(default="all", description="what learns; without pretrained weights always all")
+    epochs: int | None = Field(default=None, ge=1, description="its length; null: until train.epochs")
+    learning_rate: float | None = Field(default=None, gt=0, description="null: train.learning_rate")
 
 
 class TrainOptions(Section):
     """How the model learns."""
 
-    epochs: int = Field(10, ge=1, description="epochs over all stages")
-    steps_per_epoch: int | None = Field(None, ge=1, description="null: once through the training images")
-    batch_size: int = Field(2, ge=1, description="images per step")
+    epochs: int = Field(default=10, ge=1, description="epochs over all stages")
+    steps_per_epoch: int | None = Field(default=None, ge=1, description="null: once through the training images")
+    batch_size: int = Field(default=2, ge=1, description="images per step")
     stages: tuple[Stage, ...] = Field(
-        (Stage(),),
+        default=(Stage(),),
         description="run one after another until train.epochs; each {layers: heads | 5+ | 4+ | 3+ | all, epochs: n, "
         "learning_rate: x}, of which epochs and learning_rate may be left out; without pretrained weights all learns",
     )
     weights: str = Field(
-        "none",
+        default="none",
         description="none trains from scratch; imagenet and coco (matterport's Mask R-CNN) are downloaded; last is the "
         "newest finished run of the task; a run's id, runs:/…, models:/name@alias; or a file "
         f"({', '.join(FILES)})",
     )
-    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="SGD with momentum, or AdamW")
-    learning_rate: float = Field(0.01, gt=0, description="after the warm-up")
+    optimizer: Literal["sgd", "adamw"] = Field(default="sgd", description="SGD with momentum, or AdamW")
+    learning_rate: float = Field(default=0.01, gt=0, description="after the warm-up")
     schedule: Literal["constant", "cosine", "step"] = Field(
-        "cosine", description="course of the learning rate within a stage; step: /10 after 2/3 and 8/9 of it"
+        default="cosine", description="course of the learning rate within a stage; step: /10 after 2/3 and 8/9 of it"
     )
-    warmup_steps: int = Field(50, ge=0, description="steps over which each stage's learning rate rises")
-    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
-    weight_decay: float = Field(1e-4, ge=0, description="decoupled; never on biases and normalisation")
-    clip_norm: float | None = Field(5.0, gt=0, description="largest global norm of the gradients; null: no limit")
+    warmup_steps: int = Field(default=50, ge=0, description="steps over which each stage's learning rate rises")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of SGD")
+    weight_decay: float = Field(default=1e-4, ge=0, description="decoupled; never on biases and normalisation")
+    clip_norm: float | None = Field(
+        default=5.0, gt=0, description="largest global norm of the gradients; null: no limit"
+    )
     precision: Literal["auto", "float32", "mixed_bfloat16"] = Field(
-        "auto",
+        default="auto",
         description="of the network's arithmetic; auto: mixed_bfloat16 on a GPU, or with TensorFlow on a processor "
         "(AVX-512 BF16, AMX), that computes in it, else float32",
     )
-    patience: int = Field(0, ge=0, description="validations without a better evaluate.metric before stopping; 0: never")
-    validate_every: int = Field(1, ge=1, description="epochs between validations; the last epoch is always validated")
-    workers: int = Field(1, ge=0, description="processes that make batches ahead; 0: a thread")
+    patience: int = Field(
+        default=0, ge=0, description="validations without a better evaluate.metric before stopping; 0: never"
+    )
+    validate_every: int = Field(
+        default=1, ge=1, description="epochs between validations; the last epoch is always validated"
+    )
+    workers: int = Field(default=1, ge=0, description="processes that make batches ahead; 0: a thread")
     devices: Literal["all"] | Annotated[int, Field(ge=1)] = Field(
-        1, description="of this machine that share each batch, which has to divide evenly"
+        default=1, description="of this machine that share each batch, which has to divide evenly"
     )
     seeds: int | None = Field(
-        None,
+        default=None,
         ge=2,
         description="trainings on the same split, with seed, seed + 1, …; mean and spread are reported, and the best "
         "on the validation split is registered; null: one training",
@@ -163,23 +173,26 @@ class TrainOptions(Section):
 class EvaluateOptions(Section):
     """How the model is judged."""
 
-    metric: Metric = Field("mask_ap50", description="decides the best checkpoint and who is champion")
+    metric: Metric = Field(default="mask_ap50", description="decides the best checkpoint and who is champion")
     confidence: Literal["auto"] | Share = Field(
-        "auto",
+        default="auto",
         description="working threshold; auto: the one with the highest mean of Dice and F1 on the validation split",
     )
     volumes: bool = Field(
-        False, description="images are slices: put them back into volumes and measure Dice and HD95 in mm there too"
+        default=False,
+        description="images are slices: put them back into volumes and measure Dice and HD95 in mm there too",
     )
-    resamples: int = Field(1000, ge=0, description="bootstrap resamples of patients for 95 % intervals; 0: none")
+    resamples: int = Field(
+        default=1000, ge=0, description="bootstrap resamples of patients for 95 % intervals; 0: none"
+    )
     tta: bool = Field(
-        False,
+        default=False,
         description="test-time augmentation: what is found in an image and in its mirror images, those that "
         "augment.flip_horizontal and augment.flip_vertical allow, is fused, in the threshold's choice, the results and "
         "the registered model",
     )
-    images_at_once: int = Field(4, ge=1, description="images per prediction step")
-    overlays: int = Field(4, ge=0, description="images kept of each of the best, median and worst cases")
+    images_at_once: int = Field(default=4, ge=1, description="images per prediction step")
+    overlays: int = Field(default=4, ge=0, description="images kept of each of the best, median and worst cases")
 
     @model_validator(mode="after")
     def _check(self) -> EvaluateOptions:
@@ -197,9 +210,11 @@ class TaskConfig(Section):
         description="ultrasound, mri, xray, ct, or a name of your own; the model is registered as mrcnn-<modality>",
     )
     findings: Literal["none", "nodules", "lungs"] = Field(
-        "none", description="what is read from the masks of an image beside the masks; see experiments.findings"
+        default="none", description="what is read from the masks of an image beside the masks; see experiments.findings"
     )
-    seed: int = Field(0, ge=0, lt=2**32, description="of the split, the initial weights, the order, the augmentation")
+    seed: int = Field(
+        default=0, ge=0, lt=2**32, description="of the split, the initial weights, the order, the augmentation"
+    )
     data: DataOptions = DataOptions()
     model: ModelOptions = ModelOptions()
     train: TrainOptions = TrainOptions()
