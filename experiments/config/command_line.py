@@ -175,8 +175,8 @@ class Parser(click.Command):
 
     def _nearest(self, name: str, ctx: click.Context) -> str:
         """Suggest the option with the most similar name, or list the options."""
-        names = self._declared(ctx)
-        if close := difflib.get_close_matches(name, names, n=1):
+        names = {spelled.lstrip("-"): declared for spelled, declared in self._declared(ctx).items()}
+        if close := difflib.get_close_matches(name.lstrip("-"), names, n=1):
             return f"did you mean {names[close[0]]}?"
         options = self.get_params(ctx)
         listed = [param for param in options if isinstance(param, Option) and param.listed]
