@@ -1,4 +1,4 @@
-"""What a run keeps besides numbers: splits, COCO files, tables, curves and pictures."""
+"""Log the artifacts of an evaluation: COCO files, tables, curves, label maps and overlays."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 def log_evaluation(run: Run, evaluator: Evaluator, confidence: float, split: str, folder: str = "") -> None:
-    """Keep the COCO files (truth and results), the table of cases, and the PR and FROC curves.
+    """Log the COCO files (truth and results), the table of cases, and the PR and FROC curves.
 
     Args:
-        folder: of the run's artifacts, such as `out_of_fold/`.
+        folder: artifact folder, such as `out_of_fold/`.
     """
     run.json(evaluator.coco_ground_truth(), f"{folder}coco/ground_truth.json")
     run.json(evaluator.coco_results(), f"{folder}coco/results.json")
@@ -40,7 +40,7 @@ def log_evaluation(run: Run, evaluator: Evaluator, confidence: float, split: str
 
 
 def log_volumes(run: Run, evaluator: Evaluator, dataset: Dataset, confidence: float) -> None:
-    """Keep the table of volumes, and a NIfTI label map of what was found in each that was read from NIfTI."""
+    """Log the table of volumes, and a NIfTI label map of the detections in each volume that was read from NIfTI."""
     run.text(csv_text(evaluator.per_volume(confidence)), "per_volume.csv")
     volumes = {record.place.volume: record.volume for record in dataset.records if record.volume is not None}
     for name, volume in volumes.items():
@@ -55,7 +55,7 @@ def log_overlays(
     run: Run, model: Predictor, dataset: Dataset, cases: Sequence[Mapping[str, Any]], confidence: float, *, count: int,
     batch_size: int,
 ) -> None:  # fmt: skip
-    """Keep truth and prediction side by side of the best, median and worst cases by Dice.
+    """Log truth and prediction side by side for the best, median and worst cases by Dice.
 
     Args:
         cases: `Evaluator.per_case` of `dataset`, in its order.
@@ -71,9 +71,9 @@ def log_overlays(
 
 
 def notable(scores: Sequence[float | None], count: int) -> dict[str, list[int]]:
-    """Positions of the `count` best, median and worst of `scores`, none in two of them; None takes no part.
+    """Return the positions of the `count` best, median and worst of `scores`, without overlap; None is ignored.
 
-    With fewer than three times `count` scores each kind gets a third, and at least one goes to the worst first.
+    With fewer than three times `count` scores each kind gets a third; the worst get theirs first.
     """
     order = sorted((index for index, score in enumerate(scores) if score is not None), key=lambda i: scores[i])
     share = min(count, -(-len(order) // 3))
@@ -85,7 +85,7 @@ def notable(scores: Sequence[float | None], count: int) -> dict[str, list[int]]:
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows with the same keys as CSV; None is an empty cell."""
+    """Format rows with the same keys as CSV; None is an empty cell."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()

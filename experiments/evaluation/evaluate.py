@@ -1,4 +1,4 @@
-"""What a model finds in a dataset, measured."""
+"""Evaluate a model on a dataset."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def predictions(model: Predictor, dataset: Dataset, *, batch_size: int) -> Iterator[tuple[Sample, Detections]]:
-    """Each image with what is found in it, a batch in memory at a time."""
+    """Yield each image with its detections; one batch is in memory at a time."""
     for start in range(0, len(dataset), batch_size):
         samples = [dataset[index] for index in range(start, min(start + batch_size, len(dataset)))]
         found = model.detect([sample.image for sample in samples], batch_size=batch_size)
@@ -29,7 +29,7 @@ def evaluate(
     volumes: bool = False,
     on_image: Callable[[Sample, Detections], None] | None = None,
 ) -> Evaluator:
-    """An evaluator that has seen the whole of `dataset`; `on_image` is called after each image, with what was found."""
+    """Return an evaluator with all images of `dataset`; `on_image` is called with each image and its detections."""
     evaluator = Evaluator(dataset.class_names, volumes=volumes)
     for sample, detections in predictions(model, dataset, batch_size=batch_size):
         evaluator.add(sample, detections)

@@ -1,4 +1,4 @@
-"""A trained model on the test split, once: threshold, scores, intervals, findings, pictures."""
+"""Evaluate a trained model once on the test split: threshold, scores, intervals, findings, overlays."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from trackers.runs.run import Run
 from trackers.runs.serialization import json_text
 
 HEADLINE = ("mask_ap50", "mask_ap", "dice", "volume_dice", "f1")
-"""What the run's description in MLflow says of the result."""
+"""Metrics in the description of the run in MLflow."""
 
 
 def inference_model(networks: Sequence[MaskRCNN], config: TaskConfig) -> Predictor:
-    """Trained networks as they are judged and registered: fused, and with test-time augmentation where asked for."""
+    """Return the predictor that is evaluated and registered: an ensemble, with test-time augmentation if configured."""
     if not config.evaluate.tta:
         return predictor_of(networks)
     mirrored_ids = config.augment.mirrored_ids(networks[0].config.class_names)
@@ -34,7 +34,7 @@ def inference_model(networks: Sequence[MaskRCNN], config: TaskConfig) -> Predict
 
 @dataclass(frozen=True)
 class Result:
-    """Scores of a model at its working threshold, their 95 % intervals (`_lo`, `_hi`), and all that it found."""
+    """Scores of a model at its operating point, their 95 % intervals (`_lo`, `_hi`), and all its detections."""
 
     confidence: float
     scores: Mapping[str, float]
@@ -52,10 +52,11 @@ def evaluate_on_test(
     step: int,
     confidence: float | None = None,
 ) -> Result:
-    """Choose the threshold on the validation split, then look at the test split once; record and show.
+    """Choose the threshold on the validation split, evaluate once on the reported split, log and print the results.
 
     Args:
-        confidence: the threshold, where it has been chosen before.
+        step: of the logged metrics.
+        confidence: the threshold, if it has been chosen already.
     """
     options, split = config.evaluate, data.reported
     at_once = options.images_at_once

@@ -1,17 +1,18 @@
-"""Curves of an evaluation as Matplotlib figures, made without pyplot so that no window system is needed."""
+"""Plot the curves of an evaluation with Matplotlib; without pyplot, which would need a window system."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mrcnn.metrics.froc import RATES
 
 
 def precision_recall_figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str) -> Figure:
-    """Precision over recall at mask IoU 0.5, a line for each class; `curves` holds (recall, precision)."""
+    """Plot precision over recall at mask IoU 0.5, a line for each class; `curves` are (recall, precision)."""
     figure, axes = axes_of(title, "recall", "precision")
     for name, (recall, precision) in curves.items():
         axes.plot(recall, precision, label=name)
@@ -22,7 +23,7 @@ def precision_recall_figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
 
 
 def froc_figure(false_positives: np.ndarray, sensitivity: np.ndarray, title: str) -> Figure:
-    """Sensitivity over false positives per image (Bunch et al. 1977), with the seven rates of the FROC score marked."""
+    """Plot sensitivity over false positives per image (Bunch et al. 1977); lines mark the rates of the FROC score."""
     figure, axes = axes_of(title, "false positives per image", "sensitivity")
     if len(false_positives):
         # The curve holds its last sensitivity for every higher rate.
@@ -36,7 +37,7 @@ def froc_figure(false_positives: np.ndarray, sensitivity: np.ndarray, title: str
 
 
 def sizes_figure(sides: Mapping[str, np.ndarray]) -> Figure:
-    """How many instances of each class are how large; `sides` holds the square roots of their areas in pixels."""
+    """Plot a histogram of instance sizes for each class; `sides` are square roots of areas in pixels."""
     figure, axes = axes_of("Size of instances", "side (square root of the area) in pixels", "instances")
     present = {name: values for name, values in sides.items() if len(values)}
     every = np.concatenate(list(present.values()))
@@ -49,8 +50,8 @@ def sizes_figure(sides: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
-def axes_of(title: str, across: str, up: str):
-    """A figure of this project's size and its axes, with a title and labels."""
+def axes_of(title: str, across: str, up: str) -> tuple[Figure, Axes]:
+    """Make a figure of the common size and its axes, with a title and labels."""
     figure = Figure(figsize=(5, 4), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     axes.set(xlabel=across, ylabel=up)

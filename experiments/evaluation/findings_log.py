@@ -1,4 +1,4 @@
-"""The findings of a whole split: gathered image by image while it is evaluated, then kept in the run."""
+"""Collect the findings of each image during an evaluation, then log them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from trackers.runs.run import Run
 
 
 class FindingsLog:
-    """Findings of each image at the working threshold.
+    """Findings of each image at the operating point.
 
     Args:
-        name: one of `FINDINGS`; `none` gathers and keeps nothing.
-        confidence: the least score of a detection that counts.
+        name: one of `FINDINGS`; `none` collects and logs nothing.
+        confidence: least score of the detections used.
         class_names: class id 1 is the first.
     """
 
@@ -28,7 +28,7 @@ class FindingsLog:
         self._found: list[dict[str, Any]] = []
 
     def add(self, sample: Sample, detections: Detections) -> None:
-        """Read one image."""
+        """Add the findings of one image."""
         if self.name == "none":
             return
         shown = detections.above(self._confidence)
@@ -36,11 +36,11 @@ class FindingsLog:
         self._found.append({"source": sample.source, "patient_id": sample.patient_id, **finding})
 
     def summary(self) -> dict[str, float]:
-        """Metrics of the whole split, without its prefix; empty where the finding has none."""
+        """Return metrics of the whole split, without its prefix; empty where the findings have none."""
         return SUMMARIES[self.name](self._found) if self.name in SUMMARIES else {}
 
     def log(self, run: Run, split: str, step: int) -> None:
-        """Keep `findings.json`, an entry an image, `findings.csv` where the finding has rows, and the metrics."""
+        """Log `findings.json`, an entry an image, `findings.csv` where the findings have rows, and the metrics."""
         if self.name == "none":
             return
         run.json(self._found, "findings.json")

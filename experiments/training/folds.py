@@ -1,4 +1,4 @@
-"""Who trains, validates and is held out in each fold of a cross-validation, and what the folds' scores come to."""
+"""Split the patients for each fold of a cross-validation, and average the scores over the folds."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ HELD_OUT, OUT_OF_FOLD = "held_out", "out_of_fold"
 
 
 def divide(checked: CheckedData, config: TaskConfig) -> list[CheckedData]:
-    """For each fold the data with its splits `train`, `val` and `held_out`.
+    """Return for each fold the data with its splits `train`, `val` and `held_out`.
 
-    Every patient outside the test share is held out once. The fold's other patients train and validate in the
-    proportion of `data.split`, so what decides the best checkpoint and the threshold is never held out. Groups of
-    near-duplicates stay together in all of it.
+    Each patient outside the test share is held out once. The other patients of the fold are divided into training and
+    validation in the proportion of `data.split`, so no held-out patient decides the best checkpoint or the threshold.
+    Groups of near-duplicates stay in one split.
 
     Raises:
         InputError: there are too few patients, or a split has no instance.
@@ -49,7 +49,7 @@ def divide(checked: CheckedData, config: TaskConfig) -> list[CheckedData]:
         if options.empty_share is not None:
             splits["train"] = subsample_negatives(whole, splits["train"], options.empty_share, config.split_seed)
         problems += splits_without_instances(whole, splits, f"fold {number}")
-        # The polarity is that of all development films.
+        # The polarity is that of all development images.
         found = replace(fingerprint(whole, splits, groups), polarity=checked.found.polarity)
         folds.append(replace(checked, splits=splits, found=found))
     if problems:
@@ -58,10 +58,10 @@ def divide(checked: CheckedData, config: TaskConfig) -> list[CheckedData]:
 
 
 def spread(scores: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
-    """Mean and standard deviation (n - 1) over the folds of each main score that is defined in at least two."""
-    found = {}
+    """Compute mean and standard deviation (n - 1) of each main score that is defined in at least two of `scores`."""
+    moments = {}
     for name in dict.fromkeys(name for each in scores for name in each):
         values = [each[name] for each in scores if name in each]
         if name.partition("/")[0] in ROWS and len(values) > 1:
-            found[name] = float(np.mean(values)), float(np.std(values, ddof=1))
-    return found
+            moments[name] = float(np.mean(values)), float(np.std(values, ddof=1))
+    return moments

@@ -1,4 +1,4 @@
-"""What the training split says about the model: classes, channels, slots for instances, anchors."""
+"""Plan the model from the training split: classes, channels, most instances an image, anchors."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from mrcnn.geometry.anchor_fit import AnchorFit, fit_anchors
 from mrcnn.models.pretrained.initial_weights import settings_for
 
 IMAGES_FOR_CHANNELS = 16
-"""Training images opened to tell grey from colour; spread over the split."""
+"""Training images read to distinguish grayscale from color, spread over the split."""
 
 ENOUGH_RECALL = 0.8
-"""Share of the training boxes with an anchor that fits below which a larger input is suggested."""
+"""Recall of the anchors on the training boxes below which a larger input is suggested."""
 SMALL = {"fpn_channels": 64, "head_width": 256, "mask_channels": 64, "mask_convolutions": 2}
-"""Widths beside the small backbone, a quarter of the paper's as its own are: they would take most of the time else."""
+"""Widths of the other layers with the small backbone, a quarter of the paper's: wider ones would dominate the time."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Plan:
 
     Attributes:
         model: its configuration.
-        anchor_fit: how well fitted anchors cover the training boxes; None where they were given or there was too
-            little to fit to, and the paper's are used.
-        crowded: training images that hold more instances than the model has slots for.
+        anchor_fit: how well fitted anchors cover the training boxes; None where the anchors are configured, or there
+            are too few boxes to fit to and the paper's are used.
+        crowded: number of training images with more instances than `max_instances`.
     """
 
     model: ModelConfig
@@ -44,17 +44,17 @@ class Plan:
     crowded: int = 0
 
     def fill_in(self, config: TaskConfig) -> TaskConfig:
-        """`config` with nothing left to the data."""
+        """Return `config` with all model options of the plan."""
         options = {name: getattr(self.model, name) for name in type(config.model).model_fields}
         return config.model_copy(update={"model": config.model.model_copy(update=options)})
 
     def measures(self) -> dict[str, float]:
-        """How well fitted anchors cover the training boxes; empty where they were given."""
+        """Return metrics of the fitted anchors on the training boxes; empty where anchors are configured."""
         fit = self.anchor_fit
         return {"anchors/mean_best_iou": fit.mean_best_iou, "anchors/recall": fit.recall} if fit else {}
 
     def describe(self, weights: int, precision: str) -> str:
-        """The model, with its number of `weights` and the precision it computes in, in lines for the terminal."""
+        """Format the model, with its number of `weights` and its `precision`, for the terminal."""
         model, fit = self.model, self.anchor_fit
         sizes = " ".join("/".join(f"{size:g}" for size in level) for level in model.anchor_sizes)
         ratios = " ".join(f"{ratio:g}" for ratio in model.anchor_ratios)
@@ -75,17 +75,17 @@ class Plan:
 
 
 def make_plan(config: TaskConfig, training: Dataset, weights: str | None = None) -> Plan:
-    """Fill in what the task's model section leaves to the data and to the weights that the training starts from.
+    """Choose the model options that are `auto` from the data and from the initial weights.
 
     Args:
-        weights: a name or a file that stands for `train.weights`, where that is something that MLflow keeps.
+        weights: the downloaded file, where `train.weights` names a run or a registered model.
 
     Raises:
-        InputError: the section and the data do not fit, such as class weights for other classes.
+        InputError: the options do not fit the data, such as class weights for other classes.
     """
     weights = weights or config.train.weights
     options, pretrained = with_settings(config.model, settings_for(weights)), weights == "imagenet"
-    # Other conventions than the paper's are those of networks that were pretrained on colour images.
+    # Conventions other than the paper's are those of networks pretrained on color images.
     foreign = options.conventions not in ("auto", "paper")
     channels = options.channels
     if channels == "auto":
@@ -117,7 +117,7 @@ def make_plan(config: TaskConfig, training: Dataset, weights: str | None = None)
 
 
 def resolve_runtime_options(config: TaskConfig, training: Dataset) -> TaskConfig:
-    """`config` with what data and device decide for every network alike: modalities of volumes, precision."""
+    """Return `config` with the options that the data and the device decide: modalities of volumes, precision."""
     train = config.train
     if train.precision == "auto":
         train = train.model_copy(update={"precision": "mixed_bfloat16" if computes_in_bfloat16() else "float32"})
@@ -125,19 +125,19 @@ def resolve_runtime_options(config: TaskConfig, training: Dataset) -> TaskConfig
 
 
 def with_settings(options: ModelOptions, settings: Mapping[str, Any]) -> ModelOptions:
-    """`options` with `settings` where they say nothing or `auto`."""
+    """Return `options` with `settings` in place of those that are `auto` or not set."""
     stated = {name for name in options.model_fields_set if getattr(options, name) != "auto"}
     return options.model_copy(update={name: value for name, value in settings.items() if name not in stated})
 
 
 def network_boxes(dataset: Dataset, image_size: int) -> np.ndarray:
-    """All boxes (N, 4) of a dataset in pixels of the network input."""
+    """Return all boxes (N, 4) of a dataset in pixels of the network input."""
     scaled = [record.boxes * (image_size / max(record.height, record.width)) for record in dataset.records]
     return np.concatenate(scaled or [np.zeros((0, 4), np.float32)])
 
 
 def channels_of(dataset: Dataset) -> int:
-    """1 where the images are grey, also when stored as RGB; else 3, or more where the files hold more."""
+    """Return 1 for grayscale images, also those stored as RGB; otherwise 3, or the most channels of the files."""
     most = 1
     for index in np.unique(np.linspace(0, len(dataset) - 1, min(IMAGES_FOR_CHANNELS, len(dataset)), dtype=int)):
         image = dataset.image(index)

@@ -1,4 +1,4 @@
-"""What a person sees while the model trains: a bar on a terminal, plain lines in a log file."""
+"""Display the progress of a training: a bar on a terminal, plain lines in a log file."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 SECONDS_BETWEEN_LINES = 10
 WIDE = 130
-"""Columns from which on the bar leaves room for every loss."""
+"""Least width of a terminal, in columns, for all losses beside the bar."""
 LOSSES = {"loss": "loss", "rpn_class": "rpn", "rpn_box": "rpn box", "head_class": "class", "head_box": "box",
           "head_mask": "mask", "dice": "Dice", "cross_entropy": "cross-entropy",
           "focal_tversky": "focal Tversky"}  # fmt: skip
 
 
 def losses_text(logs: Mapping[str, float]) -> str:
-    """`loss 1.62 (rpn 0.21, …)` of the losses that are there."""
+    """Format the losses that are present as `loss 1.62 (rpn 0.21, …)`."""
     whole, *parts = [f"{word} {logs[name]:.3f}" for name, word in LOSSES.items() if name in logs] or [""]
     return f"{whole} ({', '.join(parts)})" if parts else whole
 
 
 def duration_text(seconds: float) -> str:
-    """`45 s`, `3 min 20 s` or `2 h 05 min`."""
+    """Format a duration as `45 s`, `3 min 20 s` or `2 h 05 min`."""
     minutes, rest = divmod(round(seconds), 60)
     if not minutes:
         return f"{rest} s"
@@ -33,10 +33,9 @@ def duration_text(seconds: float) -> str:
 
 
 class ProgressDisplay:
-    """Progress over all epochs, with the losses and the time left.
+    """Progress over all epochs, with the losses and the time left; a context manager around the training.
 
-    Use it as a context manager around the training. The first step, which traces the graph, is left out of the
-    estimate of the time left.
+    The estimate of the time left ignores the first step, which traces the graph.
     """
 
     def __init__(self, console: Console, *, epochs: int, steps_per_epoch: int, epochs_done: int = 0) -> None:
@@ -68,7 +67,7 @@ class ProgressDisplay:
         self._bar.stop()
 
     def step(self, epoch: int, step: int, logs: Mapping[str, float]) -> None:
-        """A step is done; `epoch` and `step` count from 1, `logs` are means over the epoch so far."""
+        """Show a step; `epoch` and `step` count from 1, `logs` are means over the epoch so far."""
         now = time.monotonic()
         self._done += 1
         if self._done == 1:
@@ -82,15 +81,17 @@ class ProgressDisplay:
             self._print(f"{name} step {step}/{self._steps}", losses_text({"loss": logs["loss"]}), left)
 
     def validating(self, epoch: int) -> None:
+        """Show that the validation of an epoch begins."""
         if self._console.is_terminal:
             self._bar.update(self._task, description=f"epoch {epoch}/{self._epochs}: validating", losses="")
 
     def epoch(self, epoch: int, logs: Mapping[str, float], validation: str, seconds: float) -> None:
-        """An epoch is over; `validation` says what was measured, or is empty."""
+        """Show the end of an epoch; `validation` is a line of its metrics, or empty."""
         self._last_line = time.monotonic()
         self._print(f"epoch {epoch}/{self._epochs}", losses_text(logs), validation, duration_text(seconds))
 
     def say(self, line: str) -> None:
+        """Print a line above the bar."""
         self._print(line)
 
     def _print(self, *parts: str) -> None:

@@ -1,4 +1,4 @@
-"""The data of a job: checked, split, recorded; and which of the splits the results are of."""
+"""Check, split and record the data of a training; choose the split that the results are reported on."""
 
 from __future__ import annotations
 
@@ -21,13 +21,18 @@ TITLES = {
     "out_of_fold": "All folds, each predicted by the model that never saw it",
     "val": "Validation split (there is no test split)",
 }
-"""What results can be of, the first that there is."""
+"""Titles of the splits that results may be reported on, in order of preference."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """The splits that are not empty, by name, and which of them the results are reported on; the fingerprint of all,
-    and file and patient of each image of each split."""
+    """Splits of a dataset.
+
+    Attributes:
+        splits: those that are not empty, by name.
+        facts: fingerprint of the dataset.
+        files: file and patient of each image of each split.
+    """
 
     name: str
     splits: Mapping[str, Dataset]
@@ -36,11 +41,12 @@ class Data:
 
     @property
     def reported(self) -> str:
+        """Name of the split that the results are reported on."""
         return next(split for split in TITLES if split in self.splits)
 
 
 def read_data(config: TaskConfig, run: Run, console: Console) -> Data:
-    """Check, show, split and record the data."""
+    """Check the data, print a summary, split them and record them in `run`."""
     checked = check_data(config)
     show(checked, console)
     checked.raise_if_wrong()
@@ -50,8 +56,8 @@ def read_data(config: TaskConfig, run: Run, console: Console) -> Data:
 
 
 def usable_data(checked: CheckedData, config: TaskConfig) -> Data:
-    """The splits of checked data, of which the findings are known to be readable."""
-    # Asked of an empty image, so that classes which do not fit the findings are told before the training.
+    """Return the splits of checked data; raise `InputError` where the classes do not fit the findings."""
+    # Computed for an empty image, so that classes which do not fit the findings are reported before the training.
     FINDINGS[config.findings](
         np.zeros((1, 1, 1), np.uint8), Detections.none(1, 1), checked.whole.class_names, None, None
     )
@@ -60,7 +66,7 @@ def usable_data(checked: CheckedData, config: TaskConfig) -> Data:
 
 
 def record_data(data: Data, config: TaskConfig, run: Run) -> None:
-    """Record what `run` reads."""
+    """Record the splits in `run`."""
     for split, part in data.splits.items():
         run.dataset(data.name, part.digest, data.facts, split, source=config.data.dataset)
     run.json(data.facts, "fingerprint.json")
@@ -69,7 +75,7 @@ def record_data(data: Data, config: TaskConfig, run: Run) -> None:
 
 
 def split_title(data: Data) -> str:
-    """What results are of, in words."""
+    """Describe the reported split: name, numbers of images and patients."""
     part = data.splits[data.reported]
     patients = len({record.patient_id for record in part.records})
     return f"{TITLES[data.reported]}: {len(part)} images, patients: {patients}"

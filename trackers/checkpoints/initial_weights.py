@@ -1,4 +1,4 @@
-"""The model that a training starts from, where it is one that MLflow keeps: a run's or a registered one."""
+"""Download the model that a training starts from, where a run or the registry has it."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ from trackers.runs.local_store import make_store
 
 LAST_RUN = "last"
 MODEL = "mask_rcnn"
-"""Tag `model` of the runs that train one; others are of its baselines. Older runs have no such tag."""
+"""Tag `model` of the runs that train a Mask R-CNN; baselines have others. Older runs have no such tag."""
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 CHECKPOINTS = "checkpoints"
 PACKAGE = "package"
-"""Tag of a run that holds several trainings: the address of the model that came of them, for which the run stands."""
+"""Tag of a run that contains several trainings: the address of the model registered from them."""
 
 
 def model_file(spec: str, *, task: str, folder: Path, option: str = "weights") -> str:
-    """The `.keras` file that `spec` stands for, fetched into `folder`; any other `spec` comes back as it is.
+    """Download the `.keras` file that `spec` names into `folder`; return any other `spec` unchanged.
 
     - `last`: the best checkpoint of the newest finished run of `task` that has one;
     - `runs:/<id>` or a run's id: its best checkpoint, or its last one where it had no best;
     - `runs:/<id>/<path>`: that file, or the packaged model in that folder;
     - `models:/<name>@<alias>`, `models:/<name>/<version>`: the packaged model's.
 
-    `option`: what `spec` was given as, for messages.
+    Args:
+        option: name of the option, for messages.
 
     Raises:
-        InputError: the store has no such run or model, there is no `.keras` file, or several, as of an ensemble.
+        InputError: the store has no such run or model, or it has no `.keras` file or those of an ensemble.
     """
     files = model_files(spec, task=task, folder=folder, option=option)
     if len(files) != 1:
@@ -45,19 +46,19 @@ def model_file(spec: str, *, task: str, folder: Path, option: str = "weights") -
 
 
 def model_files(spec: str, *, task: str, folder: Path, option: str = "weights") -> list[str]:
-    """As `model_file`, of an ensemble all of its files."""
-    asked = f"{option}={spec}"
+    """Download as `model_file` does; of an ensemble, all of its files."""
+    option_text = f"{option}={spec}"
     run_id = run_of(spec, task=task, option=option)
     if run_id is not None:
-        return _of_run(run_id, folder, asked)
-    return _fetched(spec, folder, asked) if spec.startswith(("runs:/", "models:/")) else [spec]
+        return _of_run(run_id, folder, option_text)
+    return _download(spec, folder, option_text) if spec.startswith(("runs:/", "models:/")) else [spec]
 
 
 def run_of(spec: str, *, task: str, option: str = "weights") -> str | None:
-    """Id of the run whose checkpoint `spec` stands for; None where it is no run as a whole.
+    """Return the id of the run whose checkpoint `spec` names; None where it names something else.
 
     Raises:
-        InputError: `last`, and there is no run.
+        InputError: `spec` is `last`, and there is no run.
     """
     if spec == LAST_RUN or spec.startswith(("runs:/", "models:/")) or RUN_ID.fullmatch(spec):
         make_store()
@@ -67,8 +68,8 @@ def run_of(spec: str, *, task: str, option: str = "weights") -> str | None:
     return run_id if not path and (spec.startswith("runs:/") or RUN_ID.fullmatch(spec)) else None
 
 
-def _last_run(task: str, asked: str) -> str:
-    """Id of the newest finished run of the task that has a model; trainings within another run do not count."""
+def _last_run(task: str, option_text: str) -> str:
+    """Return the id of the newest finished run of the task with a model, without trainings within another run."""
     client = MlflowClient()
     experiment = client.get_experiment_by_name(task)
     finished = [] if experiment is None else client.search_runs(
@@ -79,39 +80,39 @@ def _last_run(task: str, asked: str) -> str:
         trained = MLFLOW_PARENT_RUN_ID not in tags and tags.get("model", MODEL) == MODEL
         if PACKAGE in tags or (trained and _checkpoints(client, run.info.run_id)):
             return run.info.run_id
-    raise InputError(f"{asked}: no finished run of task {task} with a checkpoint in {_store()}")
+    raise InputError(f"{option_text}: no finished run of task {task} with a checkpoint in {_store()}")
 
 
-def _of_run(run_id: str, folder: Path, asked: str) -> list[str]:
+def _of_run(run_id: str, folder: Path, option_text: str) -> list[str]:
     client = MlflowClient()
     try:
         tags = client.get_run(run_id).data.tags
     except MlflowException as error:
-        raise InputError(f"{asked}: no run {run_id} in {_store()}") from error
+        raise InputError(f"{option_text}: no run {run_id} in {_store()}") from error
     if PACKAGE in tags:
-        return _fetched(tags[PACKAGE], folder, asked)
+        return _download(tags[PACKAGE], folder, option_text)
     present = _checkpoints(client, run_id)
     for name in (BEST, LAST):
         if name in present:
-            return _fetched(f"runs:/{run_id}/{CHECKPOINTS}/{name}", folder, asked)
-    raise InputError(f"{asked}: run {run_id} has no {CHECKPOINTS}/{BEST}; expected a run that trained a model")
+            return _download(f"runs:/{run_id}/{CHECKPOINTS}/{name}", folder, option_text)
+    raise InputError(f"{option_text}: run {run_id} has no {CHECKPOINTS}/{BEST}; expected a run that trained a model")
 
 
 def _checkpoints(client: MlflowClient, run_id: str) -> set[str]:
     return {Path(file.path).name for file in client.list_artifacts(run_id, CHECKPOINTS)}
 
 
-def _fetched(uri: str, folder: Path, asked: str) -> list[str]:
-    """The `.keras` files at or under an MLflow address, at least one."""
+def _download(uri: str, folder: Path, option_text: str) -> list[str]:
+    """Download the `.keras` files at or under an MLflow address, at least one."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        found = Path(download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+        downloaded = Path(download_artifacts(artifact_uri=uri, dst_path=str(folder)))
     except (MlflowException, OSError) as error:
         reason = hide_credentials(str(error).splitlines()[0])
-        raise InputError(f"{asked}: not to be had from {_store()}: {reason}") from error
-    files = [found] if found.is_file() else sorted(found.rglob("*.keras"))
+        raise InputError(f"{option_text}: not to be had from {_store()}: {reason}") from error
+    files = [downloaded] if downloaded.is_file() else sorted(downloaded.rglob("*.keras"))
     if not files or files[0].suffix != ".keras":
-        raise InputError(f"{asked}: expected a .keras file there, found {len(files)}")
+        raise InputError(f"{option_text}: expected a .keras file there, found {len(files)}")
     return [str(file) for file in files]
 
 

@@ -1,4 +1,4 @@
-"""Trainings that have not come to their end, each a folder that one process at a time holds."""
+"""Folders of trainings that have not finished, each locked by at most one process."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ LOCK, STATES = "lock", "states"
 
 
 class Held(RuntimeError):
-    """Another process works at the training."""
+    """Another process has locked the training."""
 
 
 class Unfinished:
-    """The training of a run: `$MRCNN_CACHE/unfinished/<run>` with its states, checkpoints and events.
+    """The training of a run: the folder `$MRCNN_CACHE/unfinished/<run>` with its checkpoints and events.
 
-    It lasts until the run has FINISHED, whatever becomes of the process.
+    It exists until the run is FINISHED, also when the process is killed.
     """
 
     def __init__(self, run_id: str) -> None:
@@ -39,26 +39,26 @@ class Unfinished:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """While entered, no other process works at this training, see `file_lock`.
+        """Lock the training for the block, see `file_lock`.
 
         Raises:
-            Held: another one does.
+            Held: another process has locked it.
             InputError: the folder cannot be made.
         """
         with hold(self.folder, f"run {self.run_id} is under way, in another process"):
             yield
 
     def remove(self) -> None:
-        """Lets go of all that was kept."""
+        """Delete the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @contextmanager
 def hold(folder: Path, otherwise: str) -> Iterator[None]:
-    """While entered, `folder`, made where there is none, is this process's: see `Unfinished.held`.
+    """Make `folder` if there is none, and lock it for the block, see `Unfinished.held`.
 
     Args:
-        otherwise: what `Held` says where it is another's.
+        otherwise: message of `Held`, raised where another process has locked it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -69,17 +69,18 @@ def hold(folder: Path, otherwise: str) -> Iterator[None]:
 
 
 def unfinished_folder() -> Path:
+    """Return the folder of all unfinished trainings."""
     return cache_folder() / "unfinished"
 
 
 def unfinished(client: MlflowClient) -> list[tuple[Unfinished, RecordedRun]]:
-    """Those trainings of this store whose runs have not FINISHED, the newest first; some may be under way."""
+    """List the trainings of this store whose runs are not FINISHED, newest first; another process may run some."""
     present = unfinished_folder().iterdir() if unfinished_folder().is_dir() else ()
     found = []
     for path in present:
         run = recorded(client, path.name) if RUN_ID.fullmatch(path.name) else None
         if run is not None and run.info.status == "FINISHED":
-            # Killed between its run's end and its own.
+            # Its process was killed after the end of the run.
             Unfinished(path.name).remove()
         elif run is not None:
             found.append((Unfinished(path.name), run))
@@ -87,7 +88,7 @@ def unfinished(client: MlflowClient) -> list[tuple[Unfinished, RecordedRun]]:
 
 
 def recorded(client: MlflowClient, run_id: str) -> RecordedRun | None:
-    """The run of the store, None where there is none or it was deleted."""
+    """Return the run, or None where the store has none or it was deleted."""
     try:
         run = client.get_run(run_id)
     except MlflowException as error:

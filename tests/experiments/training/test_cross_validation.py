@@ -13,7 +13,7 @@ from experiments.commands.export import main as export
 from experiments.commands.train import main
 from experiments.config.resolve import resolve
 from experiments.preparation.data_check import check_data
-from experiments.training import repeated as several_trainings
+from experiments.training import cross_validation
 from experiments.training.folds import divide, spread
 from mrcnn.data.splits import check_splits
 from mrcnn.errors import InputError
@@ -163,14 +163,14 @@ def test_a_fold_that_fails_leaves_the_folds_before_it(
 ):
     from experiments.training.callbacks import Diverged
 
-    learn, number = several_trainings.learn, iter(range(9))
+    train, number = cross_validation.train_one, iter(range(9))
 
     def second_diverges(*arguments):
         if next(number) == 1:
             raise Diverged("epoch 1, step 1: the loss is nan")
-        return learn(*arguments)
+        return train(*arguments)
 
-    monkeypatch.setattr(several_trainings, "learn", second_diverges)
+    monkeypatch.setattr(cross_validation, "train_one", second_diverges)
     assert main(tiny_arguments(dataset=phantom_folder, folds=FOLDS, split="[0.7, 0.3, 0]")) == 1
     assert "the loss is nan" in capsys.readouterr().err
     parent = next(run for run in runs_of(store, "DESC") if "mlflow.parentRunId" not in run.data.tags)
@@ -203,7 +203,7 @@ def test_a_fold_without_instances_to_learn_is_refused(phantom_folder, tiny_argum
         check_splits(checked.whole, fold.splits, checked.groups)
         assert set(fold.splits) == {"train", "val", "held_out"}, number
     monkeypatch.setattr(
-        "experiments.training.folds.without_instances", lambda whole, splits, name: [f"{name}: no instance"]
+        "experiments.training.folds.splits_without_instances", lambda whole, splits, name: [f"{name}: no instance"]
     )
     with pytest.raises(InputError, match="fold 1: no instance\n  fold 2: no instance\n  fold 3"):
         divide(checked, config)

@@ -128,7 +128,7 @@ def test_a_truly_full_disk(tmp_path, best):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_process_killed_a_hundred_times_loses_at_most_the_step_that_it_was_at(tmp_path):
-    script = Path(__file__).with_name("killed_while_keeping.py")
+    script = Path(__file__).with_name("killed_while_saving.py")
     done = subprocess.run(
         [sys.executable, str(script), str(tmp_path / "states"), "100", "0"],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
