@@ -13,7 +13,7 @@ from typing import Literal
 import keras
 import numpy as np
 
-from mrcnn.processor import processor
+from mrcnn.processor import cpu_info
 
 
 def xla_jit(function: Callable, **settings) -> Callable:
@@ -68,7 +68,7 @@ def computes_in_bfloat16() -> bool:
         if gpus := tf.config.list_physical_devices("GPU"):
             found = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability")
             return found is not None and found >= (8, 0)
-        return bool({"avx512_bf16", "amx_bf16"} & processor()[1])
+        return bool({"avx512_bf16", "amx_bf16"} & cpu_info()[1])
     # JAX's arrays know their device. AMD's capabilities are names of architectures.
     found = re.fullmatch(r"(\d+)\.\d+", getattr(keras.ops.zeros(()).device, "compute_capability", ""))
     return found is not None and int(found[1]) >= 8
@@ -88,3 +88,15 @@ def cpu_vectors() -> Literal["avx2", "avx512"] | None:
     if found & {"AVX512F", "X86_V4"}:
         return "avx512"
     return "avx2" if found & {"AVX2", "X86_V3"} else None
+
+
+def clear_session() -> None:
+    """Gives back what models that nobody holds any more left behind: graphs, compiled steps, arrays.
+
+    Keras's global state goes with it, the random seed included.
+    """
+    keras.utils.clear_session(free_memory=True)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.clear_caches()

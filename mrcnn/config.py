@@ -193,5 +193,5 @@ class ClassifierConfig(InputConfig):
         return self
 
 
-NAMED = ("none", "imagenet", "coco")
-FILES = (".keras", ".weights.h5", ".h5", ".hdf5", ".safetensors", ".npz")
+NAMED_WEIGHTS = ("none", "imagenet", "coco")
+WEIGHT_SUFFIXES = (".keras", ".weights.h5", ".h5", ".hdf5", ".safetensors", ".npz")

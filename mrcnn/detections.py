@@ -35,7 +35,7 @@ class Detections:
         return Detections(self.boxes[keep], self.scores[keep], self.class_ids[keep], self.instances.select(keep))
 
     @classmethod
-    def none(cls, height: int, width: int) -> Detections:
+    def empty(cls, height: int, width: int) -> Detections:
         """No instance in an image of `height` × `width` pixels."""
         return cls(
             np.zeros((0, 4), np.float32),

@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from mrcnn.errors import InputError
 
-MOST_MASK_BYTES = 1 << 35
+MAX_MASK_BYTES = 1 << 35
 """Instances times rows times columns of the masks that are made one array of; 32 GiB."""
 _KEPT = 1 << 16  # pixels of a box up to which what was decoded is kept
 
@@ -35,7 +35,7 @@ class Crop(NamedTuple):
         )  # fmt: skip
 
     @property
-    def part(self) -> tuple[slice, slice]:
+    def slices(self) -> tuple[slice, slice]:
         """Rows and columns in the image."""
         height, width = self.pixels.shape
         return np.s_[self.top : self.top + height, self.left : self.left + width]
@@ -66,7 +66,7 @@ class InstanceMasks:
         self.shape = (len(self._items), int(height), int(width))
 
     @classmethod
-    def of(cls, masks: InstanceMasks | np.ndarray) -> InstanceMasks:
+    def from_array(cls, masks: InstanceMasks | np.ndarray) -> InstanceMasks:
         """Those of an array (N, H, W), which is not copied, or what are such masks already."""
         if isinstance(masks, InstanceMasks):
             return masks
@@ -86,7 +86,7 @@ class InstanceMasks:
         return InstanceMasks(*self.shape[1:], [*self, *others])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.array(self.full(), dtype, copy=copy)
+        return np.array(self.to_array(), dtype, copy=copy)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the array, where that can be made again."""
@@ -115,11 +115,11 @@ class InstanceMasks:
         """(N,) int64 pixels."""
         return np.array([np.count_nonzero(part) for *_, part in self], np.int64)
 
-    def one(self, index: int) -> np.ndarray:
+    def mask(self, index: int) -> np.ndarray:
         """(H, W) bool of one mask."""
         whole = np.zeros(self.shape[1:], bool)
         crop = self.crop(index)
-        whole[crop.part] = crop.pixels
+        whole[crop.slices] = crop.pixels
         return whole
 
     def region(self, index: int, top: int, bottom: int, left: int, right: int) -> np.ndarray:
@@ -139,7 +139,7 @@ class InstanceMasks:
         """(H, W) bool: the pixels that any mask has."""
         found = np.zeros(self.shape[1:], bool)
         for crop in self:
-            found[crop.part] |= crop.pixels
+            found[crop.slices] |= crop.pixels
         return found
 
     def select(self, indices: np.ndarray | Sequence[int]) -> InstanceMasks:
@@ -148,44 +148,44 @@ class InstanceMasks:
         items = [self.crop(index) if self._items[index] is None else self._items[index] for index in chosen.tolist()]
         return InstanceMasks(*self.shape[1:], items)
 
-    def mirrored(self, *, down: bool = False, across: bool = False) -> InstanceMasks:
+    def flip(self, *, vertical: bool = False, horizontal: bool = False) -> InstanceMasks:
         """The masks of the image upside down, or left to right."""
         _, height, width = self.shape
         crops = []
         for top, left, pixels in self:
             rows, columns = pixels.shape
-            if down:
+            if vertical:
                 top, pixels = height - top - rows, pixels[::-1]
-            if across:
+            if horizontal:
                 left, pixels = width - left - columns, pixels[:, ::-1]
             crops.append(Crop(top, left, pixels))
         return InstanceMasks(height, width, crops)
 
-    def runs(self) -> list[bytes]:
+    def to_rle(self) -> list[bytes]:
         """COCO's run-length string of each, as pycocotools encodes the whole mask."""
         height, width = self.shape[1:]
         return [encode_crop(crop, height, width) for crop in self]
 
     def compressed(self) -> InstanceMasks:
         """The same as run lengths, the smallest form."""
-        return InstanceMasks(*self.shape[1:], self.runs())
+        return InstanceMasks(*self.shape[1:], self.to_rle())
 
-    def full(self) -> np.ndarray:
+    def to_array(self) -> np.ndarray:
         """(N, H, W) bool; made once.
 
         Raises:
-            InputError: it would be larger than `MOST_MASK_BYTES`.
+            InputError: it would be larger than `MAX_MASK_BYTES`.
         """
         if self._array is None:
             count, height, width = self.shape
-            if count * height * width > MOST_MASK_BYTES:
+            if count * height * width > MAX_MASK_BYTES:
                 raise InputError(
                     f"{count} masks of {width}×{height} pixels: {count * height * width / 2**30:.0f} GiB as one array, "
-                    f"expected at most {MOST_MASK_BYTES / 2**30:.0f}; `instances` gives them one by one"
+                    f"expected at most {MAX_MASK_BYTES / 2**30:.0f}; `instances` gives them one by one"
                 )
             array = np.zeros(self.shape, bool)
             for whole, crop in zip(array, self, strict=True):
-                whole[crop.part] = crop.pixels
+                whole[crop.slices] = crop.pixels
             self._array = array
         return self._array
 
@@ -207,10 +207,10 @@ class MasksField:
                 raise AttributeError
             return self._default
         held = owner.__dict__[self._form]
-        return None if held is None else held.full()
+        return None if held is None else held.to_array()
 
     def __set__(self, owner: Any, masks: InstanceMasks | np.ndarray | None) -> None:
-        owner.__dict__[self._form] = None if masks is None else InstanceMasks.of(masks)
+        owner.__dict__[self._form] = None if masks is None else InstanceMasks.from_array(masks)
 
 
 def encode_crop(crop: Crop, height: int, width: int) -> bytes:

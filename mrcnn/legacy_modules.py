@@ -20,7 +20,7 @@ LEGACY_NAMES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "GivenImage": "mrcnn.serving.inputs:DecodedImage",
             "given_images": "mrcnn.serving.inputs:parse_images",
         },
-        "mrcnn.ensemble": {"predictor_of": "mrcnn.inference.ensemble:predictor_of"},
+        "mrcnn.ensemble": {"predictor_of": "mrcnn.inference.ensemble:make_predictor"},
         "mrcnn.model": {
             "SEGMENTERS": "mrcnn.models:SEGMENTERS",
             "Classifier": "mrcnn.models:Classifier",

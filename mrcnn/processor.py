@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 
-def processor() -> tuple[str, frozenset[str]]:
+def cpu_info() -> tuple[str, frozenset[str]]:
     """Its name, and its features in the names of Linux (`avx2`, `avx512_bf16`); none where they cannot be known."""
     listed = Path("/proc/cpuinfo")
     name, flags = read_cpuinfo(listed.read_text() if listed.exists() else "")

@@ -13,14 +13,14 @@ MOST = 20_000
 _DEEPEST = 50
 
 
-def read_yaml(text: str, *, words: bool = False) -> Any:
+def read_yaml(text: str, *, strings_only: bool = False) -> Any:
     """What YAML text says, of YAML's own types alone.
 
     Aliases share what they name, so a nested dozen of them ("billion laughs") takes no memory until somebody walks
     through all of it; merges (`<<`) take it at once. Both are counted.
 
     Args:
-        words: whether `yes`, `3` and `null` are text, as anything else that stands alone.
+        strings_only: whether `yes`, `3` and `null` are text, as anything else that stands alone.
 
     Raises:
         yaml.YAMLError: it is no YAML, names objects of Python, is too long, or too large with its aliases written out.
@@ -28,7 +28,7 @@ def read_yaml(text: str, *, words: bool = False) -> Any:
     if len(text) > LONGEST:
         raise yaml.YAMLError(f"{len(text):,} characters; expected at most {LONGEST:,}")
     try:
-        loader = (_WordLoader if words else _Loader)(text)
+        loader = (_WordLoader if strings_only else _Loader)(text)
         try:
             value = loader.get_single_data()
         finally:

@@ -7,7 +7,7 @@ import keras
 import pytest
 
 from mrcnn import backend
-from mrcnn.processor import processor, read_cpuinfo
+from mrcnn.processor import cpu_info, read_cpuinfo
 
 CPUINFO = """processor\t: 0
 model name\t: Some Processor @ 2 GHz
@@ -26,7 +26,7 @@ def test_the_first_processor_speaks_for_all():
 def test_a_machine_without_cpuinfo_is_described_too(monkeypatch):
     assert read_cpuinfo("") == ("", set())
     monkeypatch.setattr("pathlib.Path.exists", lambda path: False)
-    name, flags = processor()
+    name, flags = cpu_info()
     assert name and not flags
 
 

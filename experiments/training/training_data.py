@@ -53,7 +53,7 @@ def usable_data(checked: CheckedData, config: TaskConfig) -> Data:
     """The splits of checked data, of which the findings are known to be readable."""
     # Asked of an empty image, so that classes which do not fit the findings are told before the training.
     FINDINGS[config.findings](
-        np.zeros((1, 1, 1), np.uint8), Detections.none(1, 1), checked.whole.class_names, None, None
+        np.zeros((1, 1, 1), np.uint8), Detections.empty(1, 1), checked.whole.class_names, None, None
     )
     splits = {split: checked.whole.subset(chosen) for split, chosen in checked.splits.items() if len(chosen)}
     return Data(checked.name, splits, checked.found.as_dict(), checked.split_lists())

@@ -39,7 +39,7 @@ def crop_masks(masks, boxes, regions, size: int):
     return ops.cast(cropped >= 0.5, "float32")
 
 
-def covered_share(masks, boxes):
+def covered_fraction(masks, boxes):
     """Share of each box's area within the image that a mask covers, 0 for an empty box; corners count as whole pixels.
 
     Args:
@@ -91,7 +91,7 @@ def paste_mask(mask: np.ndarray, box: np.ndarray, height: int, width: int, thres
     """As `paste_crop`, the whole (height, width) bool."""
     pasted = np.zeros((height, width), bool)
     crop = paste_crop(mask, box, height, width, threshold)
-    pasted[crop.part] = crop.pixels
+    pasted[crop.slices] = crop.pixels
     return pasted
 
 

@@ -155,14 +155,15 @@ def _paint(
     boxes: np.ndarray | None = None,
 ) -> np.ndarray:
     canvas = np.array(to_display(image))  # a copy: it is painted on, and the image may be a read-only cached one
-    masks = InstanceMasks.of(masks)
+    masks = InstanceMasks.from_array(masks)
     if masks.shape != (len(class_ids), *canvas.shape[:2]):
         raise ValueError(f"masks are {masks.shape}, expected {(len(class_ids), *canvas.shape[:2])}")
     scale = max(MIN_WIDTH / canvas.shape[1], 1.0)
     if scale > 1:
         width, height = MIN_WIDTH, round(scale * canvas.shape[0])
         canvas = np.array(Image.fromarray(canvas).resize((width, height), Image.Resampling.BICUBIC))
-        masks = InstanceMasks(height, width, [_enlarge(masks.one(index), width, height) for index in range(len(masks))])
+        enlarged = [_enlarge(masks.mask(index), width, height) for index in range(len(masks))]
+        masks = InstanceMasks(height, width, enlarged)
     extents = [tuple(box) if box[2] else None for box in masks.boxes.tolist()]
     # Large ones first, so that one within another stays visible.
     for index in np.argsort(-masks.areas, kind="stable"):
@@ -196,7 +197,7 @@ def _enlarge(mask: np.ndarray, width: int, height: int) -> Crop:
 
 def _tint(canvas: np.ndarray, crop: Crop, colour: Colour) -> None:
     """Fills and outlines one mask in place; only its own rectangle is touched."""
-    inside, part = crop.pixels, canvas[crop.part]
+    inside, part = crop.pixels, canvas[crop.slices]
     part[inside] = np.rint((1 - _FILL) * part[inside] + _FILL * np.array(colour)).astype(np.uint8)
     core = binary_erosion(inside, iterations=max(2, round(canvas.shape[1] / 320)))
     part[inside & ~core] = colour
@@ -311,7 +312,7 @@ def color_splash(image: np.ndarray, masks: np.ndarray | InstanceMasks, class_ids
     Raises:
         ValueError: the masks are not of the image's size.
     """
-    shown, masks = to_display(image), InstanceMasks.of(masks)
+    shown, masks = to_display(image), InstanceMasks.from_array(masks)
     if masks.shape != (len(class_ids), *shown.shape[:2]):
         raise ValueError(f"masks are {masks.shape}, expected {(len(class_ids), *shown.shape[:2])}")
     luma = np.rint(shown @ LUMINANCE).clip(0, 255)
@@ -323,6 +324,6 @@ def color_splash(image: np.ndarray, masks: np.ndarray | InstanceMasks, class_ids
     for index in np.argsort(-masks.areas, kind="stable"):
         colour = np.array(class_color(class_ids[index]), np.float32)
         crop = masks.crop(index)
-        bright = luma[crop.part][crop.pixels][:, None]
-        splash[crop.part][crop.pixels] = np.rint(bright * (colour / colour.max())).astype(np.uint8)
+        bright = luma[crop.slices][crop.pixels][:, None]
+        splash[crop.slices][crop.pixels] = np.rint(bright * (colour / colour.max())).astype(np.uint8)
     return splash

@@ -77,7 +77,7 @@ class Ensemble:
         return found
 
 
-def predictor_of(
+def make_predictor(
     networks: Sequence[MaskRCNN], flips: Sequence[str] = (), mirrored_ids: Sequence[int] | None = None
 ) -> Predictor:
     """A single network that sees no mirror images as it is, anything else as an `Ensemble`."""

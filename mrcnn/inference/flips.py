@@ -47,9 +47,9 @@ def flip_detections(found: Detections, view: View, mirrored_ids: np.ndarray | No
         boxes = found.boxes.copy()
         boxes[:, 0], boxes[:, 2] = width - found.boxes[:, 2], width - found.boxes[:, 0]
         class_ids = found.class_ids if mirrored_ids is None else np.asarray(mirrored_ids, np.int32)[found.class_ids]
-        found = replace(found, boxes=boxes, class_ids=class_ids, masks=found.instances.mirrored(across=True))
+        found = replace(found, boxes=boxes, class_ids=class_ids, masks=found.instances.flip(horizontal=True))
     if "vertical" in view:
         boxes = found.boxes.copy()
         boxes[:, 1], boxes[:, 3] = height - found.boxes[:, 3], height - found.boxes[:, 1]
-        found = replace(found, boxes=boxes, masks=found.instances.mirrored(down=True))
+        found = replace(found, boxes=boxes, masks=found.instances.flip(vertical=True))
     return found

@@ -47,7 +47,7 @@ def fuse_detections(members: Sequence[Detections], *, overlap: float = OVERLAP, 
     height, width = sizes.pop()
     groups = [group for class_id in _classes(members) for group in _clusters(members, class_id, overlap)]
     if not groups:
-        return Detections.none(height, width)
+        return Detections.empty(height, width)
     scores = np.array([_score(members, group) for group in groups], np.float32)
     order = np.argsort(-scores, kind="stable")[:most]
     groups = [groups[position] for position in order]
@@ -93,7 +93,7 @@ def _best_first(members: Sequence[Detections], class_id: int) -> Iterator[tuple[
     times = Counter(keys.values())
     # Only those with the same score and box are told apart by their masks, which takes long.
     full = {
-        (number, row): (key, members[number].instances.one(row).tobytes() if times[key] > 1 else b"")
+        (number, row): (key, members[number].instances.mask(row).tobytes() if times[key] > 1 else b"")
         for (number, row), key in keys.items()
     }
     return iter(sorted(full, key=full.__getitem__))
@@ -134,7 +134,7 @@ def _mask(masks: Sequence[Crop]) -> Crop:
     right = max(mask.left + mask.pixels.shape[1] for mask in seen)
     parts = np.zeros((len(masks), bottom - top, right - left), bool)
     for part, mask in zip(parts, masks, strict=True):
-        part[mask._replace(top=mask.top - top, left=mask.left - left).part] = mask.pixels
+        part[mask._replace(top=mask.top - top, left=mask.left - left).slices] = mask.pixels
     votes = parts.sum(axis=0)
     inside = 2 * votes > len(masks)
     undecided = 2 * votes == len(masks)

@@ -21,5 +21,5 @@ def to_label_map(found: Detections, class_names: Sequence[str]) -> np.ndarray:
     order = np.argsort(found.class_ids if nested else found.scores, kind="stable")
     for index in order:
         crop = found.instances.crop(index)
-        labels[crop.part][crop.pixels] = found.class_ids[index]
+        labels[crop.slices][crop.pixels] = found.class_ids[index]
     return labels

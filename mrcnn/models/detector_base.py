@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from mrcnn.backend import computes_in_bfloat16
-from mrcnn.models.training.replicas import (
+from mrcnn.models.training.data_parallel import (
     PassThroughStrategy,
     apply_global_gradients,
     num_replicas,

@@ -4,8 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mrcnn.config import ModelConfig
-from mrcnn.geometry.anchor_fit import best_iou, fit_anchors
-from mrcnn.geometry.anchors import anchor_grid, anchor_shapes
+from mrcnn.geometry.anchors import anchor_grid, anchor_shapes, best_iou, fit_anchors
 
 
 def test_grid_by_hand():

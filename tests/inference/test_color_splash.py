@@ -48,5 +48,5 @@ def test_a_pixel_of_a_label_image_has_the_better_score_and_of_regions_the_innerm
     )
     assert to_label_map(found, ("a", "b"))[:, 0].tolist() == [1, 1, 1, 1]
     assert to_label_map(found, REGIONS)[:, 0].tolist() == [2, 2, 1, 1]
-    assert to_label_map(Detections.none(4, 6), ("a",)).dtype == np.uint8
-    assert to_label_map(Detections.none(4, 6), ("a",) * 300).dtype == np.uint16
+    assert to_label_map(Detections.empty(4, 6), ("a",)).dtype == np.uint8
+    assert to_label_map(Detections.empty(4, 6), ("a",) * 300).dtype == np.uint16

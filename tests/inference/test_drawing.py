@@ -175,7 +175,7 @@ def test_side_by_side_shows_truth_on_the_left_and_prediction_on_the_right():
 
 def test_side_by_side_of_nothing_with_nothing():
     sample = Sample(np.zeros((50, 60, 3), np.uint8), np.zeros((0, 50, 60), bool), ids(), "p", "s")
-    picture = draw.side_by_side(sample, Detections.none(50, 60), NAMES)
+    picture = draw.side_by_side(sample, Detections.empty(50, 60), NAMES)
     assert picture.shape[1] > 2 * draw.MIN_WIDTH
 
 

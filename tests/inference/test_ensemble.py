@@ -9,7 +9,7 @@ from mrcnn.data.transforms.augment import augment
 from mrcnn.data.transforms.augmentation import Augmentation
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
-from mrcnn.inference.ensemble import Ensemble, predictor_of
+from mrcnn.inference.ensemble import Ensemble, make_predictor
 from mrcnn.inference.flips import flip_detections, flip_image, flipped_views
 
 NAMES = ("left_lung", "right_lung")
@@ -29,7 +29,7 @@ class Bright:
 
     def _find(self, mask):
         if not mask.any():
-            return Detections.none(*mask.shape)
+            return Detections.empty(*mask.shape)
         rows, columns = np.nonzero(mask)
         box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
         kind = 1 if columns.mean() < mask.shape[1] / 2 else 2
@@ -112,9 +112,9 @@ def test_networks_are_fused_for_images_of_any_size_in_order():
 
 def test_one_network_without_flips_is_itself():
     network = Bright()
-    assert predictor_of([network]) is network
-    assert isinstance(predictor_of([network], ("vertical",)), Ensemble)
-    assert isinstance(predictor_of([network, network]), Ensemble)
+    assert make_predictor([network]) is network
+    assert isinstance(make_predictor([network], ("vertical",)), Ensemble)
+    assert isinstance(make_predictor([network, network]), Ensemble)
 
 
 def test_a_network_of_other_classes_is_refused():

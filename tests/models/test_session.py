@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from mrcnn.backend import clear_session
 from mrcnn.inference.ensemble import Ensemble
 from mrcnn.inference.flips import flip_detections, flip_image
 from mrcnn.inference.fusion import fuse_detections
 from mrcnn.models import MaskRCNN, load
-from mrcnn.models.session import clear_session
 
 
 def test_a_network_saved_before_all_was_forgotten_finds_the_same_in_an_ensemble(tiny, tmp_path):

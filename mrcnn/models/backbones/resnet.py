@@ -9,7 +9,7 @@ from mrcnn.config import ModelConfig
 from mrcnn.models.layers import folded
 from mrcnn.models.layers.normalization import make_normalization
 from mrcnn.models.pretrained.conventions import make_conventions
-from mrcnn.models.training.replicas import num_replicas
+from mrcnn.models.training.data_parallel import num_replicas
 
 RESNETS = {
     "resnet50": (

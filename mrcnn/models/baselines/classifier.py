@@ -10,10 +10,11 @@ from keras import layers, ops
 
 from mrcnn.config import ClassifierConfig
 from mrcnn.data.transforms.encoding import prepare_image
+from mrcnn.detections import Detections
 from mrcnn.metrics.calibration import apply_platt
 from mrcnn.models.backbones.resnet import build_backbone
 from mrcnn.models.detector_base import DetectorBase, in_batches
-from mrcnn.models.training.replicas import per_replica
+from mrcnn.models.training.data_parallel import per_replica
 
 
 @keras.saving.register_keras_serializable("mrcnn")
@@ -71,3 +72,27 @@ class Classifier(DetectorBase):
     def with_calibration(self, slope: float, intercept: float) -> Classifier:
         """The same network with another calibration."""
         return self.with_settings(slope=slope, intercept=intercept)
+
+
+class Cascade:
+    """Finds instances as the segmenter does in images that are probably positive, and none in the others.
+
+    Args:
+        classifier: decides.
+        segmenter: a `MaskRCNN`, a `ResUNet`, or anything with `detect` and `config.class_names`.
+        threshold: the least calibrated probability of an image that the segmenter sees.
+    """
+
+    def __init__(self, classifier: Classifier, segmenter, threshold: float) -> None:
+        self.classifier, self.segmenter, self.threshold = classifier, segmenter, threshold
+        self.config = segmenter.config
+
+    def detect(self, images: Sequence[np.ndarray], *, batch_size: int = 4) -> list[Detections]:
+        """As the segmenter's `detect`; images that it does not see are empty."""
+        seen = np.flatnonzero(self.classifier.probabilities(images, batch_size=batch_size) >= self.threshold)
+        found = [Detections.empty(*np.shape(image)[:2]) for image in images]
+        # Asked of nothing, a segmenter need not answer.
+        answers = self.segmenter.detect([images[index] for index in seen], batch_size=batch_size) if len(seen) else []
+        for index, detections in zip(seen, answers, strict=True):
+            found[index] = detections
+        return found

@@ -7,15 +7,17 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 from keras import layers, ops
+from scipy import ndimage
 
 from mrcnn.config import ResUNetConfig
-from mrcnn.data.transforms.encoding import prepare_image
+from mrcnn.data.transforms.encoding import Letterbox, prepare_image
+from mrcnn.data.transforms.normalization import resize
 from mrcnn.detections import Detections
-from mrcnn.models.baselines import losses as region_losses
-from mrcnn.models.baselines.components import instances_from_class_maps
+from mrcnn.instance_masks import Crop, InstanceMasks
 from mrcnn.models.detector_base import DetectorBase, in_batches
 from mrcnn.models.layers.convolutions import Convolution3x3
 from mrcnn.models.layers.normalization import make_normalization
+from mrcnn.models.training.data_parallel import all_reduce, per_replica
 
 
 @keras.saving.register_keras_serializable("mrcnn")
@@ -56,10 +58,10 @@ class ResUNet(DetectorBase):
             counted = 1.0 - ops.cast(batch["ignore"], "float32")[..., None]
             classes = tuple(each * counted for each in classes)
         if self.config.loss == "focal_tversky":
-            return {"focal_tversky": region_losses.focal_tversky(*classes)}
+            return {"focal_tversky": focal_tversky(*classes)}
         return {
-            "dice": region_losses.dice_loss(*classes),
-            "cross_entropy": region_losses.cross_entropy(logits, maps, exclusive, counted),
+            "dice": dice_loss(*classes),
+            "cross_entropy": cross_entropy(logits, maps, exclusive, counted),
         }
 
     def detect(self, images: Sequence[np.ndarray], *, batch_size: int = 4) -> list[Detections]:
@@ -120,3 +122,99 @@ def _convolve(x, width: int, stride: int, name: str):
     if stride == 1:
         return Convolution3x3(width, use_bias=False, name=name)(x)
     return layers.Conv2D(width, 3, stride, "same", use_bias=False, name=name)(x)
+
+
+SMOOTHING = 1.0
+"""Pixels added to both sides of a ratio, so that a class that is nowhere in the batch has a value and a gradient."""
+MISSED, FALSE = 0.7, 0.3
+"""Weights of missed and of false pixels in the Tversky index: alpha and beta of Abraham & Khan 2018, section 4."""
+GAMMA = 4 / 3
+
+
+def cross_entropy(logits, maps, exclusive: bool, counted=None):
+    """Mean over pixels: softmax over all maps, or a sigmoid for each and the mean over them.
+
+    Args:
+        counted: (B, H, W, 1) float32, 0 where a pixel is ignored; None: all count.
+    """
+    if counted is not None:
+        if exclusive:
+            loss = -ops.sum(maps * ops.log_softmax(logits, axis=-1), axis=-1, keepdims=True)
+        else:
+            loss = ops.maximum(logits, 0.0) - logits * maps + ops.log1p(ops.exp(-ops.abs(logits)))
+        loss = ops.mean(loss, axis=-1, keepdims=True)
+        return ops.sum(loss * counted) / ops.maximum(all_reduce(ops.sum(counted)), 1.0)
+    if exclusive:
+        return per_replica(-ops.mean(ops.sum(maps * ops.log_softmax(logits, axis=-1), axis=-1)))
+    # max(x, 0) − x·z + log(1 + e^−|x|): the form that cannot overflow.
+    return per_replica(ops.mean(ops.maximum(logits, 0.0) - logits * maps + ops.log1p(ops.exp(-ops.abs(logits)))))
+
+
+def dice_loss(probabilities, maps):
+    """1 − soft Dice of each class over the whole batch, the mean over classes (Milletari et al. 2016, V-Net, eq. 2).
+
+    Over the batch and not each image, as most slices of a volume are empty, where Dice is 0 for a single false pixel.
+    Without squares in the denominator, as nnU-Net has it (Isensee et al. 2021).
+    """
+    both, truth, found = _sums(probabilities, maps)
+    return per_replica(1.0 - ops.mean((2.0 * both + SMOOTHING) / (truth + found + SMOOTHING)))
+
+
+def focal_tversky(probabilities, maps):
+    """(1 − Tversky index)^(1/γ) of each class over the batch, the mean over classes (Abraham & Khan 2018, eq. 2, 4)."""
+    both, truth, found = _sums(probabilities, maps)
+    index = (both + SMOOTHING) / (both + MISSED * (truth - both) + FALSE * (found - both) + SMOOTHING)
+    # The floor keeps the root's gradient finite where nothing is wrong.
+    return per_replica(ops.mean(ops.power(ops.maximum(1.0 - index, 1e-6), 1.0 / GAMMA)))
+
+
+def _sums(probabilities, maps):
+    """For each class the sums (M,) over the batch of p·t, t and p."""
+    over = (0, 1, 2)
+    return tuple(all_reduce(ops.sum(each, axis=over)) for each in (probabilities * maps, maps, probabilities))
+
+
+_TOUCHING = np.ones((3, 3), bool)  # corners too
+
+
+def instances_from_class_maps(maps: np.ndarray, letterbox: Letterbox, *, exclusive: bool, limit: int) -> Detections:
+    """The connected pieces of each class in the pixels of the image that `letterbox` came from.
+
+    A pixel is of a class at a probability of at least 0.5, or, where one class at most is true (`exclusive`, the first
+    map is the background), where that class is the likeliest. A piece's score is the mean of its probabilities, and of
+    more pieces than `limit` the largest stay.
+
+    Args:
+        maps: (S, S, M) probabilities of the network's input.
+    """
+    height, width = letterbox.height, letterbox.width
+    full = resize(np.asarray(maps, np.float32), height, width, 1 / letterbox.scale)
+    classes = full.shape[2] - exclusive
+    if exclusive:
+        likeliest = full.argmax(axis=2)
+        regions = [likeliest == class_id for class_id in range(1, classes + 1)]
+    else:
+        regions = [full[..., position] >= 0.5 for position in range(classes)]
+    pieces = []  # area, score, class id, mask
+    for class_id, region in enumerate(regions, start=1):
+        numbers, count = ndimage.label(region, _TOUCHING)
+        if not count:
+            continue
+        areas = np.bincount(numbers.ravel(), minlength=count + 1)[1:]
+        sums = np.bincount(numbers.ravel(), full[..., class_id - 1 + exclusive].ravel(), minlength=count + 1)[1:]
+        places = ndimage.find_objects(numbers)
+        for piece in np.argsort(-areas, kind="stable")[:limit]:
+            rows, columns = places[piece]
+            crop = Crop(rows.start, columns.start, numbers[rows, columns] == piece + 1)
+            pieces.append((areas[piece], sums[piece] / areas[piece], class_id, crop))
+    pieces = sorted(pieces, key=lambda each: -each[0])[:limit]
+    pieces.sort(key=lambda each: -each[1])
+    if not pieces:
+        return Detections.empty(height, width)
+    masks = InstanceMasks(height, width, [mask for *_, mask in pieces])
+    return Detections(
+        boxes=masks.boxes.astype(np.float32),
+        scores=np.array([score for _, score, _, _ in pieces], np.float32).clip(0, 1),
+        class_ids=np.array([class_id for _, _, class_id, _ in pieces], np.int32),
+        masks=masks,
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from mrcnn.models.training.replicas import num_replicas
+from mrcnn.models.training.data_parallel import num_replicas
 
 
 @keras.saving.register_keras_serializable("mrcnn")

@@ -36,15 +36,15 @@ class PaperConventions:
         """The anchor grid (A, 4), inner."""
         return anchor_grid(self.config)
 
-    def inner(self, boxes):
+    def to_internal(self, boxes):
         """A batch's boxes (…, 4) in inner coordinates."""
         return boxes
 
-    def outer(self, boxes):
+    def to_pixels(self, boxes):
         """Inner boxes (…, 4) in pixels of the network input, x2 and y2 exclusive."""
         return boxes
 
-    def windows(self, letterboxes: list, count: int) -> dict[str, np.ndarray]:
+    def window_inputs(self, letterboxes: list, count: int) -> dict[str, np.ndarray]:
         """What the network must be told about where the images lie in their inputs: further inputs by name."""
         return {}
 
@@ -60,15 +60,15 @@ class PaperConventions:
         """(B, R, size, size, C) of P2 … P5 for inner boxes (B, R, 4); `images` as in `roi_align`."""
         return roi_align(levels, boxes, STRIDES[:4], size, images, canonical_size=self.config.roi_canonical_size)
 
-    def eligible(self, probabilities):
+    def mask_background(self, probabilities):
         """Scores (B, R, K) from class probabilities (B, R, K + 1): what a region may be reported as."""
         return probabilities[..., 1:]
 
-    def candidates(self, regions: int, classes: int) -> int:
+    def num_nms_candidates(self, regions: int, classes: int) -> int:
         """Pairs of region and class that enter the last suppression."""
         return min(regions * classes, 5 * self.config.max_detections)
 
-    def visible(self, boxes: np.ndarray) -> np.ndarray:
+    def nonempty(self, boxes: np.ndarray) -> np.ndarray:
         """Which boxes (N, 4) in the original image's pixels are reported, (N,) bool."""
         return np.ones(len(boxes), bool)
 

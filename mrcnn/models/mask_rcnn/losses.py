@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from keras import ops
 
-from mrcnn.models.training.replicas import all_reduce
+from mrcnn.models.training.data_parallel import all_reduce
 
 LOSSES = ("rpn_class", "rpn_box", "head_class", "head_box", "head_mask")
 

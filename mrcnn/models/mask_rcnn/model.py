@@ -9,22 +9,23 @@ import numpy as np
 from keras import ops
 
 from mrcnn.config import ModelConfig
-from mrcnn.data.transforms.encoding import prepare_image
+from mrcnn.data.transforms.encoding import Letterbox, prepare_image
 from mrcnn.detections import Detections
 from mrcnn.geometry import boxes as box_ops
-from mrcnn.geometry.masks import covered_share
+from mrcnn.geometry.masks import covered_fraction
 from mrcnn.geometry.matching import take_rows
 from mrcnn.geometry.nms import non_maximum_suppression
+from mrcnn.instance_masks import InstanceMasks
 from mrcnn.models.backbones.resnet import build_backbone
 from mrcnn.models.detector_base import DetectorBase
 from mrcnn.models.mask_rcnn import losses
+from mrcnn.models.mask_rcnn.conventions import PaperConventions
 from mrcnn.models.mask_rcnn.fpn import build_pyramid
 from mrcnn.models.mask_rcnn.heads import BOX_SCALE, build_box_head, build_mask_head
-from mrcnn.models.mask_rcnn.postprocessing import to_detections
 from mrcnn.models.mask_rcnn.rpn import build_proposal_head, flatten_levels, outputs_at
 from mrcnn.models.mask_rcnn.targets import CROWD_SHARE, anchor_targets, region_targets
 from mrcnn.models.pretrained.conventions import make_conventions
-from mrcnn.models.training.replicas import random_uniform
+from mrcnn.models.training.data_parallel import random_uniform
 
 MASK_SLOTS = (4, 8, 16, 32)
 """Numbers of regions for which masks are computed, for each image of a batch, up to half the most that there can be.
@@ -78,7 +79,7 @@ class MaskRCNN(DetectorBase):
         proposals, valid = self.conventions.propose(logits, deltas, ops.convert_to_tensor(self.anchors))
         # P6 only proposes: its regions are pooled from P5 (Lin et al. 2017, section 4.1).
         if "boxes" in batch:
-            batch = {**batch, "boxes": self.conventions.inner(batch["boxes"])}
+            batch = {**batch, "boxes": self.conventions.to_internal(batch["boxes"])}
             return self._training_losses(levels, proposals, valid, batch, training)
         return self._detect(levels[:4], proposals, valid, batch.get("window"))
 
@@ -130,13 +131,14 @@ class MaskRCNN(DetectorBase):
         """Which inner boxes (A, 4) or (B, A, 4) lie in a crowd, (B, A) bool; None where the batch knows of none."""
         if "ignore" not in batch:
             return None
-        return covered_share(batch["ignore"], self.conventions.outer(boxes)) >= CROWD_SHARE
+        return covered_fraction(batch["ignore"], self.conventions.to_pixels(boxes)) >= CROWD_SHARE
 
     def _detect(self, levels, proposals, proposal_valid, window=None):
         config, conventions = self.config, self.conventions
         regions, classes = proposals.shape[1], len(config.class_names)
         class_logits, deltas = self.box_head(self._pool(levels, proposals, config.pool_size))
-        scores = conventions.eligible(ops.reshape(ops.softmax(class_logits, axis=-1), (-1, regions, classes + 1)))
+        probabilities = ops.reshape(ops.softmax(class_logits, axis=-1), (-1, regions, classes + 1))
+        scores = conventions.mask_background(probabilities)
         deltas = ops.reshape(deltas, (-1, regions, deltas.shape[-1] // 4, 4))
         boxes = conventions.clip(box_ops.decode(deltas, ops.expand_dims(proposals, 2), BOX_SCALE), window)
         boxes = ops.broadcast_to(boxes, (ops.shape(boxes)[0], regions, classes, 4))
@@ -144,7 +146,7 @@ class MaskRCNN(DetectorBase):
         boxes, scores, class_ids = self._best_per_class(boxes, scores)
 
         return {
-            "boxes": ops.where(ops.expand_dims(class_ids > 0, -1), conventions.outer(boxes), 0.0),
+            "boxes": ops.where(ops.expand_dims(class_ids > 0, -1), conventions.to_pixels(boxes), 0.0),
             "scores": scores,
             "class_ids": class_ids,
             "masks": ops.sigmoid(self._mask_logits(levels, boxes, class_ids)),
@@ -196,7 +198,7 @@ class MaskRCNN(DetectorBase):
         config = self.config
         total = scores.shape[1] * scores.shape[2]
         flat_scores = ops.reshape(scores, (-1, total))
-        count = self.conventions.candidates(*scores.shape[1:])
+        count = self.conventions.num_nms_candidates(*scores.shape[1:])
         top, index = ops.top_k(flat_scores, count)
         boxes = take_rows(ops.reshape(boxes, (-1, total, 4)), index)
         class_ids = ops.cast(index % scores.shape[2], "int32") + 1
@@ -245,7 +247,7 @@ class MaskRCNN(DetectorBase):
             batch = np.zeros((batch_size, *prepared[0][0].shape), np.float32)
             for slot, (pixels, _) in enumerate(prepared):
                 batch[slot] = pixels
-            windows = self.conventions.windows([letterbox for _, letterbox in prepared], batch_size)
+            windows = self.conventions.window_inputs([letterbox for _, letterbox in prepared], batch_size)
             outputs = self.predict_on_batch({"image": batch, **windows})
             found += [
                 to_detections({name: values[slot] for name, values in outputs.items()}, letterbox, self.conventions)
@@ -254,3 +256,21 @@ class MaskRCNN(DetectorBase):
             if on_batch is not None:
                 on_batch(len(found))
         return found
+
+
+def to_detections(outputs: dict[str, np.ndarray], letterbox: Letterbox, conventions: PaperConventions) -> Detections:
+    """One image's network outputs, (D, …) each, in the pixels of the image that `letterbox` came from."""
+    boxes = letterbox.to_original(np.asarray(outputs["boxes"])).astype(np.float32)
+    limits = np.array([letterbox.width, letterbox.height] * 2, np.float32)
+    boxes = np.clip(boxes, 0, limits)
+    keep = (np.asarray(outputs["class_ids"]) > 0) & conventions.nonempty(boxes)
+    boxes = boxes[keep]
+    height, width = letterbox.height, letterbox.width
+    squares = np.asarray(outputs["masks"])[keep]
+    crops = [conventions.paste(mask, box, height, width).tight() for mask, box in zip(squares, boxes, strict=True)]
+    return Detections(
+        boxes=boxes,
+        scores=np.asarray(outputs["scores"])[keep].astype(np.float32),
+        class_ids=np.asarray(outputs["class_ids"])[keep].astype(np.int32),
+        masks=InstanceMasks(height, width, crops),
+    )

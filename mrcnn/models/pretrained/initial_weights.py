@@ -10,14 +10,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from mrcnn.config import FILES, NAMED, ModelConfig
+from mrcnn.config import NAMED_WEIGHTS, WEIGHT_SUFFIXES, ModelConfig
 from mrcnn.errors import InputError
 from mrcnn.models.backbones.resnet import RESNETS
 from mrcnn.models.baselines.classifier import Classifier
 from mrcnn.models.mask_rcnn.model import MaskRCNN
-from mrcnn.models.pretrained.matterport_weights import BLOCKS_TELL, is_matterport, matterport_offers
+from mrcnn.models.pretrained.matterport import BLOCKS_TELL, is_matterport, matterport_offers
 from mrcnn.models.pretrained.report import Offer, WeightReport, assign_weights
-from mrcnn.models.pretrained.torchvision_weights import is_torchvision, layers_of, torchvision_offers
+from mrcnn.models.pretrained.torchvision import is_torchvision, layers_of, torchvision_offers
 from mrcnn.models.pretrained.weight_files import in_one_line, read_hdf5, read_keras, read_npz, read_safetensors
 
 COCO_FILE = "mask_rcnn_coco.h5"
@@ -126,8 +126,9 @@ def weight_file(spec: str | Path) -> Path:
         InputError: it does not exist, or is of no kind that is known.
     """
     path = Path(spec).expanduser()
-    if not path.name.endswith(FILES):
-        raise InputError(f"weights={spec}: expected {', '.join(NAMED)} or a file ({', '.join(FILES)})")
+    if not path.name.endswith(WEIGHT_SUFFIXES):
+        names, suffixes = ", ".join(NAMED_WEIGHTS), ", ".join(WEIGHT_SUFFIXES)
+        raise InputError(f"weights={spec}: expected {names} or a file ({suffixes})")
     if not path.is_file():
         raise InputError(f"weights={spec}: {path.absolute()} does not exist")
     return path

@@ -11,7 +11,7 @@ from mrcnn.data.sample import Sample
 from mrcnn.data.transforms.dense_encoding import make_label_batch, two_labels
 from mrcnn.detections import Detections
 from mrcnn.models import Classifier, load
-from mrcnn.models.baselines.cascade import Cascade
+from mrcnn.models.baselines.classifier import Cascade
 from mrcnn.models.pretrained.initial_weights import load_imagenet
 from mrcnn.models.training.stages import set_trainable
 

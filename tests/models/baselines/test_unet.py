@@ -10,8 +10,7 @@ from mrcnn.data.sample import Sample
 from mrcnn.data.transforms.dense_encoding import classes_overlap, make_dense_batch
 from mrcnn.data.transforms.encoding import Letterbox
 from mrcnn.models import ResUNet, load
-from mrcnn.models.baselines import losses as region_losses
-from mrcnn.models.baselines.components import instances_from_class_maps
+from mrcnn.models.baselines.unet import cross_entropy, dice_loss, focal_tversky, instances_from_class_maps
 
 CONFIG = ResUNetConfig(class_names=("iso", "hypo"), image_size=64, widths=(16, 32, 32))
 
@@ -49,19 +48,19 @@ def test_losses_by_hand():
     maps = np.array([1, 0], np.float32).reshape(1, 1, 2, 1)
     probabilities = np.array([0.8, 0.4], np.float32).reshape(1, 1, 2, 1)
     logits = np.log(probabilities / (1 - probabilities))
-    assert float(region_losses.dice_loss(probabilities, maps)) == pytest.approx(1 - (2 * 0.8 + 1) / (1 + 1.2 + 1))
-    assert float(region_losses.cross_entropy(logits, maps, False)) == pytest.approx(-(np.log(0.8) + np.log(0.6)) / 2)
+    assert float(dice_loss(probabilities, maps)) == pytest.approx(1 - (2 * 0.8 + 1) / (1 + 1.2 + 1))
+    assert float(cross_entropy(logits, maps, False)) == pytest.approx(-(np.log(0.8) + np.log(0.6)) / 2)
     index = (0.8 + 1) / (0.8 + 0.7 * 0.2 + 0.3 * 0.4 + 1)
-    assert float(region_losses.focal_tversky(probabilities, maps)) == pytest.approx((1 - index) ** 0.75)
+    assert float(focal_tversky(probabilities, maps)) == pytest.approx((1 - index) ** 0.75)
     # Softmax over background and two classes: −log of the true one's share.
     logits = np.log(np.array([0.2, 0.5, 0.3], np.float32)).reshape(1, 1, 1, 3)
     truth = np.array([0, 1, 0], np.float32).reshape(1, 1, 1, 3)
-    assert float(region_losses.cross_entropy(logits, truth, True)) == pytest.approx(-np.log(0.5), abs=1e-6)
+    assert float(cross_entropy(logits, truth, True)) == pytest.approx(-np.log(0.5), abs=1e-6)
 
 
 def test_losses_and_gradients_are_finite_without_instances_and_without_errors(gradients):
     nothing = np.zeros((2, 4, 4, 1), np.float32)
-    for loss in (region_losses.dice_loss, region_losses.focal_tversky):
+    for loss in (dice_loss, focal_tversky):
         for found, truth in ((nothing, nothing), (nothing + 1, nothing), (nothing + 1, nothing + 1)):
             assert np.isfinite(float(loss(found, truth)))
             (slope,) = gradients(lambda values, loss=loss, truth=truth: loss(values, truth), found)

@@ -7,7 +7,7 @@ from keras import ops
 
 from mrcnn.config import ResUNetConfig
 from mrcnn.geometry.anchors import anchor_grid
-from mrcnn.geometry.masks import covered_share
+from mrcnn.geometry.masks import covered_fraction
 from mrcnn.models import MaskRCNN
 from mrcnn.models.baselines.unet import ResUNet
 from mrcnn.models.mask_rcnn.targets import anchor_targets, region_targets
@@ -27,9 +27,9 @@ def test_covered_share_is_the_mean_of_the_pixels():
     boxes = np.concatenate([corners.min(axis=2), corners.max(axis=2)], axis=-1).astype(np.float32)
     boxes[0, 0], boxes[0, 1] = 0, (50, 50, 60, 60)
     expected = [[share_by_hand(mask, box) for box in row] for mask, row in zip(masks, boxes, strict=True)]
-    np.testing.assert_allclose(covered_share(masks, boxes), expected, atol=1e-6)
+    np.testing.assert_allclose(covered_fraction(masks, boxes), expected, atol=1e-6)
     expected = [[share_by_hand(mask, box) for box in boxes[0]] for mask in masks]
-    np.testing.assert_allclose(covered_share(masks, boxes[0]), expected, atol=1e-6)
+    np.testing.assert_allclose(covered_fraction(masks, boxes[0]), expected, atol=1e-6)
 
 
 def test_anchors_in_a_crowd_are_no_background(tiny, blob_batch):

@@ -45,7 +45,7 @@ def test_detections_are_the_references(model, matterport_file, agree, name, heig
     agree(model.detect([image], batch_size=1)[0], expected, expected["boxes"][:, [1, 0, 3, 2]], 0.5 + 1e-3)
     # Before rounding, in its own coordinates: 0 … 1 from the first pixel's centre to the last's.
     pixels, letterbox = prepare_image(image, model.config)
-    raw = model.predict_on_batch({"image": pixels[None], **model.conventions.windows([letterbox], 1)})
+    raw = model.predict_on_batch({"image": pixels[None], **model.conventions.window_inputs([letterbox], 1)})
     theirs = expected["network_boxes"][:, [1, 0, 3, 2]] * 255 + [0, 0, 1, 1]
     np.testing.assert_allclose(raw["boxes"][0, : len(theirs)], theirs, atol=5e-3)
 
@@ -104,7 +104,7 @@ def test_other_classes_start_anew_train_and_are_saved(seeded_h5, matterport_file
 
     model.save(tmp_path / "model.keras")
     again = load(tmp_path / "model.keras")
-    pixels = {"image": batch["image"], **model.conventions.windows([], 1)}
+    pixels = {"image": batch["image"], **model.conventions.window_inputs([], 1)}
     before, after = model.predict_on_batch(pixels), again.predict_on_batch(pixels)
     assert again.config == config
     for name in before:

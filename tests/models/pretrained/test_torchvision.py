@@ -14,8 +14,8 @@ from mrcnn.config import ModelConfig
 from mrcnn.errors import InputError
 from mrcnn.models import MaskRCNN
 from mrcnn.models.pretrained.initial_weights import load_weights, settings_for
-from mrcnn.models.pretrained.matterport_weights import COCO_CLASSES, COCO_IDS
-from mrcnn.models.pretrained.torchvision_weights import torchvision_offers
+from mrcnn.models.pretrained.matterport import COCO_CLASSES, COCO_IDS
+from mrcnn.models.pretrained.torchvision import torchvision_offers
 from mrcnn.models.pretrained.weight_files import read_npz, read_safetensors
 
 

@@ -19,13 +19,13 @@ pytestmark = pytest.mark.skipif(
     keras.backend.backend() == "jax" or importlib.util.find_spec("jax") is None,
     reason="needs JAX beside the backend under test",
 )
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 STEPS = """
 import sys
 import keras, numpy as np
 import mrcnn
-from mrcnn.models.training.data_parallel import data_parallel
+from mrcnn.models.training.data_parallel import make_data_parallel
 from mrcnn import MaskRCNN, ModelConfig, make_batch, read_dataset
 
 data = read_dataset(sys.argv[1])
@@ -33,7 +33,7 @@ config = ModelConfig(class_names=data.class_names, image_size=64, backbone="smal
                      mask_channels=16, mask_convolutions=1, rpn_samples=32, proposals_per_level=20, proposals=30,
                      roi_samples=16, max_detections=10)
 kept = {}
-with data_parallel(int(sys.argv[2]), 4):
+with make_data_parallel(int(sys.argv[2]), 4):
     keras.utils.set_random_seed(1)
     model = MaskRCNN(config, seed=1)
     # Momentum, decay and clipping to the norm of all gradients, as a task trains.

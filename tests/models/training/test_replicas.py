@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from mrcnn.models.training.replicas import all_reduce, num_replicas, per_replica, random_uniform, scale_to_global
+from mrcnn.models.training.data_parallel import all_reduce, num_replicas, per_replica, random_uniform, scale_to_global
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX divides by its compiler")
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 TWO_DEVICES = """
 import sys
@@ -32,7 +32,7 @@ import keras, numpy as np
 from mrcnn import MaskRCNN, ModelConfig, make_batch, read_dataset
 from mrcnn.config import ClassifierConfig, ResUNetConfig
 from mrcnn.data.transforms.dense_encoding import make_dense_batch, make_label_batch
-from mrcnn.models.training.data_parallel import data_parallel
+from mrcnn.models.training.data_parallel import make_data_parallel
 from mrcnn.models import Classifier, ResUNet
 from mrcnn.models.training.optimizers import make_optimizer
 from mrcnn.models.training.optimizers import WarmUp
