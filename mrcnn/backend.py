@@ -8,12 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
 
 from mrcnn.processor import cpu_info
+
+ops: Any = keras.ops
+"""`keras.ops`. Its functions have no annotations, from which type checkers infer that they may return None."""
 
 
 def xla_jit(function: Callable, **settings) -> Callable:

@@ -35,7 +35,7 @@ def test_a_machine_without_cpuinfo_is_described_too(monkeypatch):
     [({"avx2"}, False), ({"avx2", "avx512f"}, False), ({"avx512f", "avx512_bf16"}, True), ({"amx_bf16"}, True)],
 )
 def test_processors_by_their_flags_under_tensorflow_alone(monkeypatch, flags, expected):
-    monkeypatch.setattr(backend, "processor", lambda: ("", frozenset(flags)))
+    monkeypatch.setattr(backend, "cpu_info", lambda: ("", frozenset(flags)))
     asked = backend.computes_in_bfloat16.__wrapped__
     monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
     tensorflow = SimpleNamespace(config=SimpleNamespace(list_physical_devices=lambda kind: []))
