@@ -80,7 +80,7 @@ def test_more_boxes_than_members_count_as_all_members():
 
 def test_nothing_found_most_and_bad_sizes():
     assert fuse_detections([found(), found()]).masks.shape == (0, SIDE, SIDE)
-    assert len(fuse_detections([found((0, 0, 5, 5, 0.9), (10, 10, 15, 15, 0.4))], most=1)) == 1
+    assert len(fuse_detections([found((0, 0, 5, 5, 0.9), (10, 10, 15, 15, 0.4))], max_detections=1)) == 1
     with pytest.raises(ValueError, match="one size"):
         fuse_detections([found(), found(side=8)])
     with pytest.raises(ValueError, match="one size"):

@@ -1,8 +1,4 @@
-"""The conventions of matterport's Mask R-CNN (2017), whose COCO weights many start from.
-
-Inside the network boxes are corner-inclusive: x runs from 0 to size − 1, and a box of w pixels is w − 1 wide. (There
-they are also divided by size − 1, which changes nothing but rounding.)
-"""
+"""Conventions of the Mask R-CNNs of matterport (2017) and torchvision, for their pretrained weights."""
 
 from __future__ import annotations
 
@@ -10,8 +6,9 @@ import re
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import layers
 
+from mrcnn.backend import ops
 from mrcnn.config import STRIDES, ModelConfig
 from mrcnn.geometry import boxes as box_ops
 from mrcnn.geometry.anchors import anchor_grid, anchor_shapes
@@ -25,23 +22,28 @@ from mrcnn.models.mask_rcnn.rpn import propose
 
 PROPOSAL_CHANNELS = 512
 BEST_ANCHORS = 6000
-"""Anchors of all levels together that enter the suppression of proposals."""
+"""Number of anchors of all levels before the suppression of proposals."""
 INCLUSIVE = np.array([0, 0, 1, 1], np.float32)
 
 
 class MatterportConventions(PaperConventions):
-    """Anchors on the corners of the cells, one suppression for all levels, one sample a bin, one class a region."""
+    """Conventions of matterport's Mask R-CNN.
+
+    Anchors are centered on cell corners, one suppression serves all levels, a bin has one sample and a region one
+    class. Internal boxes are corner-inclusive: x is 0 … size − 1, and a box of w pixels is w − 1 wide. (Matterport
+    also divides them by size − 1, which affects rounding only.)
+    """
 
     proposal_channels = PROPOSAL_CHANNELS
 
-    def backbone_layer(self, layer: layers.Layer) -> layers.Layer | None:
-        # Max pooling pads as TensorFlow's "same" does: at the end only where the side is even.
+    def replace_backbone_layer(self, layer: layers.Layer) -> layers.Layer | None:
+        # "same" padding of max pooling in TensorFlow, which pads even sides at the end only.
         if layer.name == "pool1_pad":
             return layers.ZeroPadding2D(((0, 1), (0, 1)), name=layer.name)
         return None
 
     def anchors(self) -> np.ndarray:
-        # The middle of a cell is the multiple of its stride.
+        # Anchor centers are multiples of the stride.
         counts = [cells**2 * self.config.anchors_per_cell for cells in self.config.grid_sizes]
         half_cells = np.repeat(np.array(STRIDES) / 2, counts)
         return (anchor_grid(self.config) - half_cells[:, None] - INCLUSIVE).astype(np.float32)
@@ -92,26 +94,26 @@ class MatterportConventions(PaperConventions):
         return (rounded[:, 2:] > rounded[:, :2]).all(axis=1)
 
     def paste(self, mask: np.ndarray, box: np.ndarray, height: int, width: int) -> Crop:
-        """The mask in whole pixels, fading to 0 outside its outermost cells, as its interpolation has it."""
+        """Paste the mask into whole pixels; the interpolation decreases to 0 outside the outermost cells."""
         left, top, right, bottom = np.around(box).astype(int)
         rows, columns = (_interpolate_zero(side, len(mask)) for side in (bottom - top, right - left))
         return Crop(top, left, rows @ mask.astype(np.float64) @ columns.T >= 0.5)
 
 
 def _interpolate_zero(points: int, cells: int) -> np.ndarray:
-    """Bilinear weights (points, cells) at the centres of `points` pixels over `cells`, with zeros beyond the ends."""
+    """Return bilinear weights (points, cells) at the centers of `points` pixels, with zeros outside the cells."""
     position = (np.arange(points) + 0.5) / points * cells - 0.5
     return np.maximum(1 - np.abs(position[:, None] - np.arange(cells)), 0)
 
 
 MIN_SIDE = 1e-3
 CANDIDATES = 2000
-"""It takes every pair of region and class above the threshold; there are rarely more."""
+"""Torchvision has no limit for pairs of region and class above the threshold; more are rare."""
 
 
 @keras.saving.register_keras_serializable("mrcnn")
 class PaddedConv2D(folded.Conv2D):
-    """A 3 × 3 convolution padded by one cell on every side, also with a stride, unlike "same"."""
+    """3 × 3 convolution padded by one cell on every side, also with a stride, unlike "same"."""
 
     def call(self, inputs):
         return super().call(ops.pad(inputs, ((0, 0), (1, 1), (1, 1), (0, 0))))
@@ -122,9 +124,13 @@ class PaddedConv2D(folded.Conv2D):
 
 
 class TorchvisionConventions(PaperConventions):
-    """The stride in a block's 3 × 3 convolution, anchors in whole pixels on corners, regions off by half a cell."""
+    """Conventions of torchvision's `maskrcnn_resnet50_fpn`.
 
-    def backbone_layer(self, layer: layers.Layer) -> layers.Layer | None:
+    The 3 × 3 convolution of a block has the stride, anchors have integer corners, and RoIAlign is not aligned. The
+    detections are equal for square images only: torchvision pads others to multiples of 32, this project to a square.
+    """
+
+    def replace_backbone_layer(self, layer: layers.Layer) -> layers.Layer | None:
         if re.fullmatch(r"conv[345]_block1_1_conv", layer.name):
             return folded.Conv2D.from_config({**layer.get_config(), "strides": (1, 1)})
         if re.fullmatch(r"conv[345]_block1_2_conv", layer.name):
@@ -152,11 +158,13 @@ class TorchvisionConventions(PaperConventions):
         return min(regions * classes, CANDIDATES)
 
     def paste(self, mask: np.ndarray, box: np.ndarray, height: int, width: int) -> Crop:
-        """The mask, with a cell of zeros around it, stretched over whole pixels whose last is inclusive."""
+        """Pad the mask by a cell of zeros and resize it to whole pixels, the last of them inclusive."""
         cells = len(mask)
         padded = np.pad(mask.astype(np.float32), 1)
-        centre, half = (box[2:] + box[:2]) / 2, (box[2:] - box[:2]) / 2 * np.float32((cells + 2) / cells)
-        left, top, right, bottom = np.concatenate([centre - half, centre + half]).astype(int)  # towards 0, as there
+        center, half = (box[2:] + box[:2]) / 2, (box[2:] - box[:2]) / 2 * np.float32((cells + 2) / cells)
+        left, top, right, bottom = np.concatenate([center - half, center + half]).astype(
+            int
+        )  # truncated as in torchvision
         columns, rows = max(right - left + 1, 1), max(bottom - top + 1, 1)
         whole = _interpolate_edge(rows, cells + 2) @ padded @ _interpolate_edge(columns, cells + 2).T > 0.5
         x1, y1, x2, y2 = max(left, 0), max(top, 0), min(right + 1, width), min(bottom + 1, height)
@@ -164,7 +172,7 @@ class TorchvisionConventions(PaperConventions):
 
 
 def _interpolate_edge(points: int, cells: int) -> np.ndarray:
-    """Bilinear weights (points, cells) at the centres of `points` pixels over `cells`; the ends' cells go on."""
+    """Return bilinear weights (points, cells) at the centers of `points` pixels, with the edge cells outside."""
     position = np.clip((np.arange(points, dtype=np.float32) + 0.5) / points * cells - 0.5, 0, cells - 1)
     return np.maximum(1 - np.abs(position[:, None] - np.arange(cells, dtype=np.float32)), 0)
 
@@ -177,5 +185,5 @@ _CONVENTIONS = {
 
 
 def make_conventions(config: ModelConfig) -> PaperConventions:
-    """Return the conventions that `config.conventions` names."""
+    """Create the conventions named by `config.conventions`."""
     return _CONVENTIONS[config.conventions](config)

@@ -1,4 +1,4 @@
-"""Weights of matterport's Mask R-CNN in our layers: the same function, its batch norm folded where we have none."""
+"""Convert the weights of matterport's Mask R-CNN; batch normalization of the heads is folded into the layers."""
 
 from __future__ import annotations
 
@@ -6,35 +6,35 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mrcnn.models.pretrained.report import Offer
+from mrcnn.models.pretrained.report import SourceWeights
 
 EPSILON = 1e-3
-"""Of its batch norm."""
+"""Epsilon of matterport's batch normalization."""
 KERAS_EPSILON = 1.001e-5
-"""Of keras.applications' ResNet, which our backbone is."""
+"""Epsilon of the ResNet of keras.applications."""
 PROPOSAL_DEVIATIONS = (0.1, 0.1, 0.2, 0.2)
-"""By which it multiplies the proposal head's deltas; ours come out ready."""
+"""Factors of matterport for the outputs of the proposal head; here part of its weights."""
 XYWH = [1, 0, 3, 2]
-"""Where (dx, dy, dw, dh) lie in (dy, dx, dh, dw)."""
+"""Indices of (dx, dy, dw, dh) in (dy, dx, dh, dw)."""
 BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
-BLOCKS_TELL = "res4g_branch2a"
-"""A layer that ResNet-101 has and ResNet-50 has not."""
+RESNET101_LAYER = "res4g_branch2a"
+"""A layer of ResNet-101 that ResNet-50 lacks."""
 
 Layers = Mapping[str, Mapping[str, np.ndarray]]
 
 
 def is_matterport(layers: Layers) -> bool:
-    """Whether a file with these layers is of its making."""
+    """Return whether the layers are those of matterport's Mask R-CNN."""
     return bool({"res2a_branch2a", "rpn_conv_shared", "mrcnn_class_conv1", "mrcnn_mask_conv1"} & set(layers))
 
 
-def matterport_offers(layers: Layers) -> dict[str, Offer]:
-    """What the file's `layers`, by name and weight ("kernel", "bias", "gamma", …), give ours, by our names."""
-    offers = {}
+def convert_matterport(layers: Layers) -> dict[str, SourceWeights]:
+    """Convert `layers`, by layer and weight name ("kernel", "bias", "gamma", …), to weights by this project's names."""
+    converted = {}
     for ours, theirs in {**_backbone_names(layers), **_pyramid_names()}.items():
         if theirs in layers:
-            offers[ours] = Offer(_batch_norm(layers[theirs]) if ours.endswith("_bn") else _plain(layers[theirs]),
-                                 (theirs,))  # fmt: skip
+            read = _batch_norm if ours.endswith("_bn") else _plain
+            converted[ours] = SourceWeights(read(layers[theirs]), (theirs,))
     for ours, theirs, norm in (
         ("head_dense1", "mrcnn_class_conv1", "mrcnn_class_bn1"),
         ("head_dense2", "mrcnn_class_conv2", "mrcnn_class_bn2"),
@@ -42,26 +42,26 @@ def matterport_offers(layers: Layers) -> dict[str, Offer]:
     ):
         if theirs in layers and norm in layers:
             kernel, bias = _folded(layers[theirs], layers[norm])
-            # A convolution as large as its input is a dense layer.
+            # The convolution covers its whole input, so it is a dense layer.
             kernel = kernel.reshape(-1, kernel.shape[-1]) if ours.startswith("head") else kernel
-            offers[ours] = Offer([kernel, bias], (theirs, norm))
+            converted[ours] = SourceWeights([kernel, bias], (theirs, norm))
     for ours, theirs, change in (
         ("rpn_conv", "rpn_conv_shared", lambda w: w),
         ("rpn_class", "rpn_class_raw", _one_logit),
         ("rpn_box", "rpn_bbox_pred", lambda w: _xywh(w) * np.tile(PROPOSAL_DEVIATIONS, w.shape[-1] // 4)),
         ("head_class", "mrcnn_class_logits", lambda w: w),
-        # The background has a box and a mask there.
+        # Matterport has a box and a mask of the background.
         ("head_box", "mrcnn_bbox_fc", lambda w: _xywh(w)[..., 4:]),
         ("mask_deconv", "mrcnn_mask_deconv", lambda w: w),
         ("mask_logits", "mrcnn_mask", lambda w: w[..., 1:]),
     ):
         if theirs in layers:
-            offers[ours] = Offer([change(value) for value in _plain(layers[theirs])], (theirs,))
-    return offers
+            converted[ours] = SourceWeights([change(value) for value in _plain(layers[theirs])], (theirs,))
+    return converted
 
 
 def _backbone_names(layers: Layers) -> dict[str, str]:
-    """Our names of the backbone's layers → its own."""
+    """Return matterport's names of the backbone's layers by this project's names."""
     names = {"conv1_conv": "conv1", "conv1_bn": "bn_conv1"}
     parts = {"0": "branch1", "1": "branch2a", "2": "branch2b", "3": "branch2c"}
     blocks = {(stage, letter) for stage in "2345" for letter in "abcdefghijklmnopqrstuvwxyz"
@@ -84,7 +84,7 @@ def _plain(weights: Mapping[str, np.ndarray]) -> list[np.ndarray]:
 
 
 def _batch_norm(weights: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """With the variance moved so that our epsilon does what its does."""
+    """Return the weights with the variance changed by the difference of the epsilons."""
     values = {name: weights[name] for name in BATCH_NORM if name in weights}
     if "moving_variance" in values:
         values["moving_variance"] = values["moving_variance"].astype(np.float64) + (EPSILON - KERAS_EPSILON)
@@ -92,20 +92,20 @@ def _batch_norm(weights: Mapping[str, np.ndarray]) -> list[np.ndarray]:
 
 
 def _folded(convolution: Mapping[str, np.ndarray], norm: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel and bias that do what the convolution and its batch norm do one after the other."""
+    """Fold a batch normalization into the kernel and the bias of its convolution."""
     gamma, beta, mean, variance = (norm[name].astype(np.float64) for name in BATCH_NORM)
     scale = gamma / np.sqrt(variance + EPSILON)
     return convolution["kernel"] * scale, (convolution["bias"] - mean) * scale + beta
 
 
 def _one_logit(weight: np.ndarray) -> np.ndarray:
-    """(…, 2 K), background and object of each anchor, to (…, K): softmax of two is the sigmoid of their difference."""
+    """Convert (…, 2 · K) to (…, K): the softmax of background and object is the sigmoid of their difference."""
     pairs = weight.reshape(*weight.shape[:-1], -1, 2)
     return pairs[..., 1] - pairs[..., 0]
 
 
 def _xywh(weight: np.ndarray) -> np.ndarray:
-    """(…, 4 K) in the order (dy, dx, dh, dw) to (dx, dy, dw, dh)."""
+    """Reorder (…, 4 · K) from (dy, dx, dh, dw) to (dx, dy, dw, dh)."""
     return weight.reshape(*weight.shape[:-1], -1, 4)[..., XYWH].reshape(weight.shape)
 
 
@@ -121,4 +121,4 @@ COCO_CLASSES = (
 )  # fmt: skip
 _UNUSED_IDS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 COCO_IDS = np.array([i for i in range(1, 91) if i not in _UNUSED_IDS])
-"""Category id of each: heads that are numbered by them have 91 outputs, background first."""
+"""COCO category ids of the classes; heads with one output per id have 91, background first."""

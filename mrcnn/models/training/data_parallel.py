@@ -1,31 +1,37 @@
-"""Training on several devices of one machine: each takes its part of every batch, and they add up the gradients."""
+"""Train on several devices of one machine: each computes its rows of every batch, and the gradients are summed.
+
+On JAX the compiler divides the program of a single device. On TensorFlow a replica of the model runs on each device,
+and the functions below combine values that depend on the whole batch. On JAX and with one device there is one replica,
+and these functions return their argument.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import keras
-from keras import ops
 
+from mrcnn.backend import ops
 from mrcnn.errors import InputError
 
 
 @contextmanager
 def make_data_parallel(devices: int | Literal["all"], batch_size: int) -> Iterator[None]:
-    """Models that are built and trained in the body divide each batch among the devices.
+    """Divide each batch among the devices for models that are built and trained in the `with` block.
 
-    The body holds one training: `mrcnn.backend.clear_session` ends it.
+    The block is for one training, which `mrcnn.backend.clear_session` ends.
 
-    On JAX the compiler divides the one program that a single device would run; on TensorFlow each device runs the model
-    with its own rows, in order, and `mrcnn.models.training.data_parallel` brings together what depends on all of them.
-    Either way random
-    samples, counts over the batch, statistics of batch norm and the clipping of gradients are those of the whole batch,
-    and a step is the same up to the order of sums. One device, also where `all` finds no more, changes nothing.
+    Random samples, counts over the batch, statistics of batch normalization and the clipping of gradients refer to the
+    whole batch, so a step equals that of one device up to the order of sums. With one device nothing changes.
+
+    Args:
+        devices: number of devices, or `all`.
+        batch_size: number of images of a batch.
 
     Raises:
-        InputError: there are not so many, or the batch cannot be divided evenly.
+        InputError: the machine has fewer devices, or the batch cannot be divided evenly.
     """
     chosen = select_devices(devices, batch_size)
     if not chosen:
@@ -41,8 +47,11 @@ def make_data_parallel(devices: int | Literal["all"], batch_size: int) -> Iterat
 
 
 def select_devices(devices: int | Literal["all"], batch_size: int) -> list[str]:
-    """The names of those that will share a batch, none for one device. Raises `InputError` as `make_data_parallel`
-    does."""
+    """Return the names of the devices that share a batch, or an empty list for one device.
+
+    Raises:
+        InputError: as `make_data_parallel`.
+    """
     if devices == 1:
         return []
     present = keras.distribution.list_devices() if keras.backend.backend() == "jax" else _tensorflow_devices()
@@ -62,7 +71,7 @@ def _tensorflow_devices() -> list[str]:
 
 
 def num_replicas() -> int:
-    """How many share a batch of the models that are built and trained here."""
+    """Return the number of replicas that share a batch."""
     if keras.backend.backend() != "tensorflow":
         return 1
     import tensorflow as tf
@@ -70,8 +79,8 @@ def num_replicas() -> int:
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
-def _context():
-    """That of the replica, one of several, in whose step this is called; None outside of such a step."""
+def _context() -> Any:
+    """Return the context of the current replica, or None outside the step of one of several replicas."""
     if num_replicas() == 1:
         return None
     import tensorflow as tf
@@ -80,39 +89,39 @@ def _context():
 
 
 def all_reduce(total):
-    """The sum of `total` over the replicas: of what each has summed over its rows, that of the whole batch."""
+    """Return the sum of `total` over the replicas: from sums over their rows the sum over the whole batch."""
     context = _context()
     return total if context is None else context.all_reduce("SUM", total)
 
 
 def per_replica(value):
-    """The replica's part of a value that is a mean over its rows, or that all replicas have in common.
+    """Divide a mean over the replica's rows, or a value common to all, by the number of replicas.
 
-    The parts add up to the value of the whole batch.
+    The sum over the replicas is the value of the whole batch.
     """
     return value if _context() is None else value / num_replicas()
 
 
 def scale_to_global(value):
-    """Of a replica's part such that its mean over the replicas is the value of the whole batch."""
+    """Multiply a replica's part so that the mean over the replicas is the value of the whole batch."""
     return value if _context() is None else value * num_replicas()
 
 
 def random_uniform(shape: tuple, seed: keras.random.SeedGenerator):
-    """Random numbers (rows, …) in [0, 1): those that a single device would draw for these rows of the batch."""
+    """Return random numbers (rows, …) in [0, 1), equal to those of a single device for these rows of the batch."""
     if _context() is None:
         return keras.random.uniform(shape, seed=seed)
     rows, *others = shape
-    return _own_rows(keras.random.uniform((rows * num_replicas(), *others), seed=seed))
+    return _replica_rows(keras.random.uniform((rows * num_replicas(), *others), seed=seed))
 
 
-def _own_rows(values):
-    """Of (replicas · b, …) those of this replica, (b, …): the first has the first."""
+def _replica_rows(values):
+    """Return the rows (b, …) of this replica from (replicas · b, …)."""
     return ops.reshape(values, (num_replicas(), -1, *values.shape[1:]))[_context().replica_id_in_sync_group]
 
 
 class PassThroughStrategy:
-    """What Keras's trainer takes for a strategy of `tf.distribute` where it shall hand on whole batches."""
+    """Stand in for a strategy of `tf.distribute` in Keras's trainer and pass on whole batches."""
 
     @staticmethod
     def run(function: Callable, args: tuple):
@@ -124,14 +133,14 @@ class PassThroughStrategy:
 
 
 def run_on_replicas(step: Callable, data: tuple) -> dict:
-    """`step` of each replica's rows; of the numbers that it returns by name, the means over the replicas."""
+    """Run `step` on the rows of each replica and return the means of its named values over the replicas."""
     import tensorflow as tf
 
     def on_replica(batch):
-        # Where the batch lies: a GPU shall be sent its own rows alone.
+        # The batch is in host memory; each GPU receives only its own rows.
         with tf.device("/CPU:0"):
-            own = {name: _own_rows(values) for name, values in batch.items()}
-        return step((own,))
+            rows = {name: _replica_rows(values) for name, values in batch.items()}
+        return step((rows,))
 
     batch, _, _ = keras.utils.unpack_x_y_sample_weight(data)
     strategy = tf.distribute.get_strategy()
@@ -140,18 +149,23 @@ def run_on_replicas(step: Callable, data: tuple) -> dict:
 
 
 def apply_global_gradients(loss: Callable, weights: list[keras.Variable], optimizer: keras.optimizers.Optimizer):
-    """Update the weights by the gradients of the whole batch's loss, of which `loss` gives the replica's part.
+    """Update the weights with the gradients of the loss of the whole batch.
 
-    Keras clips a replica's gradients, and then adds up those of all; so they are added up and clipped before, and each
-    hands in an equal part of the result, which clipping leaves as it is.
+    Keras clips the gradients of each replica before it sums them. Here they are summed and clipped first, and each
+    replica applies an equal part, which clipping does not change.
+
+    Args:
+        loss: function that returns the replica's part of the loss.
+        weights: trainable weights.
+        optimizer: optimizer of the weights.
 
     Returns:
-        The replica's part.
+        The replica's part of the loss.
     """
     import tensorflow as tf
 
     with tf.GradientTape() as tape:
-        own = loss()
-    gradients = _context().all_reduce("SUM", tape.gradient(own, weights))
+        part = loss()
+    gradients = _context().all_reduce("SUM", tape.gradient(part, weights))
     optimizer.apply([per_replica(gradient) for gradient in optimizer._clip_gradients(gradients)], weights)
-    return own
+    return part

@@ -78,7 +78,7 @@ def test_transfer_of_imagenet_weights_and_frozen_stages(monkeypatch):
     model = Classifier(config)
     monkeypatch.setattr("mrcnn.models.pretrained.initial_weights.RESNETS", {"resnet50": (lambda **_: source, ())})
     report = load_imagenet(model)
-    assert [left.layer for left in report.left_out] == ["logit"]
+    assert [left.layer for left in report.skipped] == ["logit"]
     name = "conv4_block2_2_conv"
     for ours, theirs in zip(
         model.backbone.get_layer(name).get_weights(), source.get_layer(name).get_weights(), strict=True

@@ -27,12 +27,12 @@ def test_gradients_are_those_of_the_plain_convolution(arrays, gradients):
 @pytest.mark.parametrize("channels", [3, 8])
 def test_layer_is_a_convolution_with_bias_and_activation(monkeypatch, vectors, channels):
     monkeypatch.setattr(convolution, "cpu_vectors", lambda: vectors)
-    monkeypatch.setattr(convolution, "MANY_CELLS", 100)
-    monkeypatch.setattr(convolution, "MANY_CHANNELS", 8)
+    monkeypatch.setattr(convolution, "MIN_CELLS", 100)
+    monkeypatch.setattr(convolution, "MIN_CHANNELS", 8)
     layer = Convolution3x3(6, activation="relu", name="shared")
     plain = layers.Conv2D(6, 3, padding="same", activation="relu")
     inputs = np.random.default_rng(1).normal(size=(2, 8, 9, channels)).astype(np.float32)
-    assert inputs[..., 0].size >= convolution.MANY_CELLS
+    assert inputs[..., 0].size >= convolution.MIN_CELLS
     layer.build(inputs.shape)
     plain.build(inputs.shape)
     layer.bias.assign(np.linspace(-1, 1, 6))

@@ -33,7 +33,7 @@ def seeded_model(path, size, confidence):
     )
     made = MaskRCNN(config)
     report = load_weights(made, path)
-    assert not report.left_out and not report.unused, report.text()
+    assert not report.skipped and not report.unused, report.text()
     return made
 
 
@@ -87,7 +87,7 @@ def test_other_classes_start_anew_train_and_are_saved(seeded_h5, matterport_file
     model = MaskRCNN(config)
     before = model.box_head.get_layer("head_class").get_weights()[0]
     report = load_weights(model, seeded_h5)
-    left = {each.layer: each for each in report.left_out}
+    left = {each.layer: each for each in report.skipped}
     assert set(left) == {"head_class", "head_box", "mask_logits"}
     assert left["head_class"].found == ((1024, 5), (5,)) and left["head_class"].expected == ((1024, 2), (2,))
     assert "head_class 1024×2 2: the file's mrcnn_class_logits has 1024×5 5" in report.text()

@@ -8,7 +8,7 @@ import pytest
 from mrcnn.config import ModelConfig
 from mrcnn.errors import InputError
 from mrcnn.models import MaskRCNN
-from mrcnn.models.pretrained.initial_weights import coco_file, load_weights, settings_for
+from mrcnn.models.pretrained.initial_weights import download_coco_weights, load_weights, settings_for
 
 
 def values_of(model):
@@ -24,7 +24,7 @@ def test_own_files_go_back_where_they_came_from(tiny, tmp_path, suffix):
     keras.utils.set_random_seed(2)
     target = MaskRCNN(tiny())
     report = load_weights(target, path)
-    assert not report.left_out and not report.unused, report.text()
+    assert not report.skipped and not report.unused, report.text()
     expected = values_of(source)
     for name, values in values_of(target).items():
         if "seed" not in name:
@@ -35,7 +35,7 @@ def test_other_classes_leave_the_heads_out_and_say_so(tiny, tmp_path):
     MaskRCNN(tiny()).save(tmp_path / "two.keras")
     target = MaskRCNN(tiny(class_names=("x", "y", "z")))
     report = load_weights(target, tmp_path / "two.keras")
-    assert {left.layer for left in report.left_out} == {"head_class", "head_box", "mask_logits"}
+    assert {left.layer for left in report.skipped} == {"head_class", "head_box", "mask_logits"}
     text = report.text()
     assert "head_class 32×4 4: the file's head_class has 32×3 3" in text
     assert f"{len(report.loaded)} of {len(report.loaded) + 3} layers" in text
@@ -107,7 +107,7 @@ def test_coco_without_a_network_names_the_alternatives(monkeypatch):
 
     monkeypatch.setattr(keras.utils, "get_file", offline)
     with pytest.raises(InputError, match=r"weights=coco: mask_rcnn_coco\.h5.*failed.*\.keras/models.*weights=none"):
-        coco_file()
+        download_coco_weights()
 
 
 def test_coco_is_checked_against_its_digest(monkeypatch, tmp_path):
@@ -118,7 +118,7 @@ def test_coco_is_checked_against_its_digest(monkeypatch, tmp_path):
         return str(tmp_path / name)
 
     monkeypatch.setattr(keras.utils, "get_file", get_file)
-    assert coco_file() == tmp_path / "mask_rcnn_coco.h5"
+    assert download_coco_weights() == tmp_path / "mask_rcnn_coco.h5"
     assert asked["origin"].startswith("https://github.com/matterport/Mask_RCNN/releases/download/v2.0/")
     assert len(asked["file_hash"]) == hashlib.md5().digest_size * 2 and asked["hash_algorithm"] == "md5"
 

@@ -19,7 +19,7 @@ def test_a_network_saved_before_all_was_forgotten_finds_the_same_in_an_ensemble(
     clear_session()
     again, other = load(tmp_path / "first.keras"), MaskRCNN(tiny(score_threshold=0.01, max_detections=5), seed=2)
     (found,) = Ensemble([again], ("horizontal",)).detect([image])
-    expected = fuse_detections(before, most=5)
+    expected = fuse_detections(before, max_detections=5)
     assert len(found) > 0
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
     np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-3)
