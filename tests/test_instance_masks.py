@@ -1,4 +1,4 @@
-"""Masks as crops and run lengths hold what the arrays hold, and need not be made arrays."""
+"""Test masks as crops and run-length encodings against arrays."""
 
 import pickle
 import tracemalloc
@@ -20,7 +20,7 @@ MASKS = arrays(bool, st.tuples(st.integers(0, 5), st.integers(1, 9), st.integers
 
 
 def forms(masks):
-    """The same masks held in each of the ways."""
+    """Return the same masks in each representation."""
     _, height, width = masks.shape
     runs = [coco_mask.encode(np.asfortranarray(mask, np.uint8))["counts"] for mask in masks]
     return {
@@ -32,7 +32,7 @@ def forms(masks):
 
 
 @given(MASKS, st.data())
-def test_every_form_holds_the_same(masks, data):
+def test_all_representations_are_equal(masks, data):
     count, height, width = masks.shape
     chosen = data.draw(st.lists(st.integers(0, count - 1), max_size=4)) if count else []
     expected_runs = [coco_mask.encode(np.asfortranarray(mask, np.uint8))["counts"] for mask in masks]

@@ -26,18 +26,18 @@ TINY = {
 
 @pytest.fixture
 def tiny():
-    """Makes a tiny configuration with the given changes."""
+    """Return a function that creates a tiny configuration with changes."""
     return lambda **changes: ModelConfig(**{**TINY, **changes})
 
 
 @pytest.fixture
 def blob_batch():
-    """Makes batches without a data set; see `make_blob_batch`."""
+    """Return `make_blob_batch`."""
     return make_blob_batch
 
 
 def make_blob_batch(config: ModelConfig, boxes_of_images: list[list], seed: int = 0) -> dict:
-    """A batch of noise with bright elliptic blobs at the given (x1, y1, x2, y2, class) of each image."""
+    """Create a batch of noise with bright ellipses at the boxes (x1, y1, x2, y2, class) of each image."""
     rng = np.random.default_rng(seed)
     count, size, side = len(boxes_of_images), config.image_size, config.target_mask_size
     batch = {

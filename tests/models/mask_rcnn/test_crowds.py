@@ -1,4 +1,4 @@
-"""Training where crowds are: they are neither instances nor background."""
+"""Test training with crowds, which are neither instances nor background."""
 
 import keras
 import numpy as np
@@ -20,7 +20,7 @@ def share_by_hand(mask, box):
     return part.mean() if part.size else 0.0
 
 
-def test_covered_share_is_the_mean_of_the_pixels():
+def test_covered_fraction_is_the_mean_of_the_pixels():
     rng = np.random.default_rng(0)
     masks = (rng.random((2, 32, 32)) < 0.4).astype(np.uint8)
     corners = rng.uniform(-10, 40, (2, 50, 2, 2))
@@ -63,7 +63,7 @@ def test_regions_in_a_crowd_are_no_background(tiny, blob_batch):
 
 @pytest.mark.parametrize("everywhere", [False, True])
 def test_losses_of_an_image_that_is_a_crowd(tiny, blob_batch, everywhere):
-    """With a crowd everywhere nothing is background, and without instances nothing is learnt."""
+    """If a crowd covers the image and there are no instances, there are no samples."""
     keras.utils.set_random_seed(0)
     config = tiny()
     model = MaskRCNN(config)

@@ -20,7 +20,7 @@ from mrcnn.models.pretrained.weight_files import read_npz, read_safetensors
 
 
 def write_safetensors(path, tensors):
-    """By the format's description: length of the header, the header, the bytes."""
+    """Write a safetensors file: length of the header, the header, the data."""
     header, body = {"__metadata__": {"format": "pt"}}, b""
     for name, values in tensors.items():
         kind = {"float32": "F32", "int64": "I64", "float16": "F16", "uint16": "BF16"}[str(values.dtype)]
@@ -38,7 +38,7 @@ def weight_file(seeded_tensors, tmp_path_factory):
     return path
 
 
-def test_detections_are_torchvisions(weight_file, matterport_file, agree):
+def test_detections_equal_torchvision(weight_file, matterport_file, agree):
     settings = {**settings_for(weight_file), "image_size": 256, "score_threshold": 0.7}
     assert settings["conventions"] == "torchvision" and settings["backbone"] == "resnet50"
     model = MaskRCNN(ModelConfig(class_names=("a", "b", "c", "d"), **settings))
@@ -48,7 +48,7 @@ def test_detections_are_torchvisions(weight_file, matterport_file, agree):
     agree(model.detect([matterport_file.test_image(256, 256)], batch_size=1)[0], expected, expected["boxes"], 5e-3)
 
 
-def test_the_80_classes_are_taken_from_91_outputs(seeded_tensors):
+def test_80_classes_are_selected_from_91_outputs(seeded_tensors):
     predictor = "roi_heads.box_predictor"
     tensors = {
         **seeded_tensors,

@@ -16,7 +16,7 @@ def values_of(model):
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
-def test_own_files_go_back_where_they_came_from(tiny, tmp_path, suffix):
+def test_own_files_load_completely(tiny, tmp_path, suffix):
     keras.utils.set_random_seed(1)
     source, path = MaskRCNN(tiny()), tmp_path / f"model{suffix}"
     source.compile(optimizer=keras.optimizers.SGD(0.1, momentum=0.9))  # its state must not be taken for a layer's
@@ -31,7 +31,7 @@ def test_own_files_go_back_where_they_came_from(tiny, tmp_path, suffix):
             np.testing.assert_array_equal(values, expected[name], err_msg=name)
 
 
-def test_other_classes_leave_the_heads_out_and_say_so(tiny, tmp_path):
+def test_other_classes_skip_the_heads_and_report_it(tiny, tmp_path):
     MaskRCNN(tiny()).save(tmp_path / "two.keras")
     target = MaskRCNN(tiny(class_names=("x", "y", "z")))
     report = load_weights(target, tmp_path / "two.keras")
@@ -42,7 +42,7 @@ def test_other_classes_leave_the_heads_out_and_say_so(tiny, tmp_path):
     assert "start anew" in text
 
 
-def test_what_a_saved_model_asks_of_its_successor(tiny, tmp_path):
+def test_settings_for_a_saved_model(tiny, tmp_path):
     config = tiny()
     MaskRCNN(config).save(tmp_path / "m.keras")
     settings = settings_for(tmp_path / "m.keras")
@@ -52,7 +52,7 @@ def test_what_a_saved_model_asks_of_its_successor(tiny, tmp_path):
     assert settings_for("coco")["backbone"] == "resnet101"
 
 
-def test_a_file_without_a_fitting_layer(tiny, tmp_path):
+def test_file_without_a_matching_layer(tiny, tmp_path):
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file.attrs["layer_names"] = [b"dense_1"]
         file["dense_1/dense_1/kernel:0"] = np.zeros((3, 4))
@@ -78,18 +78,18 @@ def test_weights_for_other_conventions(tiny, tmp_path):
         ("x.npz", b"no zip", r"x\.npz: not a readable \.npz file"),
     ],
 )
-def test_files_that_are_none(tiny, tmp_path, name, content, message):
+def test_invalid_files(tiny, tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=message):
         load_weights(MaskRCNN(tiny()), tmp_path / name)
 
 
-def test_none_reports_that(tiny):
+def test_none_is_reported(tiny):
     assert "random numbers" in load_weights(MaskRCNN(tiny()), "none").text()
 
 
-def test_an_hdf5_file_of_keras_2_keeps_the_order_of_its_weights(tiny, tmp_path):
+def test_keras_2_file_preserves_the_order_of_its_weights(tiny, tmp_path):
     # Alphabetical order would swap scale and shift of a normalisation.
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.attrs["layer_names"] = [b"conv1_norm"]
@@ -110,7 +110,7 @@ def test_coco_without_a_network_names_the_alternatives(monkeypatch):
         download_coco_weights()
 
 
-def test_coco_is_checked_against_its_digest(monkeypatch, tmp_path):
+def test_digest_of_coco_weights_is_verified(monkeypatch, tmp_path):
     asked = {}
 
     def get_file(name, origin, **options):
@@ -123,7 +123,7 @@ def test_coco_is_checked_against_its_digest(monkeypatch, tmp_path):
     assert len(asked["file_hash"]) == hashlib.md5().digest_size * 2 and asked["hash_algorithm"] == "md5"
 
 
-def test_conventions_name_what_they_need():
+def test_conventions_name_their_requirements():
     for changes, message in (
         ({"backbone": "small"}, "backbone=small: expected resnet50 or resnet101 with conventions=matterport"),
         ({"norm": "group"}, "norm=group: expected frozen_batch or batch"),

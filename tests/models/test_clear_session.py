@@ -1,4 +1,4 @@
-"""Several networks in one process, on either backend."""
+"""Test several networks in one process, on each backend."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from mrcnn.inference.fusion import fuse_detections
 from mrcnn.models import MaskRCNN, load
 
 
-def test_a_network_saved_before_all_was_forgotten_finds_the_same_in_an_ensemble(tiny, tmp_path):
+def test_saved_network_detects_the_same_after_clear_session(tiny, tmp_path):
     image = np.random.default_rng(0).integers(0, 255, (40, 56), np.uint8)
     views = ((), ("horizontal",))
     first = MaskRCNN(tiny(score_threshold=0.01, max_detections=5), seed=1)
