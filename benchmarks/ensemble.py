@@ -64,7 +64,7 @@ def judged(config: TaskConfig, single, members: Sequence) -> list[Judged]:
     from experiments.evaluation.evaluate import evaluate
     from experiments.preparation.data_check import check_data
     from experiments.training.folds import HELD_OUT, divide
-    from mrcnn.inference.ensemble import predictor_of
+    from mrcnn.inference.ensemble import make_predictor
     from mrcnn.metrics import Evaluator
 
     at_once = config.evaluate.images_at_once
@@ -77,7 +77,7 @@ def judged(config: TaskConfig, single, members: Sequence) -> list[Judged]:
     for flips in [(), *([config.augment.flips] if config.augment.flips else [])]:
 
         def seen(networks, dataset, flips=flips):
-            return evaluate(predictor_of(networks, flips, ids), dataset, batch_size=at_once)
+            return evaluate(make_predictor(networks, flips, ids), dataset, batch_size=at_once)
 
         out_of_fold = [
             seen([member], whole.subset(fold.splits[HELD_OUT])) for member, fold in zip(members, folds, strict=True)

@@ -29,7 +29,7 @@ from statistics import median
 from benchmarks.speed_machine import describe_machine
 from benchmarks.speed_table import WORK, Measured, heading, row
 from benchmarks.speed_turns import Worker, WorkerFailed
-from mrcnn.processor import processor
+from mrcnn.processor import cpu_info
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 BACKENDS = ("tensorflow", "jax")
@@ -203,7 +203,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     if arguments.turns < 1:
         parser.error("--turns: expected at least 1")
     if arguments.precision is None:
-        flags = processor()[1]
+        flags = cpu_info()[1]
         arguments.precision = list(PRECISIONS[:1] if "avx2" in flags and "avx512f" not in flags else PRECISIONS)
     if bool(arguments.matterport_python) != bool(arguments.matterport_source):
         parser.error("--matterport-python, --matterport-source: expected both or none")

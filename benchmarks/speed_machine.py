@@ -16,9 +16,9 @@ LIBRARIES = ("tensorflow", "keras", "jax", "numpy")
 def describe_machine() -> list[str]:
     """Lines for the top of a table: date, processor, how busy it is, and what is installed."""
     # Not above: the worker of matterport's implementation, a package of the same name, takes `peak_memory` from here.
-    from mrcnn.processor import processor
+    from mrcnn.processor import cpu_info
 
-    model, all_flags = processor()
+    model, all_flags = cpu_info()
     flags = [flag for flag in MATRIX_FLAGS if flag in all_flags]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     libraries = [f"{name} {metadata.version(name)}" for name in LIBRARIES if _installed(name)]

@@ -1,6 +1,6 @@
-"""Mask R-CNN for medical images, in Keras 3, and the data and metrics that it needs. Research use only.
+"""Mask R-CNN for medical images in Keras 3, with data readers and metrics. Research use only.
 
-Names are imported when they are first used, so that reading data or metrics does not load TensorFlow.
+Names are imported at their first use, so that data and metrics do not load TensorFlow.
 """
 
 import os
@@ -8,13 +8,13 @@ from importlib import import_module
 
 from mrcnn import legacy_modules
 
-# TensorFlow reads this as it is loaded, so this package is best imported before it. By itself it leaves oneDNN out on
-# CPUs without AVX-512, where a training step then takes a quarter longer.
+# TensorFlow reads this variable at import, so import this package first. TensorFlow's default disables oneDNN on CPUs
+# without AVX-512, where a training step then takes 25 % longer.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 legacy_modules.install()
 
-_HOMES = {
+_MODULES = {
     "Detections": "mrcnn.detections",
     "InputError": "mrcnn.errors",
     "MaskRCNN": "mrcnn.models",
@@ -23,10 +23,10 @@ _HOMES = {
     "make_batch": "mrcnn.data",
     "read_dataset": "mrcnn.data",
 }
-__all__ = sorted(_HOMES)
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str):
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'mrcnn' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)

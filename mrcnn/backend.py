@@ -1,6 +1,6 @@
-"""What the model does differently by the backend and the device below Keras.
+"""Code that depends on the Keras backend and the device.
 
-Besides, `data_parallel` and `replicas` know of several devices, `model.stream` of how `fit` is fed.
+Further such code: `mrcnn.models.training.data_parallel` and `mrcnn.models.training.batches`.
 """
 
 from __future__ import annotations
@@ -8,33 +8,36 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
 
-from mrcnn.processor import processor
+from mrcnn.processor import cpu_info
+
+ops: Any = keras.ops
+"""`keras.ops`. Its functions have no annotations, from which type checkers infer that they may return None."""
 
 
 def xla_jit(function: Callable, **settings) -> Callable:
-    """A pure function of tensors, compiled with XLA where the rest of the graph is not.
+    """Compile a pure function of tensors with XLA on TensorFlow.
 
-    On TensorFlow the model runs without XLA, because its own convolutions are faster on a CPU; but chains of small
-    element-wise steps over large arrays (suppression, matching, pooling) are several times faster when fused. JAX
-    compiles the whole step anyway.
+    The rest of the model runs without XLA on TensorFlow, whose convolutions are faster on a CPU. Chains of small
+    element-wise operations on large arrays (suppression, matching, pooling) are several times faster when XLA fuses
+    them. JAX compiles the whole step.
 
     Args:
-        function: at module level, so that all its calls with arrays of one shape share one compilation.
-        settings: further arguments of it, hashable.
+        function: a function at module level, so that all calls with arrays of one shape share one compilation.
+        settings: hashable keyword arguments of `function`.
     """
-    whole = partial(function, **settings)
+    bound = partial(function, **settings)
     if keras.backend.backend() != "tensorflow":
-        return whole
+        return bound
     import tensorflow as tf
 
     def call(*args):
-        # Inside an eager call there is nothing to gain from compiling for each new shape.
-        return whole(*args) if tf.executing_eagerly() else _compiled(function, **settings)(*args)
+        # Eager calls are too few to pay for a compilation per shape.
+        return bound(*args) if tf.executing_eagerly() else _compiled(function, **settings)(*args)
 
     return call
 
@@ -47,7 +50,7 @@ def _compiled(function: Callable, **settings) -> Callable:
 
 
 def add_bias(values, bias):
-    """(…, C) plus (C,), as the operation that TensorFlow joins with the convolution before and the ReLU behind it."""
+    """Add (C,) to (…, C) by the operation that TensorFlow fuses with the convolution before and the ReLU after it."""
     if keras.backend.backend() != "tensorflow":
         return values + bias
     import tensorflow as tf
@@ -57,10 +60,10 @@ def add_bias(values, bias):
 
 @cache
 def computes_in_bfloat16() -> bool:
-    """Whether the backend's device has arithmetic in bfloat16 that the backend uses, so that it is the faster one.
+    """Return whether the backend has fast bfloat16 arithmetic on its device.
 
-    On a CPU that is TensorFlow with AVX-512 BF16 or AMX, for without them, or by XLA, bfloat16 is taken apart in
-    software; of GPUs NVIDIA's from compute capability 8.0 on.
+    True for TensorFlow on CPUs with AVX-512 BF16 or AMX, and for NVIDIA GPUs of compute capability 8.0 or higher.
+    Otherwise, and for XLA on a CPU, software emulates bfloat16.
     """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -68,15 +71,15 @@ def computes_in_bfloat16() -> bool:
         if gpus := tf.config.list_physical_devices("GPU"):
             found = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability")
             return found is not None and found >= (8, 0)
-        return bool({"avx512_bf16", "amx_bf16"} & processor()[1])
-    # JAX's arrays know their device. AMD's capabilities are names of architectures.
+        return bool({"avx512_bf16", "amx_bf16"} & cpu_info()[1])
+    # The compute capabilities of AMD GPUs are names of architectures.
     found = re.fullmatch(r"(\d+)\.\d+", getattr(keras.ops.zeros(()).device, "compute_capability", ""))
     return found is not None and int(found[1]) >= 8
 
 
 @cache
 def cpu_vectors() -> Literal["avx2", "avx512"] | None:
-    """The widest vectors of the x86 CPU that TensorFlow runs on; None on a GPU, another CPU or another backend."""
+    """Return the widest vector extension of the x86 CPU of TensorFlow; None for a GPU, another CPU or backend."""
     if keras.backend.backend() != "tensorflow":
         return None
     import tensorflow as tf
@@ -84,7 +87,16 @@ def cpu_vectors() -> Literal["avx2", "avx512"] | None:
     if tf.config.list_physical_devices("GPU"):
         return None
     found = set(np.show_config(mode="dicts")["SIMD Extensions"].get("found", []))
-    # NumPy names feature levels (X86_V3, X86_V4) from 2.4 on.
+    # NumPy 2.4 and later list feature levels (X86_V3, X86_V4).
     if found & {"AVX512F", "X86_V4"}:
         return "avx512"
     return "avx2" if found & {"AVX2", "X86_V3"} else None
+
+
+def clear_session() -> None:
+    """Free the memory of deleted models (graphs, compiled steps, arrays) and reset Keras's global state and seed."""
+    keras.utils.clear_session(free_memory=True)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.clear_caches()

@@ -1,4 +1,4 @@
-"""Where files that can be made again are kept."""
+"""Folder of cached files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """`$MRCNN_CACHE`, or `~/.cache/medmrcnn`."""
+    """Return `$MRCNN_CACHE`, or `~/.cache/medmrcnn`."""
     chosen = os.environ.get("MRCNN_CACHE")
     return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "medmrcnn"

@@ -1,4 +1,4 @@
-"""Everything that decides the model's architecture, shapes and training targets."""
+"""Configuration of the architecture, shapes and training targets of the models."""
 
 from __future__ import annotations
 
@@ -8,36 +8,34 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 STRIDES = (4, 8, 16, 32, 64)
-"""Pixels of the input per cell of P2 … P6 (Lin et al. 2017, Feature Pyramid Networks, section 4)."""
+"""Input pixels per cell of P2 … P6 (Lin et al. 2017, Feature Pyramid Networks, section 4)."""
 
 RESNETS = ("resnet50", "resnet101")
 
 
 class ModelConfig(BaseModel):
-    """Configuration of a `MaskRCNN`. Sizes are in pixels of the square network input unless said otherwise.
+    """Configuration of a `MaskRCNN`. Sizes are in pixels of the square network input unless stated otherwise.
 
-    The defaults of the numbers are those of Mask R-CNN (He et al. 2017, section 3.1) and its FPN paper, except where
-    the comment gives another reason.
+    Default values are those of Mask R-CNN (He et al. 2017, section 3.1) and FPN unless a comment gives another source.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     class_names: tuple[str, ...] = Field(min_length=1, max_length=1000)
-    # Whose choices of anchors, pooling, padding, … the network follows; see `mrcnn.models.mask_rcnn.conventions`.
+    # Implementation whose anchors, pooling and padding the network uses; see `mrcnn.models.mask_rcnn.conventions`.
     conventions: Literal["paper", "matterport", "torchvision"] = "paper"
     image_size: int = Field(512, ge=64, le=4096)
     channels: int = Field(3, ge=1, le=16)
-    # `image`: zero mean, unit variance per image, which forgives another scanner's gain; `imagenet`: what
-    # keras.applications' weights were trained with; `none`: the reader has done it, as over a whole volume.
+    # `image`: zero mean and unit variance per image, independent of the scanner's gain; `imagenet`: as for the weights
+    # of keras.applications; `none`: the reader normalizes, as over a whole volume.
     normalisation: Literal["image", "imagenet", "none"] = "image"
-    # Grey levels spread evenly before that, over the whole image or tile by tile; see
-    # `mrcnn.data.transforms.equalization`.
+    # Histogram equalization before the normalization; see `mrcnn.data.transforms.equalization`.
     equalise: Literal["none", "histogram", "clahe"] = "none"
 
     backbone: Literal["small", "resnet50", "resnet101"] = "resnet50"
-    # `group` trains from scratch at two images a batch (Wu & He 2018); `frozen_batch` is for pretrained weights.
+    # `group` trains from scratch with two images per batch (Wu & He 2018); `frozen_batch` is for pretrained weights.
     norm: Literal["group", "batch", "frozen_batch"] = "group"
-    # Upper limits are beyond what anybody trains; they bound what a file of weights can ask for.
+    # The upper limits bound the memory that an untrusted file can request.
     fpn_channels: int = Field(256, ge=16, le=1024)
     head_width: int = Field(1024, ge=16, le=4096)
     mask_channels: int = Field(256, ge=16, le=1024)
@@ -70,17 +68,17 @@ class ModelConfig(BaseModel):
 
     @property
     def mask_size(self) -> int:
-        """Side of a predicted mask in its box: the mask head doubles its pooled input."""
+        """Side of a predicted mask; the mask head doubles the pooled size."""
         return 2 * self.mask_pool_size
 
     @property
     def target_mask_size(self) -> int:
-        """Side of a true mask within its own box in a batch; twice the predicted side, so that crops keep detail."""
+        """Side of a true mask in a batch, twice the predicted side, so that crops preserve detail."""
         return 2 * self.mask_size
 
     @property
     def roi_positives(self) -> int:
-        """Slots among `roi_samples` that can hold positives: a quarter (Girshick 2015, Fast R-CNN, section 2.3)."""
+        """Number of slots of `roi_samples` for positives: a quarter (Girshick 2015, Fast R-CNN, section 2.3)."""
         return self.roi_samples // 4
 
     @property
@@ -127,7 +125,7 @@ class ModelConfig(BaseModel):
 
 
 class InputConfig(BaseModel):
-    """What a network's input is made of; the fields are those of `mrcnn.config.ModelConfig`."""
+    """Configuration of the input of a baseline; the fields have the meaning of `ModelConfig`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -135,7 +133,7 @@ class InputConfig(BaseModel):
     channels: int = Field(1, ge=1, le=16)
     normalisation: Literal["image", "imagenet", "none"] = "image"
     equalise: Literal["none", "histogram", "clahe"] = "none"
-    # Others are Mask R-CNN's alone; it stands here for what images and backbones are made by.
+    # Image preparation and backbones read it; only Mask R-CNN has other values.
     conventions: Literal["paper"] = "paper"
     class_names: tuple[str, ...] = Field(min_length=1)
 
@@ -151,17 +149,17 @@ class InputConfig(BaseModel):
 class ResUNetConfig(InputConfig):
     """Configuration of a `ResUNet`."""
 
-    # Channels at strides 1, 2, 4, …; the last are the bridge's. Zhang et al. 2018, table 1, has 64, 128, 256, 512.
+    # Channels at strides 1, 2, 4, …; the last is the bridge. Zhang et al. 2018, table 1: 64, 128, 256, 512.
     widths: tuple[int, ...] = (32, 64, 128, 256)
     norm: Literal["group", "batch"] = "group"
-    # Whether a pixel belongs to one class at most (softmax), or may belong to several (a sigmoid each).
+    # One class at most per pixel (softmax), or several (one sigmoid per class).
     exclusive: bool = False
     loss: Literal["dice_cross_entropy", "focal_tversky"] = "dice_cross_entropy"
     max_detections: int = Field(100, ge=1)
 
     @property
     def maps(self) -> int:
-        """Channels of the output: a class each, and the background where one of them is true."""
+        """Channels of the output: one per class, and the background if `exclusive`."""
         return len(self.class_names) + self.exclusive
 
     @model_validator(mode="after")
@@ -172,12 +170,13 @@ class ResUNetConfig(InputConfig):
 
 
 class ClassifierConfig(InputConfig):
-    """Configuration of a `Classifier`, which tells two kinds of image apart.
+    """Configuration of a binary `Classifier` of images.
 
     Attributes:
         class_names: the negative label, then the positive one.
-        by_label: whether an image is positive by its label, or by having an instance.
-        slope, intercept: Platt's calibration of the logit; see `mrcnn.metrics.calibration`.
+        by_label: whether the label or the presence of an instance makes an image positive.
+        slope: factor of the logit in Platt calibration; see `mrcnn.metrics.calibration`.
+        intercept: summand of the logit in Platt calibration.
     """
 
     backbone: Literal["small", "resnet50", "resnet101"] = "small"
@@ -193,5 +192,5 @@ class ClassifierConfig(InputConfig):
         return self
 
 
-NAMED = ("none", "imagenet", "coco")
-FILES = (".keras", ".weights.h5", ".h5", ".hdf5", ".safetensors", ".npz")
+NAMED_WEIGHTS = ("none", "imagenet", "coco")
+WEIGHT_SUFFIXES = (".keras", ".weights.h5", ".h5", ".hdf5", ".safetensors", ".npz")

@@ -1,4 +1,4 @@
-"""What the model finds in one image."""
+"""Detections of a model in one image."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ class Detections:
         boxes: (N, 4) float32, (x1, y1, x2, y2), x2 and y2 exclusive.
         scores: (N,) float32 in [0, 1].
         class_ids: (N,) int32, 1-based.
-        masks: (N, H, W) bool. Given as such an array or as `InstanceMasks`.
-        instances: the same as `InstanceMasks`, which need no array; not a parameter.
+        masks: (N, H, W) bool; the argument is an array or `InstanceMasks`.
+        instances: the masks as `InstanceMasks`, without an array; not a parameter.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
     class_ids: np.ndarray
-    masks: np.ndarray = MasksField("instances")  # noqa: RUF009 - a descriptor, which is no default
+    masks: np.ndarray = MasksField("instances")  # noqa: RUF009 - a descriptor, not a default
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def above(self, confidence: float) -> Detections:
-        """Those with a score of at least `confidence`."""
+        """Return the detections with a score of at least `confidence`."""
         keep = self.scores >= confidence
         return Detections(self.boxes[keep], self.scores[keep], self.class_ids[keep], self.instances.select(keep))
 
     @classmethod
-    def none(cls, height: int, width: int) -> Detections:
-        """No instance in an image of `height` × `width` pixels."""
+    def empty(cls, height: int, width: int) -> Detections:
+        """Return no detections for an image of `height` × `width` pixels."""
         return cls(
             np.zeros((0, 4), np.float32),
             np.zeros(0, np.float32),

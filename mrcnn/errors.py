@@ -1,9 +1,9 @@
-"""The one error that a user of this project is meant to read."""
+"""The error for messages to the user."""
 
 
 class InputError(ValueError):
-    """Bad input from outside: a data set, a configuration, a weight file.
+    """Invalid user input: a data set, a configuration or a weight file.
 
-    The message is one line that names the file, the field and what was expected; the command line prints it without a
+    The message is one line with the file, the field and the expected value. The command line prints it without a
     traceback and exits with status 2.
     """

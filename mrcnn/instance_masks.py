@@ -1,4 +1,4 @@
-"""The masks of an image as what their boxes hold or as run lengths: thousands on a large image take megabytes."""
+"""Store the masks of an image as crops or run-length encodings; thousands of a large image need megabytes."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pycocotools import mask as coco_mask
 
 from mrcnn.errors import InputError
 
-MOST_MASK_BYTES = 1 << 35
-"""Instances times rows times columns of the masks that are made one array of; 32 GiB."""
-_KEPT = 1 << 16  # pixels of a box up to which what was decoded is kept
+MAX_MASK_BYTES = 1 << 35
+"""Largest size of an array of masks (N, H, W); 32 GiB."""
+_MAX_CACHED_PIXELS = 1 << 16  # larger crops are decoded at each use
 
 
 class Crop(NamedTuple):
-    """A mask within a box: the row and column where that begins, and its pixels (h, w) bool."""
+    """A mask within a box: its first row, its first column and its pixels (h, w) bool."""
 
     top: int
     left: int
     pixels: np.ndarray
 
     def tight(self) -> Crop:
-        """The same within the smallest box; one without pixels is of 0 × 0."""
+        """Return the mask within its smallest box, 0 × 0 for an empty mask."""
         rows = np.flatnonzero(self.pixels.any(axis=1))
         if not len(rows):
             return EMPTY
@@ -35,27 +35,27 @@ class Crop(NamedTuple):
         )  # fmt: skip
 
     @property
-    def part(self) -> tuple[slice, slice]:
-        """Rows and columns in the image."""
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns of the box in the image, as slices."""
         height, width = self.pixels.shape
         return np.s_[self.top : self.top + height, self.left : self.left + width]
 
 
 EMPTY = Crop(0, 0, np.zeros((0, 0), bool))
-"""A mask without a pixel."""
+"""An empty mask."""
 
 
 class InstanceMasks:
-    """N masks of an image, of which an array is made where one is asked for.
+    """N masks of an image, converted to an array (N, H, W) only on request.
 
     Args:
-        height: pixels of the image.
-        width: pixels of the image.
-        items: for each mask a `Crop`, or COCO's run-length string.
+        height: height of the image in pixels.
+        width: width of the image in pixels.
+        items: for each mask a `Crop` or a COCO run-length string.
 
     Attributes:
         shape: (N, height, width).
-        dtype: that of the array.
+        dtype: dtype of the array.
     """
 
     dtype = np.dtype(bool)
@@ -66,14 +66,15 @@ class InstanceMasks:
         self.shape = (len(self._items), int(height), int(width))
 
     @classmethod
-    def of(cls, masks: InstanceMasks | np.ndarray) -> InstanceMasks:
-        """Those of an array (N, H, W), which is not copied, or what are such masks already."""
+    def from_array(cls, masks: InstanceMasks | np.ndarray) -> InstanceMasks:
+        """Wrap an array (N, H, W) without a copy; return `InstanceMasks` unchanged."""
         if isinstance(masks, InstanceMasks):
             return masks
         masks = np.asarray(masks)
-        made = cls.__new__(cls)
-        made._items, made._array, made.shape, made.dtype = [None] * len(masks), masks, masks.shape, masks.dtype
-        return made
+        wrapped = cls.__new__(cls)
+        wrapped._items, wrapped._array = [None] * len(masks), masks
+        wrapped.shape, wrapped.dtype = masks.shape, masks.dtype
+        return wrapped
 
     def __len__(self) -> int:
         return len(self._items)
@@ -82,48 +83,48 @@ class InstanceMasks:
         return (self.crop(index) for index in range(len(self)))
 
     def __add__(self, others: InstanceMasks) -> InstanceMasks:
-        """These masks and then `others`, of the same image."""
+        """Concatenate with other masks of the same image."""
         return InstanceMasks(*self.shape[1:], [*self, *others])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.array(self.full(), dtype, copy=copy)
+        return np.array(self.to_array(), dtype, copy=copy)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the array, where that can be made again."""
+        """Return the state without the array if the items suffice."""
         return self.__dict__ | ({} if None in self._items else {"_array": None})
 
     def crop(self, index: int) -> Crop:
-        """A mask within its tight box."""
+        """Return one mask within its smallest box."""
         item = self._items[index]
         if item is None:
             item = Crop(0, 0, np.asarray(self._array[index], bool)).tight()
             self._items[index] = item  # a view
         elif isinstance(item, bytes):
             item = _decode(item, *self.shape[1:])
-            if item.pixels.size <= _KEPT:
+            if item.pixels.size <= _MAX_CACHED_PIXELS:
                 self._items[index] = item
         return item
 
     @property
     def boxes(self) -> np.ndarray:
-        """(N, 4) int64 (x1, y1, x2, y2), x2 and y2 exclusive, tight around the pixels; zeros for an empty mask."""
+        """Bounding boxes (N, 4) int64 (x1, y1, x2, y2), x2 and y2 exclusive; zeros for an empty mask."""
         corners = [(left, top, left + part.shape[1], top + part.shape[0]) for top, left, part in self]
         return np.array(corners, np.int64).reshape(-1, 4)
 
     @property
     def areas(self) -> np.ndarray:
-        """(N,) int64 pixels."""
+        """Areas (N,) int64 in pixels."""
         return np.array([np.count_nonzero(part) for *_, part in self], np.int64)
 
-    def one(self, index: int) -> np.ndarray:
-        """(H, W) bool of one mask."""
+    def mask(self, index: int) -> np.ndarray:
+        """Return one mask (H, W) bool."""
         whole = np.zeros(self.shape[1:], bool)
         crop = self.crop(index)
-        whole[crop.part] = crop.pixels
+        whole[crop.slices] = crop.pixels
         return whole
 
     def region(self, index: int, top: int, bottom: int, left: int, right: int) -> np.ndarray:
-        """(bottom - top, right - left) bool: what a mask has there."""
+        """Return a region of one mask, (bottom - top, right - left) bool."""
         crop = self.crop(index)
         height, width = crop.pixels.shape
         found = np.zeros((bottom - top, right - left), bool)
@@ -136,90 +137,90 @@ class InstanceMasks:
         return found
 
     def union(self) -> np.ndarray:
-        """(H, W) bool: the pixels that any mask has."""
+        """Return the union of all masks, (H, W) bool."""
         found = np.zeros(self.shape[1:], bool)
         for crop in self:
-            found[crop.part] |= crop.pixels
+            found[crop.slices] |= crop.pixels
         return found
 
     def select(self, indices: np.ndarray | Sequence[int]) -> InstanceMasks:
-        """The masks at `indices`, positions or (N,) bool, in that order."""
+        """Return the masks at `indices`, integers or (N,) bool, in that order."""
         chosen = np.arange(len(self))[np.asarray(indices)]
         items = [self.crop(index) if self._items[index] is None else self._items[index] for index in chosen.tolist()]
         return InstanceMasks(*self.shape[1:], items)
 
-    def mirrored(self, *, down: bool = False, across: bool = False) -> InstanceMasks:
-        """The masks of the image upside down, or left to right."""
+    def flip(self, *, vertical: bool = False, horizontal: bool = False) -> InstanceMasks:
+        """Return the masks of the flipped image."""
         _, height, width = self.shape
         crops = []
         for top, left, pixels in self:
             rows, columns = pixels.shape
-            if down:
+            if vertical:
                 top, pixels = height - top - rows, pixels[::-1]
-            if across:
+            if horizontal:
                 left, pixels = width - left - columns, pixels[:, ::-1]
             crops.append(Crop(top, left, pixels))
         return InstanceMasks(height, width, crops)
 
-    def runs(self) -> list[bytes]:
-        """COCO's run-length string of each, as pycocotools encodes the whole mask."""
+    def to_rle(self) -> list[bytes]:
+        """Return the COCO run-length string of each mask, equal to that of pycocotools."""
         height, width = self.shape[1:]
         return [encode_crop(crop, height, width) for crop in self]
 
     def compressed(self) -> InstanceMasks:
-        """The same as run lengths, the smallest form."""
-        return InstanceMasks(*self.shape[1:], self.runs())
+        """Return the masks stored as run-length strings, the smallest form."""
+        return InstanceMasks(*self.shape[1:], self.to_rle())
 
-    def full(self) -> np.ndarray:
-        """(N, H, W) bool; made once.
+    def to_array(self) -> np.ndarray:
+        """Return the masks as a cached array (N, H, W) bool.
 
         Raises:
-            InputError: it would be larger than `MOST_MASK_BYTES`.
+            InputError: the array would be larger than `MAX_MASK_BYTES`.
         """
         if self._array is None:
             count, height, width = self.shape
-            if count * height * width > MOST_MASK_BYTES:
+            if count * height * width > MAX_MASK_BYTES:
                 raise InputError(
                     f"{count} masks of {width}×{height} pixels: {count * height * width / 2**30:.0f} GiB as one array, "
-                    f"expected at most {MOST_MASK_BYTES / 2**30:.0f}; `instances` gives them one by one"
+                    f"expected at most {MAX_MASK_BYTES / 2**30:.0f}; `instances` gives them one by one"
                 )
             array = np.zeros(self.shape, bool)
             for whole, crop in zip(array, self, strict=True):
-                whole[crop.part] = crop.pixels
+                whole[crop.slices] = crop.pixels
             self._array = array
         return self._array
 
 
 class MasksField:
-    """A dataclass's field of masks: an array (N, H, W) for who reads it, made of `InstanceMasks` of another name.
+    """Dataclass field that reads as an array (N, H, W) and stores `InstanceMasks` under another attribute.
 
     Args:
-        form: that name.
-        default: None where the field may be left out.
+        attribute: name of that attribute.
+        default: None for an optional field.
     """
 
-    def __init__(self, form: str, default: Any = MISSING) -> None:
-        self._form, self._default = form, default
+    def __init__(self, attribute: str, default: Any = MISSING) -> None:
+        self._attribute, self._default = attribute, default
 
     def __get__(self, owner: Any, kind: type | None = None) -> np.ndarray | None:
-        if owner is None:  # dataclasses look for a default
+        if owner is None:  # dataclasses request the default
             if self._default is MISSING:
                 raise AttributeError
             return self._default
-        held = owner.__dict__[self._form]
-        return None if held is None else held.full()
+        masks = owner.__dict__[self._attribute]
+        return None if masks is None else masks.to_array()
 
     def __set__(self, owner: Any, masks: InstanceMasks | np.ndarray | None) -> None:
-        owner.__dict__[self._form] = None if masks is None else InstanceMasks.of(masks)
+        owner.__dict__[self._attribute] = None if masks is None else InstanceMasks.from_array(masks)
 
 
 def encode_crop(crop: Crop, height: int, width: int) -> bytes:
-    """COCO's run-length string of a mask in its image, the bytes that pycocotools makes of the whole."""
+    """Encode a mask as a COCO run-length string, equal to that of pycocotools for the full image."""
     rows, columns = crop.pixels.shape
     if not crop.pixels.any():
         counts = np.array([height * width])
     else:
-        # A background pixel on either side makes every run start and end at a change.
+        # With a background pixel at both ends every run begins and ends at a change.
         pixels = np.zeros(columns * height + 2, bool)
         pixels[1:-1].reshape(columns, height)[:, crop.top : crop.top + rows] = crop.pixels.T
         changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + crop.left * height
@@ -246,13 +247,14 @@ def _decode(runs: bytes, height: int, width: int) -> Crop:
 
 
 def run_lengths(compressed: bytes) -> np.ndarray:
-    """(R,) run lengths, background first, of a compressed string; pycocotools decodes but never checks their sum.
+    """Decode a COCO run-length string to run lengths (R,), background first, with validation.
 
-    The format (maskApi.c of COCO's API, rleToString): five bits a character from 48 on, lowest first, bit 5 = more
-    follow, bit 4 of the last = sign; from the fourth number on the difference to the number two before.
+    Format (maskApi.c of COCO's API, rleToString): five bits per character from code 48 on, lowest first; bit 5 marks a
+    continuation, bit 4 of the last character the sign. From the fourth number on, the difference to the number two
+    before is stored. pycocotools does not check such strings.
 
     Raises:
-        ValueError: it is no such string, in words that follow "segmentation".
+        ValueError: the string is invalid; the message continues a sentence that begins with "segmentation".
     """
     codes = np.frombuffer(compressed, np.uint8).astype(np.int64) - 48
     if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:

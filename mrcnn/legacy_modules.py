@@ -1,8 +1,8 @@
-"""Map module names of medmrcnn 0.1 to their present places.
+"""Map module names of medmrcnn 0.1 to those of this version.
 
-A model that was packaged with medmrcnn 0.1 is code that imports `mrcnn` by the names of that version. MLflow puts the
-model's own copy of `mrcnn` first on the path, but where this version of `mrcnn` is imported already, those imports meet
-this one. Only the names that a packaged model imports are mapped.
+The code of a model that was packaged with medmrcnn 0.1 imports `mrcnn` by the names of that version. MLflow puts the
+model's own copy of `mrcnn` first on the path, but if this version of `mrcnn` is already imported, the imports resolve
+to this version. Only names that packaged models import are mapped.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LEGACY_NAMES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "GivenImage": "mrcnn.serving.inputs:DecodedImage",
             "given_images": "mrcnn.serving.inputs:parse_images",
         },
-        "mrcnn.ensemble": {"predictor_of": "mrcnn.inference.ensemble:predictor_of"},
+        "mrcnn.ensemble": {"predictor_of": "mrcnn.inference.ensemble:make_predictor"},
         "mrcnn.model": {
             "SEGMENTERS": "mrcnn.models:SEGMENTERS",
             "Classifier": "mrcnn.models:Classifier",
@@ -29,11 +29,11 @@ LEGACY_NAMES: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "mrcnn.polygons": {"polygons_of": "mrcnn.geometry.polygons:mask_to_polygons"},
     }
 )
-"""Old module → old name → `module:name` of today. `mrcnn.serving.scoring_server` holds its own old name."""
+"""Old module → old name → `module:name` of this version. `mrcnn.serving.scoring_server` defines its own old name."""
 
 
 class LegacyFinder(MetaPathFinder, Loader):
-    """Import the modules of `LEGACY_NAMES` that are no more, with the names that packaged models import from them."""
+    """Import removed modules with the names of `LEGACY_NAMES`."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -47,6 +47,6 @@ class LegacyFinder(MetaPathFinder, Loader):
 
 
 def install() -> None:
-    """Append the finder of legacy modules to `sys.meta_path`, once; modules that exist are found before it."""
+    """Append the finder of legacy modules to `sys.meta_path`, once; existing modules take precedence."""
     if not any(isinstance(finder, LegacyFinder) for finder in sys.meta_path):
         sys.meta_path.append(LegacyFinder())

@@ -22,7 +22,7 @@ def cache_candidates(model: MaskRCNN, dataset: Dataset, *, batch_size: int) -> l
     Those are the regions with the highest scores, from `config.score_threshold` on.
     """
     config = model.config
-    slots = model.conventions.candidates(config.proposals, len(config.class_names))
+    slots = model.conventions.num_nms_candidates(config.proposals, len(config.class_names))
     unsuppressed = MaskRCNN(
         config.model_copy(update={"nms_iou": 1.0, "max_detections": slots}), seed=model.seed, dtype=model.dtype_policy
     )

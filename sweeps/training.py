@@ -21,10 +21,10 @@ from experiments.training.checkpointing import TrainingCheckpointer, asked_facts
 from experiments.training.resume import Refused, take_up
 from experiments.training.trainer import fit_model, make_model
 from experiments.training.training_data import Data
+from mrcnn.backend import clear_session
 from mrcnn.data import Dataset
 from mrcnn.metrics import Evaluator
 from mrcnn.models import MaskRCNN
-from mrcnn.models.session import clear_session
 from sweeps.candidate_cache import cache_candidates, suppressed
 from sweeps.options import INFERENCE_MS, SweepOptions
 from sweeps.run_endings import RETRIED_RUN, RUN

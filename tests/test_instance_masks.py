@@ -1,4 +1,4 @@
-"""Masks as crops and run lengths hold what the arrays hold, and need not be made arrays."""
+"""Test masks as crops and run-length encodings against arrays."""
 
 import pickle
 import tracemalloc
@@ -20,11 +20,11 @@ MASKS = arrays(bool, st.tuples(st.integers(0, 5), st.integers(1, 9), st.integers
 
 
 def forms(masks):
-    """The same masks held in each of the ways."""
+    """Return the same masks in each representation."""
     _, height, width = masks.shape
     runs = [coco_mask.encode(np.asfortranarray(mask, np.uint8))["counts"] for mask in masks]
     return {
-        "array": InstanceMasks.of(masks),
+        "array": InstanceMasks.from_array(masks),
         "crops": InstanceMasks(height, width, [Crop(0, 0, mask) .tight() for mask in masks]),
         "runs": InstanceMasks(height, width, runs),
         "pickled": pickle.loads(pickle.dumps(InstanceMasks(height, width, runs))),
@@ -32,7 +32,7 @@ def forms(masks):
 
 
 @given(MASKS, st.data())
-def test_every_form_holds_the_same(masks, data):
+def test_all_representations_are_equal(masks, data):
     count, height, width = masks.shape
     chosen = data.draw(st.lists(st.integers(0, count - 1), max_size=4)) if count else []
     expected_runs = [coco_mask.encode(np.asfortranarray(mask, np.uint8))["counts"] for mask in masks]
@@ -43,13 +43,13 @@ def test_every_form_holds_the_same(masks, data):
             rows, columns = np.nonzero(mask)
             expected = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1] if len(rows) else [0, 0, 0, 0]
             assert box.tolist() == expected
-            np.testing.assert_array_equal(held.one(index), mask)
+            np.testing.assert_array_equal(held.mask(index), mask)
             np.testing.assert_array_equal(held.region(index, 1, height, 0, width - 1), mask[1:, :-1])
-        assert held.runs() == expected_runs
+        assert held.to_rle() == expected_runs
         np.testing.assert_array_equal(held.union(), masks.any(axis=0))
-        np.testing.assert_array_equal(held.select(np.array(chosen, int)).full(), masks[chosen])
-        np.testing.assert_array_equal(held.mirrored(across=True).full(), masks[:, :, ::-1])
-        np.testing.assert_array_equal(held.mirrored(down=True).full(), masks[:, ::-1])
+        np.testing.assert_array_equal(held.select(np.array(chosen, int)).to_array(), masks[chosen])
+        np.testing.assert_array_equal(held.flip(horizontal=True).to_array(), masks[:, :, ::-1])
+        np.testing.assert_array_equal(held.flip(vertical=True).to_array(), masks[:, ::-1])
         np.testing.assert_array_equal(np.asarray(held), masks)
 
 
@@ -64,7 +64,7 @@ def test_samples_and_detections_give_arrays(monkeypatch):
         np.testing.assert_array_equal(found.above(0.4).masks, masks[:2])
         np.testing.assert_array_equal(flip_detections(found, ("horizontal",)).masks, masks[:, :, ::-1])
     assert Sample(image, masks, ids, "p", "s").masks is masks
-    assert Detections.none(6, 7).masks.shape == (0, 6, 7)
+    assert Detections.empty(6, 7).masks.shape == (0, 6, 7)
     with pytest.raises(ValueError, match=r"masks are uint8 \(3, 6, 7\), expected bool \(3, 6, 7\)"):
         Sample(image, masks.astype(np.uint8), ids, "p", "s")
     with pytest.raises(ValueError, match=r"masks are bool \(3, 6, 7\), expected bool \(2, 6, 7\)"):
@@ -82,4 +82,4 @@ def test_thousands_on_a_large_image_need_no_arrays():
     assert tracemalloc.get_traced_memory()[1] < 20e6
     tracemalloc.stop()
     with pytest.raises(InputError, match="2000 masks of 8000×8000 pixels: 119 GiB as one array, expected at most 32"):
-        held.full()
+        held.to_array()

@@ -1,4 +1,4 @@
-"""What `/proc/cpuinfo` tells, and which devices are taken to compute in bfloat16."""
+"""Test the parsing of `/proc/cpuinfo` and the selection of bfloat16 by device."""
 
 import sys
 from types import SimpleNamespace
@@ -7,7 +7,7 @@ import keras
 import pytest
 
 from mrcnn import backend
-from mrcnn.processor import processor, read_cpuinfo
+from mrcnn.processor import cpu_info, read_cpuinfo
 
 CPUINFO = """processor\t: 0
 model name\t: Some Processor @ 2 GHz
@@ -19,14 +19,14 @@ flags\t\t: amx_bf16
 """
 
 
-def test_the_first_processor_speaks_for_all():
+def test_first_processor_is_read():
     assert read_cpuinfo(CPUINFO) == ("Some Processor @ 2 GHz", {"fpu", "avx2", "avx512f", "avx512_bf16", "sse"})
 
 
-def test_a_machine_without_cpuinfo_is_described_too(monkeypatch):
+def test_machine_without_cpuinfo(monkeypatch):
     assert read_cpuinfo("") == ("", set())
     monkeypatch.setattr("pathlib.Path.exists", lambda path: False)
-    name, flags = processor()
+    name, flags = cpu_info()
     assert name and not flags
 
 
@@ -34,8 +34,8 @@ def test_a_machine_without_cpuinfo_is_described_too(monkeypatch):
     ("flags", "expected"),
     [({"avx2"}, False), ({"avx2", "avx512f"}, False), ({"avx512f", "avx512_bf16"}, True), ({"amx_bf16"}, True)],
 )
-def test_processors_by_their_flags_under_tensorflow_alone(monkeypatch, flags, expected):
-    monkeypatch.setattr(backend, "processor", lambda: ("", frozenset(flags)))
+def test_bfloat16_by_processor_flags_under_tensorflow(monkeypatch, flags, expected):
+    monkeypatch.setattr(backend, "cpu_info", lambda: ("", frozenset(flags)))
     asked = backend.computes_in_bfloat16.__wrapped__
     monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
     tensorflow = SimpleNamespace(config=SimpleNamespace(list_physical_devices=lambda kind: []))
@@ -49,7 +49,7 @@ def test_processors_by_their_flags_under_tensorflow_alone(monkeypatch, flags, ex
 @pytest.mark.parametrize(
     ("capability", "expected"), [((7, 5), False), ((8, 0), True), ((12, 0), True), (None, False), ("gfx90a", False)]
 )
-def test_gpus_by_their_compute_capability(monkeypatch, capability, expected):
+def test_bfloat16_by_compute_capability(monkeypatch, capability, expected):
     asked = backend.computes_in_bfloat16.__wrapped__
     text = capability if isinstance(capability, str) else ".".join(map(str, capability or ()))
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")

@@ -35,7 +35,7 @@ from experiments.training.training_data import Data, read_data, record_data, spl
 from mrcnn.config import ClassifierConfig
 from mrcnn.data.transforms.dense_encoding import make_dense_batch, make_label_batch
 from mrcnn.models import Classifier, MaskRCNN, ResUNet
-from mrcnn.models.baselines.cascade import Cascade
+from mrcnn.models.baselines.classifier import Cascade
 from mrcnn.models.pretrained.initial_weights import load_imagenet
 from trackers.packaging.packaged import log_packaged_classifier
 from trackers.runs.run import Parent, Run, tracked_run

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from experiments.config.resolve import Resolved
 from experiments.preparation.datasets import standing_folder
-from mrcnn.config import FILES
+from mrcnn.config import WEIGHT_SUFFIXES
 from mrcnn.errors import InputError
 from trackers.runs.local_store import require_writable_store
 
@@ -44,7 +44,7 @@ def with_absolute_weights(resolved: Resolved) -> Resolved:
         InputError: the file does not exist.
     """
     train = resolved.config.train
-    if not train.weights.endswith(FILES) or re.match(r"(runs|models):/", train.weights):
+    if not train.weights.endswith(WEIGHT_SUFFIXES) or re.match(r"(runs|models):/", train.weights):
         return resolved
     path = standing_folder() / Path(train.weights).expanduser()
     if not path.is_file():

@@ -117,7 +117,7 @@ def _predict_inputs(arguments: PredictArgs, inputs: Inputs, detector: Any, conso
             )
         detector = replace(detector, modalities=arguments.modalities)
     # An empty image reports classes that do not fit the findings before the work begins.
-    FINDINGS[detector.findings](np.zeros((1, 1, 1), np.uint8), Detections.none(1, 1), detector.class_names, None, None)
+    FINDINGS[detector.findings](np.zeros((1, 1, 1), np.uint8), Detections.empty(1, 1), detector.class_names, None, None)
     confidence = detector.confidence if arguments.confidence is None else arguments.confidence
     about = {
         "model": detector.digest,

@@ -12,7 +12,7 @@ from experiments.comparison.candidates import Candidate
 from experiments.config.schema import TaskConfig
 from experiments.preparation.data_check import CheckedData, check_data
 from experiments.preparation.datasets import dataset_name
-from mrcnn.config import NAMED
+from mrcnn.config import NAMED_WEIGHTS
 from mrcnn.data import Dataset
 from mrcnn.errors import InputError
 from trackers.runs.writer import LONGEST_DATASET_DIGEST
@@ -140,7 +140,7 @@ def started_elsewhere(candidates: Sequence[Candidate]) -> list[str]:
     return [
         f"{each.title} started from {each.config.train.weights}: what that was trained on is not left out"
         for each in candidates
-        if each.config.train.weights not in NAMED
+        if each.config.train.weights not in NAMED_WEIGHTS
     ]
 
 

@@ -92,7 +92,7 @@ def _as(detections: Detections, class_ids: np.ndarray) -> Detections:
 def detections_of(results: Sequence[Mapping[str, Any]], height: int, width: int) -> Detections:
     """COCO results of one image as detections, best score first."""
     if not results:
-        return Detections.none(height, width)
+        return Detections.empty(height, width)
     ordered = sorted(results, key=lambda one: -one["score"])
     corners = np.array([one["bbox"] for one in ordered], np.float64)
     corners[:, 2:] += corners[:, :2]

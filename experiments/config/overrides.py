@@ -64,7 +64,7 @@ def parse_option(key: str, text: str, annotation: Any) -> Any:
     listed = _with_brackets(text)
     for form, words in ((text, False), (listed, False), (listed, True)):
         try:
-            forms.append(read_yaml(form, words=words))
+            forms.append(read_yaml(form, strings_only=words))
             TypeAdapter(annotation).validate_python(forms[-1])
         except (yaml.YAMLError, ValidationError):
             continue
@@ -80,7 +80,7 @@ def parse_words(key: str, text: str) -> list[str]:
         InputError: `text` is not a list of words.
     """
     try:
-        return TypeAdapter(list[str]).validate_python(read_yaml(_with_brackets(text), words=True))
+        return TypeAdapter(list[str]).validate_python(read_yaml(_with_brackets(text), strings_only=True))
     except (yaml.YAMLError, ValidationError) as error:
         raise InputError(f"--{key} {text}: expected words with commas, such as a,b or [a, b]") from error
 

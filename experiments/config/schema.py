@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from experiments.config.model_options import BaselineOptions, ModelOptions
-from mrcnn.config import FILES, NAMED
+from mrcnn.config import NAMED_WEIGHTS, WEIGHT_SUFFIXES
 from mrcnn.data.readers.options import BratsOptions, MasksOptions, ViaOptions
 from mrcnn.data.sample import SPACING_MM
 from mrcnn.data.transforms.augmentation import Augmentation
@@ -123,7 +123,7 @@ class TrainOptions(Section):
         default="none",
         description="none trains from scratch; imagenet and coco (matterport's Mask R-CNN) are downloaded; last is the "
         "newest finished run of the task; a run's id, runs:/…, models:/name@alias; or a file "
-        f"({', '.join(FILES)})",
+        f"({', '.join(WEIGHT_SUFFIXES)})",
     )
     optimizer: Literal["sgd", "adamw"] = Field(default="sgd", description="SGD with momentum, or AdamW")
     learning_rate: float = Field(default=0.01, gt=0, description="after the warm-up")
@@ -160,10 +160,14 @@ class TrainOptions(Section):
 
     @model_validator(mode="after")
     def _check(self) -> TrainOptions:
-        if not (self.weights in (*NAMED, "last") or WEIGHTS.fullmatch(self.weights) or self.weights.endswith(FILES)):
+        if not (
+            self.weights in (*NAMED_WEIGHTS, "last")
+            or WEIGHTS.fullmatch(self.weights)
+            or self.weights.endswith(WEIGHT_SUFFIXES)
+        ):
             raise ValueError(
-                f"weights={self.weights}: expected {', '.join(NAMED)}, last, a run's id, runs:/…, models:/… or a file "
-                f"({', '.join(FILES)})"
+                f"weights={self.weights}: expected {', '.join(NAMED_WEIGHTS)}, last, a run's id, runs:/…, models:/… "
+                f"or a file ({', '.join(WEIGHT_SUFFIXES)})"
             )
         if not self.stages:
             raise ValueError("stages=[]: expected at least one stage")

@@ -13,7 +13,7 @@ from experiments.evaluation.evaluate import evaluate
 from experiments.evaluation.findings_log import FindingsLog
 from experiments.evaluation.tables import findings_table, results_table
 from experiments.training.training_data import Data, split_title
-from mrcnn.inference.ensemble import Predictor, predictor_of
+from mrcnn.inference.ensemble import Predictor, make_predictor
 from mrcnn.metrics import Evaluator
 from mrcnn.models import MaskRCNN
 from trackers.packaging.tracked_model import VIEWS
@@ -27,9 +27,9 @@ HEADLINE = ("mask_ap50", "mask_ap", "dice", "volume_dice", "f1")
 def inference_model(networks: Sequence[MaskRCNN], config: TaskConfig) -> Predictor:
     """Return the predictor that is evaluated and registered: an ensemble, with test-time augmentation if configured."""
     if not config.evaluate.tta:
-        return predictor_of(networks)
+        return make_predictor(networks)
     mirrored_ids = config.augment.mirrored_ids(networks[0].config.class_names)
-    return predictor_of(networks, config.augment.flips, mirrored_ids)
+    return make_predictor(networks, config.augment.flips, mirrored_ids)
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def nodules(
     instances, found = detections.instances, []
     covered = np.zeros(instances.shape[1:], np.int32)
     for crop in instances:
-        covered[crop.part] += crop.pixels
+        covered[crop.slices] += crop.pixels
     for index, (score, class_id, reader) in enumerate(zip(detections.scores, detections.class_ids, given, strict=True)):
         mask = instances.one(index)
         name = class_names[class_id - 1]

@@ -42,7 +42,7 @@ def detections_of(answer: Mapping[str, Any], class_names: Sequence[str]) -> Dete
     """The detections that an answer was made from."""
     instances, size = answer["instances"], (answer["height"], answer["width"])
     if not instances:
-        return Detections.none(*size)
+        return Detections.empty(*size)
     boxes = np.array([instance["bbox"] for instance in instances], np.float32)
     boxes[:, 2:] += boxes[:, :2]
     return Detections(

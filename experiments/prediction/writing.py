@@ -146,7 +146,7 @@ class ItemWriter:
         for number in self._answers:
             found = self._found(number)
             for class_id, crop in zip(found.class_ids, found.instances, strict=True):
-                regions[class_id - 1, number][crop.part] |= crop.pixels
+                regions[class_id - 1, number][crop.slices] |= crop.pixels
         return regions
 
     def _codes(self) -> str:

@@ -23,9 +23,9 @@ from experiments.training.folds import HELD_OUT, OUT_OF_FOLD, divide, spread
 from experiments.training.planner import resolve_runtime_options
 from experiments.training.repeated import holding, publish_outcome, train_one, within
 from experiments.training.training_data import TITLES, Data, record_data, usable_data
+from mrcnn.backend import clear_session
 from mrcnn.metrics import Evaluator
 from mrcnn.models import load
-from mrcnn.models.session import clear_session
 from trackers.runs.run import Run
 
 

@@ -16,7 +16,7 @@ from mrcnn.backend import computes_in_bfloat16
 from mrcnn.config import ModelConfig
 from mrcnn.data import Dataset
 from mrcnn.errors import InputError
-from mrcnn.geometry.anchor_fit import AnchorFit, fit_anchors
+from mrcnn.geometry.anchors import AnchorFit, fit_anchors
 from mrcnn.models.pretrained.initial_weights import settings_for
 
 IMAGES_FOR_CHANNELS = 16

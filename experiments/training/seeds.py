@@ -17,8 +17,8 @@ from experiments.evaluation.tables import results_table
 from experiments.training.folds import spread
 from experiments.training.repeated import holding, publish_outcome, train_one, within
 from experiments.training.training_data import Data, read_data, split_title
+from mrcnn.backend import clear_session
 from mrcnn.models import load
-from mrcnn.models.session import clear_session
 from trackers.runs.reader import history
 from trackers.runs.run import Run
 

@@ -59,7 +59,7 @@ def usable_data(checked: CheckedData, config: TaskConfig) -> Data:
     """Return the splits of checked data; raise `InputError` where the classes do not fit the findings."""
     # Computed for an empty image, so that classes which do not fit the findings are reported before the training.
     FINDINGS[config.findings](
-        np.zeros((1, 1, 1), np.uint8), Detections.none(1, 1), checked.whole.class_names, None, None
+        np.zeros((1, 1, 1), np.uint8), Detections.empty(1, 1), checked.whole.class_names, None, None
     )
     splits = {split: checked.whole.subset(chosen) for split, chosen in checked.splits.items() if len(chosen)}
     return Data(checked.name, splits, checked.found.as_dict(), checked.split_lists())

@@ -141,7 +141,7 @@ class Dataset:
 
     def masks(self, index: int) -> np.ndarray:
         """(N, H, W) bool masks of an image, without opening the image."""
-        return self.instances(index).full()
+        return self.instances(index).to_array()
 
     def instances(self, index: int) -> InstanceMasks:
         """The masks of an image, without opening the image or making an array of them."""

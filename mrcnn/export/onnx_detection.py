@@ -72,7 +72,7 @@ def _classify(model: MaskRCNN, levels: list[Value], proposals: Value, valid: Val
     if config.class_agnostic:
         boxes = graph.op("Expand", boxes, np.array([1, 1, classes, 1]))
 
-    total, candidates = regions * classes, model.conventions.candidates(regions, classes)
+    total, candidates = regions * classes, model.conventions.num_nms_candidates(regions, classes)
     top, index = graph.top_k(graph.reshape(scores, (-1, total)), candidates)
     boxes = graph.rows(graph.reshape(boxes, (-1, total, 4)), index)
     class_ids = graph.cast(graph.op("Mod", index, classes), "int32") + 1

@@ -1,4 +1,4 @@
-"""Boxes and masks in the image that was asked for, as a graph: what `mrcnn.models.mask_rcnn.postprocessing` does on
+"""Boxes and masks in the image that was asked for, as a graph: what `mrcnn.models.mask_rcnn.model` does on
 the host.
 
 `ops` is `keras.ops`, or a `mrcnn.export.onnx_graph.Graph`.

@@ -1,26 +1,37 @@
-"""Boxes as (x1, y1, x2, y2) in pixels, x2 and y2 exclusive: measures, coding and clipping. Pure, float32."""
+"""Measure, encode, decode and clip boxes (x1, y1, x2, y2) float32 in pixels, x2 and y2 exclusive."""
 
 from __future__ import annotations
 
 import math
 
-from keras import ops
+from mrcnn.backend import ops
 
 MAX_LOG_GROWTH = math.log(1000 / 16)
-"""Most that one regression step may grow a side; keeps exp() finite when an untrained head says nonsense.
+"""Largest dw and dh of a decoded box; it keeps exp() finite for the output of an untrained head.
 
-Source: Detectron (Girshick et al. 2018), `BBOX_XFORM_CLIP`: a side of 16 pixels to 1000."""
+Source: Detectron (Girshick et al. 2018), `BBOX_XFORM_CLIP`: a side grows from 16 to 1000 pixels at most."""
 
 
 def areas(boxes):
-    """Areas of boxes (…, 4) as (…); 0 for an empty or inverted box."""
+    """Return the areas (…) of boxes (…, 4); 0 for an empty or inverted box.
+
+    Example:
+        >>> np.asarray(areas(np.array([[1.0, 1, 4, 3], [2, 2, 1, 5]]))).tolist()
+        [6.0, 0.0]
+    """
     return ops.maximum(boxes[..., 2] - boxes[..., 0], 0.0) * ops.maximum(boxes[..., 3] - boxes[..., 1], 0.0)
 
 
 def pairwise_iou(first, second):
-    """Intersection over union of every box of `first` (…, N, 4) with every one of `second` (…, M, 4) as (…, N, M).
+    """Return the intersection over union (…, N, M) of boxes `first` (…, N, 4) and `second` (…, M, 4).
 
-    Two empty boxes have IoU 0.
+    The IoU of two empty boxes is 0.
+
+    Example:
+        >>> first = np.array([[0, 0, 2, 2]], np.float32)
+        >>> second = np.array([[0, 0, 2, 2], [1, 0, 3, 2], [5, 5, 6, 6]], np.float32)
+        >>> np.asarray(pairwise_iou(first, second)).astype(float).round(3).tolist()  # 2 of 6 pixels are shared
+        [[1.0, 0.333, 0.0]]
     """
     a = ops.expand_dims(first, -2)
     b = ops.expand_dims(second, -3)
@@ -31,31 +42,42 @@ def pairwise_iou(first, second):
     return ops.where(union > 0, intersection / ops.maximum(union, 1e-6), 0.0)
 
 
-def _centres_and_sides(boxes):
+def _centers_and_sides(boxes):
     x1, y1, x2, y2 = (boxes[..., i] for i in range(4))
-    # A side below a thousandth of a pixel stands for padding; it must not divide by zero.
+    # Padding has sides of 0, which must not be divisors.
     width, height = ops.maximum(x2 - x1, 1e-3), ops.maximum(y2 - y1, 1e-3)
     return x1 + width / 2, y1 + height / 2, width, height
 
 
 def encode(boxes, references, scale=(1.0, 1.0, 1.0, 1.0)):
-    """Regression targets (…, 4) as (dx, dy, dw, dh) that lead from `references` to `boxes`, both (…, 4).
+    """Encode boxes (…, 4) as regression targets (dx, dy, dw, dh) (…, 4) relative to `references` (…, 4).
 
-    Source: Girshick et al. 2014 (R-CNN), appendix C; `scale` multiplies each term (Girshick 2015 normalises targets).
+    Source: Girshick et al. 2014 (R-CNN), appendix C. `scale` multiplies each term (normalization of the targets,
+    Girshick 2015).
+
+    Example:
+        >>> box, reference = np.array([[2, 4, 6, 8]], np.float32), np.array([[0, 0, 4, 8]], np.float32)
+        >>> np.asarray(encode(box, reference)).astype(float).round(3).tolist()  # (2/4, 2/8, log 1, log ½)
+        [[0.5, 0.25, 0.0, -0.693]]
     """
-    bx, by, bw, bh = _centres_and_sides(boxes)
-    rx, ry, rw, rh = _centres_and_sides(references)
+    bx, by, bw, bh = _centers_and_sides(boxes)
+    rx, ry, rw, rh = _centers_and_sides(references)
     deltas = ops.stack([(bx - rx) / rw, (by - ry) / rh, ops.log(bw / rw), ops.log(bh / rh)], axis=-1)
     return deltas * ops.convert_to_tensor(scale, "float32")
 
 
 def decode(deltas, references, scale=(1.0, 1.0, 1.0, 1.0)):
-    """Boxes (…, 4) that `deltas` (…, 4) make of `references` (…, 4); the inverse of `encode`.
+    """Decode `deltas` (…, 4) relative to `references` (…, 4) to boxes (…, 4); the inverse of `encode`.
 
-    Never NaN, whatever the deltas: one that is not finite, of a diverged network, changes nothing.
+    Deltas that are NaN or infinite, as from a diverged network, count as 0, so the boxes are never NaN.
+
+    Example:
+        >>> deltas = np.array([[0.5, 0.25, 0.0, np.log(0.5)]], np.float32)
+        >>> np.asarray(decode(deltas, np.array([[0, 0, 4, 8]], np.float32))).astype(float).round(3).tolist()
+        [[2.0, 4.0, 6.0, 8.0]]
     """
     deltas = ops.where(ops.isfinite(deltas), deltas, 0.0) / ops.convert_to_tensor(scale, "float32")
-    rx, ry, rw, rh = _centres_and_sides(references)
+    rx, ry, rw, rh = _centers_and_sides(references)
     cx, cy = rx + deltas[..., 0] * rw, ry + deltas[..., 1] * rh
     half_width = rw * ops.exp(ops.minimum(deltas[..., 2], MAX_LOG_GROWTH)) / 2
     half_height = rh * ops.exp(ops.minimum(deltas[..., 3], MAX_LOG_GROWTH)) / 2
@@ -63,5 +85,10 @@ def decode(deltas, references, scale=(1.0, 1.0, 1.0, 1.0)):
 
 
 def clip(boxes, size: float):
-    """Boxes (…, 4) cut to the square image [0, size]²."""
+    """Clip boxes (…, 4) to the square image [0, size]².
+
+    Example:
+        >>> np.asarray(clip(np.array([[-2.0, 1.0, 9.0, 3.0]]), 8)).tolist()
+        [[0.0, 1.0, 8.0, 3.0]]
+    """
     return ops.clip(boxes, 0.0, float(size))

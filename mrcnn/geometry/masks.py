@@ -1,16 +1,19 @@
-"""Masks between boxes of different size: training targets on the device, pasting into the image on the host."""
+"""Resample masks: crop training targets on the device, paste predictions into the image on the host."""
 
 from __future__ import annotations
 
 import numpy as np
-from keras import ops
 
+from mrcnn.backend import ops
 from mrcnn.instance_masks import Crop
 
 
 def _interpolation(low, high, box_low, box_high, points: int, cells: int):
-    """Bilinear weights (…, points, cells) that sample a mask of `cells` cells laid over [box_low, box_high] at the
-    centres of `points` bins of [low, high]; nothing outside the mask's box."""
+    """Return bilinear weights (…, points, cells) along one axis.
+
+    They sample a mask of `cells` cells that spans [box_low, box_high] at the centers of `points` bins of [low, high].
+    Points outside the mask's box have weights of 0.
+    """
     steps = (np.arange(points, dtype=np.float32) + 0.5) / points
     position = ops.expand_dims(low, -1) + ops.expand_dims(high - low, -1) * steps
     side = ops.maximum(box_high - box_low, 1e-3)
@@ -22,15 +25,22 @@ def _interpolation(low, high, box_low, box_high, points: int, cells: int):
 
 
 def crop_masks(masks, boxes, regions, size: int):
-    """Mask targets: the part of each mask that lies in a region, at the mask head's resolution.
+    """Crop each mask to its region, at the resolution of the mask head.
 
     Args:
-        masks: (B, K, T, T) in 0 … 1, each laid over its own box.
-        boxes: (B, K, 4) those boxes; regions: (B, K, 4) where to look.
+        masks: (B, K, T, T) in [0, 1], each spanning its own box.
+        boxes: (B, K, 4), the boxes of the masks.
+        regions: (B, K, 4), the regions to crop.
         size: m, side of the result.
 
     Returns:
         (B, K, m, m) float32, 0 or 1.
+
+    Example:
+        >>> mask = np.array([[[[1, 1], [0, 0]]]], np.float32)  # the upper half of a box of 4 × 4 pixels
+        >>> box, region = np.array([[[0, 0, 4, 4]]], np.float32), np.array([[[0, 0, 2, 4]]], np.float32)
+        >>> np.asarray(crop_masks(mask, box, region, 2)).tolist()
+        [[[[1.0, 1.0], [0.0, 0.0]]]]
     """
     cells = masks.shape[-1]
     rows = _interpolation(regions[..., 1], regions[..., 3], boxes[..., 1], boxes[..., 3], size, cells)
@@ -39,17 +49,27 @@ def crop_masks(masks, boxes, regions, size: int):
     return ops.cast(cropped >= 0.5, "float32")
 
 
-def covered_share(masks, boxes):
-    """Share of each box's area within the image that a mask covers, 0 for an empty box; corners count as whole pixels.
+def covered_fraction(masks, boxes):
+    """Return the fraction of each box's area within the image that the mask covers.
+
+    Box corners are rounded outwards to whole pixels. The fraction of an empty box is 0.
 
     Args:
-        masks: (B, S, S) 0 or 1; boxes: (A, 4) or (B, A, 4) in pixels.
+        masks: (B, S, S), 0 or 1.
+        boxes: (A, 4) or (B, A, 4) in pixels.
 
     Returns:
         (B, A) float32.
+
+    Example:
+        >>> mask = np.zeros((1, 4, 4), np.uint8)
+        >>> mask[0, :2] = 1  # the two upper rows
+        >>> boxes = np.array([[0, 0, 4, 4], [0, 0, 2, 2], [1, 1, 3, 4]], np.float32)
+        >>> np.asarray(covered_fraction(mask, boxes)).astype(float).round(3).tolist()
+        [[0.5, 1.0, 0.333]]
     """
     size = masks.shape[1]
-    # Sums over all rectangles from the first pixel on, in whole numbers, which 32 bits hold.
+    # A summed-area table in integers, which are exact.
     sums = ops.cumsum(ops.cumsum(ops.cast(masks, "int32"), axis=1), axis=2)
     sums = ops.reshape(ops.pad(sums, ((0, 0), (1, 0), (1, 0))), (-1, (size + 1) ** 2))
     low = ops.cast(ops.clip(ops.floor(boxes[..., :2]), 0, size), "int32")
@@ -67,17 +87,22 @@ def covered_share(masks, boxes):
 
 
 def _host_interpolation(low: float, high: float, start: int, stop: int, cells: int) -> np.ndarray:
-    """Bilinear weights (stop − start, cells) at the centres of pixels start … stop of a mask laid over [low, high]."""
+    """Return bilinear weights (stop − start, cells) at the centers of the pixels of a mask that spans [low, high]."""
     position = (np.arange(start, stop) + 0.5 - low) / max(high - low, 1e-3) * cells - 0.5
     position = np.clip(position, 0, cells - 1)[:, None]
     return np.maximum(1 - np.abs(position - np.arange(cells)), 0).astype(np.float32)
 
 
 def paste_crop(mask: np.ndarray, box: np.ndarray, height: int, width: int, threshold: float = 0.5) -> Crop:
-    """The mask that a mask (m, m) of probabilities laid over `box` (4,) makes in an image of (height, width) pixels.
+    """Resample mask probabilities (m, m) that span `box` (4,) to the pixels of an image of `height` × `width`.
 
-    A pixel belongs to the mask when its centre lies in the box and the interpolated probability is at least
-    `threshold`. A box thinner than a pixel keeps the pixel under its centre line, so that no instance vanishes.
+    A pixel belongs to the mask if its center lies in the box and its interpolated probability is at least
+    `threshold`. A box narrower than a pixel covers the pixel at its center line, so that no instance vanishes.
+
+    Example:
+        >>> top, left, pixels = paste_crop(np.array([[0.9, 0.1], [0.9, 0.1]]), np.array([1.0, 2.0, 5.0, 4.0]), 8, 8)
+        >>> top, left, pixels.tolist()
+        (2, 1, [[True, True, False, False], [True, True, False, False]])
     """
     x1, y1, x2, y2 = (float(v) for v in box)
     left, right = _pixels(x1, x2, width)
@@ -88,15 +113,20 @@ def paste_crop(mask: np.ndarray, box: np.ndarray, height: int, width: int, thres
 
 
 def paste_mask(mask: np.ndarray, box: np.ndarray, height: int, width: int, threshold: float = 0.5) -> np.ndarray:
-    """As `paste_crop`, the whole (height, width) bool."""
+    """Return the mask of `paste_crop` as a full image (height, width) bool.
+
+    Example:
+        >>> paste_mask(np.ones((2, 2)), np.array([0.0, 1.0, 2.0, 2.0]), 2, 3).tolist()
+        [[False, False, False], [True, True, False]]
+    """
     pasted = np.zeros((height, width), bool)
     crop = paste_crop(mask, box, height, width, threshold)
-    pasted[crop.part] = crop.pixels
+    pasted[crop.slices] = crop.pixels
     return pasted
 
 
 def _pixels(low: float, high: float, limit: int) -> tuple[int, int]:
-    """First and one past the last pixel whose centre lies in [low, high], at least one within the image."""
+    """Return the half-open range of pixels whose centers lie in [low, high], at least one pixel within the image."""
     first, last = int(np.ceil(low - 0.5)), int(np.floor(high - 0.5)) + 1
     if last <= first:
         first = int(np.floor((low + high) / 2))

@@ -1,21 +1,26 @@
-"""Masks as polygons, for whoever cannot read run lengths."""
+"""Convert masks to COCO polygons."""
 
 from __future__ import annotations
 
 import numpy as np
 from skimage.measure import approximate_polygon, find_contours
 
-_TOLERANCE = 0.35  # pixels that a polygon may stray from the traced border
+_TOLERANCE = 0.35  # largest distance in pixels of a polygon from the traced border
 
 
 def mask_to_polygons(mask: np.ndarray, top: int = 0, left: int = 0) -> list[list[float]]:
-    """COCO's polygons [x, y, x, y, …] around each piece of a (H, W) bool mask, in pixels from the image's corner.
+    """Return a COCO polygon [x, y, x, y, …] in image pixels for each connected component of a mask (H, W) bool.
 
-    Holes are filled and corners cut by up to half a pixel; run lengths are exact.
+    Holes are filled and corners are cut by up to half a pixel. Run-length encodings are exact.
 
     Args:
-        top: row of the image in which the mask begins.
-        left: its column.
+        top: image row of the mask's first row.
+        left: image column of the mask's first column.
+
+    Example:
+        >>> [polygon] = mask_to_polygons(np.ones((2, 3), bool), top=10, left=20)
+        >>> min(polygon[0::2]), min(polygon[1::2]), max(polygon[0::2]), max(polygon[1::2])
+        (20.0, 10.0, 23.0, 12.0)
     """
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
@@ -26,8 +31,8 @@ def mask_to_polygons(mask: np.ndarray, top: int = 0, left: int = 0) -> list[list
     for border in find_contours(piece, 0.5):
         corners = approximate_polygon(border, _TOLERANCE)[:-1, ::-1]
         x, y = corners.T
-        # Borders of holes run the other way around than those of pieces.
+        # The contours of holes have the opposite orientation.
         if len(corners) >= 3 and np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y) > 0:
-            # Pixel centres are whole numbers there and halves here, and the padding is one pixel.
+            # Pixel centers are integers for skimage and halves here; the padding is one pixel.
             found.append(np.round(corners + np.array([left - 0.5, top - 0.5]), 2).ravel().tolist())
     return found

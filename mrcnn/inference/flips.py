@@ -1,4 +1,4 @@
-"""Mirror images of an image, and what was found in them put back; for test-time augmentation."""
+"""Flip images and detections for test-time augmentation."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from mrcnn.detections import Detections
 
 FLIPS = ("horizontal", "vertical")
 View = tuple[str, ...]
-"""The flips that make it; the image itself is the view of none."""
+"""Flips of a view; empty for the image itself."""
 
 
 def flipped_views(flips: Sequence[str]) -> list[View]:
-    """Every combination of `flips`, the image itself first.
+    """Return every combination of `flips`, the image itself first.
 
     Raises:
-        ValueError: another flip than those of `FLIPS`, or one given twice.
+        ValueError: a flip is not in `FLIPS`, or is repeated.
     """
     if not set(flips) <= set(FLIPS) or len(set(flips)) != len(flips):
         raise ValueError(f"flips={list(flips)}: expected each once of {', '.join(FLIPS)}")
@@ -27,7 +27,7 @@ def flipped_views(flips: Sequence[str]) -> list[View]:
 
 
 def flip_image(image: np.ndarray, view: View) -> np.ndarray:
-    """An image (H, W) or (H, W, C) as the view shows it."""
+    """Flip an image (H, W) or (H, W, C)."""
     if "horizontal" in view:
         image = image[:, ::-1]
     if "vertical" in view:
@@ -36,20 +36,22 @@ def flip_image(image: np.ndarray, view: View) -> np.ndarray:
 
 
 def flip_detections(found: Detections, view: View, mirrored_ids: np.ndarray | None = None) -> Detections:
-    """Detections in a view put back into the image, or the other way round.
+    """Flip detections from a view to the image or from the image to a view.
 
     Args:
-        mirrored_ids: (K + 1,) what each class id becomes in a left-right mirror image; None where no class tells a
-            side. Upside down classes stay, as in `mrcnn.data.Augmentation`.
+        found: detections.
+        view: flips.
+        mirrored_ids: (K + 1,), the class id after a horizontal flip for each class id; None if no class has a side. A
+            vertical flip does not change classes, as in `mrcnn.data.Augmentation`.
     """
     height, width = found.instances.shape[1:]
     if "horizontal" in view:
         boxes = found.boxes.copy()
         boxes[:, 0], boxes[:, 2] = width - found.boxes[:, 2], width - found.boxes[:, 0]
         class_ids = found.class_ids if mirrored_ids is None else np.asarray(mirrored_ids, np.int32)[found.class_ids]
-        found = replace(found, boxes=boxes, class_ids=class_ids, masks=found.instances.mirrored(across=True))
+        found = replace(found, boxes=boxes, class_ids=class_ids, masks=found.instances.flip(horizontal=True))
     if "vertical" in view:
         boxes = found.boxes.copy()
         boxes[:, 1], boxes[:, 3] = height - found.boxes[:, 3], height - found.boxes[:, 1]
-        found = replace(found, boxes=boxes, masks=found.instances.mirrored(down=True))
+        found = replace(found, boxes=boxes, masks=found.instances.flip(vertical=True))
     return found

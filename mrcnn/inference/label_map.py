@@ -1,4 +1,4 @@
-"""Instances as one image of class ids, in which each pixel has one."""
+"""Convert instances to a label map with one class id per pixel."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from mrcnn.detections import Detections
 
 
 def to_label_map(found: Detections, class_names: Sequence[str]) -> np.ndarray:
-    """(H, W) class ids, 0 where nothing is; uint8, or uint16 for more than 255 classes.
+    """Return class ids (H, W), 0 for background; uint8, or uint16 for more than 255 classes.
 
-    Where instances overlap the better score wins; of nested regions (`mrcnn.data.readers.brats_labels.REGIONS`) the
-    innermost.
+    The instance with the highest score takes overlapping pixels; with nested regions
+    (`mrcnn.data.readers.brats_labels.REGIONS`) the innermost does.
     """
     labels = np.zeros(found.instances.shape[1:], np.uint8 if len(class_names) < 256 else np.uint16)
     nested = tuple(class_names) == REGIONS
     order = np.argsort(found.class_ids if nested else found.scores, kind="stable")
     for index in order:
         crop = found.instances.crop(index)
-        labels[crop.part][crop.pixels] = found.class_ids[index]
+        labels[crop.slices][crop.pixels] = found.class_ids[index]
     return labels

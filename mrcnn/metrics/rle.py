@@ -22,8 +22,8 @@ def encode(masks: InstanceMasks | np.ndarray) -> list[Rle]:
     The same bytes as `pycocotools.mask.encode`, from the columns that each mask covers only: instances are small in
     their image, and transposing whole images to column-major order would take most of the evaluation's time.
     """
-    masks = InstanceMasks.of(masks)
-    return [{"size": list(masks.shape[1:]), "counts": counts} for counts in masks.runs()]
+    masks = InstanceMasks.from_array(masks)
+    return [{"size": list(masks.shape[1:]), "counts": counts} for counts in masks.to_rle()]
 
 
 def areas(rles: Sequence[Rle]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Mask R-CNN in Keras 3, and its baselines: importing this registers all that a saved `.keras` file needs."""
+"""Mask R-CNN in Keras 3 and its baselines. Importing this registers the classes that saved `.keras` files name."""
 
 from mrcnn.models.baselines.classifier import Classifier
 from mrcnn.models.baselines.unet import ResUNet

@@ -1,17 +1,17 @@
-"""Keras models whose losses are their own, so that `fit` and `train_on_batch` need nothing but batches."""
+"""Base class of Keras models that compute their own losses, so that `fit` and `train_on_batch` need only batches."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import keras
 import numpy as np
 from pydantic import BaseModel
 
 from mrcnn.backend import computes_in_bfloat16
-from mrcnn.models.training.replicas import (
+from mrcnn.models.training.data_parallel import (
     PassThroughStrategy,
     apply_global_gradients,
     num_replicas,
@@ -22,41 +22,44 @@ from mrcnn.models.training.replicas import (
 
 
 class DetectorBase(keras.Model):
-    """A model that returns its losses by name where the batch holds the truth, else its outputs.
+    """A model that returns its losses by name if the batch contains the ground truth, and its outputs otherwise.
 
-    It is made, and made again from its file, from a configuration, a seed, a precision and a name.
+    A configuration, a seed, a precision and a name construct the model, also from its file.
 
     Attributes:
-        config_class: of the configuration.
-        config: the configuration.
-        seed: as it was given.
-        loss_means: running means of the losses, which are the metrics; their names are those of the losses.
+        config_class: type of the configuration.
+        config: the configuration, an instance of `config_class`.
+        seed: the constructor's argument.
+        loss_means: running means of the losses, named as the losses; they are the model's metrics.
+        submodels: the functional models that form the network; names of layers with weights are unique over all.
     """
 
     config_class: ClassVar[type[BaseModel]]
+    config: Any
     loss_means: list[keras.metrics.Mean]
+    submodels: tuple[keras.Model, ...]
 
     def __init__(self, config: BaseModel, *, seed: int, dtype, name: str):
-        # No automatic cast: boxes must stay float32 under mixed precision. The layers below cast for themselves.
+        # No automatic cast: boxes stay float32 under mixed precision, and each layer casts its own inputs.
         super().__init__(name=name, dtype=dtype, autocast=False)
         self.config = config
         self.seed = seed
         if num_replicas() > 1:
-            # Else Keras would learn the shapes from the mean of the replicas' first batches, a batch that is then lost.
+            # Otherwise Keras builds from the mean of the replicas' first batches, and that batch is lost.
             self._distribute_strategy = None
 
     @contextmanager
-    def own_policy(self) -> Iterator[None]:
-        """Layers that are made within have the precision of this model."""
-        outside = keras.config.dtype_policy()
+    def dtype_scope(self) -> Iterator[None]:
+        """Create layers in the `with` block with the dtype policy of this model."""
+        previous = keras.config.dtype_policy()
         keras.config.set_dtype_policy(self.dtype_policy)
         try:
             yield
         finally:
-            keras.config.set_dtype_policy(outside)
+            keras.config.set_dtype_policy(previous)
 
     def with_settings(self, **changes) -> Self:
-        """The same weights under a configuration with `changes`, which must leave the architecture as it is."""
+        """Return a copy with the same weights and `changes` to the configuration that keep the architecture."""
         copy = type(self)(self.config.model_copy(update=changes), seed=self.seed, dtype=self.dtype_policy)
         copy.set_weights(self.get_weights())
         return copy
@@ -71,18 +74,18 @@ class DetectorBase(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        """The model of a file; of one in mixed_bfloat16, in float32 where the device computes in that alone."""
+        """Construct the model of a file, with float32 for mixed_bfloat16 if the device has no fast bfloat16."""
         config = dict(config)
         policy = keras.saving.deserialize_keras_object(config.pop("dtype"))
         if getattr(policy, "name", policy) == "mixed_bfloat16" and not computes_in_bfloat16():
-            policy = "float32"  # what it was trained in would take tens of times as long there
+            policy = "float32"  # bfloat16 would take tens of times as long
         return cls(cls.config_class.model_validate(config.pop("config")), **config, dtype=policy)
 
     def compile(self, optimizer="sgd", *, jit_compile="auto", **kwargs):
-        """As `keras.Model.compile`; the losses are the model's own.
+        """Configure training as `keras.Model.compile`, with the losses of the model itself.
 
-        `jit_compile="auto"` means XLA on JAX, where it is the only way to run, and none on TensorFlow, whose own CPU
-        kernels are faster than what XLA makes of the convolutions.
+        `jit_compile="auto"` selects XLA on JAX, which needs it, and not on TensorFlow, whose CPU kernels for
+        convolutions are faster than those of XLA.
         """
         if jit_compile == "auto":
             jit_compile = keras.backend.backend() == "jax"
@@ -96,7 +99,7 @@ class DetectorBase(keras.Model):
         self.optimizer.build(self.trainable_variables)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Sum of the losses, whose running means are the metrics."""
+        """Return the sum of the losses and update their running means."""
         del x, y, sample_weight, training
         for mean in self.loss_means:
             mean.update_state(scale_to_global(y_pred[mean.name]))
@@ -105,27 +108,25 @@ class DetectorBase(keras.Model):
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         return self.get_metrics_result()
 
-    # -- several replicas ----------------------------------------------------------------------------------------------
-
     @property
     def distribute_strategy(self):
-        """Of Keras's trainer on TensorFlow. Batches are divided in the steps here, and predictions not at all."""
+        """Strategy of Keras's trainer on TensorFlow. The steps here divide the batches; predictions are not divided."""
         return super().distribute_strategy if num_replicas() == 1 else PassThroughStrategy()
 
     def make_train_function(self, force=False):
         if not self.optimizer.built:
-            # TensorFlow would trace the step twice, to make them and without, and cannot make those of several devices.
+            # TensorFlow would trace the step twice, and cannot create the variables of several devices in it.
             self.optimizer.build(self.trainable_variables)
         return super().make_train_function(force)
 
-    def train_step(self, *given):
-        """As `keras.Model.train_step`, which is another on each backend."""
-        return super().train_step(*given) if num_replicas() == 1 else run_on_replicas(self._train_on_part, *given)
+    def train_step(self, *args):
+        """Train on one batch; the arguments of `keras.Model.train_step` depend on the backend."""
+        return super().train_step(*args) if num_replicas() == 1 else run_on_replicas(self._replica_train_step, *args)
 
-    def test_step(self, *given):
-        return super().test_step(*given) if num_replicas() == 1 else run_on_replicas(super().test_step, *given)
+    def test_step(self, *args):
+        return super().test_step(*args) if num_replicas() == 1 else run_on_replicas(super().test_step, *args)
 
-    def _train_on_part(self, data):
+    def _replica_train_step(self, data):
         (batch,) = data
 
         def loss():
@@ -136,24 +137,24 @@ class DetectorBase(keras.Model):
         )
         return self.get_metrics_result()
 
-    # -- images alone --------------------------------------------------------------------------------------------------
-
     def predict(self, x, **kwargs):
-        """As `keras.Model.predict`, on the images alone where the batches carry the truth too."""
+        """Predict as `keras.Model.predict`, from the images only if the batches contain the ground truth."""
         return super().predict(_images_only(x), **kwargs)
 
     def predict_on_batch(self, x):
         return super().predict_on_batch(_images_only(x))
 
 
-def in_batches(prepared: list[np.ndarray], batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Arrays of one shape as batches of one size, the last filled up with zeros, so that one trace serves all; and how
-    many of each batch are meant."""
+def padded_batches(prepared: list[np.ndarray], batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield batches (batch_size, …) float32 of arrays of one shape, and the number of arrays in each batch.
+
+    Zeros fill the last batch, so that one trace serves all batches.
+    """
     for start in range(0, len(prepared), batch_size):
-        chosen = prepared[start : start + batch_size]
-        batch = np.zeros((batch_size, *chosen[0].shape), np.float32)
-        batch[: len(chosen)] = chosen
-        yield batch, len(chosen)
+        arrays = prepared[start : start + batch_size]
+        batch = np.zeros((batch_size, *arrays[0].shape), np.float32)
+        batch[: len(arrays)] = arrays
+        yield batch, len(arrays)
 
 
 def _images_only(x):

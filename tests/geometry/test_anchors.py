@@ -4,8 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mrcnn.config import ModelConfig
-from mrcnn.geometry.anchor_fit import best_iou, fit_anchors
-from mrcnn.geometry.anchors import anchor_grid, anchor_shapes
+from mrcnn.geometry.anchors import anchor_grid, anchor_shapes, best_iou, fit_anchors
 
 
 def test_grid_by_hand():
@@ -21,7 +20,7 @@ def test_grid_by_hand():
     np.testing.assert_allclose(grid[-2], [-32, -32, 96, 96])  # the one cell of P6
 
 
-def test_shapes_keep_the_area():
+def test_shapes_preserve_the_area():
     shapes = anchor_shapes((10, 20), (0.5, 1, 3))
     np.testing.assert_allclose(shapes.prod(-1), [100] * 3 + [400] * 3, rtol=1e-5)
     np.testing.assert_allclose(shapes[:, 1] / shapes[:, 0], [0.5, 1, 3] * 2, rtol=1e-5)
@@ -58,7 +57,7 @@ def test_fit_beats_the_general_default_on_wide_boxes():
 
 
 @pytest.mark.parametrize("boxes", [np.zeros((0, 4)), np.array([[0, 0, 5, 5]]), np.zeros((3, 4))])
-def test_nothing_to_fit(boxes):
+def test_too_few_boxes_to_fit(boxes):
     assert fit_anchors(boxes) is None
 
 

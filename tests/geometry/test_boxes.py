@@ -37,7 +37,7 @@ def test_encode_by_hand():
 
 
 @given(box(), box())
-def test_decode_undoes_encode(truth, reference):
+def test_decode_inverts_encode(truth, reference):
     truth, reference = np.array(truth, np.float32), np.array(reference, np.float32)
     if max((truth[2:] - truth[:2]) / (reference[2:] - reference[:2])) > 60:
         return  # beyond the growth that decode allows in one step

@@ -14,7 +14,7 @@ def pyramid(rng):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the independent answer is TensorFlow's")
-def test_pools_as_tensorflow_does():
+def test_equals_tensorflow():
     import tensorflow as tf
 
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Boxes without area, turned over, far outside or not numbers at all: geometry and losses never make NaN of them."""
+"""Test that geometry and losses never return NaN for empty, inverted, distant or non-finite boxes."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def boxes_of(count, elements=corner):
 
 
 def ordered(boxes):
-    """As true boxes are: x1 ≤ x2, y1 ≤ y2, in the image."""
+    """Generate true boxes: x1 ≤ x2, y1 ≤ y2, within the image."""
     boxes = np.clip(boxes, 0, SIZE)
     return np.concatenate([np.minimum(boxes[..., :2], boxes[..., 2:]), np.maximum(boxes[..., :2], boxes[..., 2:])], -1)
 
@@ -45,7 +45,7 @@ def test_coding_is_finite(truth, references):
 
 @settings(max_examples=25)
 @given(boxes_of(5, wild), boxes_of(5))
-def test_any_deltas_make_boxes_in_the_image(deltas, references):
+def test_any_deltas_decode_to_boxes_in_the_image(deltas, references):
     found = array(box_ops.clip(box_ops.decode(deltas, references), SIZE))
     assert ((found >= 0) & (found <= SIZE)).all()
     assert (found[..., 2:] >= found[..., :2]).all()
@@ -53,14 +53,14 @@ def test_any_deltas_make_boxes_in_the_image(deltas, references):
 
 @settings(max_examples=25)
 @given(boxes_of(4), boxes_of(6))
-def test_overlaps_are_shares(first, second):
+def test_iou_is_between_0_and_1(first, second):
     found = array(box_ops.pairwise_iou(first, second))
     assert ((found >= 0) & (found <= 1 + 1e-5)).all()
 
 
 @settings(max_examples=25)
 @given(boxes_of(6), boxes_of(4), hnp.arrays(bool, (1, 4)), st.booleans())
-def test_matching_decides_and_never_takes_padding(candidates, truth, valid, best_for_each):
+def test_matching_is_consistent_and_ignores_padding(candidates, truth, valid, best_for_each):
     truth = np.where(valid[..., None], ordered(truth), 0).astype(np.float32)
     positive, negative, matched = (array(each) for each in match(
         candidates, truth, valid, 0.5, 0.3, best_for_each=best_for_each))  # fmt: skip
@@ -72,7 +72,7 @@ def test_matching_decides_and_never_takes_padding(candidates, truth, valid, best
 
 @settings(max_examples=25)
 @given(hnp.arrays(bool, (1, 9)), st.integers(1, 12))
-def test_a_sample_holds_candidates_once(candidates, count):
+def test_sample_contains_each_candidate_once(candidates, count):
     noise = np.random.default_rng(0).random((1, 9), np.float32)
     index, chosen = (array(each)[0] for each in sample(candidates, noise, count))
     taken = index[chosen]
@@ -82,7 +82,7 @@ def test_a_sample_holds_candidates_once(candidates, count):
 
 @settings(max_examples=25)
 @given(boxes_of(6), hnp.arrays(bool, (1, 6)))
-def test_suppression_keeps_only_what_was_there(boxes, valid):
+def test_suppression_selects_only_valid_boxes(boxes, valid):
     kept = array(non_maximum_suppression(boxes, valid, 0.5))
     assert not (kept & ~valid).any()
     assert kept.any() == valid.any()

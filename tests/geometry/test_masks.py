@@ -42,12 +42,12 @@ def test_paste_a_full_mask_fills_the_box():
         ([2.6, 1.6, 4.4, 3.4], 1),
     ],
 )
-def test_pixels_whose_centre_lies_in_the_box(box, pixels):
+def test_pixels_with_centers_in_the_box(box, pixels):
     assert paste_mask(np.ones((28, 28)), np.array(box), 8, 9).sum() == pixels
 
 
 def test_disc_survives_crop_and_paste():
-    """A mask that goes to the target resolution and back differs only along its outline."""
+    """A mask resampled to the target resolution and back differs along its outline only."""
     y, x = np.mgrid[:100, :100]
     disc = (y - 50) ** 2 + (x - 48) ** 2 < 30**2
     box = np.array([18, 21, 78, 80], np.float32)

@@ -41,7 +41,7 @@ def test_without_instances_everything_is_negative():
     assert negative.all()
 
 
-def test_padding_never_attracts_a_candidate():
+def test_padding_is_never_matched():
     # The padded box lies exactly on the candidate; it must count for nothing.
     boxes = np.array([[[0, 0, 10, 10]]], np.float32)
     positive, negative, _ = to_numpy(match(boxes[0], boxes, np.array([[False]]), 0.7, 0.3, best_for_each=True))
@@ -50,7 +50,7 @@ def test_padding_never_attracts_a_candidate():
 
 
 @given(st.lists(st.booleans(), min_size=20, max_size=20), st.integers(0, 2**31))
-def test_sample_takes_candidates_only_and_as_many_as_fit(candidates, seed):
+def test_sample_contains_only_candidates_up_to_its_size(candidates, seed):
     noise = np.random.default_rng(seed).random((1, 20)).astype(np.float32)
     index, chosen = to_numpy(sample(np.array([candidates]), noise, 6))
     assert index.shape == chosen.shape == (1, 6)
@@ -80,7 +80,7 @@ def test_take_rows_of_any_rank():
     np.testing.assert_array_equal(taken, [values[0, [2, 0]], values[1, [1, 1]]])
 
 
-def test_true_boxes_that_overlap_equally_are_each_chosen():
+def test_true_boxes_of_equal_iou_are_each_matched():
     boxes = np.float32([[[0, 0, 10, 10], [4, 4, 24, 24], [4, 4, 24, 24], [0, 0, 0, 0]]])
     candidates = np.float32([[[4, 4, 24, 24]] * 4 + [[0, 0, 10, 10]]])
     noise = np.float32([[0.0, 0.49, 0.5, 0.999, 0.999]])

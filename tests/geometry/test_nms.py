@@ -8,7 +8,7 @@ from mrcnn.geometry.nms import non_maximum_suppression
 
 
 def greedy(boxes, valid, threshold):
-    """The textbook loop."""
+    """Suppress with the textbook loop."""
 
     def iou(a, b):
         width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))

@@ -13,7 +13,7 @@ def one_level(feature, boxes, size, stride=1.0, sampling=2):
 
 
 def brute_force(feature, box, size, stride, sampling=2):
-    """RoIAlign as its paper words it: bilinear samples on a regular grid in each bin, their mean."""
+    """Compute RoIAlign by its definition: the mean of bilinear samples on a regular grid in each bin."""
     height, width = feature.shape
     x1, y1, x2, y2 = (v / stride for v in box)
     out = np.zeros((size, size))
@@ -93,7 +93,7 @@ def test_each_region_is_pooled_from_its_level_and_image():
 
 
 def test_gradient_is_that_of_a_linear_function():
-    """Pooling is linear in the features: the change along any direction is the gradient times it, exactly."""
+    """Pooling is linear in the features, so a directional difference equals the gradient times the direction."""
     rng = np.random.default_rng(0)
     strides = [4, 8]
     features = [rng.normal(size=(2, 64 // s, 64 // s, 3)).astype(np.float32) for s in strides]

@@ -10,7 +10,7 @@ LEFT = np.zeros((1, 4, 6), bool)
 LEFT[:, :, :3] = True
 
 
-def test_colour_stays_inside_and_becomes_its_luminance_outside():
+def test_color_inside_and_luminance_outside():
     image = np.zeros((4, 6, 3), np.uint8)
     image[...] = (200, 100, 50)
     splash = color_splash(image, LEFT, np.array([1]))
@@ -20,14 +20,14 @@ def test_colour_stays_inside_and_becomes_its_luminance_outside():
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (4, 6, 1), (4, 6, 3)])
-def test_grey_takes_the_colour_of_the_class_as_bright_as_it_is(shape):
+def test_gray_image_gets_the_class_color_with_its_brightness(shape):
     splash = color_splash(np.full(shape, 120, np.uint8), LEFT, np.array([2]))
     red, green, blue = PALETTE[1]
     assert splash[0, 0].tolist() == [round(120 * red / blue), round(120 * green / blue), 120]
     assert (splash[:, 3:] == 120).all()
 
 
-def test_the_smaller_of_two_lies_on_top_and_nothing_found_is_grey():
+def test_smaller_instance_is_on_top_and_no_instances_are_gray():
     masks = np.stack([LEFT[0], LEFT[0]])
     masks[1, 1:] = False
     image = np.full((4, 6), 230, np.uint8)
@@ -40,7 +40,7 @@ def test_the_smaller_of_two_lies_on_top_and_nothing_found_is_grey():
         color_splash(image, masks[:, :2], np.array([1, 2]))
 
 
-def test_a_pixel_of_a_label_image_has_the_better_score_and_of_regions_the_innermost():
+def test_label_map_takes_the_best_score_or_the_innermost_region():
     masks = np.stack([LEFT[0], LEFT[0]])
     masks[1, 2:] = False
     found = Detections(
@@ -48,5 +48,5 @@ def test_a_pixel_of_a_label_image_has_the_better_score_and_of_regions_the_innerm
     )
     assert to_label_map(found, ("a", "b"))[:, 0].tolist() == [1, 1, 1, 1]
     assert to_label_map(found, REGIONS)[:, 0].tolist() == [2, 2, 1, 1]
-    assert to_label_map(Detections.none(4, 6), ("a",)).dtype == np.uint8
-    assert to_label_map(Detections.none(4, 6), ("a",) * 300).dtype == np.uint16
+    assert to_label_map(Detections.empty(4, 6), ("a",)).dtype == np.uint8
+    assert to_label_map(Detections.empty(4, 6), ("a",) * 300).dtype == np.uint16

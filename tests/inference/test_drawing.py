@@ -26,7 +26,7 @@ def ids(*values):
 
 @contextmanager
 def recorded():
-    """(text, box of its letters, size of the picture or strip) of all that is written, in order."""
+    """Record (text, text box, size of the picture or strip) of all texts in order."""
     found, original = [], ImageDraw.ImageDraw.text
 
     def text(pen, position, label, *, font, fill):
@@ -38,7 +38,7 @@ def recorded():
         yield found
 
 
-def test_pixels_outside_are_the_images_and_the_outline_has_the_colour_of_the_class(monkeypatch):
+def test_outline_has_the_class_color_and_other_pixels_are_unchanged(monkeypatch):
     monkeypatch.setattr(draw, "_write_labels", lambda *_: None)
     mask = square(100, 200, 180, 320)
     picture = draw.overlay(GREY, mask, ids(2), NAMES)
@@ -48,19 +48,19 @@ def test_pixels_outside_are_the_images_and_the_outline_has_the_colour_of_the_cla
         [picture[100, 200:320], picture[179, 200:320], picture[100:180, 200], picture[100:180, 319]]
     )
     assert (outline == draw.PALETTE[1]).all()
-    # A quarter of the colour and three quarters of the image, worked out for one pixel.
+    # A quarter of the color and three quarters of the image, worked out for one pixel.
     expected = np.rint(0.75 * float(GREY[140, 260]) + 0.25 * np.array(draw.PALETTE[1]))
     np.testing.assert_array_equal(picture[140, 260], expected)
 
 
-def test_the_given_arrays_stay_as_they_are():
+def test_arguments_are_not_modified():
     image, mask = GREY.copy(), square(100, 200, 180, 320)
     draw.overlay(image, mask, ids(1), NAMES)
     np.testing.assert_array_equal(image, GREY)
     assert mask.sum() == 80 * 120
 
 
-def test_a_small_instance_within_a_large_one_stays_visible(monkeypatch):
+def test_small_instance_within_a_large_one_is_visible(monkeypatch):
     monkeypatch.setattr(draw, "_write_labels", lambda *_: None)
     masks = np.concatenate([square(150, 250, 160, 260), square(100, 200, 200, 320)])
     picture = draw.overlay(GREY, masks, ids(1, 2), NAMES)
@@ -74,7 +74,7 @@ def test_without_instances_the_picture_is_the_image():
     np.testing.assert_array_equal(predicted[:400], np.stack([GREY] * 3, -1))
 
 
-def test_predictions_carry_a_footer_below_the_picture():
+def test_predictions_have_a_footer_below_the_picture():
     mask = square(100, 200, 180, 320)
     truth = draw.overlay(GREY, mask, ids(1), NAMES)
     predicted = draw.overlay(GREY, mask, ids(1), NAMES, scores=np.array([0.9]))
@@ -82,7 +82,7 @@ def test_predictions_carry_a_footer_below_the_picture():
     footer = predicted[400:]
     assert (footer == footer.max(2, keepdims=True)).all(2).mean() > 0.8  # grey: a dark strip with light letters
     assert footer.max() > 200 and np.median(footer) < 40
-    assert all((footer == colour).all(2).any() for colour in draw.PALETTE[:2])  # the legend
+    assert all((footer == color).all(2).any() for color in draw.PALETTE[:2])  # the legend
 
 
 def test_empty_masks_and_single_pixels_are_legal():
@@ -144,13 +144,13 @@ def test_many_instances_are_all_drawn_and_labels_leave_the_picture_visible():
     assert labels[0][0].endswith(f"{scores.max():.2f}")  # the best first
 
 
-def test_accents_have_letters():
+def test_font_has_accents():
     font = draw._font(600)
     missing = font.getmask("\uffff").getbbox(), bytes(font.getmask("\uffff"))
     assert all((font.getmask(letter).getbbox(), bytes(font.getmask(letter))) != missing for letter in "óãçñßéüł")
 
 
-def test_wrong_mask_size_is_refused():
+def test_wrong_mask_size_is_rejected():
     with pytest.raises(ValueError, match=r"masks are \(1, 40, 60\), expected \(1, 400, 600\)"):
         draw.overlay(GREY, square(0, 0, 9, 9, (40, 60)), ids(1), NAMES)
 
@@ -173,13 +173,13 @@ def test_side_by_side_shows_truth_on_the_left_and_prediction_on_the_right():
     assert picture.shape[0] > top + 400
 
 
-def test_side_by_side_of_nothing_with_nothing():
+def test_side_by_side_without_instances():
     sample = Sample(np.zeros((50, 60, 3), np.uint8), np.zeros((0, 50, 60), bool), ids(), "p", "s")
-    picture = draw.side_by_side(sample, Detections.none(50, 60), NAMES)
+    picture = draw.side_by_side(sample, Detections.empty(50, 60), NAMES)
     assert picture.shape[1] > 2 * draw.MIN_WIDTH
 
 
-def test_contact_sheet_puts_pictures_in_rows():
+def test_contact_sheet_arranges_images_in_rows():
     red = np.zeros((10, 20, 3), np.uint8)
     red[..., 0] = 255
     sheet = draw.contact_sheet([red, GREY[:30, :15], red], columns=2)
@@ -215,11 +215,11 @@ def test_constant_and_missing_values_are_shown():
 
 
 @pytest.mark.parametrize("channels, expected", [(1, [7, 7, 7]), (2, [7, 7, 7]), (3, [7, 8, 9]), (4, [7, 7, 7])])
-def test_three_channels_are_colours_and_of_others_the_first_is_shown(channels, expected):
+def test_three_channels_are_colors_and_otherwise_the_first_is_shown(channels, expected):
     image = np.broadcast_to(np.arange(7, 7 + channels, dtype=np.uint8), (4, 5, channels))
     np.testing.assert_array_equal(draw.to_display(image)[2, 2], expected)
 
 
-def test_colours_repeat_after_the_palette():
+def test_colors_repeat_after_the_palette():
     assert draw.class_color(1) == draw.PALETTE[0] == draw.class_color(1 + len(draw.PALETTE))
     assert len(set(draw.PALETTE)) == len(draw.PALETTE)

@@ -1,4 +1,4 @@
-"""Flips, and several networks as one; the networks here are small functions whose answers are known."""
+"""Test flips and ensembles with simple functions in the place of networks."""
 
 import numpy as np
 import pytest
@@ -9,14 +9,14 @@ from mrcnn.data.transforms.augment import augment
 from mrcnn.data.transforms.augmentation import Augmentation
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
-from mrcnn.inference.ensemble import Ensemble, predictor_of
+from mrcnn.inference.ensemble import Ensemble, make_predictor
 from mrcnn.inference.flips import flip_detections, flip_image, flipped_views
 
 NAMES = ("left_lung", "right_lung")
 
 
 class Bright:
-    """Finds the bright pixels of an image as one instance; on the left half of the picture of class 1, else 2."""
+    """Detect the bright pixels of an image as one instance, of class 1 on the left half and class 2 on the right."""
 
     def __init__(self, score=0.5, **settings):
         self.config = ModelConfig(class_names=NAMES, **settings)
@@ -29,7 +29,7 @@ class Bright:
 
     def _find(self, mask):
         if not mask.any():
-            return Detections.none(*mask.shape)
+            return Detections.empty(*mask.shape)
         rows, columns = np.nonzero(mask)
         box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
         kind = 1 if columns.mean() < mask.shape[1] / 2 else 2
@@ -54,7 +54,7 @@ def test_views_are_all_combinations():
 
 @pytest.mark.parametrize("view", flipped_views(("horizontal", "vertical")))
 @pytest.mark.parametrize("channels", [(), (3,)])
-def test_a_flip_is_its_own_inverse_and_follows_the_picture(view, channels):
+def test_flip_is_its_own_inverse_and_matches_the_image(view, channels):
     image = np.random.default_rng(0).integers(0, 255, (7, 9, *channels), np.uint8)
     np.testing.assert_array_equal(flip_image(flip_image(image, view), view), image)
     plain, mirrored = np.arange(3), np.array([0, 2, 1])
@@ -72,7 +72,7 @@ def test_a_flip_is_its_own_inverse_and_follows_the_picture(view, channels):
         assert back.class_ids.tolist() == found.class_ids.tolist()
 
 
-def test_flips_are_those_of_the_augmentation_and_do_what_it_does():
+def test_flips_equal_those_of_the_augmentation():
     assert Augmentation().flips == ()
     assert Augmentation(flip_vertical=0.1).flips == ("vertical",)
     always = Augmentation(flip_horizontal=1.0, flip_swaps=[list(NAMES)])
@@ -87,7 +87,7 @@ def test_flips_are_those_of_the_augmentation_and_do_what_it_does():
     assert there.class_ids.tolist() == changed.class_ids.tolist()
 
 
-def test_a_sided_class_keeps_its_side_with_test_time_augmentation():
+def test_sided_classes_with_test_time_augmentation():
     image = spot(2, 3, 8, 5)
     sided = Ensemble([Bright()], ("horizontal", "vertical"), (0, 2, 1))
     (found,) = sided.detect([image])
@@ -110,14 +110,14 @@ def test_networks_are_fused_for_images_of_any_size_in_order():
     assert both.detect([]) == []
 
 
-def test_one_network_without_flips_is_itself():
+def test_one_network_without_flips_is_returned_unchanged():
     network = Bright()
-    assert predictor_of([network]) is network
-    assert isinstance(predictor_of([network], ("vertical",)), Ensemble)
-    assert isinstance(predictor_of([network, network]), Ensemble)
+    assert make_predictor([network]) is network
+    assert isinstance(make_predictor([network], ("vertical",)), Ensemble)
+    assert isinstance(make_predictor([network, network]), Ensemble)
 
 
-def test_a_network_of_other_classes_is_refused():
+def test_network_of_other_classes_is_rejected():
     other = Bright()
     other.config = ModelConfig(class_names=("nodule",))
     with pytest.raises(InputError, match="classes nodule: expected those of the ensemble's first network, left_lung"):
@@ -125,7 +125,7 @@ def test_a_network_of_other_classes_is_refused():
 
 
 class Two:
-    """Finds two instances that overlap by 60 %, as a network with so high a limit of suppression may."""
+    """Detect two instances with an IoU of 0.6, as a network with a higher threshold of suppression may."""
 
     config = ModelConfig(class_names=NAMES, nms_iou=0.7, max_detections=2)
 
@@ -136,7 +136,7 @@ class Two:
         return [Detections(boxes, np.array([0.9, 0.8], np.float32), np.array([1, 1], np.int32), masks) for _ in images]
 
 
-def test_what_networks_hold_for_two_instances_stays_two():
+def test_detections_that_networks_do_not_suppress_are_not_fused():
     (found,) = Ensemble([Two(), Two(), Two()]).detect([np.zeros((10, 20), np.uint8)])
     np.testing.assert_array_equal(found.boxes, [[0, 0, 10, 10], [2, 0, 12, 10]])
     np.testing.assert_allclose(found.scores, [0.9, 0.8])

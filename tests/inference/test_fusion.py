@@ -1,4 +1,4 @@
-"""Fusion of what several members found: worked by hand, by its laws, and against the paper's formula."""
+"""Test the fusion of detections on small examples, by its invariants and against the formula of the paper."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ SIDE = 20
 
 
 def found(*instances, side=SIDE):
-    """Detections of rectangles, each (x1, y1, x2, y2, score) with a class id after it unless that is 1."""
+    """Create detections of rectangles (x1, y1, x2, y2, score[, class id]); the default class id is 1."""
     masks = np.zeros((len(instances), side, side), bool)
     for mask, (x1, y1, x2, y2, *_) in zip(masks, instances, strict=True):
         mask[y1:y2, x1:x2] = True
@@ -34,7 +34,7 @@ def rectangle(mask):
     return [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
 
 
-def test_two_boxes_of_one_instance_become_their_weighted_mean():
+def test_two_boxes_of_one_instance_fuse_to_their_weighted_mean():
     # IoU 80 / 120 = 0.67. Weights 0.9 and 0.6: x1 = 0.6 · 2 / 1.5, x2 = (0.9 · 10 + 0.6 · 12) / 1.5.
     both = fuse_detections([found((0, 0, 10, 10, 0.9)), found((2, 0, 12, 10, 0.6))])
     np.testing.assert_allclose(both.boxes, [[0.8, 0, 10.8, 10]], rtol=1e-6)
@@ -43,27 +43,27 @@ def test_two_boxes_of_one_instance_become_their_weighted_mean():
     assert rectangle(both.masks[0]) == [1, 0, 11, 10]
 
 
-def test_what_one_of_three_found_keeps_a_third_of_its_score():
+def test_detection_of_one_of_three_has_a_third_of_its_score():
     some = fuse_detections([found((0, 0, 5, 5, 0.9), (10, 10, 18, 18, 0.8)), found((0, 0, 5, 5, 0.6)), found()])
     np.testing.assert_allclose(some.scores, [(0.9 + 0.6) / 3, 0.8 / 3], rtol=1e-6)
     np.testing.assert_array_equal(some.boxes, [[0, 0, 5, 5], [10, 10, 18, 18]])
     np.testing.assert_array_equal(some.masks[1], found((10, 10, 18, 18, 1)).masks[0])
 
 
-def test_three_masks_are_outvoted_pixel_by_pixel():
+def test_majority_of_three_masks_per_pixel():
     three = fuse_detections([found((0, 0, 10, 10, 0.5)), found((1, 0, 11, 10, 0.5)), found((2, 0, 12, 10, 0.5))])
     assert len(three) == 1
     assert rectangle(three.masks[0]) == [1, 0, 11, 10]
 
 
-def test_two_boxes_apart_or_of_two_classes_stay_two():
+def test_distant_boxes_and_other_classes_are_not_fused():
     # 50 / 150 is less than 0.55, 100 / 100 is of another class.
     apart = fuse_detections([found((0, 0, 10, 10, 0.9)), found((5, 0, 15, 10, 0.6)), found((0, 0, 10, 10, 0.3, 2))])
     assert apart.class_ids.tolist() == [1, 1, 2]
     np.testing.assert_allclose(apart.scores, [0.3, 0.2, 0.1], rtol=1e-6)
 
 
-def test_a_box_joins_the_fused_one_that_it_overlaps_most():
+def test_box_joins_the_fused_box_of_highest_iou():
     # With (0 … 10) it shares 7.5 / 12.5, with (5 … 15) too much less; the other way round at 4.
     first, second = (0, 0, 10, 10, 0.9), (6, 0, 16, 10, 0.8)
     near = fuse_detections([found(first, second), found((2, 0, 12, 10, 0.7))])
@@ -73,14 +73,14 @@ def test_a_box_joins_the_fused_one_that_it_overlaps_most():
 
 
 def test_more_boxes_than_members_count_as_all_members():
-    """min(T, N) / N: a member that found the same thing twice does not raise the score above the mean."""
+    """Two detections of one member do not raise the score above the mean: min(T, N) / N."""
     twice = fuse_detections([found((0, 0, 10, 10, 0.9), (0, 0, 10, 9, 0.7)), found((0, 0, 10, 10, 0.8))])
     np.testing.assert_allclose(twice.scores, [0.8], rtol=1e-6)
 
 
-def test_nothing_found_most_and_bad_sizes():
+def test_no_detections_limit_and_invalid_sizes():
     assert fuse_detections([found(), found()]).masks.shape == (0, SIDE, SIDE)
-    assert len(fuse_detections([found((0, 0, 5, 5, 0.9), (10, 10, 15, 15, 0.4))], most=1)) == 1
+    assert len(fuse_detections([found((0, 0, 5, 5, 0.9), (10, 10, 15, 15, 0.4))], max_detections=1)) == 1
     with pytest.raises(ValueError, match="one size"):
         fuse_detections([found(), found(side=8)])
     with pytest.raises(ValueError, match="one size"):
@@ -112,7 +112,7 @@ def as_set(detections):
 
 @settings(max_examples=150)
 @given(members=st.lists(MEMBER, min_size=1, max_size=4), data=st.data())
-def test_the_order_of_members_and_of_what_they_found_does_not_matter(members, data):
+def test_order_of_members_and_detections_has_no_effect(members, data):
     shuffled = data.draw(st.permutations(members))
     shuffled = [
         Detections(*(part[order] for part in (each.boxes, each.scores, each.class_ids, each.masks)))
@@ -124,7 +124,7 @@ def test_the_order_of_members_and_of_what_they_found_does_not_matter(members, da
 
 @settings(max_examples=150)
 @given(member=MEMBER, times=st.integers(1, 4))
-def test_the_same_detections_again_and_again_are_these_detections(member, times):
+def test_copies_of_detections_fuse_to_these_detections(member, times):
     # What a network finds has been through non-maximum suppression: here it is fusion of one that brings that about.
     single = fuse_detections([member])
     for _ in range(5):
@@ -136,7 +136,7 @@ def test_the_same_detections_again_and_again_are_these_detections(member, times)
 
 @settings(max_examples=100)
 @given(members=st.lists(MEMBER, min_size=1, max_size=4))
-def test_fused_boxes_and_masks_stay_within_what_was_found(members):
+def test_fused_boxes_and_masks_are_within_those_of_the_members(members):
     fused = fuse_detections(members)
     assert (np.diff(fused.scores) <= 0).all()
     assert len(fused) <= sum(map(len, members))

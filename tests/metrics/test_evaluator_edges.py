@@ -26,7 +26,7 @@ def test_no_images():
 def test_nothing_true_and_nothing_found(rectangles, make_sample):
     evaluator = Evaluator(NAMES)
     for patient in "ab":
-        evaluator.add(make_sample(rectangles(), patient_id=patient), Detections.none(20, 20))
+        evaluator.add(make_sample(rectangles(), patient_id=patient), Detections.empty(20, 20))
     found = evaluator.summary(0.5)
     assert {name for name, value in found.items() if value} == {"images", "images_without_instances", "patients"}
     assert not {"dice", "precision", "recall", "f1", "mask_ap", "froc", "hd95", "detection_rate"} & set(found)
@@ -69,7 +69,7 @@ def test_keeps_no_arrays_of_image_size(rectangles, make_sample, make_detections)
 
 def test_other_size_is_refused(rectangles, make_sample):
     with pytest.raises(InputError, match=r"x\.png: .*\(0, 10, 10\), expected \(0, 20, 20\)"):
-        Evaluator(NAMES).add(make_sample(rectangles(), source="x.png"), Detections.none(10, 10))
+        Evaluator(NAMES).add(make_sample(rectangles(), source="x.png"), Detections.empty(10, 10))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,4 @@
-"""Tiny models and batches that need no data set, and weight files of other implementations with seeded numbers."""
-
-import importlib.util
-from pathlib import Path
+"""Tiny models and batches that need no data set."""
 
 import numpy as np
 import pytest
@@ -29,18 +26,18 @@ TINY = {
 
 @pytest.fixture
 def tiny():
-    """Makes a tiny configuration with the given changes."""
+    """Return a function that creates a tiny configuration with changes."""
     return lambda **changes: ModelConfig(**{**TINY, **changes})
 
 
 @pytest.fixture
 def blob_batch():
-    """Makes batches without a data set; see `make_blob_batch`."""
+    """Return `make_blob_batch`."""
     return make_blob_batch
 
 
 def make_blob_batch(config: ModelConfig, boxes_of_images: list[list], seed: int = 0) -> dict:
-    """A batch of noise with bright elliptic blobs at the given (x1, y1, x2, y2, class) of each image."""
+    """Create a batch of noise with bright ellipses at the boxes (x1, y1, x2, y2, class) of each image."""
     rng = np.random.default_rng(seed)
     count, size, side = len(boxes_of_images), config.image_size, config.target_mask_size
     batch = {
@@ -61,50 +58,3 @@ def make_blob_batch(config: ModelConfig, boxes_of_images: list[list], seed: int 
             batch["valid"][i, j] = True
             batch["masks"][i, j] = np.where(u**2 + v**2 <= 1, 255, 0)
     return batch
-
-
-def beside(name: str):
-    """A module that lies beside the tests, which are in no package."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def matterport_file():
-    """The module of that name."""
-    return beside("matterport_file")
-
-
-@pytest.fixture(scope="session")
-def seeded_h5(matterport_file, tmp_path_factory):
-    """Path of a ResNet-50 file in matterport's layout, of four classes."""
-    path = tmp_path_factory.mktemp("matterport") / "mask_rcnn_seeded.h5"
-    matterport_file.write_matterport_file(path, backbone="resnet50", classes=5)
-    return path
-
-
-@pytest.fixture(scope="session")
-def seeded_tensors():
-    """A state dict of torchvision's maskrcnn_resnet50_fpn, of four classes."""
-    return dict(beside("torchvision_file").tensors(5))
-
-
-@pytest.fixture(scope="session")
-def agree():
-    """Asserts that detections equal a reference's; see `assert_same_detections`."""
-    return assert_same_detections
-
-
-def assert_same_detections(found, expected, boxes, atol: float):
-    """In number, order, class, score, box and mask."""
-    assert len(found) == len(expected["scores"]) > 40
-    np.testing.assert_array_equal(found.class_ids, expected["class_ids"])
-    np.testing.assert_allclose(found.scores, expected["scores"], atol=1e-4)
-    np.testing.assert_allclose(found.boxes, boxes, atol=atol)
-    masks = np.unpackbits(expected["masks"], axis=1)[:, : found.masks[0].size].reshape(found.masks.shape).astype(bool)
-    union = (found.masks | masks).sum(axis=(1, 2))
-    iou = (found.masks & masks).sum(axis=(1, 2)) / np.maximum(union, 1)
-    assert iou[union > 0].min() >= 0.98
-    assert np.median(masks.sum(axis=(1, 2))) > 200  # the masks are something to compare

@@ -1,4 +1,4 @@
-"""TensorFlow and JAX: the same outputs from the same weights, and the whole of the model's tests on both."""
+"""Compare outputs of TensorFlow and JAX with the same weights, and run the tests of the model on both."""
 
 import importlib.util
 import os
@@ -54,13 +54,13 @@ def test_same_outputs(tiny, blob_batch, tmp_path):
 
 
 def test_the_model_tests_pass_on_jax():
-    # Each model test compiles its own step, which is slow there: what runs no other code is left to the first backend.
-    left_out = (
+    # Each model test compiles its own step, which is slow; tests of code without backend calls are not repeated.
+    slow = (
         "overfits", "configurations_train", "resnet", "save_and_load", "same_seed", "slots", "any_size", "imagenet",
-        "does_not_depend", "True", "anew", "wide", "test_weights", "test_torchvision",
-        "test_numbers", "test_degenerate", "test_winograd",
+        "does_not_depend", "True", "reinitialize", "wide", "test_weights", "test_torchvision",
+        "test_edge_cases", "test_degenerate", "test_winograd",
     )  # fmt: skip
-    chosen = " and ".join(f"not {name}" for name in left_out)
-    arguments = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/geometry", "tests/model", "-k", chosen)
+    chosen = " and ".join(f"not {name}" for name in slow)
+    arguments = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/geometry", "tests/models", "-k", chosen)
     done = on_jax(*arguments, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]

@@ -135,7 +135,7 @@ def test_without_any_instance_or_detection_the_score_is_zero():
     sample = Sample(
         np.zeros((SIDE, SIDE, 1), np.uint8), masks_of(np.zeros((0, 4))), np.zeros(0, np.int32), "p", "image.png"
     )
-    assert search_of([(sample, Detections.none(SIDE, SIDE))]).best(5, per_class=True, start=(0.5, 0.5)).value == 0
+    assert search_of([(sample, Detections.empty(SIDE, SIDE))]).best(5, per_class=True, start=(0.5, 0.5)).value == 0
 
 
 def test_suppression_drawn_by_hand():

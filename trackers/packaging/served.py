@@ -92,12 +92,12 @@ class Served:
 
     def load_context(self, context: PythonModelContext) -> None:
         """Reads the networks, in Keras's safe mode, the working point, and what reads findings from the masks."""
-        from mrcnn.inference.ensemble import predictor_of
+        from mrcnn.inference.ensemble import make_predictor
         from mrcnn.models import SEGMENTERS, load
 
         self.settings = json.loads(Path(context.artifacts["settings"]).read_text(encoding="utf-8"))
         networks = [load(path, SEGMENTERS) for name, path in sorted(context.artifacts.items()) if name != "settings"]
-        self.network = predictor_of(networks, self.settings.get("flips", ()), self.settings.get("mirrored_ids"))
+        self.network = make_predictor(networks, self.settings.get("flips", ()), self.settings.get("mirrored_ids"))
         if "findings" in self.settings:
             module, _, name = self.settings["findings"].partition(":")
             self.findings = getattr(importlib.import_module(module), name)

@@ -68,10 +68,10 @@ class TrackedModel:
         Raises:
             InputError: a file is not a readable model.
         """
-        from mrcnn.inference.ensemble import predictor_of
+        from mrcnn.inference.ensemble import make_predictor
         from mrcnn.models import SEGMENTERS, load
 
-        return predictor_of([load(file, SEGMENTERS) for file in self.files], self.flips, self.mirrored_ids)
+        return make_predictor([load(file, SEGMENTERS) for file in self.files], self.flips, self.mirrored_ids)
 
 
 def load_tracked_model(spec: str, *, task: str, folder: Path) -> TrackedModel:

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from mrcnn.processor import processor
+from mrcnn.processor import cpu_info
 
 LIBRARIES = ("medmrcnn", "keras", "tensorflow", "jax", "numpy", "mlflow", "pycocotools", "imaug")
 
@@ -22,7 +22,7 @@ def environment_facts() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
-        "processor": processor()[0],
+        "processor": cpu_info()[0],
         "cores": allowed,
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpus": _gpus(),

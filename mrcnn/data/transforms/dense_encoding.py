@@ -41,7 +41,7 @@ def make_dense_batch(samples: Sequence[Sample], config: ResUNetConfig) -> Batch:
             target[..., 0] = 1
         order = np.argsort(-sample.instances.areas, kind="stable")
         for index in order:
-            inside = mask_to_network(sample.instances.one(index), letterbox, size)
+            inside = mask_to_network(sample.instances.mask(index), letterbox, size)
             if config.exclusive:
                 target[inside] = 0
             target[inside, sample.class_ids[index] - 1 + config.exclusive] = 1

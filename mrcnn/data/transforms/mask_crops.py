@@ -31,11 +31,11 @@ def pack_label_planes(masks: InstanceMasks) -> np.ndarray:
     """
     planes: list[np.ndarray] = []
     for index, crop in enumerate(masks):
-        plane = next((plane for plane in planes if not plane[crop.part][crop.pixels].any()), None)
+        plane = next((plane for plane in planes if not plane[crop.slices][crop.pixels].any()), None)
         if plane is None:
             plane = np.zeros(masks.shape[1:], np.int32)
             planes.append(plane)
-        plane[crop.part][crop.pixels] = index + 1
+        plane[crop.slices][crop.pixels] = index + 1
     return np.stack(planes, axis=-1) if planes else np.zeros((*masks.shape[1:], 0), np.int32)
 
 

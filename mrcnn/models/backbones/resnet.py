@@ -1,4 +1,4 @@
-"""Backbones: an image to the feature maps C2 … C5 of strides 4, 8, 16 and 32."""
+"""Build backbones from an image to the feature maps C2 … C5 with strides 4, 8, 16 and 32."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mrcnn.config import ModelConfig
 from mrcnn.models.layers import folded
 from mrcnn.models.layers.normalization import make_normalization
 from mrcnn.models.pretrained.conventions import make_conventions
-from mrcnn.models.training.replicas import num_replicas
+from mrcnn.models.training.data_parallel import num_replicas
 
 RESNETS = {
     "resnet50": (
@@ -25,24 +25,24 @@ _SMALL_WIDTHS = (32, 64, 128, 160)
 
 
 def build_backbone(config: ModelConfig) -> keras.Model:
-    """A functional model from (B, S, S, C) to the list [C2, C3, C4, C5].
+    """Build a functional model from (B, S, S, C) to the list [C2, C3, C4, C5].
 
-    Layer names carry the stage ("conv4_…"), which is how training stages address them.
+    Layer names begin with their stage ("conv4_…"), by which `mrcnn.models.training.stages` selects them.
     """
     return _small(config) if config.backbone == "small" else _resnet(config)
 
 
 def _resnet(config: ModelConfig) -> keras.Model:
-    """ResNet (He et al. 2016) of keras.applications, changed where the configuration says so."""
+    """Build a ResNet (He et al. 2016) from keras.applications with the configured normalization and conventions."""
     make, outputs = RESNETS[config.backbone]
     shape = (config.image_size, config.image_size, config.channels)
-    whole = make(include_top=False, weights=None, input_shape=shape)
-    trunk = keras.Model(whole.input, [whole.get_layer(name).output for name in outputs], name="backbone")
+    classifier = make(include_top=False, weights=None, input_shape=shape)
+    trunk = keras.Model(classifier.input, [classifier.get_layer(name).output for name in outputs], name="backbone")
     conventions = make_conventions(config)
 
     def convert(layer):
-        if (changed := conventions.backbone_layer(layer)) is not None:
-            return changed
+        if (replacement := conventions.replace_backbone_layer(layer)) is not None:
+            return replacement
         if config.norm != "batch" and isinstance(layer, layers.BatchNormalization):
             if config.norm == "group":
                 return make_normalization("group", layer.name)
@@ -53,7 +53,7 @@ def _resnet(config: ModelConfig) -> keras.Model:
             return folded.Conv2D.from_config(layer.get_config())
         return layer.__class__.from_config(layer.get_config())
 
-    # The calls carry arguments that only batch norm knows.
+    # The recorded calls have arguments that only batch normalization accepts.
     backbone = keras.models.clone_model(
         trunk, clone_function=convert, call_function=lambda layer, *inputs, **_: layer(*inputs)
     )
@@ -62,7 +62,7 @@ def _resnet(config: ModelConfig) -> keras.Model:
 
 
 def _small(config: ModelConfig) -> keras.Model:
-    """A residual network of nine convolutions' depth, for training from scratch on a small data set and a CPU."""
+    """Build a residual network nine convolutions deep, for training from scratch on small data sets and CPUs."""
 
     def block(x, width: int, stride: int, name: str):
         shortcut = x

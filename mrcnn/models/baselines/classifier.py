@@ -1,4 +1,4 @@
-"""A ResNet that tells two kinds of image apart, such as slices with a tumour from those without."""
+"""A ResNet classifier of images, such as slices with and without a tumor, and its cascade with a segmentation model."""
 
 from __future__ import annotations
 
@@ -6,33 +6,37 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import layers
 
+from mrcnn.backend import ops
 from mrcnn.config import ClassifierConfig
 from mrcnn.data.transforms.encoding import prepare_image
+from mrcnn.detections import Detections
 from mrcnn.metrics.calibration import apply_platt
 from mrcnn.models.backbones.resnet import build_backbone
-from mrcnn.models.detector_base import DetectorBase, in_batches
-from mrcnn.models.training.replicas import per_replica
+from mrcnn.models.detector_base import DetectorBase, padded_batches
+from mrcnn.models.mask_rcnn.losses import binary_cross_entropy
+from mrcnn.models.training.data_parallel import per_replica
 
 
 @keras.saving.register_keras_serializable("mrcnn")
 class Classifier(DetectorBase):
-    """A backbone of Mask R-CNN, the mean over the cells of its last map, and one logit (He et al. 2016, section 3.3).
+    """Classify images with a backbone, global average pooling and one logit (He et al. 2016, section 3.3).
 
-    As a layer it takes a batch as `make_label_batch` makes it. With only `image` (B, S, S, C) in it, it returns the
-    logit of the positive kind (B,), float32; with `positive` in it, its loss.
+    The input is a batch of `make_label_batch`. If it contains only `image` (B, S, S, C), the output is the logit of the
+    positive class (B,) float32. If it contains `positive`, the output is the loss.
 
     Args:
         config: architecture and labels.
-        seed: kept in the file; the initial weights follow from `keras.utils.set_random_seed`.
+        seed: saved in the file; `keras.utils.set_random_seed` sets the seed of the initial weights.
     """
 
     config_class = ClassifierConfig
+    config: ClassifierConfig
 
     def __init__(self, config: ClassifierConfig, *, seed: int = 0, dtype=None, name: str = "classifier"):
         super().__init__(config, seed=seed, dtype=dtype, name=name)
-        with self.own_policy():
+        with self.dtype_scope():
             self.backbone = build_backbone(config)
             last = layers.Input(self.backbone.outputs[-1].shape[1:], name="c5")
             pooled = layers.GlobalAveragePooling2D(name="pool")(last)
@@ -41,33 +45,55 @@ class Classifier(DetectorBase):
         self.built = True
 
     @property
-    def parts(self) -> tuple[keras.Model, ...]:
-        """The functional models that it is made of; layers with weights have unique names over all of them."""
+    def submodels(self) -> tuple[keras.Model, ...]:
         return self.backbone, self.head
 
     def call(self, batch, training=False):
         logits = ops.squeeze(self.head(self.backbone(batch["image"], training=training)[-1], training=training), -1)
         if "positive" not in batch:
             return logits
-        truth = ops.cast(batch["positive"], "float32")
-        loss = ops.maximum(logits, 0.0) - logits * truth + ops.log1p(ops.exp(-ops.abs(logits)))
+        loss = binary_cross_entropy(logits, ops.cast(batch["positive"], "float32"))
         return {"cross_entropy": per_replica(ops.mean(loss))}
 
     def logits(self, images: Sequence[np.ndarray], *, batch_size: int = 4) -> np.ndarray:
-        """(N,) float64, of images (H, W, C) or (H, W) of any size and number type; not calibrated."""
+        """Return uncalibrated logits (N,) float64 of images (H, W, C) or (H, W) of any size and type."""
         if not self.compiled:
             self.compile()
         prepared = [prepare_image(image, self.config)[0] for image in images]
-        found = [
+        logits = [
             np.asarray(self.predict_on_batch({"image": batch}))[:count]
-            for batch, count in in_batches(prepared, batch_size)
+            for batch, count in padded_batches(prepared, batch_size)
         ]
-        return np.concatenate(found or [np.zeros(0)]).astype(np.float64)
+        return np.concatenate(logits or [np.zeros(0)]).astype(np.float64)
 
     def probabilities(self, images: Sequence[np.ndarray], *, batch_size: int = 4) -> np.ndarray:
-        """(N,) float64: how probable the positive kind is, calibrated as the configuration says."""
+        """Return calibrated probabilities (N,) float64 of the positive class."""
         return apply_platt(self.logits(images, batch_size=batch_size), self.config.slope, self.config.intercept)
 
     def with_calibration(self, slope: float, intercept: float) -> Classifier:
-        """The same network with another calibration."""
+        """Return a copy with another Platt calibration of the logits."""
         return self.with_settings(slope=slope, intercept=intercept)
+
+
+class Cascade:
+    """Detect instances with a segmentation model in the images that a classifier predicts as positive.
+
+    Args:
+        classifier: model that selects the images.
+        segmenter: `MaskRCNN`, `ResUNet` or another model with `detect` and `config.class_names`.
+        threshold: smallest calibrated probability of a positive image.
+    """
+
+    def __init__(self, classifier: Classifier, segmenter, threshold: float) -> None:
+        self.classifier, self.segmenter, self.threshold = classifier, segmenter, threshold
+        self.config = segmenter.config
+
+    def detect(self, images: Sequence[np.ndarray], *, batch_size: int = 4) -> list[Detections]:
+        """Find the instances in images as `MaskRCNN.detect`; negative images have none."""
+        positive = np.flatnonzero(self.classifier.probabilities(images, batch_size=batch_size) >= self.threshold)
+        detections = [Detections.empty(*np.shape(image)[:2]) for image in images]
+        if len(positive):
+            found = self.segmenter.detect([images[index] for index in positive], batch_size=batch_size)
+            for index, each in zip(positive, found, strict=True):
+                detections[index] = each
+        return detections

@@ -1,28 +1,30 @@
-"""A 3 × 3 convolution that is quick on x86 CPUs."""
+"""3 × 3 convolution with Winograd's algorithm, fast on x86 CPUs.
+
+Source: Lavin & Gray 2016, Fast Algorithms for Convolutional Neural Networks, F(4 × 4, 3 × 3).
+"""
 
 from __future__ import annotations
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import layers
 
-from mrcnn.backend import cpu_vectors, xla_jit
-from mrcnn.models.layers import convolutions as winograd
+from mrcnn.backend import cpu_vectors, ops, xla_jit
 
-MANY_CELLS = 8192
-"""Cells of a batch's maps from which the products below beat the backend's kernels with the wide layers' channels."""
-MANY_CHANNELS = 128
-"""Channels from which Winograd's transforms cost less than they save with AVX-512."""
+MIN_CELLS = 8192
+"""Smallest number of cells of a batch for which Winograd's products are faster than the kernels of the backend."""
+MIN_CHANNELS = 128
+"""Smallest number of channels for which Winograd's transforms cost less than they save with AVX-512."""
 
 
 @keras.saving.register_keras_serializable("mrcnn")
 class Convolution3x3(layers.Conv2D):
-    """`Conv2D` with a 3 × 3 kernel, stride 1 and zeros around.
+    """`Conv2D` with a 3 × 3 kernel, stride 1 and zero padding.
 
-    oneDNN's convolution in float32 reaches the arithmetic's limit of an x86 CPU, so on large maps fewer
-    multiplications are faster: half the time forward at 128 × 128 cells and 256 channels. Its code for the kernel's
-    gradient is slow with AVX2 alone, three to four times the forward pass, so that is made of nine matrix products,
-    one for each of the kernel's cells. Elsewhere this is `Conv2D`.
+    oneDNN's float32 convolution reaches the arithmetic limit of an x86 CPU, so on large maps fewer multiplications
+    are faster: half the time of the forward pass at 128 × 128 cells and 256 channels. With AVX2 its gradient of the
+    kernel takes three to four times the forward pass; nine matrix products, one per kernel cell, replace it. On other
+    devices and small maps this layer is `Conv2D`.
     """
 
     def __init__(self, filters: int, **kwargs):
@@ -30,9 +32,9 @@ class Convolution3x3(layers.Conv2D):
 
     def convolution_op(self, inputs, kernel):
         images, height, width, channels = inputs.shape
-        many = None not in (height, width) and (images or 1) * height * width >= MANY_CELLS
+        many = None not in (height, width) and (images or 1) * height * width >= MIN_CELLS
         vectors = cpu_vectors() if many and self.compute_dtype == "float32" else None
-        if vectors == "avx2" or (vectors == "avx512" and channels >= MANY_CHANNELS):
+        if vectors == "avx2" or (vectors == "avx512" and channels >= MIN_CHANNELS):
             # A custom gradient takes tensors, not variables.
             return convolve(inputs, ops.copy(kernel))
         return super().convolution_op(inputs, kernel)
@@ -40,14 +42,14 @@ class Convolution3x3(layers.Conv2D):
 
 @ops.custom_gradient
 def convolve(inputs, kernel):
-    """(B, H, W, C) with a kernel (3, 3, C, D), zeros around: (B, H, W, D). The gradients are those of `ops.conv`."""
+    """Convolve (B, H, W, C) with (3, 3, C, D) and zero padding to (B, H, W, D), with the gradients of `ops.conv`."""
 
     def gradient(*arguments, upstream=None):
         upstream = arguments[0] if upstream is None else upstream
-        turned = ops.transpose(ops.flip(kernel, axis=(0, 1)), (0, 1, 3, 2))
-        return winograd.winograd_convolve(upstream, turned), _kernel_gradient(inputs, upstream)
+        rotated = ops.transpose(ops.flip(kernel, axis=(0, 1)), (0, 1, 3, 2))
+        return winograd_convolve(upstream, rotated), _kernel_gradient(inputs, upstream)
 
-    return winograd.winograd_convolve(inputs, kernel), gradient
+    return winograd_convolve(inputs, kernel), gradient
 
 
 def _kernel_gradient(inputs, upstream):
@@ -63,7 +65,7 @@ def _kernel_gradient(inputs, upstream):
 
 
 TILE = 4
-"""Side of the square of outputs that one tile of 6 × 6 inputs gives."""
+"""Side of the square of outputs of one tile of 6 × 6 inputs."""
 
 _INPUT = np.array(
     [
@@ -87,19 +89,19 @@ _OUTPUT = np.array(
 
 
 def winograd_convolve(inputs, kernel):
-    """The convolution of (B, H, W, C) with (3, 3, C, D), stride 1, zeros around: (B, H, W, D).
+    """Convolve (B, H, W, C) with (3, 3, C, D), stride 1 and zero padding, to (B, H, W, D).
 
-    Equal to `ops.conv` but for rounding: about 1e-5 of the values' spread in float32.
+    The result differs from `ops.conv` by rounding, about 1e-5 of the standard deviation in float32.
     """
     _, height, width, _ = inputs.shape
     rows, columns = -(-height // TILE), -(-width // TILE)
-    products = ops.matmul(xla_jit(_of_inputs)(inputs), _of_kernel(kernel))
-    outputs = xla_jit(_to_outputs, rows=rows, columns=columns)(products)
+    products = ops.matmul(xla_jit(_transform_inputs)(inputs), _transform_kernel(kernel))
+    outputs = xla_jit(_transform_outputs, rows=rows, columns=columns)(products)
     return outputs[:, :height, :width]
 
 
-def _of_inputs(inputs):
-    """(B, H, W, C) as tiles (36, B · tiles, C), transformed."""
+def _transform_inputs(inputs):
+    """Transform inputs (B, H, W, C) to tiles (36, B · tiles, C)."""
     _, height, width, channels = inputs.shape
     rows, columns = height + -height % TILE, width + -width % TILE
     padded = ops.pad(inputs, ((0, 0), (1, rows - height + 1), (1, columns - width + 1), (0, 0)))
@@ -111,14 +113,14 @@ def _of_inputs(inputs):
     return ops.stack(cells)
 
 
-def _of_kernel(kernel):
-    """(3, 3, C, D) as (36, C, D), transformed."""
+def _transform_kernel(kernel):
+    """Transform a kernel (3, 3, C, D) to (36, C, D)."""
     both = np.kron(_KERNEL, _KERNEL)
     return ops.reshape(ops.matmul(both, ops.reshape(kernel, (9, -1))), (36, *kernel.shape[2:]))
 
 
-def _to_outputs(products, rows: int, columns: int):
-    """(36, B · rows · columns, D) of tiles back to (B, 4 rows, 4 columns, D)."""
+def _transform_outputs(products, rows: int, columns: int):
+    """Transform products (36, B · rows · columns, D) of the tiles to outputs (B, 4 · rows, 4 · columns, D)."""
     width = products.shape[-1]
     cells = ops.reshape(products, (6, 6, -1, rows, columns, width))
     across = (_combine(factors, [cells[i] for i in range(6)]) for factors in _OUTPUT)
@@ -127,7 +129,7 @@ def _to_outputs(products, rows: int, columns: int):
 
 
 def _combine(factors, values: list):
-    """Σ factor · value, without the products by 0 and 1."""
+    """Return Σ factor · value without multiplications by 0 and 1."""
     total = None
     for factor, value in zip(factors.tolist(), values, strict=True):
         if factor:

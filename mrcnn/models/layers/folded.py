@@ -1,10 +1,10 @@
-"""Convolutions and the frozen batch norms behind them, computed as one.
+"""Fold frozen batch normalization into the convolution before it.
 
-A batch norm that keeps its values is a factor and a sum for each channel, and the factor belongs into the kernel. As
-layers of their own both pass over the whole map, in float32 under mixed precision too.
+Frozen batch normalization is one scale and one offset per channel, and the scale can be multiplied into the kernel.
+A separate layer passes over the whole map once more, in float32 even under mixed precision.
 
-The layers keep their weights, so files fit as before, and are named as what they stand in for, because weight files go
-by the names of classes.
+The layers have the weights and the class names of the Keras layers that they replace, because weight files refer to
+both.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import keras
-from keras import layers, ops
+from keras import layers
 
-from mrcnn.backend import add_bias
+from mrcnn.backend import add_bias, ops
 
 
 @keras.saving.register_keras_serializable("mrcnn")
 class Conv2D(layers.Conv2D):
-    """A convolution without activation; see `fold`."""
+    """Convolution without activation that applies the scale and offset of a folded batch normalization; see `fold`."""
 
     def __init__(self, *args, **kwargs):
-        # Its kernel is multiplied in float32, then cast.
+        # The kernel is multiplied in float32 and cast afterwards.
         super().__init__(*args, autocast=False, **kwargs)
         self.affine: Callable | None = None
 
@@ -38,7 +38,7 @@ class Conv2D(layers.Conv2D):
 
 @keras.saving.register_keras_serializable("mrcnn")
 class BatchNormalization(layers.BatchNormalization):
-    """A batch norm with kept values; see `fold`."""
+    """Frozen batch normalization; see `fold`."""
 
     folded = False
 
@@ -46,16 +46,16 @@ class BatchNormalization(layers.BatchNormalization):
         return inputs if self.folded else super().call(inputs, training=False, mask=mask)
 
     def affine(self):
-        """Factor and sum of each channel, float32."""
+        """Return the scale and the offset of each channel, float32."""
         scale = self.gamma * ops.rsqrt(self.moving_variance + self.epsilon)
         return scale, self.beta - self.moving_mean * scale
 
 
 def fold(model: keras.Model) -> None:
-    """Each batch norm of `model` that follows a `Conv2D` of here is computed with it."""
+    """Fold each batch normalization of `model` that follows a `Conv2D` of this module into that convolution."""
     for norm in model.layers:
         if isinstance(norm, BatchNormalization):
-            before = norm.input._keras_history.operation
-            if isinstance(before, Conv2D):
-                # A bound method: as an attribute the layer would count as a part of the convolution.
-                before.affine, norm.folded = norm.affine, True
+            convolution = norm.input._keras_history.operation
+            if isinstance(convolution, Conv2D):
+                # A bound method, because Keras tracks a layer in an attribute as a sublayer.
+                convolution.affine, norm.folded = norm.affine, True

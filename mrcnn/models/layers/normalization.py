@@ -1,19 +1,19 @@
-"""The normalisation layers that a configuration asks for."""
+"""Normalization layers."""
 
 from __future__ import annotations
 
 import keras
-from keras import ops
 
-from mrcnn.models.training.replicas import num_replicas
+from mrcnn.backend import ops
+from mrcnn.models.training.data_parallel import num_replicas
 
 
 @keras.saving.register_keras_serializable("mrcnn")
 class GroupNorm(keras.layers.Layer):
-    """Group normalisation over (height, width, channels of the group), (Wu & He 2018, section 3).
+    """Group normalization over height, width and the channels of a group (Wu & He 2018, section 3).
 
-    Statistics are float32 under mixed precision. Folded to one multiply and one add per pixel, which on a CPU is
-    about twice as fast as the general layer of Keras.
+    The statistics are float32 under mixed precision. One multiplication and one addition per pixel make it about twice
+    as fast on a CPU as the Keras layer.
     """
 
     def __init__(self, group_size: int = 16, epsilon: float = 1e-5, **kwargs):
@@ -53,7 +53,7 @@ class GroupNorm(keras.layers.Layer):
 
 
 def make_normalization(kind: str, name: str) -> keras.layers.Layer:
-    """The layer for `ModelConfig.norm`; `frozen_batch` is batch norm that keeps its pretrained values."""
+    """Create the layer for `ModelConfig.norm`; `frozen_batch` is batch normalization with fixed pretrained values."""
     if kind == "group":
         return GroupNorm(name=name)
     return keras.layers.BatchNormalization(name=name, trainable=kind == "batch", synchronized=num_replicas() > 1)

@@ -1,4 +1,4 @@
-"""The choices in which Mask R-CNNs differ, so that weights trained with the one's are not run with the other's."""
+"""Conventions in which Mask R-CNN implementations differ; pretrained weights need those of their own training."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from mrcnn.models.mask_rcnn.rpn import propose
 
 
 class PaperConventions:
-    """As the papers have it, and this project where they leave it open: the default.
+    """Conventions of the papers, and of this project where the papers leave a choice. The default.
 
-    The network's own boxes, from anchors to detections, may be in other coordinates than a batch's ("inner").
+    The boxes inside the network, from anchors to detections, are in "internal" coordinates, which may differ from the
+    pixels of a batch.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -25,53 +26,53 @@ class PaperConventions:
 
     @property
     def proposal_channels(self) -> int:
-        """Width of the convolution that the proposal head's outputs share."""
+        """Channels of the shared convolution of the proposal head."""
         return self.config.fpn_channels
 
-    def backbone_layer(self, layer: layers.Layer) -> layers.Layer | None:
-        """What stands in for a layer of keras.applications' ResNet; None for a layer that stays."""
+    def replace_backbone_layer(self, layer: layers.Layer) -> layers.Layer | None:
+        """Return a replacement for a layer of the ResNet of keras.applications, or None to keep the layer."""
         return None
 
     def anchors(self) -> np.ndarray:
-        """The anchor grid (A, 4), inner."""
+        """Return the anchor grid (A, 4) in internal coordinates."""
         return anchor_grid(self.config)
 
-    def inner(self, boxes):
-        """A batch's boxes (…, 4) in inner coordinates."""
+    def to_internal(self, boxes):
+        """Convert boxes (…, 4) of a batch to internal coordinates."""
         return boxes
 
-    def outer(self, boxes):
-        """Inner boxes (…, 4) in pixels of the network input, x2 and y2 exclusive."""
+    def to_pixels(self, boxes):
+        """Convert internal boxes (…, 4) to pixels of the network input, x2 and y2 exclusive."""
         return boxes
 
-    def windows(self, letterboxes: list, count: int) -> dict[str, np.ndarray]:
-        """What the network must be told about where the images lie in their inputs: further inputs by name."""
+    def window_inputs(self, letterboxes: list, count: int) -> dict[str, np.ndarray]:
+        """Return additional inputs by name: the windows of the images within `count` letterboxed inputs."""
         return {}
 
     def clip(self, boxes, window=None):
-        """Inner boxes (B, …, 4) cut to the input."""
+        """Clip internal boxes (B, …, 4) to the input."""
         return box_ops.clip(boxes, self.config.image_size)
 
     def propose(self, logits, deltas, anchors):
-        """As `mrcnn.models.mask_rcnn.rpn.propose`, inner."""
+        """Select proposals as `mrcnn.models.mask_rcnn.rpn.propose`, in internal coordinates."""
         return propose(logits, deltas, anchors, self.config)
 
     def pool(self, levels, boxes, size: int, images=None):
-        """(B, R, size, size, C) of P2 … P5 for inner boxes (B, R, 4); `images` as in `roi_align`."""
+        """Pool internal boxes (B, R, 4) from P2 … P5 as (B, R, size, size, C); `images` as in `roi_align`."""
         return roi_align(levels, boxes, STRIDES[:4], size, images, canonical_size=self.config.roi_canonical_size)
 
-    def eligible(self, probabilities):
-        """Scores (B, R, K) from class probabilities (B, R, K + 1): what a region may be reported as."""
+    def mask_background(self, probabilities):
+        """Remove the background from class probabilities (B, R, K + 1) and return the scores (B, R, K)."""
         return probabilities[..., 1:]
 
-    def candidates(self, regions: int, classes: int) -> int:
-        """Pairs of region and class that enter the last suppression."""
+    def num_nms_candidates(self, regions: int, classes: int) -> int:
+        """Return the number of pairs of region and class before the final non-maximum suppression."""
         return min(regions * classes, 5 * self.config.max_detections)
 
-    def visible(self, boxes: np.ndarray) -> np.ndarray:
-        """Which boxes (N, 4) in the original image's pixels are reported, (N,) bool."""
+    def nonempty(self, boxes: np.ndarray) -> np.ndarray:
+        """Return which boxes (N, 4), in pixels of the original image, are reported, as (N,) bool."""
         return np.ones(len(boxes), bool)
 
     def paste(self, mask: np.ndarray, box: np.ndarray, height: int, width: int) -> Crop:
-        """As `mrcnn.geometry.masks.paste_crop`."""
+        """Paste mask probabilities (m, m) into the image as `mrcnn.geometry.masks.paste_crop`."""
         return paste_crop(mask, box, height, width)

@@ -1,4 +1,4 @@
-"""The region heads: class and box from a 7 × 7 pool, mask from a 14 × 14 one (He et al. 2017, figure 4)."""
+"""Build the region heads: class and box from 7 × 7 bins, mask from 14 × 14 bins (He et al. 2017, figure 4)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from mrcnn.config import ModelConfig
 from mrcnn.models.layers.convolutions import Convolution3x3
 
 BOX_SCALE = (10.0, 10.0, 5.0, 5.0)
-"""Factors on the box head's targets, so that they have about unit variance (Girshick 2015, section 2.3)."""
+"""Factors of the box targets, which give them about unit variance (Girshick 2015, section 2.3)."""
 
 
 def build_box_head(config: ModelConfig) -> keras.Model:
-    """A functional model from (N, 7, 7, C) to [class logits (N, K + 1), deltas (N, 4 K or 4)], float32."""
+    """Build a functional model from (N, 7, 7, C) to [class logits (N, K + 1), deltas (N, 4 K or 4)], float32."""
     classes = len(config.class_names)
     boxes = 1 if config.class_agnostic else classes
     regions = layers.Input((config.pool_size, config.pool_size, config.fpn_channels), name="regions")
@@ -30,9 +30,9 @@ def build_box_head(config: ModelConfig) -> keras.Model:
 
 
 def build_mask_head(config: ModelConfig) -> keras.Model:
-    """A functional model from (N, 14, 14, C) to mask logits (N, 28, 28, K or 1), float32.
+    """Build a functional model from (N, 14, 14, C) to mask logits (N, 28, 28, K or 1), float32.
 
-    The regions lie in the batch axis: wrapping the layers in TimeDistributed is several times slower.
+    The regions are in the batch axis, because TimeDistributed layers are several times slower.
     """
     masks = 1 if config.class_agnostic else len(config.class_names)
     regions = layers.Input((config.mask_pool_size, config.mask_pool_size, config.fpn_channels), name="regions")

@@ -6,46 +6,46 @@ from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
-from keras import ops
 
+from mrcnn.backend import ops
 from mrcnn.config import ModelConfig
-from mrcnn.data.transforms.encoding import prepare_image
+from mrcnn.data.transforms.encoding import Letterbox, prepare_image
 from mrcnn.detections import Detections
 from mrcnn.geometry import boxes as box_ops
-from mrcnn.geometry.masks import covered_share
+from mrcnn.geometry.masks import covered_fraction
 from mrcnn.geometry.matching import take_rows
 from mrcnn.geometry.nms import non_maximum_suppression
+from mrcnn.instance_masks import InstanceMasks
 from mrcnn.models.backbones.resnet import build_backbone
 from mrcnn.models.detector_base import DetectorBase
 from mrcnn.models.mask_rcnn import losses
+from mrcnn.models.mask_rcnn.conventions import PaperConventions
 from mrcnn.models.mask_rcnn.fpn import build_pyramid
 from mrcnn.models.mask_rcnn.heads import BOX_SCALE, build_box_head, build_mask_head
-from mrcnn.models.mask_rcnn.postprocessing import to_detections
 from mrcnn.models.mask_rcnn.rpn import build_proposal_head, flatten_levels, outputs_at
-from mrcnn.models.mask_rcnn.targets import CROWD_SHARE, anchor_targets, region_targets
+from mrcnn.models.mask_rcnn.targets import CROWD_COVERAGE, anchor_targets, region_targets
 from mrcnn.models.pretrained.conventions import make_conventions
-from mrcnn.models.training.replicas import random_uniform
+from mrcnn.models.training.data_parallel import random_uniform
 
 MASK_SLOTS = (4, 8, 16, 32)
-"""Numbers of regions for which masks are computed, for each image of a batch, up to half the most that there can be.
-Training, where each size is compiled with its gradients, does without the first."""
+"""Numbers of regions per image for which a mask branch exists, up to half of the slots. Training compiles each branch
+with its gradients and omits the first."""
 MASK_CHUNK = 256
-"""Regions whose masks are computed at once where an image has more: of 8,000 a layer of the mask head holds 6 GB."""
+"""Largest number of regions whose masks are computed at once: one layer of the mask head holds 6 GB for 8,000."""
 
 
 @keras.saving.register_keras_serializable("mrcnn")
 class MaskRCNN(DetectorBase):
-    """Detects, classifies and outlines instances.
+    """Detect, classify and segment instances.
 
-    As a layer it takes a batch, the dict that `make_batch` makes. With only `image` (B, S, S, C) in it, it returns
-    `boxes` (B, D, 4) in network pixels, `scores` (B, D), `class_ids` (B, D; 0 marks an empty slot) and `masks`
-    (B, D, m, m), probabilities laid over each box. With the instances in it, it returns the five losses, so that
-    `fit`, `evaluate` and `train_on_batch` need nothing but batches.
+    The input is a batch of `make_batch`, a dict. If it contains only `image` (B, S, S, C), the outputs are `boxes`
+    (B, D, 4) in network pixels, `scores` (B, D), `class_ids` (B, D), 0 for an empty slot, and `masks` (B, D, m, m),
+    probabilities that span each box. If it contains the instances, the outputs are the five losses, so `fit`,
+    `evaluate` and `train_on_batch` need only batches.
 
     Args:
         config: architecture and shapes.
-        seed: decides the initial weights' and the training samples' random numbers together with
-            `keras.utils.set_random_seed`.
+        seed: seed of the training samples; `keras.utils.set_random_seed` sets that of the initial weights.
 
     Example:
         >>> model = MaskRCNN(ModelConfig(class_names=("iso", "hypo"), image_size=256, backbone="small"))
@@ -55,11 +55,12 @@ class MaskRCNN(DetectorBase):
     """
 
     config_class = ModelConfig
+    config: ModelConfig
 
     def __init__(self, config: ModelConfig, *, seed: int = 0, dtype=None, name: str = "mask_rcnn"):
         super().__init__(config, seed=seed, dtype=dtype, name=name)
         self.conventions = make_conventions(config)
-        with self.own_policy():
+        with self.dtype_scope():
             self.backbone = build_backbone(config)
             self.pyramid = build_pyramid(config, [output.shape for output in self.backbone.outputs])
             self.proposal_head = build_proposal_head(config, self.conventions.proposal_channels)
@@ -70,25 +71,23 @@ class MaskRCNN(DetectorBase):
         self.loss_means = [keras.metrics.Mean(name=loss) for loss in losses.LOSSES]
         self.built = True
 
-    # -- network -------------------------------------------------------------------------------------------------------
-
     def call(self, batch, training=False):
         levels = self.pyramid(self.backbone(batch["image"], training=training), training=training)
         logits, deltas = flatten_levels([self.proposal_head(level) for level in levels], self.config)
         proposals, valid = self.conventions.propose(logits, deltas, ops.convert_to_tensor(self.anchors))
-        # P6 only proposes: its regions are pooled from P5 (Lin et al. 2017, section 4.1).
+        # P6 is for proposals alone: no region is pooled from it (Lin et al. 2017, section 4.1).
         if "boxes" in batch:
-            batch = {**batch, "boxes": self.conventions.inner(batch["boxes"])}
+            batch = {**batch, "boxes": self.conventions.to_internal(batch["boxes"])}
             return self._training_losses(levels, proposals, valid, batch, training)
         return self._detect(levels[:4], proposals, valid, batch.get("window"))
 
     def _pool(self, levels, boxes, size: int):
-        """(B, R, 4) regions as a flat batch (B · R, P, P, C)."""
+        """Pool regions (B, R, 4) into a flat batch (B · R, P, P, C)."""
         pooled = self.conventions.pool(levels, boxes, size)
         return ops.reshape(pooled, (-1, size, size, self.config.fpn_channels))
 
     def _per_class(self, values, class_ids, *, per_region: tuple[int, ...]):
-        """Of values (B · R, classes or 1, …) those of each region's class (B, R; 1-based), as (B, R, …)."""
+        """Select from values (B · R, classes or 1, …) those of the class (B, R; 1-based) of each region: (B, R, …)."""
         regions = class_ids.shape[1]
         if self.config.class_agnostic:
             return ops.reshape(values, (-1, regions, *per_region))
@@ -114,7 +113,7 @@ class MaskRCNN(DetectorBase):
         box_deltas = self._per_class(
             ops.reshape(box_deltas, (-1, box_deltas.shape[-1] // 4, 4)), positive_classes, per_region=(4,)
         )
-        # Only slots that can hold a positive reach the mask head.
+        # The mask head computes only the slots for positives.
         mask_logits = self._mask_logits(levels, target.boxes[:, :slots], positive_classes, training)
         return {
             "rpn_class": losses.objectness(logits, sampled.positive, sampled.used),
@@ -127,16 +126,17 @@ class MaskRCNN(DetectorBase):
         }
 
     def _in_crowd(self, batch, boxes):
-        """Which inner boxes (A, 4) or (B, A, 4) lie in a crowd, (B, A) bool; None where the batch knows of none."""
+        """Return which internal boxes (A, 4) or (B, A, 4) lie in a crowd, (B, A) bool, or None without crowds."""
         if "ignore" not in batch:
             return None
-        return covered_share(batch["ignore"], self.conventions.outer(boxes)) >= CROWD_SHARE
+        return covered_fraction(batch["ignore"], self.conventions.to_pixels(boxes)) >= CROWD_COVERAGE
 
     def _detect(self, levels, proposals, proposal_valid, window=None):
         config, conventions = self.config, self.conventions
         regions, classes = proposals.shape[1], len(config.class_names)
         class_logits, deltas = self.box_head(self._pool(levels, proposals, config.pool_size))
-        scores = conventions.eligible(ops.reshape(ops.softmax(class_logits, axis=-1), (-1, regions, classes + 1)))
+        probabilities = ops.reshape(ops.softmax(class_logits, axis=-1), (-1, regions, classes + 1))
+        scores = conventions.mask_background(probabilities)
         deltas = ops.reshape(deltas, (-1, regions, deltas.shape[-1] // 4, 4))
         boxes = conventions.clip(box_ops.decode(deltas, ops.expand_dims(proposals, 2), BOX_SCALE), window)
         boxes = ops.broadcast_to(boxes, (ops.shape(boxes)[0], regions, classes, 4))
@@ -144,24 +144,24 @@ class MaskRCNN(DetectorBase):
         boxes, scores, class_ids = self._best_per_class(boxes, scores)
 
         return {
-            "boxes": ops.where(ops.expand_dims(class_ids > 0, -1), conventions.outer(boxes), 0.0),
+            "boxes": ops.where(ops.expand_dims(class_ids > 0, -1), conventions.to_pixels(boxes), 0.0),
             "scores": scores,
             "class_ids": class_ids,
             "masks": ops.sigmoid(self._mask_logits(levels, boxes, class_ids)),
         }
 
     def _mask_logits(self, levels, boxes, class_ids, training=False):
-        """Mask logits (B, D, m, m) of each region's class, for the regions that have one; 0 for empty slots (class 0).
+        """Return mask logits (B, D, m, m) of the class of each region; 0 for empty slots (class 0).
 
-        The regions of all images are gathered, and as many computed as there are, in a few sizes, because each is
-        compiled for itself.
+        The regions of all images are gathered and computed in one of a few sizes, because each size is compiled
+        separately.
         """
         batch, slots, side = ops.shape(boxes)[0], boxes.shape[1], self.config.mask_size
         boxes, class_ids = ops.reshape(boxes, (-1, 4)), ops.reshape(class_ids, (-1,))
         exists = ops.cast(class_ids > 0, "int32")
 
         def of_regions(chosen):
-            """(R, m, m) of the regions at positions `chosen` (R,)."""
+            """Return the logits (R, m, m) of the regions at positions `chosen` (R,)."""
             regions, images = ops.take(boxes, chosen, axis=0), chosen // slots
             pooled = self.conventions.pool(levels, regions[:, None], self.config.mask_pool_size, images[:, None])
             logits = self.mask_head(ops.squeeze(pooled, 1), training=training)
@@ -177,7 +177,7 @@ class MaskRCNN(DetectorBase):
                 if training or count <= MASK_CHUNK:
                     logits = of_regions(chosen)
                 else:
-                    # The last chunk is filled up with the first regions once more.
+                    # The first regions fill the last chunk.
                     filled = ops.concatenate([chosen, chosen[: -count % MASK_CHUNK * batch]])
                     logits = ops.map(of_regions, ops.reshape(filled, (-1, MASK_CHUNK)))
                     logits = ops.reshape(logits, (-1, side, side))[: count * batch]
@@ -192,18 +192,18 @@ class MaskRCNN(DetectorBase):
         return ops.switch(sum(fits, ops.cast(0, "int32")), [of_first(size) for size in sizes])
 
     def _best_per_class(self, boxes, scores):
-        """Suppress within each class and keep the `max_detections` best: (B, R, K, 4), (B, R, K) → (B, D, …)."""
+        """Select the `max_detections` best boxes by suppression per class: (B, R, K, 4), (B, R, K) → (B, D, …)."""
         config = self.config
         total = scores.shape[1] * scores.shape[2]
         flat_scores = ops.reshape(scores, (-1, total))
-        count = self.conventions.candidates(*scores.shape[1:])
+        count = self.conventions.num_nms_candidates(*scores.shape[1:])
         top, index = ops.top_k(flat_scores, count)
         boxes = take_rows(ops.reshape(boxes, (-1, total, 4)), index)
         class_ids = ops.cast(index % scores.shape[2], "int32") + 1
-        # Classes are moved apart so far that boxes of two classes never overlap.
-        apart = ops.expand_dims(ops.cast(class_ids, "float32"), -1) * (2.0 * config.image_size)
-        kept = non_maximum_suppression(boxes + apart, top >= config.score_threshold, config.nms_iou)
-        top, index = ops.top_k(ops.where(kept, top, -1.0), min(config.max_detections, count))
+        # An offset per class moves the boxes so far apart that those of two classes never overlap.
+        offset = ops.expand_dims(ops.cast(class_ids, "float32"), -1) * (2.0 * config.image_size)
+        selected = non_maximum_suppression(boxes + offset, top >= config.score_threshold, config.nms_iou)
+        top, index = ops.top_k(ops.where(selected, top, -1.0), min(config.max_detections, count))
         found = top >= 0
         return (
             ops.where(ops.expand_dims(found, -1), take_rows(boxes, index), 0.0),
@@ -211,14 +211,9 @@ class MaskRCNN(DetectorBase):
             ops.where(found, take_rows(class_ids, index), 0),
         )
 
-    # -- the trainer's view --------------------------------------------------------------------------------------------
-
     @property
-    def parts(self) -> tuple[keras.Model, ...]:
-        """The functional models that it is made of; layers with weights have unique names over all of them."""
+    def submodels(self) -> tuple[keras.Model, ...]:
         return self.backbone, self.pyramid, self.proposal_head, self.box_head, self.mask_head
-
-    # -- images of any size --------------------------------------------------------------------------------------------
 
     def detect(
         self,
@@ -231,13 +226,13 @@ class MaskRCNN(DetectorBase):
 
         Args:
             images: arrays (H, W, C) or (H, W); uint8, uint16 or float32.
-            batch_size: images computed at once. The last batch is filled up, so that one trace serves all.
-            on_batch: called with the number of images done after each batch.
+            batch_size: images per batch. Zeros fill the last batch, so that one trace serves all.
+            on_batch: callback after each batch; its argument is the number of finished images.
 
         Returns:
-            For each image what was found with a score of at least `config.score_threshold`, in its own pixels.
+            For each image the instances with a score of at least `config.score_threshold`, in pixels of the image.
         """
-        if self.compiled is False:
+        if not self.compiled:
             self.compile()
         found = []
         for start in range(0, len(images), batch_size):
@@ -245,7 +240,7 @@ class MaskRCNN(DetectorBase):
             batch = np.zeros((batch_size, *prepared[0][0].shape), np.float32)
             for slot, (pixels, _) in enumerate(prepared):
                 batch[slot] = pixels
-            windows = self.conventions.windows([letterbox for _, letterbox in prepared], batch_size)
+            windows = self.conventions.window_inputs([letterbox for _, letterbox in prepared], batch_size)
             outputs = self.predict_on_batch({"image": batch, **windows})
             found += [
                 to_detections({name: values[slot] for name, values in outputs.items()}, letterbox, self.conventions)
@@ -254,3 +249,21 @@ class MaskRCNN(DetectorBase):
             if on_batch is not None:
                 on_batch(len(found))
         return found
+
+
+def to_detections(outputs: dict[str, np.ndarray], letterbox: Letterbox, conventions: PaperConventions) -> Detections:
+    """Convert the network outputs of one image, (D, …) each, to pixels of the original image of `letterbox`."""
+    boxes = letterbox.to_original(np.asarray(outputs["boxes"])).astype(np.float32)
+    limits = np.array([letterbox.width, letterbox.height] * 2, np.float32)
+    boxes = np.clip(boxes, 0, limits)
+    keep = (np.asarray(outputs["class_ids"]) > 0) & conventions.nonempty(boxes)
+    boxes = boxes[keep]
+    height, width = letterbox.height, letterbox.width
+    squares = np.asarray(outputs["masks"])[keep]
+    crops = [conventions.paste(mask, box, height, width).tight() for mask, box in zip(squares, boxes, strict=True)]
+    return Detections(
+        boxes=boxes,
+        scores=np.asarray(outputs["scores"])[keep].astype(np.float32),
+        class_ids=np.asarray(outputs["class_ids"])[keep].astype(np.int32),
+        masks=InstanceMasks(height, width, crops),
+    )

@@ -1,11 +1,12 @@
-"""The region proposal network (Ren et al. 2015, section 3): its head, and boxes out of its scores."""
+"""The region proposal network (Ren et al. 2015, section 3): its head and the selection of proposals."""
 
 from __future__ import annotations
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import layers
 
+from mrcnn.backend import ops
 from mrcnn.config import ModelConfig
 from mrcnn.geometry import boxes as box_ops
 from mrcnn.geometry.matching import take_rows
@@ -14,25 +15,27 @@ from mrcnn.geometry.roi_align import weighted_rows
 from mrcnn.models.layers.convolutions import Convolution3x3
 
 MIN_SIDE = 1.0
-"""Proposals thinner than a pixel are dropped: nothing can be pooled from them."""
+"""Smallest side of a proposal in pixels."""
 
 
 def build_proposal_head(config: ModelConfig, width: int) -> keras.Model:
-    """One functional model for every level: (B, H, W, C) to [objectness logits (B, H, W, K), deltas (B, H, W, 4K)].
+    """Build one functional model for all levels: (B, H, W, C) to [logits (B, H, W, K), deltas (B, H, W, 4 · K)].
 
-    `width`: channels of the convolution that both share.
+    Args:
+        config: architecture.
+        width: channels of the shared convolution.
     """
     count = config.anchors_per_cell
-    start = keras.initializers.RandomNormal(stddev=0.01, seed=0)
+    initializer = keras.initializers.RandomNormal(stddev=0.01, seed=0)
     features = layers.Input((None, None, config.fpn_channels), name="features")
     x = Convolution3x3(width, activation="relu", name="rpn_conv")(features)
-    logits = layers.Conv2D(count, 1, kernel_initializer=start, dtype="float32", name="rpn_class")(x)
-    deltas = layers.Conv2D(4 * count, 1, kernel_initializer=start, dtype="float32", name="rpn_box")(x)
+    logits = layers.Conv2D(count, 1, kernel_initializer=initializer, dtype="float32", name="rpn_class")(x)
+    deltas = layers.Conv2D(4 * count, 1, kernel_initializer=initializer, dtype="float32", name="rpn_box")(x)
     return keras.Model(features, [logits, deltas], name="proposal_head")
 
 
 def flatten_levels(outputs: list, config: ModelConfig):
-    """Head outputs of all levels as logits (B, A) and deltas (B, A, 4), in the order of the anchor grid."""
+    """Flatten head outputs of all levels to logits (B, A) and deltas (B, A, 4), in the order of the anchor grid."""
     logits = [ops.reshape(logit, (-1, cells)) for (logit, _), cells in zip(outputs, _level_counts(config), strict=True)]
     deltas = [
         ops.reshape(delta, (-1, cells, 4)) for (_, delta), cells in zip(outputs, _level_counts(config), strict=True)
@@ -45,53 +48,56 @@ def _level_counts(config: ModelConfig) -> list[int]:
 
 
 def propose(logits, deltas, anchors, config: ModelConfig, min_side: float = MIN_SIDE):
-    """The best regions of all levels after non-maximum suppression within each.
+    """Select the best regions of all levels after non-maximum suppression within each level. Gradients stop here.
 
     Args:
-        logits: (B, A); deltas: (B, A, 4); anchors: (A, 4).
-        min_side: pixels below which a box is dropped.
+        logits: (B, A).
+        deltas: (B, A, 4).
+        anchors: (A, 4).
+        config: architecture.
+        min_side: smallest side of a proposal in pixels.
 
     Returns:
-        boxes (B, R, 4), best first, and valid (B, R) bool, R = min(config.proposals, what the levels hold). No
-        gradient passes.
+        boxes (B, R, 4), best first, and valid (B, R) bool, with R = min(config.proposals, candidates of all levels).
     """
     logits, deltas = ops.stop_gradient(logits), ops.stop_gradient(deltas)
     per_level = min(config.proposals_per_level, max(_level_counts(config)))
     level_boxes, level_scores = [], []
     start = 0
     for count in _level_counts(config):
-        keep = min(per_level, count)
-        scores, index = ops.top_k(logits[:, start : start + count], keep)
+        top = min(per_level, count)
+        scores, index = ops.top_k(logits[:, start : start + count], top)
         boxes = box_ops.decode(
             take_rows(deltas[:, start : start + count], index), ops.take(anchors[start : start + count], index, axis=0)
         )
-        # Levels with fewer anchors are padded, so that one suppression serves all of them.
-        padding = per_level - keep
+        # Padding of levels with fewer anchors lets one suppression serve all levels.
+        padding = per_level - top
         level_boxes.append(ops.pad(box_ops.clip(boxes, config.image_size), ((0, 0), (0, padding), (0, 0))))
         level_scores.append(ops.pad(scores, ((0, 0), (0, padding)), constant_values=-1e9))
         start += count
     boxes, scores = ops.stack(level_boxes, axis=1), ops.stack(level_scores, axis=1)
     sides = boxes[..., 2:] - boxes[..., :2]
-    kept = non_maximum_suppression(boxes, ops.all(sides >= min_side, axis=-1), config.proposal_nms_iou)
+    selected = non_maximum_suppression(boxes, ops.all(sides >= min_side, axis=-1), config.proposal_nms_iou)
     total = per_level * len(level_boxes)
-    scores = ops.reshape(ops.where(kept, scores, -1e9), (-1, total))
+    scores = ops.reshape(ops.where(selected, scores, -1e9), (-1, total))
     scores, index = ops.top_k(scores, min(config.proposals, total))
     return take_rows(ops.reshape(boxes, (-1, total, 4)), index), scores > -1e8
 
 
 def outputs_at(head: keras.Model, levels: list, index, config: ModelConfig):
-    """What `flatten_levels` of the head's outputs holds at some anchors.
+    """Compute the head's outputs at some anchors, equal to gathering from `flatten_levels` of all its outputs.
 
     Args:
-        head: of `build_proposal_head`.
+        head: the model of `build_proposal_head`.
         levels: P2 … P6, (B, H_l, W_l, C).
         index: (B, S) int32 into the anchor grid.
+        config: architecture.
 
     Returns:
-        logits (B, S) and deltas (B, S, 4), float32; gradients pass to the head and the levels.
+        logits (B, S) and deltas (B, S, 4), float32, with gradients to the head and the levels.
     """
     samples, anchors, channels = index.shape[1], config.anchors_per_cell, config.fpn_channels
-    rows, inside = _neighbourhoods(index // anchors, config)
+    rows, inside = _neighborhoods(index // anchors, config)
     table = ops.concatenate(
         [ops.reshape(level, (-1, level.shape[1] * level.shape[2], channels)) for level in levels], 1
     )
@@ -113,9 +119,11 @@ def outputs_at(head: keras.Model, levels: list, index, config: ModelConfig):
     )
 
 
-def _neighbourhoods(cell, config: ModelConfig):
-    """The 3 × 3 cells around each of `cell` (B, S), counted over all levels, row by row: their numbers (B, S, 9) int32
-    and which of them lie inside the level (others: 0)."""
+def _neighborhoods(cell, config: ModelConfig):
+    """Return the indices (B, S, 9) int32 of the 3 × 3 cells around each of `cell` (B, S), and which exist.
+
+    Cells are numbered over all levels, row by row. The index of a cell outside its level is 0.
+    """
     sides = np.array(config.grid_sizes, np.int32)
     starts = np.concatenate([[0], np.cumsum(sides**2)[:-1]]).astype(np.int32)
     level = ops.sum(ops.cast(ops.expand_dims(cell, -1) >= starts[1:], "int32"), axis=-1)

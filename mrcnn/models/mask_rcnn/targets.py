@@ -1,54 +1,70 @@
-"""What each part of the network is asked to learn from a batch."""
+"""Sample anchors and regions of a batch and compute their training targets."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from keras import ops
-
+from mrcnn.backend import ops
 from mrcnn.config import ModelConfig
 from mrcnn.geometry import boxes as box_ops
 from mrcnn.geometry.masks import crop_masks
 from mrcnn.geometry.matching import match, sample, take_rows
 from mrcnn.models.mask_rcnn.heads import BOX_SCALE
 
+Tensor = Any
+
 
 class AnchorTargets(NamedTuple):
-    """The sampled anchors of a batch. All (B, S…): `index` int32 into the grid, `positive` and `used` float32 0/1,
-    `deltas` (B, S, 4)."""
+    """Sampled anchors of a batch.
 
-    index: object
-    positive: object
-    used: object
-    deltas: object
+    Attributes:
+        index: (B, S) int32 into the anchor grid.
+        positive: (B, S) float32, 1 for positives.
+        used: (B, S) float32, 1 for samples, 0 for empty slots.
+        deltas: (B, S, 4) float32, regression targets.
+    """
+
+    index: Tensor
+    positive: Tensor
+    used: Tensor
+    deltas: Tensor
 
 
 class RegionTargets(NamedTuple):
-    """The sampled regions of a batch, positives in the first `config.roi_positives` slots.
+    """Sampled regions of a batch; the first P = `config.roi_positives` slots are for positives.
 
-    `boxes` (B, R, 4) · `used` (B, R) float32 0/1 · `class_ids` (B, R) int32, 0 for background · for the first P slots:
-    `positive` (B, P) float32 0/1, `deltas` (B, P, 4), `masks` (B, P, m, m) float32 0/1.
+    Attributes:
+        boxes: (B, R, 4) float32.
+        used: (B, R) float32, 1 for samples, 0 for empty slots.
+        class_ids: (B, R) int32, 0 for background.
+        positive: (B, P) float32, 1 for positives.
+        deltas: (B, P, 4) float32, regression targets.
+        masks: (B, P, m, m) float32, 0 or 1.
     """
 
-    boxes: object
-    used: object
-    class_ids: object
-    positive: object
-    deltas: object
-    masks: object
+    boxes: Tensor
+    used: Tensor
+    class_ids: Tensor
+    positive: Tensor
+    deltas: Tensor
+    masks: Tensor
 
 
-CROWD_SHARE = 0.5
-"""Share of an anchor's or region's area from which a crowd that covers it keeps it from being background. Of the region
-itself and not of the union, as COCO's evaluation has it for crowds."""
+CROWD_COVERAGE = 0.5
+"""Fraction of the area of an anchor or region in a crowd from which it is not a background sample. The denominator is
+the area of the region, not the union, as in COCO's evaluation of crowds."""
 
 
 def anchor_targets(anchors, boxes, valid, noise, config: ModelConfig, in_crowd=None) -> AnchorTargets:
-    """Sample `config.rpn_samples` anchors an image, at most half of them positive (Ren et al. 2015, section 3.1.3).
+    """Sample `config.rpn_samples` anchors per image, at most half of them positive (Ren et al. 2015, section 3.1.3).
 
     Args:
-        anchors: (A, 4); boxes: (B, M, 4); valid: (B, M); noise: (B, A) uniform, decides the sample.
-        in_crowd: (B, A) bool, which anchors lie in a crowd and are no background; None: none.
+        anchors: (A, 4).
+        boxes: (B, M, 4).
+        valid: (B, M) bool.
+        noise: (B, A) uniform in [0, 1), selects the samples.
+        config: architecture and thresholds.
+        in_crowd: (B, A) bool, anchors in crowds, which are not background samples; None for no crowds.
     """
     positive, negative, matched = match(
         anchors, boxes, valid, config.rpn_positive_iou, config.rpn_negative_iou, best_for_each=True
@@ -57,8 +73,8 @@ def anchor_targets(anchors, boxes, valid, noise, config: ModelConfig, in_crowd=N
         negative = ops.logical_and(negative, ops.logical_not(in_crowd))
     positive_index, is_positive = sample(positive, noise, config.rpn_samples // 2)
     negative_index, is_negative = sample(negative, noise, config.rpn_samples)
-    room = config.rpn_samples - ops.sum(ops.cast(is_positive, "int32"), axis=-1, keepdims=True)
-    is_negative = ops.logical_and(is_negative, ops.arange(negative_index.shape[1]) < room)
+    remaining = config.rpn_samples - ops.sum(ops.cast(is_positive, "int32"), axis=-1, keepdims=True)
+    is_negative = ops.logical_and(is_negative, ops.arange(negative_index.shape[1]) < remaining)
     index = ops.concatenate([positive_index, negative_index], axis=1)
     is_positive = ops.cast(ops.pad(is_positive, ((0, 0), (0, negative_index.shape[1]))), "float32")
     is_negative = ops.cast(ops.pad(is_negative, ((0, 0), (positive_index.shape[1], 0))), "float32")
@@ -68,19 +84,22 @@ def anchor_targets(anchors, boxes, valid, noise, config: ModelConfig, in_crowd=N
 
 
 def region_targets(proposals, proposal_valid, batch: dict, noise, config: ModelConfig, in_crowd=None) -> RegionTargets:
-    """Sample `config.roi_samples` regions an image, at most a quarter of them positive, the true boxes among them.
+    """Sample `config.roi_samples` of the proposals and true boxes per image, at most a quarter of them positive.
 
     Args:
-        proposals: (B, R, 4); proposal_valid: (B, R) bool; noise: (B, R + M) uniform.
-        batch: `boxes` (B, M, 4), `class_ids` (B, M), `valid` (B, M), `masks` (B, M, T, T) 0 … 255.
-        in_crowd: (B, R) bool, which proposals lie in a crowd and are no background; None: none.
+        proposals: (B, R, 4).
+        proposal_valid: (B, R) bool.
+        batch: `boxes` (B, M, 4), `class_ids` (B, M), `valid` (B, M) and `masks` (B, M, T, T) in 0 … 255.
+        noise: (B, R + M) uniform in [0, 1), selects the samples.
+        config: architecture and thresholds.
+        in_crowd: (B, R) bool, proposals in crowds, which are not background samples; None for no crowds.
     """
     boxes, valid = batch["boxes"], batch["valid"]
     candidates = ops.concatenate([proposals, boxes], axis=1)
     exists = ops.concatenate([proposal_valid, valid], axis=1)
     positive, negative, matched = match(
         candidates, boxes, valid, config.roi_positive_iou, config.roi_positive_iou, best_for_each=False,
-        # Other digits of the numbers that choose the sample, which favours large ones.
+        # Other digits of the noise, because sampling selects its large values.
         noise=ops.mod(noise * 1024.0, 1.0),
     )  # fmt: skip
     if in_crowd is not None:

@@ -1,4 +1,4 @@
-"""Where a training starts from: names and files of weights, and what a model must be to take them."""
+"""Load initial weights by name or file, and select the configuration that they require."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from typing import Any
 import keras
 import numpy as np
 
-from mrcnn.config import FILES, NAMED, ModelConfig
+from mrcnn.config import NAMED_WEIGHTS, WEIGHT_SUFFIXES, ModelConfig
 from mrcnn.errors import InputError
 from mrcnn.models.backbones.resnet import RESNETS
 from mrcnn.models.baselines.classifier import Classifier
 from mrcnn.models.mask_rcnn.model import MaskRCNN
-from mrcnn.models.pretrained.matterport_weights import BLOCKS_TELL, is_matterport, matterport_offers
-from mrcnn.models.pretrained.report import Offer, WeightReport, assign_weights
-from mrcnn.models.pretrained.torchvision_weights import is_torchvision, layers_of, torchvision_offers
-from mrcnn.models.pretrained.weight_files import in_one_line, read_hdf5, read_keras, read_npz, read_safetensors
+from mrcnn.models.pretrained.matterport import RESNET101_LAYER, convert_matterport, is_matterport
+from mrcnn.models.pretrained.report import SourceWeights, WeightReport, assign_weights
+from mrcnn.models.pretrained.torchvision import convert_torchvision, is_torchvision, layer_names
+from mrcnn.models.pretrained.weight_files import one_line, read_hdf5, read_keras, read_npz, read_safetensors
 
 COCO_FILE = "mask_rcnn_coco.h5"
 COCO_ADDRESS = f"https://github.com/matterport/Mask_RCNN/releases/download/v2.0/{COCO_FILE}"
 COCO_MD5 = "e98aaff6f99e307b5e2a8a3ff741a518"
-"""As NVIDIA (TensorRT, sampleUffMaskRCNN) and Alibaba (ai-matrix, macro_benchmark/Mask_RCNN) publish it, each for its
-own use of the file."""
+"""As published by NVIDIA (TensorRT, sampleUffMaskRCNN) and Alibaba (ai-matrix, macro_benchmark/Mask_RCNN)."""
 MATTERPORT_SETTINGS = {
     "conventions": "matterport",
     "norm": "frozen_batch",
@@ -39,11 +38,11 @@ MATTERPORT_SETTINGS = {
     "class_agnostic": False,
     "roi_canonical_size": 224.0,
     "anchor_sizes": ((32.0,), (64.0,), (128.0,), (256.0,), (512.0,)),
-    # Width / height in its order 0.5, 1, 2; ours is height / width.
+    # Matterport's 0.5, 1, 2 are width / height.
     "anchor_ratios": (2.0, 1.0, 0.5),
     "nms_iou": 0.3,
 }
-"""What a model must be, or had best be, to run as matterport's."""
+"""Configuration of matterport's model: architecture, conventions and matching training settings."""
 TORCHVISION_SETTINGS = {
     **MATTERPORT_SETTINGS,
     "conventions": "torchvision",
@@ -55,31 +54,32 @@ _INHERITED = (
     "mask_channels", "mask_convolutions", "anchor_sizes", "anchor_ratios", "roi_canonical_size", "pool_size",
     "mask_pool_size", "class_agnostic",
 )  # fmt: skip
-"""What a model takes over from the one that it starts from."""
+"""Fields that a model inherits from the model of its initial weights."""
 
 
 def load_weights(model: MaskRCNN, spec: str | Path) -> WeightReport:
-    """Give `model` the weights that `spec` names; layers that do not fit keep theirs, and the report says which.
+    """Load the weights `spec` into `model`. Layers of other shapes keep their values; the report lists them.
 
     Args:
-        spec: `none`; `imagenet` (backbone, by Keras's download); `coco` (matterport's release file, downloaded into
-            Keras's cache and checked against its digest); or a file: `.keras`, `.weights.h5`, matterport's or Keras 2's
-            `.h5`, a state dict of torchvision's `maskrcnn_resnet50_fpn` as `.safetensors` or `.npz`.
+        model: model to change.
+        spec: `none`; `imagenet` (backbone, Keras's download); `coco` (matterport's release file, downloaded into
+            Keras's cache and verified by its digest); or a file: `.keras`, `.weights.h5`, `.h5` of matterport or
+            Keras 2, a state dict of torchvision's `maskrcnn_resnet50_fpn` as `.safetensors` or `.npz`.
 
     Raises:
-        InputError: there is no such file, it cannot be read, its weights are for other conventions, or none fits.
+        InputError: the file does not exist or is not readable, its weights need other conventions, or no layer fits.
     """
     if spec == "none":
         return WeightReport("none", notes=("all layers start from random numbers",))
     if spec == "imagenet":
         return load_imagenet(model)
-    path = coco_file() if spec == "coco" else weight_file(spec)
-    offers, names, conventions = _read(path, model.config)
+    path = download_coco_weights() if spec == "coco" else find_weight_file(spec)
+    sources, names, conventions = _read(path, model.config)
     if conventions is not None and conventions != model.config.conventions:
         raise InputError(
             f"{path}: these weights need conventions={conventions}, found conventions={model.config.conventions}"
         )
-    report = assign_weights(model, offers, names, str(path))
+    report = assign_weights(model, sources, names, str(path))
     if not report.loaded:
         raise InputError(
             f"{path}: none of its {len(names)} layers fits this model (backbone={model.config.backbone}, "
@@ -89,24 +89,25 @@ def load_weights(model: MaskRCNN, spec: str | Path) -> WeightReport:
 
 
 def settings_for(spec: str | Path) -> dict[str, Any]:
-    """Fields of `ModelConfig`, with values, that fit the weights of a whole model that `spec` names, as for
-    `load_weights`; none where that is left to whoever asks.
+    """Return the fields of `ModelConfig` that the weights `spec` of `load_weights` require, by name.
+
+    Empty if the weights do not determine the configuration.
 
     Raises:
-        InputError: there is no such file, or it cannot be read.
+        InputError: the file does not exist or is not readable.
     """
     if spec in ("none", "imagenet"):
         return {}
     if spec == "coco":
         return {**MATTERPORT_SETTINGS, "backbone": "resnet101"}
-    path = weight_file(spec)
+    path = find_weight_file(spec)
     if path.suffix == ".keras":
         config = ModelConfig.model_validate(read_keras(path)[1])
         return {name: getattr(config, name) for name in _INHERITED}
     if path.suffix in (".h5", ".hdf5"):
         layers = read_hdf5(path)
         if is_matterport(layers):
-            return {**MATTERPORT_SETTINGS, "backbone": "resnet101" if BLOCKS_TELL in layers else "resnet50"}
+            return {**MATTERPORT_SETTINGS, "backbone": "resnet101" if RESNET101_LAYER in layers else "resnet50"}
     if path.suffix in (".safetensors", ".npz"):
         tensors = _tensors(path)
         if is_torchvision(tensors):
@@ -119,25 +120,26 @@ def _tensors(path: Path) -> dict[str, np.ndarray]:
     return read_safetensors(path) if path.suffix == ".safetensors" else read_npz(path)
 
 
-def weight_file(spec: str | Path) -> Path:
-    """The file that `spec` names.
+def find_weight_file(spec: str | Path) -> Path:
+    """Return the path of the weight file `spec`.
 
     Raises:
-        InputError: it does not exist, or is of no kind that is known.
+        InputError: the file does not exist or has an unknown suffix.
     """
     path = Path(spec).expanduser()
-    if not path.name.endswith(FILES):
-        raise InputError(f"weights={spec}: expected {', '.join(NAMED)} or a file ({', '.join(FILES)})")
+    if not path.name.endswith(WEIGHT_SUFFIXES):
+        names, suffixes = ", ".join(NAMED_WEIGHTS), ", ".join(WEIGHT_SUFFIXES)
+        raise InputError(f"weights={spec}: expected {names} or a file ({suffixes})")
     if not path.is_file():
         raise InputError(f"weights={spec}: {path.absolute()} does not exist")
     return path
 
 
-def coco_file() -> Path:
-    """Matterport's COCO weights in Keras's cache, downloaded when they are not there.
+def download_coco_weights() -> Path:
+    """Return the path of matterport's COCO weights in Keras's cache, after a download if necessary.
 
     Raises:
-        InputError: they are not there and cannot be had, or what came has another digest.
+        InputError: the download failed or has another digest.
     """
     try:
         return Path(
@@ -147,17 +149,17 @@ def coco_file() -> Path:
         )
     except Exception as error:
         raise InputError(
-            f"weights=coco: {COCO_FILE} is not in Keras's cache and the download failed ({in_one_line(error)}). "
+            f"weights=coco: {COCO_FILE} is not in Keras's cache and the download failed ({one_line(error)}). "
             "Without a network: put it into ~/.keras/models on this machine, or give its path as "
             f"weights=…/{COCO_FILE}, or train from scratch with weights=none"
         ) from error
 
 
 def load_imagenet(model: MaskRCNN | Classifier) -> WeightReport:
-    """Give the backbone the ImageNet weights that Keras downloads, keeps in its cache and checks against a digest.
+    """Load the ImageNet weights of Keras, which downloads, caches and verifies them, into the backbone.
 
     Raises:
-        InputError: the configuration cannot take them, or they are neither in the cache nor to be had.
+        InputError: the configuration has no such weights, or the download failed.
     """
     config = model.config
     if config.backbone not in RESNETS:
@@ -174,34 +176,40 @@ def load_imagenet(model: MaskRCNN | Classifier) -> WeightReport:
     except Exception as error:
         raise InputError(
             f"weights=imagenet: the weights of {config.backbone} are not in Keras's cache and the download failed "
-            f"({in_one_line(error)}). Without a network: put the file into ~/.keras/models on this machine, or "
+            f"({one_line(error)}). Without a network: put the file into ~/.keras/models on this machine, or "
             "train from scratch with weights=none norm=group, or take backbone=small weights=none"
         ) from error
-    offers = {layer.name: Offer(layer.get_weights(), (layer.name,)) for layer in source.layers if layer.weights}
-    return assign_weights(model, offers, list(offers), "imagenet")
+    sources = {
+        layer.name: SourceWeights(layer.get_weights(), (layer.name,)) for layer in source.layers if layer.weights
+    }
+    return assign_weights(model, sources, list(sources), "imagenet")
 
 
-def _read(path: Path, config: ModelConfig) -> tuple[Mapping[str, Offer], list[str], str | None]:
-    """What a file offers our layers, the names of its own, and the conventions that it needs, where it tells."""
+def _read(path: Path, config: ModelConfig) -> tuple[Mapping[str, SourceWeights], list[str], str | None]:
+    """Read a file: its weights by the names of this project's layers, its layer names, its conventions if known."""
     if path.suffix in (".safetensors", ".npz"):
         tensors = _tensors(path)
         if not is_torchvision(tensors):
             raise InputError(f"{path}: expected the state dict of torchvision's maskrcnn_resnet50_fpn")
-        return torchvision_offers(tensors, config.class_names), layers_of(tensors), "torchvision"
+        return convert_torchvision(tensors, config.class_names), layer_names(tensors), "torchvision"
     if path.suffix == ".keras":
         layers, described = read_keras(path)
         conventions = described.get("conventions", "paper")
     else:
         layers, conventions = read_hdf5(path), None
     if is_matterport(layers):
-        return matterport_offers(layers), list(layers), "matterport"
-    return {name: Offer(list(values.values()), (name,)) for name, values in layers.items()}, list(layers), conventions
+        return convert_matterport(layers), list(layers), "matterport"
+    return (
+        {name: SourceWeights(list(values.values()), (name,)) for name, values in layers.items()},
+        list(layers),
+        conventions,
+    )
 
 
 def _with_notes(report: WeightReport, config: ModelConfig) -> WeightReport:
-    """Says what shapes alone do not."""
+    """Add notes on classes and anchors that differ from those of the file."""
     notes = []
-    if any(left.found and left.layer in ("head_class", "head_box", "mask_logits") for left in report.left_out):
+    if any(each.found and each.layer in ("head_class", "head_box", "mask_logits") for each in report.skipped):
         notes.append(f"the file is for other classes than the {len(config.class_names)} here: their layers start anew")
     if config.conventions == "matterport" and not np.allclose(config.anchor_ratios, (2, 1, 0.5)):
         notes.append("anchor_ratios differ from the [2, 1, 0.5] of its training: proposals must be learned anew")

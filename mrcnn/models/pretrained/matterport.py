@@ -1,99 +1,124 @@
-"""The conventions of matterport's Mask R-CNN (2017), whose COCO weights many start from.
-
-Inside the network boxes are corner-inclusive: x runs from 0 to size − 1, and a box of w pixels is w − 1 wide. (There
-they are also divided by size − 1, which changes nothing but rounding.)
-"""
+"""Convert the weights of matterport's Mask R-CNN; batch normalization of the heads is folded into the layers."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
-from keras import layers, ops
 
-from mrcnn.config import STRIDES
-from mrcnn.geometry import boxes as box_ops
-from mrcnn.geometry.anchors import anchor_grid
-from mrcnn.geometry.matching import take_rows
-from mrcnn.geometry.nms import tiled_suppression
-from mrcnn.geometry.roi_align import crop_and_resize
-from mrcnn.instance_masks import Crop
-from mrcnn.models.mask_rcnn.conventions import PaperConventions
+from mrcnn.models.pretrained.report import SourceWeights
 
-PROPOSAL_CHANNELS = 512
-BEST_ANCHORS = 6000
-"""Anchors of all levels together that enter the suppression of proposals."""
-INCLUSIVE = np.array([0, 0, 1, 1], np.float32)
+EPSILON = 1e-3
+"""Epsilon of matterport's batch normalization."""
+KERAS_EPSILON = 1.001e-5
+"""Epsilon of the ResNet of keras.applications."""
+PROPOSAL_DEVIATIONS = (0.1, 0.1, 0.2, 0.2)
+"""Factors of matterport for the outputs of the proposal head; here part of its weights."""
+XYWH = [1, 0, 3, 2]
+"""Indices of (dx, dy, dw, dh) in (dy, dx, dh, dw)."""
+BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
+RESNET101_LAYER = "res4g_branch2a"
+"""A layer of ResNet-101 that ResNet-50 lacks."""
 
-
-class MatterportConventions(PaperConventions):
-    """Anchors on the corners of the cells, one suppression for all levels, one sample a bin, one class a region."""
-
-    proposal_channels = PROPOSAL_CHANNELS
-
-    def backbone_layer(self, layer: layers.Layer) -> layers.Layer | None:
-        # Max pooling pads as TensorFlow's "same" does: at the end only where the side is even.
-        if layer.name == "pool1_pad":
-            return layers.ZeroPadding2D(((0, 1), (0, 1)), name=layer.name)
-        return None
-
-    def anchors(self) -> np.ndarray:
-        # The middle of a cell is the multiple of its stride.
-        counts = [cells**2 * self.config.anchors_per_cell for cells in self.config.grid_sizes]
-        half_cells = np.repeat(np.array(STRIDES) / 2, counts)
-        return (anchor_grid(self.config) - half_cells[:, None] - INCLUSIVE).astype(np.float32)
-
-    def inner(self, boxes):
-        return boxes - INCLUSIVE
-
-    def outer(self, boxes):
-        return boxes + INCLUSIVE
-
-    def windows(self, letterboxes: list, count: int) -> dict[str, np.ndarray]:
-        windows = np.tile(np.float32([0, 0, 1, 1]) * (self.config.image_size - 1), (count, 1))
-        for slot, letterbox in enumerate(letterboxes):
-            windows[slot] = letterbox.window - INCLUSIVE
-        return {"window": windows}
-
-    def clip(self, boxes, window=None):
-        if window is None:
-            return box_ops.clip(boxes, self.config.image_size - 1)
-        window = ops.reshape(window, (-1, *(1 for _ in boxes.shape[1:-1]), 4))
-        low = ops.concatenate([window[..., :2], window[..., :2]], axis=-1)
-        high = ops.concatenate([window[..., 2:], window[..., 2:]], axis=-1)
-        return ops.maximum(ops.minimum(boxes, high), low)
-
-    def propose(self, logits, deltas, anchors):
-        logits, deltas = ops.stop_gradient(logits), ops.stop_gradient(deltas)
-        count = min(BEST_ANCHORS, logits.shape[1])
-        scores, index = ops.top_k(logits, count)
-        boxes = self.clip(box_ops.decode(take_rows(deltas, index), ops.take(anchors, index, axis=0)))
-        kept = tiled_suppression(boxes, ops.ones_like(scores, dtype="bool"), self.config.proposal_nms_iou)
-        scores, index = ops.top_k(ops.where(kept, scores, -1e9), min(self.config.proposals, count))
-        return take_rows(boxes, index), scores > -1e8
-
-    def pool(self, levels, boxes, size: int, images=None):
-        return crop_and_resize(
-            levels, boxes, self.config.image_size, size, images, canonical_size=self.config.roi_canonical_size
-        )
-
-    def eligible(self, probabilities):
-        best = probabilities >= ops.max(probabilities, axis=-1, keepdims=True)
-        return ops.where(best, probabilities, 0.0)[..., 1:]
-
-    def candidates(self, regions: int, classes: int) -> int:
-        return regions  # no region has two classes
-
-    def visible(self, boxes: np.ndarray) -> np.ndarray:
-        rounded = np.around(boxes)
-        return (rounded[:, 2:] > rounded[:, :2]).all(axis=1)
-
-    def paste(self, mask: np.ndarray, box: np.ndarray, height: int, width: int) -> Crop:
-        """The mask in whole pixels, fading to 0 outside its outermost cells, as its interpolation has it."""
-        left, top, right, bottom = np.around(box).astype(int)
-        rows, columns = (_interpolation(side, len(mask)) for side in (bottom - top, right - left))
-        return Crop(top, left, rows @ mask.astype(np.float64) @ columns.T >= 0.5)
+Layers = Mapping[str, Mapping[str, np.ndarray]]
 
 
-def _interpolation(points: int, cells: int) -> np.ndarray:
-    """Bilinear weights (points, cells) at the centres of `points` pixels over `cells`, with zeros beyond the ends."""
-    position = (np.arange(points) + 0.5) / points * cells - 0.5
-    return np.maximum(1 - np.abs(position[:, None] - np.arange(cells)), 0)
+def is_matterport(layers: Layers) -> bool:
+    """Return whether the layers are those of matterport's Mask R-CNN."""
+    return bool({"res2a_branch2a", "rpn_conv_shared", "mrcnn_class_conv1", "mrcnn_mask_conv1"} & set(layers))
+
+
+def convert_matterport(layers: Layers) -> dict[str, SourceWeights]:
+    """Convert `layers`, by layer and weight name ("kernel", "bias", "gamma", …), to weights by this project's names."""
+    converted = {}
+    for ours, theirs in {**_backbone_names(layers), **_pyramid_names()}.items():
+        if theirs in layers:
+            read = _batch_norm if ours.endswith("_bn") else _plain
+            converted[ours] = SourceWeights(read(layers[theirs]), (theirs,))
+    for ours, theirs, norm in (
+        ("head_dense1", "mrcnn_class_conv1", "mrcnn_class_bn1"),
+        ("head_dense2", "mrcnn_class_conv2", "mrcnn_class_bn2"),
+        *((f"mask_conv{i}", f"mrcnn_mask_conv{i}", f"mrcnn_mask_bn{i}") for i in range(1, 5)),
+    ):
+        if theirs in layers and norm in layers:
+            kernel, bias = _folded(layers[theirs], layers[norm])
+            # The convolution covers its whole input, so it is a dense layer.
+            kernel = kernel.reshape(-1, kernel.shape[-1]) if ours.startswith("head") else kernel
+            converted[ours] = SourceWeights([kernel, bias], (theirs, norm))
+    for ours, theirs, change in (
+        ("rpn_conv", "rpn_conv_shared", lambda w: w),
+        ("rpn_class", "rpn_class_raw", _one_logit),
+        ("rpn_box", "rpn_bbox_pred", lambda w: _xywh(w) * np.tile(PROPOSAL_DEVIATIONS, w.shape[-1] // 4)),
+        ("head_class", "mrcnn_class_logits", lambda w: w),
+        # Matterport has a box and a mask of the background.
+        ("head_box", "mrcnn_bbox_fc", lambda w: _xywh(w)[..., 4:]),
+        ("mask_deconv", "mrcnn_mask_deconv", lambda w: w),
+        ("mask_logits", "mrcnn_mask", lambda w: w[..., 1:]),
+    ):
+        if theirs in layers:
+            converted[ours] = SourceWeights([change(value) for value in _plain(layers[theirs])], (theirs,))
+    return converted
+
+
+def _backbone_names(layers: Layers) -> dict[str, str]:
+    """Return matterport's names of the backbone's layers by this project's names."""
+    names = {"conv1_conv": "conv1", "conv1_bn": "bn_conv1"}
+    parts = {"0": "branch1", "1": "branch2a", "2": "branch2b", "3": "branch2c"}
+    blocks = {(stage, letter) for stage in "2345" for letter in "abcdefghijklmnopqrstuvwxyz"
+              if f"res{stage}{letter}_branch2a" in layers}  # fmt: skip
+    for stage, letter in sorted(blocks):
+        ours = f"conv{stage}_block{ord(letter) - ord('a') + 1}"
+        for number, part in parts.items():
+            names[f"{ours}_{number}_conv"] = f"res{stage}{letter}_{part}"
+            names[f"{ours}_{number}_bn"] = f"bn{stage}{letter}_{part}"
+    return names
+
+
+def _pyramid_names() -> dict[str, str]:
+    names = {f"fpn_lateral{level}": f"fpn_c{level}p{level}" for level in (2, 3, 4, 5)}
+    return {**names, **{f"fpn_output{level}": f"fpn_p{level}" for level in (2, 3, 4, 5)}}
+
+
+def _plain(weights: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    return [weights[name] for name in ("kernel", "bias") if name in weights]
+
+
+def _batch_norm(weights: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """Return the weights with the variance changed by the difference of the epsilons."""
+    values = {name: weights[name] for name in BATCH_NORM if name in weights}
+    if "moving_variance" in values:
+        values["moving_variance"] = values["moving_variance"].astype(np.float64) + (EPSILON - KERAS_EPSILON)
+    return list(values.values())
+
+
+def _folded(convolution: Mapping[str, np.ndarray], norm: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Fold a batch normalization into the kernel and the bias of its convolution."""
+    gamma, beta, mean, variance = (norm[name].astype(np.float64) for name in BATCH_NORM)
+    scale = gamma / np.sqrt(variance + EPSILON)
+    return convolution["kernel"] * scale, (convolution["bias"] - mean) * scale + beta
+
+
+def _one_logit(weight: np.ndarray) -> np.ndarray:
+    """Convert (…, 2 · K) to (…, K): the softmax of background and object is the sigmoid of their difference."""
+    pairs = weight.reshape(*weight.shape[:-1], -1, 2)
+    return pairs[..., 1] - pairs[..., 0]
+
+
+def _xywh(weight: np.ndarray) -> np.ndarray:
+    """Reorder (…, 4 · K) from (dy, dx, dh, dw) to (dx, dy, dw, dh)."""
+    return weight.reshape(*weight.shape[:-1], -1, 4)[..., XYWH].reshape(weight.shape)
+
+
+COCO_CLASSES = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
+    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant",
+    "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard",
+    "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket", "bottle",
+    "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange", "broccoli",
+    "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant", "bed", "dining table", "toilet",
+    "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink",
+    "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
+)  # fmt: skip
+_UNUSED_IDS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
+COCO_IDS = np.array([i for i in range(1, 91) if i not in _UNUSED_IDS])
+"""COCO category ids of the classes; heads with one output per id have 91, background first."""

@@ -1,4 +1,4 @@
-"""Giving a model's layers the weights that a file offers them, and saying what came of it."""
+"""Assign converted weights to the layers of a model and report the result."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import keras
 import numpy as np
 
 from mrcnn.errors import InputError
+from mrcnn.models.detector_base import DetectorBase
 
 Shapes = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
-class Offer:
-    """Values for one layer of ours, in the order of its weights, and the layers of the file that they come from."""
+class SourceWeights:
+    """Weights for one layer, in the order of its variables, and the names of their layers in the file."""
 
     values: Sequence[np.ndarray]
     origins: tuple[str, ...]
@@ -23,7 +24,7 @@ class Offer:
 
 @dataclass(frozen=True)
 class SkippedWeight:
-    """A layer of ours that kept its values: its shapes, and those that the file had for it (None: nothing)."""
+    """A layer without weights from the file: its shapes and the shapes in the file, None if missing."""
 
     layer: str
     expected: Shapes
@@ -33,33 +34,34 @@ class SkippedWeight:
 
 @dataclass(frozen=True)
 class WeightReport:
-    """What of a weight file went where.
+    """Result of loading weights.
 
     Attributes:
-        source: the file, or what stands for it.
-        loaded: layers that have the file's values now.
-        left_out: layers that do not.
-        unused: layers of the file that no layer of ours takes.
-        notes: what else a person should know, a sentence each.
+        source: file or name of the weights.
+        loaded: layers with weights from the file.
+        skipped: layers without.
+        unused: layers of the file that no layer uses.
+        notes: further sentences for the user.
     """
 
     source: str
     loaded: tuple[str, ...] = ()
-    left_out: tuple[SkippedWeight, ...] = ()
+    skipped: tuple[SkippedWeight, ...] = ()
     unused: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def text(self, *, every_layer: bool = False) -> str:
-        """All of it, readable: a line for each layer that did not fit; with `every_layer` also those that did."""
-        total = len(self.loaded) + len(self.left_out)
+        """Format the report, with one line per layer of another shape; `every_layer` also lists loaded layers."""
+        total = len(self.loaded) + len(self.skipped)
         lines = [f"Weights from {self.source}" + (f": {len(self.loaded)} of {total} layers" if total else "")]
         lines += [f"  {note}" for note in self.notes]
         lines += [
-            f"  {left.layer} {_written(left.expected)}: the file's {', '.join(left.origins)} has {_written(left.found)}"
-            for left in self.left_out
-            if left.found is not None
+            f"  {each.layer} {_format_shapes(each.expected)}: the file's {', '.join(each.origins)} "
+            f"has {_format_shapes(each.found)}"
+            for each in self.skipped
+            if each.found is not None
         ]
-        missing = [f"{left.layer} {_written(left.expected)}" for left in self.left_out if left.found is None]
+        missing = [f"{each.layer} {_format_shapes(each.expected)}" for each in self.skipped if each.found is None]
         for title, names in (
             ("not in the file", missing),
             ("in the file, but not used", self.unused),
@@ -70,47 +72,49 @@ class WeightReport:
         return "\n".join(lines)
 
 
-def weighted_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """Layers of a `MaskRCNN` or a `Classifier` that have weights; their names are unique."""
-    for part in model.parts:
-        yield from (layer for layer in part.layers if layer.weights)
+def weighted_layers(model: DetectorBase) -> Iterator[keras.layers.Layer]:
+    """Yield the layers with weights; their names are unique."""
+    for submodel in model.submodels:
+        yield from (layer for layer in submodel.layers if layer.weights)
 
 
 def assign_weights(
-    model: keras.Model, offers: Mapping[str, Offer], layers_of_file: Sequence[str], source: str
+    model: DetectorBase, sources: Mapping[str, SourceWeights], layers_of_file: Sequence[str], source: str
 ) -> WeightReport:
-    """Give each layer what is offered under its name and has its shapes; the others stay as they are.
+    """Assign weights to the layers with the same name and shapes; other layers keep their values.
 
     Args:
-        offers: by name of our layer.
-        layers_of_file: all that the file has, by its names, to tell what was not used.
+        model: model to change.
+        sources: weights by layer name.
+        layers_of_file: all layer names of the file, for the report of unused layers.
+        source: file or name of the weights, for messages.
 
     Raises:
-        InputError: weights that would be taken are not finite.
+        InputError: weights to assign are not finite.
     """
-    loaded, left_out, used = [], [], set()
+    loaded, skipped, used = [], [], set()
     for layer in weighted_layers(model):
         expected = tuple(tuple(weight.shape) for weight in layer.weights)
-        offer = offers.get(layer.name)
-        if offer is None:
-            left_out.append(SkippedWeight(layer.name, expected, None))
+        source_weights = sources.get(layer.name)
+        if source_weights is None:
+            skipped.append(SkippedWeight(layer.name, expected, None))
             continue
-        found = tuple(tuple(value.shape) for value in offer.values)
-        used.update(offer.origins)
+        found = tuple(tuple(value.shape) for value in source_weights.values)
+        used.update(source_weights.origins)
         if found != expected:
-            left_out.append(SkippedWeight(layer.name, expected, found, offer.origins))
+            skipped.append(SkippedWeight(layer.name, expected, found, source_weights.origins))
             continue
-        if not all(np.isfinite(value).all() for value in offer.values):
+        if not all(np.isfinite(value).all() for value in source_weights.values):
             raise InputError(
-                f"{source}: weights of {', '.join(offer.origins)} are NaN or infinite; expected those of a training "
-                "that did not diverge"
+                f"{source}: weights of {', '.join(source_weights.origins)} are NaN or infinite; "
+                "expected those of a training that did not diverge"
             )
-        layer.set_weights([np.asarray(value, np.float32) for value in offer.values])
+        layer.set_weights([np.asarray(value, np.float32) for value in source_weights.values])
         loaded.append(layer.name)
     return WeightReport(
-        source, tuple(loaded), tuple(left_out), tuple(name for name in layers_of_file if name not in used)
+        source, tuple(loaded), tuple(skipped), tuple(name for name in layers_of_file if name not in used)
     )
 
 
-def _written(shapes: Shapes) -> str:
+def _format_shapes(shapes: Shapes) -> str:
     return " ".join("×".join(map(str, shape)) or "scalar" for shape in shapes)

@@ -1,85 +1,129 @@
-"""The conventions of torchvision's `maskrcnn_resnet50_fpn`.
-
-Nearer to the paper's than matterport's. Equal detections need an image that is square: it pads others to multiples of
-32 where we pad to the square.
-"""
+"""Convert the state dict of torchvision's `maskrcnn_resnet50_fpn`."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
-import keras
 import numpy as np
-from keras import layers, ops
 
-from mrcnn.config import STRIDES
-from mrcnn.geometry.anchors import anchor_shapes
-from mrcnn.geometry.roi_align import roi_align
-from mrcnn.instance_masks import Crop
-from mrcnn.models.layers import folded
-from mrcnn.models.mask_rcnn.conventions import PaperConventions
-from mrcnn.models.mask_rcnn.rpn import propose
+from mrcnn.models.pretrained.matterport import COCO_CLASSES, COCO_IDS, KERAS_EPSILON
+from mrcnn.models.pretrained.report import SourceWeights
 
-MIN_SIDE = 1e-3
-CANDIDATES = 2000
-"""It takes every pair of region and class above the threshold; there are rarely more."""
+EPSILON = 1e-5
+"""Epsilon of torchvision's batch normalization; 0 for its released COCO weights."""
+POOL = 7
+
+Tensors = Mapping[str, np.ndarray]
 
 
-@keras.saving.register_keras_serializable("mrcnn")
-class PaddedConv2D(folded.Conv2D):
-    """A 3 × 3 convolution padded by one cell on every side, also with a stride, unlike "same"."""
-
-    def call(self, inputs):
-        return super().call(ops.pad(inputs, ((0, 0), (1, 1), (1, 1), (0, 0))))
-
-    def compute_output_shape(self, input_shape):
-        batch, height, width, channels = input_shape
-        return super().compute_output_shape((batch, height + 2, width + 2, channels))
+def is_torchvision(tensors: Tensors) -> bool:
+    """Return whether the tensors are those of a Mask R-CNN of torchvision."""
+    return "backbone.body.conv1.weight" in tensors and any(name.startswith("rpn.head.") for name in tensors)
 
 
-class TorchvisionConventions(PaperConventions):
-    """The stride in a block's 3 × 3 convolution, anchors in whole pixels on corners, regions off by half a cell."""
-
-    def backbone_layer(self, layer: layers.Layer) -> layers.Layer | None:
-        if re.fullmatch(r"conv[345]_block1_1_conv", layer.name):
-            return folded.Conv2D.from_config({**layer.get_config(), "strides": (1, 1)})
-        if re.fullmatch(r"conv[345]_block1_2_conv", layer.name):
-            return PaddedConv2D.from_config({**layer.get_config(), "strides": (2, 2), "padding": "valid"})
-        return None
-
-    def anchors(self) -> np.ndarray:
-        config, levels = self.config, []
-        for stride, cells, sizes in zip(STRIDES, config.grid_sizes, config.anchor_sizes, strict=True):
-            half = anchor_shapes(sizes, config.anchor_ratios) / 2
-            base = np.round(np.concatenate([-half, half], axis=-1))
-            y, x = np.meshgrid(np.arange(cells) * stride, np.arange(cells) * stride, indexing="ij")
-            levels.append((np.stack([x, y, x, y], axis=-1)[:, :, None] + base).reshape(-1, 4))
-        return np.concatenate(levels).astype(np.float32)
-
-    def propose(self, logits, deltas, anchors):
-        return propose(logits, deltas, anchors, self.config, min_side=MIN_SIDE)
-
-    def pool(self, levels, boxes, size: int, images=None):
-        return roi_align(
-            levels, boxes, STRIDES[:4], size, images, canonical_size=self.config.roi_canonical_size, aligned=False
-        )
-
-    def candidates(self, regions: int, classes: int) -> int:
-        return min(regions * classes, CANDIDATES)
-
-    def paste(self, mask: np.ndarray, box: np.ndarray, height: int, width: int) -> Crop:
-        """The mask, with a cell of zeros around it, stretched over whole pixels whose last is inclusive."""
-        cells = len(mask)
-        padded = np.pad(mask.astype(np.float32), 1)
-        centre, half = (box[2:] + box[:2]) / 2, (box[2:] - box[:2]) / 2 * np.float32((cells + 2) / cells)
-        left, top, right, bottom = np.concatenate([centre - half, centre + half]).astype(int)  # towards 0, as there
-        columns, rows = max(right - left + 1, 1), max(bottom - top + 1, 1)
-        whole = _interpolation(rows, cells + 2) @ padded @ _interpolation(columns, cells + 2).T > 0.5
-        x1, y1, x2, y2 = max(left, 0), max(top, 0), min(right + 1, width), min(bottom + 1, height)
-        return Crop(y1, x1, whole[y1 - top : y2 - top, x1 - left : x2 - left])
+def layer_names(tensors: Tensors) -> list[str]:
+    """Return the layer names: the tensor names without their last part."""
+    return list(dict.fromkeys(name.rpartition(".")[0] for name in tensors))
 
 
-def _interpolation(points: int, cells: int) -> np.ndarray:
-    """Bilinear weights (points, cells) at the centres of `points` pixels over `cells`; the ends' cells go on."""
-    position = np.clip((np.arange(points, dtype=np.float32) + 0.5) / points * cells - 0.5, 0, cells - 1)
-    return np.maximum(1 - np.abs(position[:, None] - np.arange(cells, dtype=np.float32)), 0)
+def convert_torchvision(tensors: Tensors, class_names: tuple[str, ...]) -> dict[str, SourceWeights]:
+    """Convert `tensors` to weights by this project's layer names.
+
+    A model of the 80 COCO classes takes their outputs of the 91 of the file; other models take all in order.
+    """
+    # Frozen batch normalization counts no batches. Torchvision's released files are frozen and need epsilon 0.
+    epsilon = EPSILON if any(name.endswith("num_batches_tracked") for name in tensors) else 0.0
+    converted: dict[str, SourceWeights] = {}
+
+    def convert(ours: str, theirs: str, change=lambda weight, bias: (weight, bias)) -> None:
+        for layer in (theirs, _old_name(theirs)):
+            if f"{layer}.weight" in tensors:
+                bias = tensors.get(f"{layer}.bias")
+                converted[ours] = SourceWeights(change(tensors[f"{layer}.weight"], bias), (layer,))
+
+    def norm(ours: str, theirs: str) -> None:
+        if f"{theirs}.running_var" in tensors:
+            gamma, beta, mean, variance = (
+                tensors[f"{theirs}.{name}"] for name in ("weight", "bias", "running_mean", "running_var")
+            )
+            moved = variance.astype(np.float64) + (epsilon - KERAS_EPSILON)
+            converted[ours] = SourceWeights([gamma, beta, mean, moved], (theirs,))
+
+    body = "backbone.body"
+    convert("conv1_conv", f"{body}.conv1", _convolution)
+    norm("conv1_bn", f"{body}.bn1")
+    for stage, block in sorted({(int(m[1]), int(m[2])) for m in map(_BLOCK.match, tensors) if m}):
+        ours, theirs = f"conv{stage + 1}_block{block + 1}", f"{body}.layer{stage}.{block}"
+        convert(f"{ours}_0_conv", f"{theirs}.downsample.0", _convolution)
+        norm(f"{ours}_0_bn", f"{theirs}.downsample.1")
+        for part in (1, 2, 3):
+            convert(f"{ours}_{part}_conv", f"{theirs}.conv{part}", _convolution)
+            norm(f"{ours}_{part}_bn", f"{theirs}.bn{part}")
+    for level in range(4):
+        convert(f"fpn_lateral{level + 2}", f"backbone.fpn.inner_blocks.{level}.0", _convolution)
+        convert(f"fpn_output{level + 2}", f"backbone.fpn.layer_blocks.{level}.0", _convolution)
+    convert("rpn_conv", "rpn.head.conv.0.0", _convolution)
+    convert("rpn_class", "rpn.head.cls_logits", _convolution)
+    convert("rpn_box", "rpn.head.bbox_pred", _convolution)
+
+    heads, rows = "roi_heads", _ClassRows(class_names)
+    convert("head_dense1", f"{heads}.box_head.fc6", _flattened_dense)
+    convert("head_dense2", f"{heads}.box_head.fc7", _dense)
+    convert("head_class", f"{heads}.box_predictor.cls_score", lambda w, b: _dense(*rows.with_background(w, b)))
+    convert("head_box", f"{heads}.box_predictor.bbox_pred", lambda w, b: _dense(*rows.boxes(w, b)))
+    for i in range(4):
+        convert(f"mask_conv{i + 1}", f"{heads}.mask_head.{i}.0", _convolution)
+    # The first axis of a transposed convolution in PyTorch is the input.
+    convert("mask_deconv", f"{heads}.mask_predictor.conv5_mask", lambda w, b: (w.transpose(2, 3, 1, 0), b))
+    convert("mask_logits", f"{heads}.mask_predictor.mask_fcn_logits", lambda w, b: _convolution(*rows.objects(w, b)))
+    return converted
+
+
+_BLOCK = re.compile(r"backbone\.body\.layer(\d)\.(\d+)\.conv1\.weight")
+
+
+def _old_name(layer: str) -> str:
+    """Return the name of a layer before torchvision 0.14."""
+    layer = layer.replace("rpn.head.conv.0.0", "rpn.head.conv")
+    layer = re.sub(r"mask_head\.(\d)\.0", lambda m: f"mask_head.mask_fcn{int(m[1]) + 1}", layer)
+    return re.sub(r"(inner|layer)_blocks\.(\d)\.0", r"\1_blocks.\2", layer)
+
+
+class _ClassRows:
+    """Select the outputs of the heads that belong to the classes of the model."""
+
+    def __init__(self, class_names: tuple[str, ...]) -> None:
+        self.coco = tuple(class_names) == COCO_CLASSES
+
+    def _classes(self, outputs: int) -> np.ndarray:
+        return COCO_IDS if self.coco and outputs == 1 + COCO_IDS[-1] else np.arange(1, outputs)
+
+    def objects(self, weight, bias):
+        rows = self._classes(len(weight))
+        return weight[rows], bias[rows]
+
+    def with_background(self, weight, bias):
+        rows = np.concatenate([[0], self._classes(len(weight))])
+        return weight[rows], bias[rows]
+
+    def boxes(self, weight, bias):
+        rows = (self._classes(len(weight) // 4)[:, None] * 4 + np.arange(4)).ravel()
+        return weight[rows], bias[rows]
+
+
+def _convolution(weight, bias):
+    """Convert (out, in, h, w) to (h, w, in, out); the bias of a convolution before batch normalization is 0."""
+    return weight.transpose(2, 3, 1, 0), np.zeros(len(weight), np.float32) if bias is None else bias
+
+
+def _dense(weight, bias):
+    return weight.T, bias
+
+
+def _flattened_dense(weight, bias):
+    """Reorder the inputs of the first dense layer from (channel, y, x) to (y, x, channel)."""
+    if weight.shape[1] % POOL**2:
+        return _dense(weight, bias)
+    reordered = weight.reshape(len(weight), -1, POOL, POOL).transpose(2, 3, 1, 0)
+    return reordered.reshape(-1, len(weight)), bias

@@ -1,4 +1,4 @@
-"""Batches for `fit`, across epochs without a pause between them."""
+"""Feed batches to `fit` across epochs without a pause."""
 
 from __future__ import annotations
 
@@ -6,25 +6,30 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from itertools import chain, count
 
 import keras
 
-_READY = 2
-"""Batches that TensorFlow holds ready besides those of the loader."""
-_LONGEST_END = 20.0
-"""Seconds that a thread of TensorFlow may take to leave the batches."""
+_PREFETCH = 2
+"""Batches in the buffer of TensorFlow, in addition to those of the loader."""
+_CLOSE_TIMEOUT = 20.0
+"""Seconds to wait for a thread of TensorFlow to release the batches."""
 
 
 def repeat_epochs(
     loader, first_epoch: int = 0, skipped: int = 0, stopped: Callable[[], bool] = lambda: False
-) -> Iterator[tuple[dict]]:
-    """Endless batches of a `Loader`, epoch by epoch; pass `steps_per_epoch=len(loader)` to `fit`.
+) -> Generator[tuple[dict]]:
+    """Yield batches of a `Loader` without end, epoch by epoch; `fit` needs `steps_per_epoch=len(loader)`.
 
-    The next epoch's first batches are made while the last one is validated. `skipped` batches at the beginning are left
-    out, and not made. `stopped`: see `Loader.epoch`.
+    The loader builds the first batches of the next epoch during the validation of the current one.
+
+    Args:
+        loader: a `Loader`.
+        first_epoch: index of the first epoch.
+        skipped: number of batches to skip at the beginning; they are not built.
+        stopped: see `Loader.epoch`.
     """
     whole, first = divmod(skipped, len(loader))
     for epoch in count(first_epoch + whole):
@@ -34,12 +39,12 @@ def repeat_epochs(
 
 @contextmanager
 def training_batches(loader, first_epoch: int = 0, skipped: int = 0):
-    """A `repeat_epochs` as `fit` takes it, whose worker processes and threads end with this, however `fit` did.
+    """Provide the batches of `repeat_epochs` in a form for `fit`, and end its workers and threads on exit.
 
-    What the loader raises is raised from this as it is, and a stop signal ends the wait for a batch.
+    Exceptions of the loader propagate unchanged, and a stop signal ends the wait for a batch.
 
-    Of a bare generator Keras makes a dataset with buffers that a thread tunes. Whoever lets go of that dataset waits
-    for the thread, which sleeps for up to a minute (TensorFlow 2.21); and TensorFlow never lets go of the generator.
+    Keras would convert a plain generator to a dataset with autotuned buffers. Its release waits up to a minute for a
+    sleeping thread (TensorFlow 2.21), and TensorFlow never releases the generator.
     """
     if keras.backend.backend() != "tensorflow":
         batches = repeat_epochs(loader, first_epoch, skipped)
@@ -50,27 +55,27 @@ def training_batches(loader, first_epoch: int = 0, skipped: int = 0):
         return
     import tensorflow as tf
 
-    over = threading.Event()
+    ended = threading.Event()
     raised: list[BaseException] = []
     with _stop_signals() as signalled:
-        batches = repeat_epochs(loader, first_epoch, skipped, lambda: over.is_set() or signalled())
+        batches = repeat_epochs(loader, first_epoch, skipped, lambda: ended.is_set() or signalled())
         try:
-            yield _untuned(batches, raised)
+            yield _make_dataset(batches, raised)
         except Exception as error:
-            # TensorFlow makes a text of what the loader raises, and of a stop signal that meets this on the way.
+            # TensorFlow converts exceptions of the loader, and stop signals during it, to an error with their text.
             if raised and (isinstance(error, tf.errors.OpError) or isinstance(raised[0], KeyboardInterrupt)):
                 raise raised[0] from None
             raise
         finally:
-            over.set()
+            ended.set()
             _close(batches)
 
 
 @contextmanager
 def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Yields what tells whether Ctrl-C or SIGTERM has arrived, in any thread and at once.
+    """Provide a function that returns whether Ctrl-C or SIGTERM has arrived, immediately and in any thread.
 
-    The handlers themselves wait for the main thread, which runs no Python while TensorFlow waits in it for a batch.
+    Python's signal handlers run in the main thread only, which runs no Python while TensorFlow waits for a batch.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
@@ -91,21 +96,21 @@ def _stop_signals() -> Iterator[Callable[[], bool]]:
 
         before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         if before != -1:
-            signal.set_wakeup_fd(before)  # an event loop's, which needs it
+            signal.set_wakeup_fd(before)  # an event loop needs its own
         try:
             yield signalled
         finally:
             signal.set_wakeup_fd(before)
 
 
-def _untuned(batches: Iterator[tuple[dict]], raised: list[BaseException]):
-    """Batches as a dataset; what ends them early is put into `raised`."""
+def _make_dataset(batches: Iterator[tuple[dict]], raised: list[BaseException]):
+    """Convert batches to a dataset without autotuning; an exception that ends them is appended to `raised`."""
     import tensorflow as tf
 
     first = next(batches)
     options = tf.data.Options()
     options.autotune.enabled = False
-    # As Keras describes a generator's batches: of any number of images.
+    # The batch size is not static, as Keras specifies for generators.
     signature = ({name: tf.TensorSpec((None, *values.shape[1:]), values.dtype) for name, values in first[0].items()},)
 
     def generate() -> Iterator[tuple[dict]]:
@@ -118,16 +123,17 @@ def _untuned(batches: Iterator[tuple[dict]], raised: list[BaseException]):
             raise
 
     dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
-    return dataset.prefetch(_READY).with_options(options)
+    return dataset.prefetch(_PREFETCH).with_options(options)
 
 
-def _close(batches: Iterator[tuple[dict]]) -> None:
-    end = time.monotonic() + _LONGEST_END
+def _close(batches: Generator[tuple[dict]]) -> None:
+    """Close the generator as soon as no thread runs it."""
+    end = time.monotonic() + _CLOSE_TIMEOUT
     while time.monotonic() < end:
         try:
             batches.close()
         except ValueError:
-            # A thread of TensorFlow is inside; after an error in a step it still fills its buffer.
+            # A thread of TensorFlow runs the generator: after an error in a step it still fills its buffer.
             time.sleep(0.01)
         else:
             return

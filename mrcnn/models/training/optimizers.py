@@ -1,11 +1,12 @@
-"""The optimizer that a configuration asks for."""
+"""Optimizers and learning rate schedules."""
 
 from __future__ import annotations
 
 import math
 
 import keras
-from keras import ops
+
+from mrcnn.backend import ops
 
 OPTIMIZERS = ("sgd", "adamw")
 
@@ -13,10 +14,16 @@ OPTIMIZERS = ("sgd", "adamw")
 def make_optimizer(
     name: str, learning_rate, *, momentum: float = 0.9, weight_decay: float = 1e-4, clip_norm: float | None = 5.0
 ) -> keras.optimizers.Optimizer:
-    """SGD with momentum, or AdamW; gradients clipped by their global norm.
+    """Create SGD with momentum or AdamW, with gradients clipped by their global norm.
 
-    Weight decay leaves out biases and normalisation weights, as He et al. 2016 and their successors do. It is the
-    decoupled kind (Loshchilov & Hutter 2019) for both.
+    Weight decay is decoupled (Loshchilov & Hutter 2019) and excludes biases and normalization weights (He et al. 2016).
+
+    Args:
+        name: one of `OPTIMIZERS`.
+        learning_rate: number or schedule.
+        momentum: momentum of SGD.
+        weight_decay: factor of the decay per step.
+        clip_norm: largest global norm of the gradients; None for no clipping.
 
     Raises:
         ValueError: an unknown name.
@@ -38,14 +45,14 @@ SCHEDULES = ("constant", "cosine", "step")
 
 @keras.saving.register_keras_serializable("mrcnn")
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up (Goyal et al. 2017, 2.2), then constant, cosine (Loshchilov & Hutter 2017, eq. 5) or steps.
+    """Warm up linearly (Goyal et al. 2017, 2.2), then constant, cosine (Loshchilov & Hutter 2017, eq. 5) or steps.
 
     Args:
         peak: learning rate after the warm-up.
-        total_steps: optimizer steps of the whole training.
-        warmup_steps: steps of linear rise from a thousandth of the peak.
-        schedule: `constant`; `cosine`, down to a hundredth of the peak; `step`, a tenth after 2/3 and a hundredth
-            after 8/9 of the steps (the 60k and 80k of 90k of He et al. 2017).
+        total_steps: optimizer steps of the training.
+        warmup_steps: steps of the linear rise from 1/1000 of the peak.
+        schedule: `constant`; `cosine`, to 1/100 of the peak; `step`, 1/10 after 2/3 and 1/100 after 8/9 of the steps
+            (60k and 80k of 90k in He et al. 2017).
     """
 
     def __init__(self, peak: float, total_steps: int, warmup_steps: int = 0, schedule: str = "cosine"):
@@ -55,10 +62,10 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
 
     def __call__(self, step):
         step = ops.cast(step, "float32")
-        share = ops.clip((step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1), 0.0, 1.0)
+        progress = ops.clip((step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1), 0.0, 1.0)
         factor = ops.ones_like(step)
         if self.schedule == "cosine":
-            factor = 0.01 + 0.99 * 0.5 * (1.0 + ops.cos(math.pi * share))
+            factor = 0.01 + 0.99 * 0.5 * (1.0 + ops.cos(math.pi * progress))
         elif self.schedule == "step":
             done = step / self.total_steps
             factor = ops.where(done < 2 / 3, 1.0, ops.where(done < 8 / 9, 0.1, 0.01))

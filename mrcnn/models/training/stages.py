@@ -1,4 +1,4 @@
-"""Training a part of the network at a time."""
+"""Select the trainable layers of a training stage."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ STAGES = ("heads", "5+", "4+", "3+", "all")
 
 
 def set_trainable(model: MaskRCNN, stage: str) -> None:
-    """Choose which layers train: `heads` (pyramid, proposal, box and mask heads), `5+`, `4+`, `3+` (those and the
-    backbone from that stage up) or `all`. Compile the model again afterwards.
+    """Set which layers are trainable. Compile the model again afterwards.
 
-    Frozen batch norm stays frozen whatever the stage.
+    Frozen batch normalization stays frozen in every stage.
+
+    Args:
+        model: model with a `backbone`.
+        stage: `heads` (all but the backbone); `5+`, `4+`, `3+` (also the backbone from that stage on); or `all`.
 
     Raises:
         ValueError: an unknown stage.
@@ -25,9 +28,4 @@ def set_trainable(model: MaskRCNN, stage: str) -> None:
         if isinstance(layer, keras.layers.BatchNormalization) and model.config.norm == "frozen_batch":
             layer.trainable = False
         elif layer.weights:
-            layer.trainable = _stage_of(layer.name) >= first
-
-
-def _stage_of(name: str) -> int:
-    """5 for `conv5_block1_1_conv`."""
-    return int(name[len("conv")])
+            layer.trainable = int(layer.name[len("conv")]) >= first  # 5 for conv5_block1_1_conv

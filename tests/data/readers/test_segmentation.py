@@ -16,7 +16,7 @@ MASKS = arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 
 
 def decode(runs, height, width):
-    return InstanceMasks(height, width, [runs]).one(0)
+    return InstanceMasks(height, width, [runs]).mask(0)
 
 
 def counts_by_hand(mask):

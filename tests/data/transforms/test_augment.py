@@ -201,10 +201,10 @@ def test_overlapping_instances_survive():
 
 @given(arrays(bool, st.tuples(st.integers(0, 6), st.integers(1, 8), st.integers(1, 8))))
 def test_label_planes_hold_all(masks):
-    planes = pack_label_planes(InstanceMasks.of(masks))
+    planes = pack_label_planes(InstanceMasks.from_array(masks))
     assert planes.shape[2] <= len(masks)
     again = unpack_label_planes(planes, len(masks))
-    np.testing.assert_array_equal(again.full(), masks)
+    np.testing.assert_array_equal(again.to_array(), masks)
     assert again.areas.tolist() == masks.sum(axis=(1, 2)).tolist()
 
 
@@ -212,7 +212,7 @@ def test_apart_instances_share_a_plane():
     masks = np.zeros((100, 20, 20), bool)
     for index, mask in enumerate(masks):
         mask[2 * (index // 10), 2 * (index % 10)] = True
-    assert pack_label_planes(InstanceMasks.of(masks)).shape == (20, 20, 1)
+    assert pack_label_planes(InstanceMasks.from_array(masks)).shape == (20, 20, 1)
 
 
 @pytest.mark.parametrize("wrong", [{"flip_horizontal": 1.5}, {"rotate_degrees": -1}, {"rotation": 3}, {"scale": 0.9}])

@@ -216,7 +216,7 @@ def test_a_mask_comes_back_from_its_square(row, column, radius, ratio, size):
     soft = transform.resize(
         square(crop.pixels, size).astype(float), crop.pixels.shape, order=1, mode="edge", anti_aliasing=False
     )
-    back[crop.part] = soft >= 127.5
+    back[crop.slices] = soft >= 127.5
     assert np.count_nonzero(back & mask) >= (0.97 if size == 28 else 0.985) * np.count_nonzero(back | mask)
 
 

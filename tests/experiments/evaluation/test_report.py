@@ -38,7 +38,7 @@ class Finds:
 
     def _in(self, height, width):
         if not self._anything:
-            return Detections.none(height, width)
+            return Detections.empty(height, width)
         mask = np.zeros((1, height, width), bool)
         mask[:, height // 4 : height // 2, width // 4 : width // 2] = True
         box = np.array([[width // 4, height // 4, width // 2, height // 2]], np.float32)

@@ -36,13 +36,13 @@ def test_two_detections_of_a_side_are_one_lung(sides, detections_of):
 
 
 def test_none_and_an_empty_mask(detections_of):
-    assert lungs(IMAGE, Detections.none(40, 60), NAMES)["found"] == "none"
+    assert lungs(IMAGE, Detections.empty(40, 60), NAMES)["found"] == "none"
     assert lungs(IMAGE, detections_of(np.zeros((40, 60), bool)), NAMES)["found"] == "none"
 
 
 def test_rates_over_films(sides, detections_of):
     both, one = detections_of(*sides, class_ids=[1, 2]), detections_of(sides[0], class_ids=[1])
-    of = [lungs(IMAGE, each, NAMES) for each in (both, both, one, Detections.none(40, 60))]
+    of = [lungs(IMAGE, each, NAMES) for each in (both, both, one, Detections.empty(40, 60))]
     assert SUMMARIES["lungs"](of) == {
         "detection_rate_both": 0.5,
         "detection_rate_one": 0.25,

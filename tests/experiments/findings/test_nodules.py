@@ -135,7 +135,7 @@ def test_one_pixel_and_none(detections_of):
     assert found[0]["longest"] is None and found[0]["tirads"] is None
     assert found[1]["area"] == 0.01
     json.dumps(found, allow_nan=False)
-    assert nodules(np.zeros((20, 20), np.uint8), Detections.none(20, 20), NAMES)["nodules"] == []
+    assert nodules(np.zeros((20, 20), np.uint8), Detections.empty(20, 20), NAMES)["nodules"] == []
 
 
 def test_a_readers_words_for_each_nodule(rectangle, detections_of):
@@ -161,4 +161,4 @@ def test_rows_have_the_same_keys(rectangle, detections_of):
 
 
 def test_nothing_is_read_by_default():
-    assert FINDINGS["none"](np.zeros((4, 4)), Detections.none(4, 4), NAMES, None, None) == {}
+    assert FINDINGS["none"](np.zeros((4, 4)), Detections.empty(4, 4), NAMES, None, None) == {}

@@ -20,7 +20,7 @@ def find_squares(images):
         masks = {2: plane >= 200, 1: (plane >= 100) & (plane < 200)}
         kept = [(class_id, mask) for class_id, mask in masks.items() if mask.any()]
         if not kept:
-            found.append(Detections.none(*plane.shape))
+            found.append(Detections.empty(*plane.shape))
             continue
         boxes = []
         for _, mask in kept:

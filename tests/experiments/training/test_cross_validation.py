@@ -138,7 +138,7 @@ def test_an_ensemble_is_kept_as_one_predictor_and_is_what_its_members_find(
         for member in members:
             (seen,) = load(member.file).detect([flip_image(image, view)])
             answers.append(flip_detections(seen, view))
-    expected = fuse_detections(answers, most=10)
+    expected = fuse_detections(answers, max_detections=10)
     for spec in ("models:/mrcnn-ultrasound/1", parent.info.run_id, f"runs:/{parent.info.run_id}"):
         kept = load_tracked_model(spec, task="thyroid", folder=tmp_path / "kept" / spec[-4:].replace("/", "-"))
         assert len(kept.files) == FOLDS

@@ -1,4 +1,4 @@
-"""The classifier: its labels, calibration, transfer of weights, and the cascade worked by hand."""
+"""Test the labels, calibration and weight transfer of the classifier, and the cascade."""
 
 from types import SimpleNamespace
 
@@ -11,7 +11,7 @@ from mrcnn.data.sample import Sample
 from mrcnn.data.transforms.dense_encoding import make_label_batch, two_labels
 from mrcnn.detections import Detections
 from mrcnn.models import Classifier, load
-from mrcnn.models.baselines.cascade import Cascade
+from mrcnn.models.baselines.classifier import Cascade
 from mrcnn.models.pretrained.initial_weights import load_imagenet
 from mrcnn.models.training.stages import set_trainable
 
@@ -19,7 +19,7 @@ CONFIG = ClassifierConfig(class_names=("no tumor", "tumor"), image_size=64)
 
 
 def samples(count, size=64):
-    """Every second one with a bright disc."""
+    """Return samples, every second one with a bright disc."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:size, :size]
     found = []
@@ -70,7 +70,7 @@ def test_labels_count_where_they_part_images_with_instances_from_others(labels, 
 
 
 def test_transfer_of_imagenet_weights_and_frozen_stages(monkeypatch):
-    """Without a download: what Keras would give stands in for it."""
+    """A mock replaces the download of Keras."""
     source = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(64, 64, 3))
     config = CONFIG.model_copy(
         update={"backbone": "resnet50", "norm": "frozen_batch", "channels": 3, "normalisation": "imagenet"}
@@ -78,7 +78,7 @@ def test_transfer_of_imagenet_weights_and_frozen_stages(monkeypatch):
     model = Classifier(config)
     monkeypatch.setattr("mrcnn.models.pretrained.initial_weights.RESNETS", {"resnet50": (lambda **_: source, ())})
     report = load_imagenet(model)
-    assert [left.layer for left in report.left_out] == ["logit"]
+    assert [left.layer for left in report.skipped] == ["logit"]
     name = "conv4_block2_2_conv"
     for ours, theirs in zip(
         model.backbone.get_layer(name).get_weights(), source.get_layer(name).get_weights(), strict=True
@@ -91,14 +91,14 @@ def test_transfer_of_imagenet_weights_and_frozen_stages(monkeypatch):
 
 
 class Says:
-    """Gives the image's first pixel, in hundredths, as the probability."""
+    """Return the first pixel of the image, in hundredths, as the probability."""
 
     def probabilities(self, images, *, batch_size):
         return np.array([image.flat[0] / 100 for image in images])
 
 
 class Finds:
-    """Finds the whole of each image, with the image's first pixel, in hundredths, as the score; keeps what it saw."""
+    """Detect each image as one instance with its first pixel, in hundredths, as the score; record the images."""
 
     config = SimpleNamespace(class_names=("tumor",))
 

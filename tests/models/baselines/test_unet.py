@@ -1,4 +1,4 @@
-"""The ResUNet: shapes, targets, losses worked by hand, four images learnt by heart, instances from maps."""
+"""Test the shapes, targets, losses, overfitting and connected components of ResUNet."""
 
 import keras
 import numpy as np
@@ -10,14 +10,13 @@ from mrcnn.data.sample import Sample
 from mrcnn.data.transforms.dense_encoding import classes_overlap, make_dense_batch
 from mrcnn.data.transforms.encoding import Letterbox
 from mrcnn.models import ResUNet, load
-from mrcnn.models.baselines import losses as region_losses
-from mrcnn.models.baselines.components import instances_from_class_maps
+from mrcnn.models.baselines.unet import cross_entropy, dice_loss, focal_tversky, instances_from_class_maps
 
 CONFIG = ResUNetConfig(class_names=("iso", "hypo"), image_size=64, widths=(16, 32, 32))
 
 
 def blobs(count, seed=0, size=64):
-    """Samples with a bright disc (class 1) and a dark one (class 2) each."""
+    """Return samples with a bright disc (class 1) and a dark disc (class 2) each."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size]
     samples = []
@@ -30,7 +29,7 @@ def blobs(count, seed=0, size=64):
 
 
 @pytest.mark.parametrize("exclusive", [False, True])
-def test_outputs_are_probabilities_of_the_inputs_size(exclusive):
+def test_outputs_are_probabilities_of_input_size(exclusive):
     config = CONFIG.model_copy(update={"exclusive": exclusive, "widths": (16, 32, 32, 48)})
     model = ResUNet(config)
     assert [output.shape[1:] for output in model.backbone.outputs] == [
@@ -49,19 +48,19 @@ def test_losses_by_hand():
     maps = np.array([1, 0], np.float32).reshape(1, 1, 2, 1)
     probabilities = np.array([0.8, 0.4], np.float32).reshape(1, 1, 2, 1)
     logits = np.log(probabilities / (1 - probabilities))
-    assert float(region_losses.dice_loss(probabilities, maps)) == pytest.approx(1 - (2 * 0.8 + 1) / (1 + 1.2 + 1))
-    assert float(region_losses.cross_entropy(logits, maps, False)) == pytest.approx(-(np.log(0.8) + np.log(0.6)) / 2)
+    assert float(dice_loss(probabilities, maps)) == pytest.approx(1 - (2 * 0.8 + 1) / (1 + 1.2 + 1))
+    assert float(cross_entropy(logits, maps, False)) == pytest.approx(-(np.log(0.8) + np.log(0.6)) / 2)
     index = (0.8 + 1) / (0.8 + 0.7 * 0.2 + 0.3 * 0.4 + 1)
-    assert float(region_losses.focal_tversky(probabilities, maps)) == pytest.approx((1 - index) ** 0.75)
+    assert float(focal_tversky(probabilities, maps)) == pytest.approx((1 - index) ** 0.75)
     # Softmax over background and two classes: −log of the true one's share.
     logits = np.log(np.array([0.2, 0.5, 0.3], np.float32)).reshape(1, 1, 1, 3)
     truth = np.array([0, 1, 0], np.float32).reshape(1, 1, 1, 3)
-    assert float(region_losses.cross_entropy(logits, truth, True)) == pytest.approx(-np.log(0.5), abs=1e-6)
+    assert float(cross_entropy(logits, truth, True)) == pytest.approx(-np.log(0.5), abs=1e-6)
 
 
 def test_losses_and_gradients_are_finite_without_instances_and_without_errors(gradients):
     nothing = np.zeros((2, 4, 4, 1), np.float32)
-    for loss in (region_losses.dice_loss, region_losses.focal_tversky):
+    for loss in (dice_loss, focal_tversky):
         for found, truth in ((nothing, nothing), (nothing + 1, nothing), (nothing + 1, nothing + 1)):
             assert np.isfinite(float(loss(found, truth)))
             (slope,) = gradients(lambda values, loss=loss, truth=truth: loss(values, truth), found)
@@ -70,7 +69,7 @@ def test_losses_and_gradients_are_finite_without_instances_and_without_errors(gr
 
 @pytest.mark.parametrize("loss", ["dice_cross_entropy", pytest.param("focal_tversky", marks=pytest.mark.slow)])
 def test_overfits_four_images(loss, tmp_path):
-    """Every pixel but few, and each instance as one piece; the same after saving."""
+    """Almost all pixels are correct, each instance is one component, and a saved model gives the same result."""
     keras.utils.set_random_seed(0)
     config = CONFIG.model_copy(update={"exclusive": loss != "focal_tversky", "loss": loss})
     samples, model = blobs(4), ResUNet(config)
@@ -103,7 +102,7 @@ def test_targets_are_the_masks_in_the_networks_pixels():
     np.testing.assert_array_equal(batch["maps"][0, ..., 0][decided], (covered > 0.5)[decided])
 
 
-def test_where_one_class_holds_the_smallest_instance_is_kept():
+def test_exclusive_targets_use_the_smallest_instance():
     masks = np.zeros((2, 64, 64), bool)
     masks[0, 10:20, 10:20] = True
     masks[1, :40, :40] = True
@@ -117,7 +116,7 @@ def test_where_one_class_holds_the_smallest_instance_is_kept():
 
 
 class Set:
-    """As much of a `Dataset` as is asked for."""
+    """The part of a `Dataset` that the function uses."""
 
     class_names = ("iso", "hypo")
 
@@ -139,7 +138,7 @@ def test_classes_overlap_where_they_share_more_than_a_border():
     assert not classes_overlap(Set([Sample(apart[0].image, touching, np.array([1, 2], np.int32), "p", "s")]))
 
 
-def test_pieces_by_hand():
+def test_connected_components_by_hand():
     maps = np.zeros((8, 8, 1), np.float32)
     maps[1:3, 1:3, 0] = 0.9
     maps[3, 3, 0] = 0.6  # touches at the corner: the same piece
@@ -154,7 +153,7 @@ def test_pieces_by_hand():
     assert len(instances_from_class_maps(maps * 0, Letterbox(1.0, 8, 8), exclusive=False, limit=1)) == 0
 
 
-def test_the_likeliest_class_wins_where_one_is_true():
+def test_exclusive_classes_use_the_highest_probability():
     maps = np.zeros((4, 4, 3), np.float32)
     maps[..., 0] = 1
     maps[1, 1] = 0.2, 0.35, 0.45
@@ -163,7 +162,7 @@ def test_the_likeliest_class_wins_where_one_is_true():
     assert dict(zip(found.class_ids.tolist(), found.scores.tolist(), strict=True)) == pytest.approx({2: 0.45, 1: 0.4})
 
 
-def test_pieces_lie_in_the_original_image():
+def test_components_are_in_original_pixels():
     maps = np.zeros((64, 64, 1), np.float32)
     maps[8:24, 4:12, 0] = 1
     found = instances_from_class_maps(maps, Letterbox(0.5, 100, 128), exclusive=False, limit=5)
@@ -171,6 +170,6 @@ def test_pieces_lie_in_the_original_image():
     np.testing.assert_allclose(found.boxes[0], [8, 16, 24, 48], atol=1)
 
 
-def test_impossible_widths_are_told():
+def test_invalid_widths_are_rejected():
     with pytest.raises(ValidationError, match="multiples of 16"):
         ResUNetConfig(class_names=("a",), widths=(16, 20))

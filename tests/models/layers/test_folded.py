@@ -1,4 +1,4 @@
-"""The frozen ResNet beside keras.applications' own."""
+"""Compare the folded ResNet with that of keras.applications."""
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ SIDE = 64
 
 @pytest.fixture(scope="module")
 def pair():
-    """Our frozen ResNet-50 and keras.applications', with the same random weights and statistics."""
+    """Return the folded ResNet-50 and that of keras.applications with the same random weights and statistics."""
     config = ModelConfig(class_names=("a",), image_size=SIDE, backbone="resnet50", norm="frozen_batch")
     ours = build_backbone(config)
     make, names = RESNETS["resnet50"]
@@ -32,7 +32,7 @@ def pair():
     return ours, theirs
 
 
-def test_maps_are_those_of_keras_applications(pair):
+def test_maps_equal_keras_applications(pair):
     image = np.random.default_rng(1).normal(0, 30, (2, SIDE, SIDE, 3)).astype(np.float32)
     for ours, theirs in zip(*(model(image, training=False) for model in pair), strict=True):
         theirs = np.asarray(theirs)
@@ -50,7 +50,7 @@ def test_training_mode_keeps_the_statistics(pair):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the tape is TensorFlow's")
-def test_gradients_are_those_of_keras_applications(pair):
+def test_gradients_equal_keras_applications(pair):
     import tensorflow as tf
 
     image = np.random.default_rng(3).normal(0, 30, (1, SIDE, SIDE, 3)).astype(np.float32)
@@ -64,7 +64,7 @@ def test_gradients_are_those_of_keras_applications(pair):
         np.testing.assert_allclose(ours, theirs, atol=2e-4 * np.abs(theirs).max())
 
 
-def test_under_mixed_precision_the_error_is_no_larger(pair):
+def test_error_under_mixed_precision_is_not_larger(pair):
     ours, theirs = pair
     image = np.random.default_rng(4).normal(0, 30, (2, SIDE, SIDE, 3)).astype(np.float32)
     outside = keras.config.dtype_policy()

@@ -17,7 +17,7 @@ from mrcnn.models.layers.convolutions import winograd_convolve
     filters=st.integers(1, 3),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_is_the_correlation_of_scipy(images, height, width, channels, filters, seed):
+def test_equals_correlation_of_scipy(images, height, width, channels, filters, seed):
     rng = np.random.default_rng(seed)
     inputs = rng.normal(size=(images, height, width, channels)).astype(np.float32)
     kernel = rng.normal(size=(3, 3, channels, filters)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Training where crowds are: they are neither instances nor background."""
+"""Test training with crowds, which are neither instances nor background."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ from keras import ops
 
 from mrcnn.config import ResUNetConfig
 from mrcnn.geometry.anchors import anchor_grid
-from mrcnn.geometry.masks import covered_share
+from mrcnn.geometry.masks import covered_fraction
 from mrcnn.models import MaskRCNN
 from mrcnn.models.baselines.unet import ResUNet
 from mrcnn.models.mask_rcnn.targets import anchor_targets, region_targets
@@ -20,16 +20,16 @@ def share_by_hand(mask, box):
     return part.mean() if part.size else 0.0
 
 
-def test_covered_share_is_the_mean_of_the_pixels():
+def test_covered_fraction_is_the_mean_of_the_pixels():
     rng = np.random.default_rng(0)
     masks = (rng.random((2, 32, 32)) < 0.4).astype(np.uint8)
     corners = rng.uniform(-10, 40, (2, 50, 2, 2))
     boxes = np.concatenate([corners.min(axis=2), corners.max(axis=2)], axis=-1).astype(np.float32)
     boxes[0, 0], boxes[0, 1] = 0, (50, 50, 60, 60)
     expected = [[share_by_hand(mask, box) for box in row] for mask, row in zip(masks, boxes, strict=True)]
-    np.testing.assert_allclose(covered_share(masks, boxes), expected, atol=1e-6)
+    np.testing.assert_allclose(covered_fraction(masks, boxes), expected, atol=1e-6)
     expected = [[share_by_hand(mask, box) for box in boxes[0]] for mask in masks]
-    np.testing.assert_allclose(covered_share(masks, boxes[0]), expected, atol=1e-6)
+    np.testing.assert_allclose(covered_fraction(masks, boxes[0]), expected, atol=1e-6)
 
 
 def test_anchors_in_a_crowd_are_no_background(tiny, blob_batch):
@@ -63,7 +63,7 @@ def test_regions_in_a_crowd_are_no_background(tiny, blob_batch):
 
 @pytest.mark.parametrize("everywhere", [False, True])
 def test_losses_of_an_image_that_is_a_crowd(tiny, blob_batch, everywhere):
-    """With a crowd everywhere nothing is background, and without instances nothing is learnt."""
+    """If a crowd covers the image and there are no instances, there are no samples."""
     keras.utils.set_random_seed(0)
     config = tiny()
     model = MaskRCNN(config)

@@ -1,4 +1,4 @@
-"""One step on images that are hard on numbers, in each precision: every loss and every gradient stays finite."""
+"""Test that losses and gradients of one step stay finite for extreme images in each precision."""
 
 import keras
 import numpy as np
@@ -72,7 +72,7 @@ HARD = {
 
 @pytest.fixture(scope="module")
 def stepped():
-    """Models by precision, whose optimizer subtracts the gradient as it is, with the weights that they begin with."""
+    """Return models by precision with plain gradient descent, and their initial weights."""
     return {}
 
 
@@ -99,7 +99,7 @@ def test_a_step_stays_finite(tiny, stepped, precision, case):
     assert np.mean(moved) > 0.9
 
 
-def test_thousands_of_instances_are_all_taught_where_there_is_room(tiny):
+def test_thousands_of_instances_are_all_targets_with_enough_slots(tiny):
     config = tiny(max_instances=3000)
     batch = make_batch([sample(masks=PIXELS), sample()], config)
     assert batch["valid"].sum(axis=1).tolist() == [3000, 0]
@@ -115,7 +115,7 @@ def test_thousands_of_instances_are_all_taught_where_there_is_room(tiny):
     ("value", "message"),
     [(np.nan, "that are NaN or infinite"), (np.inf, "that are NaN or infinite"), (3e38, "from -3e.38 to 3e.38")],
 )
-def test_numbers_that_cannot_be_trained_on_are_refused_by_name(tiny, value, message):
+def test_non_finite_images_are_rejected_by_name(tiny, value, message):
     image = noise()
     image[3, 3], image[4, 4] = value, -value
     with pytest.raises(InputError, match=rf"hard\.png: image has pixels .*{message}"):
@@ -123,7 +123,7 @@ def test_numbers_that_cannot_be_trained_on_are_refused_by_name(tiny, value, mess
 
 
 def hostile_weights():
-    """Changes that an untrained, a diverged or a manipulated network may show, by name."""
+    """Return weight changes of untrained, diverged and manipulated networks by name."""
     rng = np.random.default_rng(0)
 
     def everywhere(scale):
@@ -169,14 +169,14 @@ def assert_sound(detections):
 
 
 @pytest.mark.parametrize("case", hostile_weights())
-def test_detections_of_hostile_weights_lie_in_the_image(tiny, found, case):
+def test_detections_of_extreme_weights_are_in_the_image(tiny, found, case):
     model = detected(tiny, found)
     model.set_weights(hostile_weights()[case](model.get_weights()))
     assert_sound(model.detect(IMAGES, batch_size=1)[0])
 
 
 @pytest.mark.parametrize(("part", "layer", "value"), HEADS)
-def test_detections_of_a_hostile_head_lie_in_the_image(tiny, found, part, layer, value):
+def test_detections_of_an_extreme_head_are_in_the_image(tiny, found, part, layer, value):
     model = detected(tiny, found)
     target = getattr(model, part).get_layer(layer)
     kernel, bias = target.get_weights()
@@ -184,7 +184,7 @@ def test_detections_of_a_hostile_head_lie_in_the_image(tiny, found, part, layer,
     assert_sound(model.detect(IMAGES, batch_size=1)[0])
 
 
-def test_a_model_that_diverged_is_not_loaded(tiny, tmp_path):
+def test_diverged_model_is_not_loaded(tiny, tmp_path):
     # It would find nothing in any image, as if there were nothing.
     model = MaskRCNN(tiny())
     kernel, bias = model.box_head.get_layer("head_class").get_weights()

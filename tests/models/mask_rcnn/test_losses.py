@@ -8,7 +8,7 @@ from mrcnn.models.mask_rcnn import losses
 RNG = np.random.default_rng(0)
 
 
-def test_objectness_is_binary_cross_entropy_over_the_used():
+def test_objectness_is_binary_cross_entropy_of_the_samples():
     logits = RNG.normal(0, 3, (2, 6)).astype(np.float32)
     positive = (RNG.random((2, 6)) < 0.5).astype(np.float32)
     used = np.array([[1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 0]], np.float32)
@@ -16,7 +16,7 @@ def test_objectness_is_binary_cross_entropy_over_the_used():
     assert float(losses.objectness(logits, positive, used)) == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_classification_is_cross_entropy_over_the_used():
+def test_classification_is_cross_entropy_of_the_samples():
     logits = RNG.normal(0, 2, (2, 5, 3)).astype(np.float32)
     classes = RNG.integers(0, 3, (2, 5)).astype(np.int32)
     used = np.array([[1, 1, 0, 1, 1], [0, 0, 1, 1, 1]], np.float32)
@@ -42,7 +42,7 @@ def test_smooth_l1_joins_smoothly():
     np.testing.assert_allclose(values, [0, beta / 8, beta / 2, 2 - beta / 2], rtol=1e-5)
 
 
-def test_box_regression_divides_by_the_sampled():
+def test_box_regression_divides_by_the_number_of_samples():
     deltas = np.ones((1, 2, 4), np.float32)
     value = losses.box_regression(deltas, 0 * deltas, np.array([[1.0, 0.0]]), np.ones((1, 8), np.float32), beta=1.0)
     assert float(value) == pytest.approx(4 * 0.5 / 8)
@@ -55,7 +55,7 @@ def test_mask_loss_by_hand():
 
 
 @pytest.mark.parametrize("size", [1.0, 1e4])
-def test_nothing_sampled_is_zero_and_extreme_logits_are_finite(size):
+def test_loss_is_zero_without_samples_and_finite_for_extreme_logits(size):
     logits, none = size * np.ones((1, 3), np.float32), np.zeros((1, 3), np.float32)
     assert float(losses.objectness(logits, none, none)) == 0
     assert np.isfinite(float(losses.objectness(logits, none, none + 1)))

@@ -42,7 +42,7 @@ def test_detections_have_the_promised_shapes(tiny, blob_batch):
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow's tracing")
 def test_the_step_is_traced_once(tiny, blob_batch, monkeypatch):
-    """It would be traced again after a first time in which the optimizer makes its variables."""
+    """Creating the optimizer's variables in the first step would require a second trace."""
     model, traced = compiled(tiny()), []
     flatten = mask_rcnn.flatten_levels
     monkeypatch.setattr(mask_rcnn, "flatten_levels", lambda *given: traced.append(1) or flatten(*given))
@@ -119,7 +119,7 @@ def test_mixed_precision_trains_and_keeps_geometry_exact(tiny, blob_batch):
     assert outputs["boxes"].dtype == np.float32
 
 
-def test_save_and_load_give_the_same_answers(tiny, blob_batch, tmp_path):
+def test_save_and_load_give_the_same_outputs(tiny, blob_batch, tmp_path):
     config = tiny(score_threshold=0.01)
     model = compiled(config)
     batch = blob_batch(config, TWO)
@@ -148,7 +148,7 @@ def test_a_mixed_model_computes_in_float32_where_bfloat16_would_be_slow(tiny, tm
         np.testing.assert_array_equal(loaded, mine)
 
 
-def test_load_says_what_is_wrong(tmp_path):
+def test_load_reports_invalid_files(tmp_path):
     with pytest.raises(InputError, match=r"missing\.keras: no such file"):
         load(tmp_path / "missing.keras")
     (tmp_path / "broken.keras").write_bytes(b"not a zip")
@@ -201,7 +201,7 @@ def test_masks_do_not_depend_on_how_many_slots_are_computed(tiny, blob_batch, mo
     np.testing.assert_allclose(chunks["masks"], every["masks"], atol=1e-6)
 
 
-def test_detect_takes_any_size_and_kind(tiny):
+def test_detect_accepts_any_size_and_type(tiny):
     model = compiled(tiny(score_threshold=0.01))
     rng = np.random.default_rng(0)
     images = [
@@ -233,7 +233,7 @@ def test_detect_does_not_depend_on_the_batch(tiny):
 
 
 def test_overfits_four_images(tiny, blob_batch):
-    """Four images, learnt by heart: every instance found, its mask with a Dice of at least 0.95."""
+    """Overfitting four images finds every instance with a mask Dice of at least 0.95."""
     config = tiny(fpn_channels=32, mask_channels=32, mask_convolutions=2, head_width=64, roi_samples=32)
     boxes = [[(4, 4, 30, 34, 1)], [(20, 16, 60, 44, 2)], [(2, 34, 30, 62, 2), (34, 2, 60, 28, 1)], []]
     batch = blob_batch(config, boxes)
@@ -270,7 +270,7 @@ def test_overfits_four_images(tiny, blob_batch):
         ({"imagesize": 3}, "imagesize"),
     ],
 )
-def test_impossible_configurations_are_refused(tiny, changes, message):
+def test_invalid_configurations_are_rejected(tiny, changes, message):
     with pytest.raises(ValueError, match=message):
         tiny(**changes)
 

@@ -8,7 +8,7 @@ from mrcnn.models.mask_rcnn.rpn import build_proposal_head, flatten_levels, outp
 
 @pytest.fixture
 def scene(tiny):
-    """A configuration, its head with random biases too, levels of noise, and every anchor once in random order."""
+    """Return a configuration, its head with random biases, noise levels and a permutation of all anchors."""
     config = tiny()
     rng = np.random.default_rng(0)
     head = build_proposal_head(config, config.fpn_channels)

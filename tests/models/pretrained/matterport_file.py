@@ -1,4 +1,4 @@
-"""Weight files in matterport's layout, their numbers decided by layer names alone.
+"""Write weight files in matterport's layout with values that depend on the layer names only.
 
 It needs NumPy and h5py only, so that the reference implementation's environment makes the very same file.
 """
@@ -22,8 +22,10 @@ def _numbers(name: str, shape: tuple[int, ...], low: float, high: float) -> np.n
 
 
 def _kernel(name: str, shape: tuple[int, ...], inputs: int, gain: float = 1.0) -> np.ndarray:
-    """Uniform of variance gain² · 2 / inputs (He et al. 2015), each output's centred on 0: what all inputs have in
-    common would otherwise drown what tells regions apart."""
+    """Return uniform values of variance gain² · 2 / inputs (He et al. 2015), centered per output.
+
+    Otherwise the common mean of the inputs would dominate the differences between regions.
+    """
     limit = gain * np.sqrt(6 / inputs)
     kernel = _numbers(name, shape, -limit, limit)
     axes = (0, 1, 3) if len(shape) == 4 and name.startswith("mrcnn_mask_deconv") else tuple(range(len(shape) - 1))
@@ -55,7 +57,7 @@ def _batch_norm(name: str, channels: int, gain: float = 1.0) -> dict[str, np.nda
 
 
 def layers(backbone: str, classes: int) -> Iterator[tuple[str, dict[str, dict[str, np.ndarray]]]]:
-    """Groups of the file in order: (group, {layer: {weight: values}}); `classes` counts the background."""
+    """Yield the groups of the file: (group, {layer: {weight: values}}); `classes` includes the background."""
 
     def single(name, weights):
         return name, {name: weights}
@@ -106,7 +108,7 @@ def layers(backbone: str, classes: int) -> Iterator[tuple[str, dict[str, dict[st
 
 
 def write_matterport_file(path: Path | str, *, backbone: str = "resnet50", classes: int = 5) -> None:
-    """Write the file as Keras 2 does: a group per layer, weights by name, the RPN's nested in `rpn_model`."""
+    """Write the file like Keras 2: a group per layer, weights by name, the RPN nested in `rpn_model`."""
     with h5py.File(path, "w") as file:
         names = []
         for group_name, parts in layers(backbone, classes):
@@ -124,7 +126,7 @@ def write_matterport_file(path: Path | str, *, backbone: str = "resnet50", class
 
 
 def test_image(height: int, width: int) -> np.ndarray:
-    """An RGB uint8 image of bright and dark discs on a gradient with noise."""
+    """Return an RGB uint8 image of bright and dark discs on a gradient with noise."""
     rng = np.random.default_rng(7)
     y, x = np.mgrid[:height, :width]
     image = np.stack([90 + 60 * x / width, 120 + 50 * y / height, 110 + 40 * (x + y) / (height + width)], axis=-1)

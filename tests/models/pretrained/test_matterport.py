@@ -23,7 +23,7 @@ CLASSES = ("a", "b", "c", "d")
 
 @pytest.fixture(scope="session")
 def model(seeded_h5):
-    """A model of 256 × 256 with the seeded weights."""
+    """Return a model for 256 × 256 pixels with the seeded weights."""
     return seeded_model(seeded_h5, 256, 0.85)
 
 
@@ -33,25 +33,25 @@ def seeded_model(path, size, confidence):
     )
     made = MaskRCNN(config)
     report = load_weights(made, path)
-    assert not report.left_out and not report.unused, report.text()
+    assert not report.skipped and not report.unused, report.text()
     return made
 
 
 @pytest.mark.parametrize(("name", "height", "width"), [("square", 256, 256), ("wide", 230, 410)])
-def test_detections_are_the_references(model, matterport_file, agree, name, height, width):
+def test_detections_equal_the_reference(model, matterport_file, agree, name, height, width):
     expected = np.load(DATA / f"matterport_{name}.npz")
     image = matterport_file.test_image(height, width)
     # It rounds boxes to whole pixels.
     agree(model.detect([image], batch_size=1)[0], expected, expected["boxes"][:, [1, 0, 3, 2]], 0.5 + 1e-3)
     # Before rounding, in its own coordinates: 0 … 1 from the first pixel's centre to the last's.
     pixels, letterbox = prepare_image(image, model.config)
-    raw = model.predict_on_batch({"image": pixels[None], **model.conventions.windows([letterbox], 1)})
+    raw = model.predict_on_batch({"image": pixels[None], **model.conventions.window_inputs([letterbox], 1)})
     theirs = expected["network_boxes"][:, [1, 0, 3, 2]] * 255 + [0, 0, 1, 1]
     np.testing.assert_allclose(raw["boxes"][0, : len(theirs)], theirs, atol=5e-3)
 
 
 @pytest.mark.slow
-def test_detections_of_resnet101_are_the_references(matterport_file, agree, tmp_path):
+def test_detections_of_resnet101_equal_the_reference(matterport_file, agree, tmp_path):
     path = tmp_path / "seeded.h5"
     matterport_file.write_matterport_file(path, backbone="resnet101", classes=1 + len(CLASSES))
     expected = np.load(DATA / "matterport_resnet101.npz")
@@ -62,7 +62,7 @@ def test_detections_of_resnet101_are_the_references(matterport_file, agree, tmp_
 
 
 @pytest.mark.parametrize("shape", [(256, 256), (100, 400), (333, 201)])
-def test_boxes_go_to_the_network_and_back(shape, model):
+def test_box_conversion_round_trip(shape, model):
     _, letterbox = prepare_image(np.zeros((*shape, 3), np.uint8), model.config)
     height, width = shape
     whole = np.array([[0, 0, width, height], [0, 0, min(3, width), 1]], np.float32)
@@ -71,7 +71,7 @@ def test_boxes_go_to_the_network_and_back(shape, model):
     np.testing.assert_allclose(letterbox.to_original(network), whole, atol=1e-3)
 
 
-def test_input_is_the_image_less_the_mean_pixel_in_a_black_square(model):
+def test_input_is_mean_subtracted_and_padded(model):
     image = np.full((128, 256, 3), (10, 20, 30), np.uint8)
     pixels, _ = prepare_image(image, model.config)
     np.testing.assert_allclose(pixels[128, 128], [10 - 123.7, 20 - 116.8, 30 - 103.9], atol=1e-4)
@@ -79,7 +79,7 @@ def test_input_is_the_image_less_the_mean_pixel_in_a_black_square(model):
     assert (pixels[64:192] > -120).all() and pixels.shape == (256, 256, 3)
 
 
-def test_other_classes_start_anew_train_and_are_saved(seeded_h5, matterport_file, tmp_path):
+def test_other_classes_reinitialize_train_and_save(seeded_h5, matterport_file, tmp_path):
     config = ModelConfig(
         class_names=("nodule",), **{**settings_for(seeded_h5), "image_size": 64, "proposals": 50, "roi_samples": 16},
         max_instances=2,
@@ -87,7 +87,7 @@ def test_other_classes_start_anew_train_and_are_saved(seeded_h5, matterport_file
     model = MaskRCNN(config)
     before = model.box_head.get_layer("head_class").get_weights()[0]
     report = load_weights(model, seeded_h5)
-    left = {each.layer: each for each in report.left_out}
+    left = {each.layer: each for each in report.skipped}
     assert set(left) == {"head_class", "head_box", "mask_logits"}
     assert left["head_class"].found == ((1024, 5), (5,)) and left["head_class"].expected == ((1024, 2), (2,))
     assert "head_class 1024×2 2: the file's mrcnn_class_logits has 1024×5 5" in report.text()
@@ -104,7 +104,7 @@ def test_other_classes_start_anew_train_and_are_saved(seeded_h5, matterport_file
 
     model.save(tmp_path / "model.keras")
     again = load(tmp_path / "model.keras")
-    pixels = {"image": batch["image"], **model.conventions.windows([], 1)}
+    pixels = {"image": batch["image"], **model.conventions.window_inputs([], 1)}
     before, after = model.predict_on_batch(pixels), again.predict_on_batch(pixels)
     assert again.config == config
     for name in before:

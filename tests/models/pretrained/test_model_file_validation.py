@@ -1,4 +1,4 @@
-"""Files of models and weights that were made to do harm: one line, nothing executed, little memory, at once."""
+"""Test that malicious model and weight files are rejected at once, in one line, with little memory."""
 
 import base64
 import io
@@ -24,7 +24,7 @@ PASSWORDS = "/etc/passwd"
 
 @pytest.fixture
 def refused(tmp_path):
-    """Reads a file; its refusal must be one line that names it, soon, with little memory, and leave no mark."""
+    """Read a file and check its rejection: one line with its name, fast, with little memory, no code executed."""
 
     def read(reader, path):
         tracemalloc.start()
@@ -45,7 +45,7 @@ def refused(tmp_path):
 
 
 def weights(content=None):
-    """Bytes of an HDF5 file that holds an array."""
+    """Return the bytes of an HDF5 file with an array."""
     file = io.BytesIO()
     with h5py.File(file, "w") as made:
         made["layers/conv1/vars/0"] = np.zeros(4, np.float32)
@@ -65,7 +65,7 @@ def archive(path, config, members=(), h5=None, compression=zipfile.ZIP_STORED):
 
 
 def ours(**changes):
-    """What a true file of a small Mask R-CNN says of it."""
+    """Return the configuration in a valid file of a small Mask R-CNN."""
     config = {"class_names": ["a"], "image_size": 64, "backbone": "small", "fpn_channels": 16, "head_width": 16}
     return {
         "module": "mrcnn.models.mask_rcnn.model",
@@ -77,7 +77,7 @@ def ours(**changes):
 
 
 def lambda_layer(mark):
-    """A Lambda of a function that makes the file `mark`, marshalled as Keras writes one."""
+    """Return a Lambda layer whose marshalled function creates the file `mark`."""
     code = compile(f"open({str(mark)!r}, 'w')", "made", "eval")
     raw = base64.b64encode(marshal.dumps(code)).decode()
     function = {"class_name": "__lambda__", "config": {"code": raw, "defaults": None, "closure": None}}
@@ -125,19 +125,19 @@ HOSTILE_CONFIGS = {
 
 @pytest.mark.parametrize("name", HOSTILE_CONFIGS)
 @pytest.mark.parametrize("reader", [load, read_keras, settings_for])
-def test_a_keras_file_that_names_what_is_not_ours(refused, tmp_path, name, reader):
+def test_keras_file_with_foreign_classes(refused, tmp_path, name, reader):
     refused(reader, archive(tmp_path / "m.keras", HOSTILE_CONFIGS[name](tmp_path / "mark")))
 
 
 @pytest.mark.parametrize("size", [{"fpn_channels": 10**9}, {"head_width": 10**6}, {"proposals": 10**12}])
-def test_a_keras_file_that_asks_for_a_huge_network(refused, tmp_path, size):
+def test_keras_file_with_a_huge_network(refused, tmp_path, size):
     given = ours()
     given["config"]["config"] |= size
     refused(read_keras, archive(tmp_path / "m.keras", given))
     refused(load, archive(tmp_path / "m.keras", given))
 
 
-def test_members_that_lead_out_of_the_archive(refused, tmp_path):
+def test_members_outside_the_archive(refused, tmp_path):
     (inside := tmp_path / "inside").mkdir()
     for number, name in enumerate(("../mark", "/tmp/../" + str(tmp_path / "mark"), "assets/../../mark")):
         path = archive(inside / f"{number}.keras", ours(), [(name, "x")])
@@ -154,7 +154,7 @@ def test_a_zip_bomb(refused, tmp_path):
         assert "unpacks to 314,57" in refused(reader, path)
 
 
-def test_a_config_without_end(refused, tmp_path):
+def test_oversized_config(refused, tmp_path):
     path = archive(tmp_path / "m.keras", json.dumps(ours()) + " " * (2 << 20))
     assert "config.json has" in refused(load, path)
 
@@ -199,7 +199,7 @@ HOSTILE_ARRAYS = {
 
 @pytest.mark.parametrize("spoil", HOSTILE_ARRAYS)
 @pytest.mark.parametrize("keras_2", [False, True])
-def test_an_hdf5_file_that_leads_out_of_itself_or_states_what_is_not_there(refused, tmp_path, spoil, keras_2):
+def test_hdf5_file_with_links_or_missing_data(refused, tmp_path, spoil, keras_2):
     def spoilt(file):
         spoil(file)
         if keras_2:
@@ -212,7 +212,7 @@ def test_an_hdf5_file_that_leads_out_of_itself_or_states_what_is_not_there(refus
         assert HOSTILE_ARRAYS[spoil] in refused(reader, path)
 
 
-def test_groups_within_themselves_end(tmp_path):
+def test_cyclic_groups_terminate(tmp_path):
     def loop(file):
         file["layers/conv1/again"] = file["layers"]
 
@@ -229,7 +229,7 @@ class Evil:
         return os.mkdir, (self.mark,)
 
 
-def test_an_npz_file_that_would_be_unpickled_or_unpacks_to_much(refused, tmp_path):
+def test_npz_file_with_pickles_or_zip_bombs(refused, tmp_path):
     np.savez(tmp_path / "a.npz", w=np.array([Evil(tmp_path / "mark")], object))
     refused(read_npz, tmp_path / "a.npz")
     np.savez_compressed(tmp_path / "b.npz", w=np.zeros(64 << 20, np.uint8))
@@ -258,6 +258,6 @@ def test_an_npz_file_that_would_be_unpickled_or_unpacks_to_much(refused, tmp_pat
         ),
     ],
 )
-def test_safetensors_whose_header_lies(refused, tmp_path, content):
+def test_safetensors_with_an_invalid_header(refused, tmp_path, content):
     (tmp_path / "w.safetensors").write_bytes(content)
     refused(read_safetensors, tmp_path / "w.safetensors")

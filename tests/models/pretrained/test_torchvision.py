@@ -14,13 +14,13 @@ from mrcnn.config import ModelConfig
 from mrcnn.errors import InputError
 from mrcnn.models import MaskRCNN
 from mrcnn.models.pretrained.initial_weights import load_weights, settings_for
-from mrcnn.models.pretrained.matterport_weights import COCO_CLASSES, COCO_IDS
-from mrcnn.models.pretrained.torchvision_weights import torchvision_offers
+from mrcnn.models.pretrained.matterport import COCO_CLASSES, COCO_IDS
+from mrcnn.models.pretrained.torchvision import convert_torchvision
 from mrcnn.models.pretrained.weight_files import read_npz, read_safetensors
 
 
 def write_safetensors(path, tensors):
-    """By the format's description: length of the header, the header, the bytes."""
+    """Write a safetensors file: length of the header, the header, the data."""
     header, body = {"__metadata__": {"format": "pt"}}, b""
     for name, values in tensors.items():
         kind = {"float32": "F32", "int64": "I64", "float16": "F16", "uint16": "BF16"}[str(values.dtype)]
@@ -38,17 +38,17 @@ def weight_file(seeded_tensors, tmp_path_factory):
     return path
 
 
-def test_detections_are_torchvisions(weight_file, matterport_file, agree):
+def test_detections_equal_torchvision(weight_file, matterport_file, agree):
     settings = {**settings_for(weight_file), "image_size": 256, "score_threshold": 0.7}
     assert settings["conventions"] == "torchvision" and settings["backbone"] == "resnet50"
     model = MaskRCNN(ModelConfig(class_names=("a", "b", "c", "d"), **settings))
     report = load_weights(model, weight_file)
-    assert not report.left_out and not report.unused, report.text()
+    assert not report.skipped and not report.unused, report.text()
     expected = np.load(Path(__file__).parent / "data" / "torchvision_square.npz")
     agree(model.detect([matterport_file.test_image(256, 256)], batch_size=1)[0], expected, expected["boxes"], 5e-3)
 
 
-def test_the_80_classes_are_taken_from_91_outputs(seeded_tensors):
+def test_80_classes_are_selected_from_91_outputs(seeded_tensors):
     predictor = "roi_heads.box_predictor"
     tensors = {
         **seeded_tensors,
@@ -57,7 +57,7 @@ def test_the_80_classes_are_taken_from_91_outputs(seeded_tensors):
         f"{predictor}.bbox_pred.weight": np.tile(np.arange(364, dtype=np.float32)[:, None], (1, 1024)),
         f"{predictor}.bbox_pred.bias": np.arange(364, dtype=np.float32),
     }
-    offers = torchvision_offers(tensors, COCO_CLASSES)
+    offers = convert_torchvision(tensors, COCO_CLASSES)
     bias = offers["head_class"].values[1]
     assert len(COCO_CLASSES) == len(COCO_IDS) == 80
     # Category ids as COCO's annotations have them.
@@ -76,7 +76,7 @@ def test_names_of_older_files(seeded_tensors):
             name = name.replace(f"mask_head.{level}.0", f"mask_head.mask_fcn{level + 1}")
         older[name] = values
     assert older.keys() != seeded_tensors.keys()
-    now, then = (torchvision_offers(tensors, ("a",) * 4) for tensors in (seeded_tensors, older))
+    now, then = (convert_torchvision(tensors, ("a",) * 4) for tensors in (seeded_tensors, older))
     assert now.keys() == then.keys()
 
 

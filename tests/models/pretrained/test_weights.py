@@ -8,7 +8,7 @@ import pytest
 from mrcnn.config import ModelConfig
 from mrcnn.errors import InputError
 from mrcnn.models import MaskRCNN
-from mrcnn.models.pretrained.initial_weights import coco_file, load_weights, settings_for
+from mrcnn.models.pretrained.initial_weights import download_coco_weights, load_weights, settings_for
 
 
 def values_of(model):
@@ -16,7 +16,7 @@ def values_of(model):
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
-def test_own_files_go_back_where_they_came_from(tiny, tmp_path, suffix):
+def test_own_files_load_completely(tiny, tmp_path, suffix):
     keras.utils.set_random_seed(1)
     source, path = MaskRCNN(tiny()), tmp_path / f"model{suffix}"
     source.compile(optimizer=keras.optimizers.SGD(0.1, momentum=0.9))  # its state must not be taken for a layer's
@@ -24,25 +24,25 @@ def test_own_files_go_back_where_they_came_from(tiny, tmp_path, suffix):
     keras.utils.set_random_seed(2)
     target = MaskRCNN(tiny())
     report = load_weights(target, path)
-    assert not report.left_out and not report.unused, report.text()
+    assert not report.skipped and not report.unused, report.text()
     expected = values_of(source)
     for name, values in values_of(target).items():
         if "seed" not in name:
             np.testing.assert_array_equal(values, expected[name], err_msg=name)
 
 
-def test_other_classes_leave_the_heads_out_and_say_so(tiny, tmp_path):
+def test_other_classes_skip_the_heads_and_report_it(tiny, tmp_path):
     MaskRCNN(tiny()).save(tmp_path / "two.keras")
     target = MaskRCNN(tiny(class_names=("x", "y", "z")))
     report = load_weights(target, tmp_path / "two.keras")
-    assert {left.layer for left in report.left_out} == {"head_class", "head_box", "mask_logits"}
+    assert {left.layer for left in report.skipped} == {"head_class", "head_box", "mask_logits"}
     text = report.text()
     assert "head_class 32×4 4: the file's head_class has 32×3 3" in text
     assert f"{len(report.loaded)} of {len(report.loaded) + 3} layers" in text
     assert "start anew" in text
 
 
-def test_what_a_saved_model_asks_of_its_successor(tiny, tmp_path):
+def test_settings_for_a_saved_model(tiny, tmp_path):
     config = tiny()
     MaskRCNN(config).save(tmp_path / "m.keras")
     settings = settings_for(tmp_path / "m.keras")
@@ -52,7 +52,7 @@ def test_what_a_saved_model_asks_of_its_successor(tiny, tmp_path):
     assert settings_for("coco")["backbone"] == "resnet101"
 
 
-def test_a_file_without_a_fitting_layer(tiny, tmp_path):
+def test_file_without_a_matching_layer(tiny, tmp_path):
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file.attrs["layer_names"] = [b"dense_1"]
         file["dense_1/dense_1/kernel:0"] = np.zeros((3, 4))
@@ -78,18 +78,18 @@ def test_weights_for_other_conventions(tiny, tmp_path):
         ("x.npz", b"no zip", r"x\.npz: not a readable \.npz file"),
     ],
 )
-def test_files_that_are_none(tiny, tmp_path, name, content, message):
+def test_invalid_files(tiny, tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=message):
         load_weights(MaskRCNN(tiny()), tmp_path / name)
 
 
-def test_none_reports_that(tiny):
+def test_none_is_reported(tiny):
     assert "random numbers" in load_weights(MaskRCNN(tiny()), "none").text()
 
 
-def test_an_hdf5_file_of_keras_2_keeps_the_order_of_its_weights(tiny, tmp_path):
+def test_keras_2_file_preserves_the_order_of_its_weights(tiny, tmp_path):
     # Alphabetical order would swap scale and shift of a normalisation.
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.attrs["layer_names"] = [b"conv1_norm"]
@@ -107,10 +107,10 @@ def test_coco_without_a_network_names_the_alternatives(monkeypatch):
 
     monkeypatch.setattr(keras.utils, "get_file", offline)
     with pytest.raises(InputError, match=r"weights=coco: mask_rcnn_coco\.h5.*failed.*\.keras/models.*weights=none"):
-        coco_file()
+        download_coco_weights()
 
 
-def test_coco_is_checked_against_its_digest(monkeypatch, tmp_path):
+def test_digest_of_coco_weights_is_verified(monkeypatch, tmp_path):
     asked = {}
 
     def get_file(name, origin, **options):
@@ -118,12 +118,12 @@ def test_coco_is_checked_against_its_digest(monkeypatch, tmp_path):
         return str(tmp_path / name)
 
     monkeypatch.setattr(keras.utils, "get_file", get_file)
-    assert coco_file() == tmp_path / "mask_rcnn_coco.h5"
+    assert download_coco_weights() == tmp_path / "mask_rcnn_coco.h5"
     assert asked["origin"].startswith("https://github.com/matterport/Mask_RCNN/releases/download/v2.0/")
     assert len(asked["file_hash"]) == hashlib.md5().digest_size * 2 and asked["hash_algorithm"] == "md5"
 
 
-def test_conventions_name_what_they_need():
+def test_conventions_name_their_requirements():
     for changes, message in (
         ({"backbone": "small"}, "backbone=small: expected resnet50 or resnet101 with conventions=matterport"),
         ({"norm": "group"}, "norm=group: expected frozen_batch or batch"),

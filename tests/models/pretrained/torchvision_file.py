@@ -1,4 +1,4 @@
-"""A state dict of torchvision's `maskrcnn_resnet50_fpn`, its numbers decided by the tensors' names alone."""
+"""Create a state dict of torchvision's `maskrcnn_resnet50_fpn` whose values depend on the tensor names only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _numbers(name: str, shape: tuple[int, ...], low: float, high: float) -> np.n
 
 
 def _kernel(name: str, shape: tuple[int, ...], gain: float = 1.0, *, transposed: bool = False) -> np.ndarray:
-    """Outputs first as PyTorch has it; variance gain² · 2 / inputs, each output's centred on 0."""
+    """Return a kernel, outputs first, of variance gain² · 2 / inputs, centered per output."""
     inputs = shape[0] if transposed else int(np.prod(shape[1:]))
     limit = gain * np.sqrt(6 / inputs)
     kernel = _numbers(name, shape, -limit, limit)
@@ -38,7 +38,7 @@ def _batch_norm(name: str, channels: int, gain: float = 1.0):
 
 
 def tensors(classes: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Names and values; `classes` counts the background."""
+    """Yield names and values; `classes` includes the background."""
     body = "backbone.body"
     yield f"{body}.conv1.weight", _kernel("conv1", (64, 3, 7, 7), 1.0)
     yield from _batch_norm(f"{body}.bn1", 64)

@@ -1,4 +1,4 @@
-"""What is left of a training's batches when it is over: nothing."""
+"""Check that workers and threads of a training's batches end with it."""
 
 import os
 import signal
@@ -47,7 +47,7 @@ def threads_ahead():
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the step is TensorFlow's; JAX keeps no generator")
 @pytest.mark.parametrize("fails", [None, RuntimeError, KeyboardInterrupt])
 def test_workers_and_threads_end_with_the_training(loader, fails, workers_alive):
-    """TensorFlow never lets go of a generator that it was given, nor of what that holds."""
+    """TensorFlow never releases a generator or the objects that it references."""
     workers_before, threads_before = workers_alive(), threads_ahead()
     model = Idle()
     model.compile(run_eagerly=True)
@@ -59,7 +59,7 @@ def test_workers_and_threads_end_with_the_training(loader, fails, workers_alive)
 
 
 class Stall(keras.callbacks.Callback):
-    """Stops the worker processes after the second step, as a dead network folder does, and calls `then`."""
+    """Suspend the worker processes after the second step, as an unreachable network folder does, and call `then`."""
 
     def __init__(self, workers, then):
         super().__init__()
@@ -74,7 +74,7 @@ class Stall(keras.callbacks.Callback):
 
 @pytest.fixture
 def stalled_fit(loader, workers_alive, monkeypatch):
-    """Runs a `fit` whose workers stop; returns the seconds since then."""
+    """Run `fit` with workers that stop and return the seconds since then."""
     if keras.backend.backend() != "tensorflow":
         pytest.skip("TensorFlow waits in its own threads; with JAX the loader's generator is iterated over here")
     before, threads_before = workers_alive(), threads_ahead()
@@ -112,12 +112,12 @@ def test_a_stop_signal_ends_the_wait_for_a_stopped_worker(stalled_fit, number):
     assert signal.set_wakeup_fd(-1) == -1
 
 
-def test_a_worker_that_gives_nothing_is_given_up_by_the_names_of_its_images(stalled_fit, loader):
+def test_timeout_of_a_worker_names_its_images(stalled_fit, loader):
     with pytest.raises(InputError, match=r"0\d+_\d\.png.*: waiting for 1 s of at most 1; the folder that holds them"):
         stalled_fit(lambda: None, deadline=1)
 
 
-def test_an_error_in_a_step_is_raised_though_a_worker_is_stopped(stalled_fit):
+def test_error_in_a_step_is_raised_while_a_worker_is_stopped(stalled_fit):
     def fail():
         raise ZeroDivisionError
 
@@ -126,7 +126,7 @@ def test_an_error_in_a_step_is_raised_though_a_worker_is_stopped(stalled_fit):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow makes a text of an error")
-def test_what_the_loader_raises_comes_out_of_fit_as_it_is(loader):
+def test_exceptions_of_the_loader_propagate_unchanged(loader):
     file = loader.dataset.records[3].path
     content = file.read_bytes()
     file.write_bytes(b"no image")
@@ -140,13 +140,13 @@ def test_what_the_loader_raises_comes_out_of_fit_as_it_is(loader):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow alone has such buffers")
-def test_no_thread_tunes_buffers(loader):
-    """It would be waited for when the training is over, for up to a minute."""
+def test_buffers_are_not_autotuned(loader):
+    """The end of the training would wait for such a thread for up to a minute."""
     with training_batches(loader) as batches:
         assert batches.options().autotune.enabled is False
 
 
-def test_batches_come_as_the_loader_makes_them(loader):
+def test_batches_equal_those_of_the_loader(loader):
     expected = [*loader.epoch(1), *loader.epoch(2)][2:]
     with training_batches(loader, first_epoch=1, skipped=2) as batches:
         for (batch,), wanted in zip(islice(batches, len(expected)), expected, strict=True):

@@ -1,4 +1,4 @@
-"""A step on two devices is the step of one on the same batch."""
+"""Compare a step on two JAX devices with a step on one device on the same batch."""
 
 import importlib.util
 import os
@@ -19,13 +19,13 @@ pytestmark = pytest.mark.skipif(
     keras.backend.backend() == "jax" or importlib.util.find_spec("jax") is None,
     reason="needs JAX beside the backend under test",
 )
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 STEPS = """
 import sys
 import keras, numpy as np
 import mrcnn
-from mrcnn.models.training.data_parallel import data_parallel
+from mrcnn.models.training.data_parallel import make_data_parallel
 from mrcnn import MaskRCNN, ModelConfig, make_batch, read_dataset
 
 data = read_dataset(sys.argv[1])
@@ -33,7 +33,7 @@ config = ModelConfig(class_names=data.class_names, image_size=64, backbone="smal
                      mask_channels=16, mask_convolutions=1, rpn_samples=32, proposals_per_level=20, proposals=30,
                      roi_samples=16, max_detections=10)
 kept = {}
-with data_parallel(int(sys.argv[2]), 4):
+with make_data_parallel(int(sys.argv[2]), 4):
     keras.utils.set_random_seed(1)
     model = MaskRCNN(config, seed=1)
     # Momentum, decay and clipping to the norm of all gradients, as a task trains.
@@ -56,7 +56,7 @@ np.savez(sys.argv[3], **kept)
 
 @pytest.fixture(scope="module")
 def steps(phantom_folder, tmp_path_factory):
-    """What three steps on one and on two virtual devices leave."""
+    """Run three steps on one and on two virtual devices and return their results."""
 
     def run(devices):
         file = tmp_path_factory.mktemp("steps") / f"{devices}.npz"
@@ -69,7 +69,7 @@ def steps(phantom_folder, tmp_path_factory):
     return run(1), run(2)
 
 
-def test_two_devices_take_the_same_step_as_one(steps):
+def test_step_on_two_devices_equals_step_on_one(steps):
     one, two = steps
     assert one.pop("on") == 1 and two.pop("on") == 2
     assert one["loss/0/head_mask"] > 0 and one["loss/0/rpn_box"] > 0
@@ -78,7 +78,7 @@ def test_two_devices_take_the_same_step_as_one(steps):
 
 
 @pytest.mark.slow  # JAX compiles training and inference twice on a CPU
-def test_a_whole_training_on_two_devices_is_that_on_one(phantom_folder, tmp_path):
+def test_training_on_two_devices_equals_training_on_one(phantom_folder, tmp_path):
     options = {
         "dataset": phantom_folder, "image_size": 64, "fpn_channels": 16, "head_width": 16, "mask_channels": 16,
         "mask_convolutions": 1, "rpn_samples": 16, "proposals_per_level": 20, "proposals": 20, "roi_samples": 8,
@@ -99,7 +99,7 @@ def test_a_whole_training_on_two_devices_is_that_on_one(phantom_folder, tmp_path
     np.testing.assert_allclose(*histories, rtol=1e-3)
 
 
-def test_what_is_not_there_or_cannot_be_divided_is_refused(monkeypatch):
+def test_missing_devices_and_indivisible_batches_are_rejected(monkeypatch):
     with make_data_parallel("all", 3):  # one device
         assert keras.distribution.distribution() is None
     with pytest.raises(InputError, match=r"devices=2: expected 1 to 1, the"), make_data_parallel(2, 4):

@@ -1,5 +1,7 @@
-"""TensorFlow: a step of two replicas is the step of one device on the same batch. Virtual CPU devices, in a process of
-their own, for they can only be made before TensorFlow is used."""
+"""Compare a step of two TensorFlow replicas with a step of one device on the same batch.
+
+The virtual CPU devices need a separate process, because they must be created before TensorFlow is used.
+"""
 
 import os
 import subprocess
@@ -11,10 +13,10 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from mrcnn.models.training.replicas import all_reduce, num_replicas, per_replica, random_uniform, scale_to_global
+from mrcnn.models.training.data_parallel import all_reduce, num_replicas, per_replica, random_uniform, scale_to_global
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX divides by its compiler")
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 TWO_DEVICES = """
 import sys
@@ -32,7 +34,7 @@ import keras, numpy as np
 from mrcnn import MaskRCNN, ModelConfig, make_batch, read_dataset
 from mrcnn.config import ClassifierConfig, ResUNetConfig
 from mrcnn.data.transforms.dense_encoding import make_dense_batch, make_label_batch
-from mrcnn.models.training.data_parallel import data_parallel
+from mrcnn.models.training.data_parallel import make_data_parallel
 from mrcnn.models import Classifier, ResUNet
 from mrcnn.models.training.optimizers import make_optimizer
 from mrcnn.models.training.optimizers import WarmUp
@@ -107,14 +109,14 @@ TRAIN = TWO_DEVICES + "from experiments.train import main\nsys.exit(main())"
 
 @pytest.fixture(scope="module")
 def steps(phantom_folder, tmp_path_factory):
-    """What three steps on one and on two virtual devices leave."""
+    """Run three steps on one and on two virtual devices and return their results."""
     file = tmp_path_factory.mktemp("steps") / "left"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", STEPS, str(phantom_folder), str(file)], env=environment, check=True)
     return tuple(dict(np.load(f"{file}.{devices}.npz")) for devices in (1, 2))
 
 
-def test_two_replicas_take_the_same_step_as_one_device(steps):
+def test_step_of_two_replicas_equals_step_of_one_device(steps):
     one, two = steps
     assert one["on"] == 1 and two["on"] == 2
     assert one["loss/0/head_mask"] > 0 and one["loss/0/rpn_box"] > 0
@@ -123,7 +125,7 @@ def test_two_replicas_take_the_same_step_as_one_device(steps):
         np.testing.assert_allclose(two[name], one[name], rtol=2e-4, atol=2e-5, err_msg=name)
 
 
-def test_a_replica_alone_changes_nothing():
+def test_single_replica_changes_nothing():
     value = np.float32(3)
     assert num_replicas() == 1
     assert all_reduce(value) is value and per_replica(value) is value and scale_to_global(value) is value
@@ -134,7 +136,7 @@ def test_a_replica_alone_changes_nothing():
 # Gradients of a device's rows are rounded to bfloat16's eight bits before they are added up.
 @pytest.mark.slow  # two whole trainings, each with its own start of TensorFlow
 @pytest.mark.parametrize(("precision", "apart"), [("float32", 1e-3), ("mixed_bfloat16", 2e-2)])
-def test_a_whole_training_on_two_devices_is_that_on_one(phantom_folder, tmp_path, precision, apart):
+def test_training_on_two_devices_equals_training_on_one(phantom_folder, tmp_path, precision, apart):
     options = {
         "dataset": phantom_folder, "image_size": 64, "backbone": "small", "fpn_channels": 16, "head_width": 16,
         "mask_channels": 16, "mask_convolutions": 1, "rpn_samples": 16, "proposals_per_level": 20, "proposals": 20,

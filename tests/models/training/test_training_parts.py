@@ -33,14 +33,14 @@ def test_steps_and_constant_by_hand():
         WarmUp(0.9, 90, schedule="linear")
 
 
-def test_schedule_survives_serialisation():
+def test_schedule_serialization():
     rate = WarmUp(0.1, 110, 10, "cosine")
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(rate))
     assert float(again(33)) == float(rate(33))
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_weight_decay_leaves_out_bias_and_normalisation(name):
+def test_weight_decay_excludes_bias_and_normalization(name):
     optimizer = make_optimizer(name, 0.1, weight_decay=0.1, clip_norm=None)
     layer = keras.layers.Dense(1)
     layer.build((None, 1))
@@ -53,7 +53,7 @@ def test_weight_decay_leaves_out_bias_and_normalisation(name):
     assert float(layer.bias.numpy()[0] if hasattr(layer.bias, "numpy") else layer.bias[0]) == pytest.approx(1.0)
 
 
-def test_clipping_bounds_the_whole_gradient():
+def test_clipping_limits_the_global_norm():
     optimizer = make_optimizer("sgd", 1.0, momentum=0.0, weight_decay=0.0, clip_norm=5.0)
     variables = [keras.Variable([0.0]), keras.Variable([0.0])]
     optimizer.apply([keras.ops.array([30.0]), keras.ops.array([40.0])], variables)
@@ -65,7 +65,7 @@ def test_unknown_optimizer():
         make_optimizer("adam", 0.1)
 
 
-def test_stages_train_what_they_say():
+def test_stages_select_their_layers():
     model = MaskRCNN(ModelConfig(**SMALL_RESNET, norm="frozen_batch"))
     heads = {
         w.path for part in (model.pyramid, model.proposal_head, model.box_head, model.mask_head) for w in part.weights
@@ -93,7 +93,7 @@ def test_resnet_stages_and_strides(name, norm):
     assert any("norm" in type(x).__name__.lower() and x.trainable for x in network.layers) == (norm != "frozen_batch")
 
 
-def test_imagenet_weights_reach_the_backbone(monkeypatch):
+def test_imagenet_weights_load_into_the_backbone(monkeypatch):
     made = []
 
     def pretrained(*, include_top, weights, input_shape):
@@ -119,7 +119,7 @@ def test_imagenet_weights_reach_the_backbone(monkeypatch):
     )
 
 
-def test_no_network_names_the_alternatives(monkeypatch):
+def test_failed_download_names_the_alternatives(monkeypatch):
     def offline(**_):
         raise Exception("URL fetch failure on …: None -- [Errno -3] Temporary failure in name resolution")
 
@@ -138,7 +138,7 @@ def test_no_network_names_the_alternatives(monkeypatch):
         ({"norm": "batch"}, "normalisation=imagenet"),
     ],
 )
-def test_imagenet_needs_a_configuration_that_takes_it(changes, message):
+def test_imagenet_requires_a_compatible_configuration(changes, message):
     model = MaskRCNN.__new__(MaskRCNN)
     object.__setattr__(model, "config", ModelConfig(**{**SMALL_RESNET, **changes}))
     with pytest.raises(InputError, match=message):

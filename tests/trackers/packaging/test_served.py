@@ -103,7 +103,7 @@ def test_the_answer_is_plain_data_that_holds_the_masks(served):
 
 
 def test_nothing_found_and_no_images_are_answers(served):
-    assert as_dict(Detections.none(3, 4), 3, 4, ("iso",))["instances"] == []
+    assert as_dict(Detections.empty(3, 4), 3, 4, ("iso",))["instances"] == []
     assert served.predict(None, []) == []
 
 
@@ -118,7 +118,7 @@ def test_the_confidence_can_be_overridden(served):
 def test_networks_and_mirror_images_are_put_together_as_the_settings_say(monkeypatch, tmp_path):
     settings = {"class_names": ["iso", "hypo"], "confidence": 0.4}
     monkeypatch.setattr("mrcnn.models.load", lambda path, kinds: path)
-    monkeypatch.setattr("mrcnn.inference.ensemble.predictor_of", lambda *given: given)
+    monkeypatch.setattr("mrcnn.inference.ensemble.make_predictor", lambda *given: given)
 
     def loaded(names, **more):
         (tmp_path / "settings.json").write_text(json.dumps(settings | more))

@@ -1,15 +1,15 @@
-"""Several networks in one process, on either backend."""
+"""Test several networks in one process, on each backend."""
 
 import numpy as np
 
+from mrcnn.backend import clear_session
 from mrcnn.inference.ensemble import Ensemble
 from mrcnn.inference.flips import flip_detections, flip_image
 from mrcnn.inference.fusion import fuse_detections
 from mrcnn.models import MaskRCNN, load
-from mrcnn.models.session import clear_session
 
 
-def test_a_network_saved_before_all_was_forgotten_finds_the_same_in_an_ensemble(tiny, tmp_path):
+def test_saved_network_detects_the_same_after_clear_session(tiny, tmp_path):
     image = np.random.default_rng(0).integers(0, 255, (40, 56), np.uint8)
     views = ((), ("horizontal",))
     first = MaskRCNN(tiny(score_threshold=0.01, max_detections=5), seed=1)
@@ -19,7 +19,7 @@ def test_a_network_saved_before_all_was_forgotten_finds_the_same_in_an_ensemble(
     clear_session()
     again, other = load(tmp_path / "first.keras"), MaskRCNN(tiny(score_threshold=0.01, max_detections=5), seed=2)
     (found,) = Ensemble([again], ("horizontal",)).detect([image])
-    expected = fuse_detections(before, most=5)
+    expected = fuse_detections(before, max_detections=5)
     assert len(found) > 0
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
     np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-3)
