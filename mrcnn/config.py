@@ -31,7 +31,7 @@ class ModelConfig(BaseModel):
     # keras.applications' weights were trained with; `none`: the reader has done it, as over a whole volume.
     normalisation: Literal["image", "imagenet", "none"] = "image"
     # Grey levels spread evenly before that, over the whole image or tile by tile; see
-    # `mrcnn.data.transforms.equalization`.
+    # `mrcnn.data.transforms.normalization`.
     equalise: Literal["none", "histogram", "clahe"] = "none"
 
     backbone: Literal["small", "resnet50", "resnet101"] = "resnet50"

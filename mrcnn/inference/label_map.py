@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mrcnn.data.readers.brats_labels import REGIONS
+from mrcnn.data.readers.brats_cases import REGIONS
 from mrcnn.detections import Detections
 
 
 def to_label_map(found: Detections, class_names: Sequence[str]) -> np.ndarray:
     """(H, W) class ids, 0 where nothing is; uint8, or uint16 for more than 255 classes.
 
-    Where instances overlap the better score wins; of nested regions (`mrcnn.data.readers.brats_labels.REGIONS`) the
+    Where instances overlap the better score wins; of nested regions (`mrcnn.data.readers.brats_cases.REGIONS`) the
     innermost.
     """
     labels = np.zeros(found.instances.shape[1:], np.uint8 if len(class_names) < 256 else np.uint16)

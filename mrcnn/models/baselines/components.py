@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from mrcnn.data.transforms.encoding import Letterbox
-from mrcnn.data.transforms.normalization import resize
+from mrcnn.data.transforms.resizing import resize
 from mrcnn.detections import Detections
 from mrcnn.instance_masks import Crop, InstanceMasks
 
