@@ -18,7 +18,7 @@ def sha(text):
 def reads(monkeypatch):
     """Names of the files that were read, in their order; nothing is remembered from before."""
     names, read = [], digest.file_digest
-    monkeypatch.setattr(digest, "_remembered", {})
+    monkeypatch.setattr(digest, "_known_digests", {})
     monkeypatch.setattr(digest, "file_digest", lambda path: names.append(path.name) or read(path))
     return names
 
@@ -77,7 +77,7 @@ def test_digests_outlast_a_run(tmp_path, reads, settled, monkeypatch):
         file.write_bytes(file.name.encode())
     with digest_cache(cache, files):
         assert [cached_file_digest(file) for file in files] == [sha(file.name.encode()) for file in files]
-    monkeypatch.setattr(digest, "_remembered", {})
+    monkeypatch.setattr(digest, "_known_digests", {})
     reads.clear()
     files[1].write_bytes(b"new")
     with digest_cache(cache, files):
@@ -85,7 +85,7 @@ def test_digests_outlast_a_run(tmp_path, reads, settled, monkeypatch):
     assert reads == ["b.png"]
     (kept,) = cache.iterdir()
     assert b"smith" not in kept.read_bytes()
-    monkeypatch.setattr(digest, "_remembered", {})
+    monkeypatch.setattr(digest, "_known_digests", {})
     kept.write_text('{"x": 3')
     with digest_cache(cache, files):
         assert cached_file_digest(files[0]) == file_digest(files[0])
