@@ -138,7 +138,7 @@ def _changed(value: Any, random: Random) -> Any:
 
 def _open_all(form: str, **options: Any) -> Callable[[Path, Path], None]:
     def read(folder: Path, file: Path) -> None:
-        dataset = read_all(folder, form, **options).without_spoilt()
+        dataset = read_all(folder, form, **options).without_invalid()
         "\n".join((*dataset.warnings, *dataset.skipped, *dataset.class_names)).encode("utf-8")
         for sample in dataset:
             assert sample.masks.shape[1:] == sample.image.shape[:2]

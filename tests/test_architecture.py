@@ -28,7 +28,6 @@ EXECUTING = {"pickle", "_pickle", "cloudpickle", "marshal", "shelve", "dill", "j
 PIPES = {
     "mrcnn/data/loading/cache.py",
     "mrcnn/data/loading/worker_pool.py",
-    "mrcnn/data/loading/ipc.py",
     "mrcnn/data/loading/worker.py",
 }
 """What a process sends to workers of its own, through pipes and memory that nobody else has."""

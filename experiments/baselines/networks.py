@@ -11,7 +11,7 @@ from experiments.config.schema import TaskConfig
 from experiments.training.planner import channels_of
 from mrcnn.config import ClassifierConfig, InputConfig, ResUNetConfig
 from mrcnn.data import Dataset
-from mrcnn.data.transforms.dense_encoding import classes_overlap, two_labels
+from mrcnn.data.transforms.dense_encoding import classes_overlap, infer_binary_labels
 from mrcnn.errors import InputError
 
 
@@ -35,7 +35,7 @@ def classifier_config(config: TaskConfig, training: Dataset, others: Iterable[Da
     """The classifier: the Mask R-CNN's input, or what ImageNet weights expect; labels as all splits have them."""
     pretrained = config.baseline.classifier_weights == "imagenet"
     records = [record for part in (training, *others) for record in part.records]
-    labels, by_label = two_labels(records, training.class_names)
+    labels, by_label = infer_binary_labels(records, training.class_names)
     return _checked(
         ClassifierConfig,
         **_input(config, training, pretrained=pretrained),

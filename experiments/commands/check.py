@@ -24,7 +24,7 @@ def _check(arguments: tuple[TaskConfig, str | None]) -> int:
 
     from experiments.preparation.data_check import check_data, show
     from experiments.preparation.data_report import write_report
-    from mrcnn.data.readers.problems import DataError
+    from mrcnn.data.problems import DataError
 
     config, target = arguments
     console = Console(highlight=False)

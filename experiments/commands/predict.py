@@ -18,7 +18,7 @@ from experiments.config.overrides import parse_words
 from experiments.prediction.answers import DEFAULT, cannot_carry, check_forms
 from experiments.prediction.inputs import Inputs, find_inputs
 from experiments.preparation.datasets import standing_folder
-from mrcnn.data.readers.brats_files import MODALITIES
+from mrcnn.data.readers.brats_cases import MODALITIES
 from mrcnn.data.sample import SPACING_MM
 from mrcnn.errors import InputError
 from trackers.runs.disk import disk_problem

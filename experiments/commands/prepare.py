@@ -26,7 +26,7 @@ from mrcnn.data.io.images import read_header, read_image
 from mrcnn.data.io.label_images import read_label_image
 from mrcnn.data.readers.mask_checks import MaskChecks
 from mrcnn.data.readers.options import MasksOptions
-from mrcnn.data.readers.orientation import on_shown
+from mrcnn.data.readers.orientation import align_to_image
 from mrcnn.errors import InputError
 from mrcnn.phantoms import write_films
 
@@ -94,8 +94,8 @@ def drawn_mask(checks: MaskChecks, film: Film, image: np.ndarray) -> np.ndarray:
         raise InputError(f"{film.image}: expected a mask of both lungs")
     labels = read_label_image(film.mask)
     row = {"height": image.shape[0], "width": image.shape[1], "orientation": read_header(film.image).orientation}
-    mask = checks.clean(on_shown(labels, row, str(film.mask)), film.mask.name, labels.from_alpha) > 0
-    for _ in checks.look_at([(1, mask)], film.mask.name):
+    mask = checks.clean(align_to_image(labels, row, str(film.mask)), film.mask.name, labels.from_alpha) > 0
+    for _ in checks.record_instances([(1, mask)], film.mask.name):
         pass
     return mask
 

@@ -13,7 +13,7 @@ from experiments.evaluation.evaluate import predictions
 from experiments.evaluation.figures import froc_figure, precision_recall_figure
 from mrcnn.data import Dataset
 from mrcnn.data.io.nifti import write_label_map
-from mrcnn.data.readers.brats_labels import label_map
+from mrcnn.data.readers.brats_cases import label_map
 from mrcnn.inference.drawing import side_by_side
 from mrcnn.metrics import Evaluator
 from trackers.runs.run import Run

@@ -37,7 +37,7 @@ from experiments.evaluation.tables import IMAGE_ROWS, ROWS
 from experiments.findings import SUMMARIES
 from experiments.preparation.data_report import counts_table
 from experiments.training.folds import OUT_OF_FOLD
-from mrcnn.data.fingerprint import Part
+from mrcnn.data.fingerprint import SplitSummary
 from mrcnn.metrics.operating_point import GRID
 from mrcnn.safe_yaml import read_yaml
 from trackers.offline.server import unreachable
@@ -144,7 +144,7 @@ def _data(run: RunRecord, warnings: Sequence[str]) -> str:
     profile = run.profile
     if "whole" not in profile:
         return ""
-    counted = {name: Part(**part) for name, part in {**profile["splits"], "all": profile["whole"]}.items()}
+    counted = {name: SplitSummary(**part) for name, part in {**profile["splits"], "all": profile["whole"]}.items()}
     sides, told = profile.get("sides"), []
     if sides:
         told.append(f"Side of an instance: {sides['50%']:g} px in the median, 5–95 %: {sides['5%']:g}–{sides['95%']:g}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mrcnn.data.digest import digest_of, file_digest
+from mrcnn.data.digest import file_digest, files_digest
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 
@@ -71,7 +71,7 @@ def detector_of(kept: TrackedModel) -> Detector:
         InputError: it is no model that finds instances.
     """
     # Of an ensemble the digest of all its files.
-    digest = file_digest(kept.files[0]) if len(kept.files) == 1 else digest_of(kept.files)
+    digest = file_digest(kept.files[0]) if len(kept.files) == 1 else files_digest(kept.files)
     model = kept.predictor()
     known, config = kept.config or {}, model.config
     data: Mapping[str, Any] = known.get("data", {})

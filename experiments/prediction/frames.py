@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.prediction.detector import Detector
 from experiments.prediction.inputs import Item
-from mrcnn.data.digest import digest_of
+from mrcnn.data.digest import files_digest
 from mrcnn.data.io.images import read_header, read_image
 from mrcnn.data.sample import Spacing
 from mrcnn.errors import InputError
@@ -74,12 +74,12 @@ def _series(item: Item, _: Detector) -> Frames:
 
 def _volume(item: Item, detector: Detector) -> Frames:
     from mrcnn.data.io.nifti import open_nifti
-    from mrcnn.data.io.volumes import Volume, background_of
+    from mrcnn.data.io.volumes import Volume, background_value
 
     files = _channels(item, detector)
     opened = [open_nifti(file) for file in files]
     for other in opened[1:]:
-        if not other.lies_as(opened[0]):
+        if not other.has_same_grid(opened[0]):
             raise InputError(f"{other.path.name}: lies on another grid than {files[0].name}: {other.grid()}")
     shape, (step, *spacing) = opened[0].shape, opened[0].spacing_mm
     first = opened[0].stack()
@@ -87,8 +87,8 @@ def _volume(item: Item, detector: Detector) -> Frames:
         slices = first.astype(np.float32, copy=False)
         return _stack(tuple(range(shape[0])), tuple(spacing), lambda index: slices[index][..., None], shape, step)
     # As `mrcnn.data.readers.brats` chooses the slices of a training: those in which the first modality shows brain.
-    brain = (first != background_of(first)).any(axis=(1, 2))
-    volume = Volume(files, shape, digest_of(files), _ANY_CODES)
+    brain = (first != background_value(first)).any(axis=(1, 2))
+    volume = Volume(files, shape, files_digest(files), _ANY_CODES)
     return _stack(tuple(np.flatnonzero(brain).tolist()), tuple(spacing), volume.read_slice, shape, step)
 
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from experiments.prediction.downloads import is_web_address, redact_address
-from mrcnn.data.io.file_types import HEAD_BYTES, is_dicom, is_system_name
+from mrcnn.data.io.images import HEAD_BYTES, is_dicom
 from mrcnn.data.io.video import SUFFIXES as VIDEO_SUFFIXES
-from mrcnn.data.readers.brats_files import LABELS, MODALITIES, find_cases, kind_of
-from mrcnn.data.readers.problems import DataError, Problems, summarize_names
+from mrcnn.data.problems import DataError, Problems, summarize_names
+from mrcnn.data.readers.brats_cases import LABELS, MODALITIES, file_kind, find_cases
+from mrcnn.data.readers.image_files import is_system_name
 from mrcnn.errors import InputError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -183,12 +184,12 @@ def _nifti_items(folder: Path, files: Sequence[Path], found: Inputs) -> list[Ite
 
     What else lies in a case's folder, such as label maps and masks of the brain, is passed over, as in a training.
     """
-    kinds = {path: kind_of(path) for path in files}
+    kinds = {path: file_kind(path) for path in files}
     of_cases = {path.parent for path, kind in kinds.items() if kind in MODALITIES}
     items = []
     if any(kind in MODALITIES for kind in kinds.values()):
         problems = Problems(folder)
-        for case in find_cases(folder, problems, labelled=False):
+        for case in find_cases(folder, problems, require_labels=False):
             chosen = [name for name in MODALITIES if name in case.files and case.files[name] in kinds]
             if chosen:
                 place = case.files[chosen[0]].parent.relative_to(folder).as_posix()

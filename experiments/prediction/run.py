@@ -19,9 +19,9 @@ from experiments.prediction.frames import Frames, open_frames
 from experiments.prediction.inputs import Item
 from experiments.prediction.progress_record import Done, ProgressRecord
 from experiments.prediction.writing import ItemWriter
-from mrcnn.data.digest import digest_of
+from mrcnn.data.digest import files_digest
 from mrcnn.data.duplicates import thumbnail
-from mrcnn.data.film_polarity import negatives
+from mrcnn.data.film_polarity import find_negatives
 from mrcnn.data.sample import Spacing
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
@@ -93,7 +93,7 @@ def _open(
     """The item, unless it is complete or cannot be opened."""
     forms = own_forms(options.forms, item.kind)
     try:
-        sha256 = digest_of(item.files)
+        sha256 = files_digest(item.files)
         if record.is_done(item.name, sha256, forms):
             report.skipped += 1
             screen.item_done()
@@ -128,7 +128,7 @@ def _finish(
             _fail(job, error, record, report, screen)
         else:
             if detector.polarity is not None:
-                report.negatives += int(negatives(thumbnail(image)[None], detector.polarity)[0])
+                report.negatives += int(find_negatives(thumbnail(image)[None], detector.polarity)[0])
             _complete(job, record, report, screen)
 
 

@@ -16,7 +16,7 @@ from experiments.prediction.frames import Frames
 from experiments.prediction.inputs import STACKS, Item
 from experiments.prediction.pictures import PICTURES, sheet
 from experiments.prediction.progress_record import ProgressRecord
-from mrcnn.data.readers.brats_labels import REGIONS, label_map, output_codes
+from mrcnn.data.readers.brats_cases import REGIONS, label_map, output_label_codes
 from mrcnn.detections import Detections
 from mrcnn.inference.label_map import to_label_map
 from trackers.runs.serialization import json_text
@@ -151,4 +151,4 @@ class ItemWriter:
 
     def _codes(self) -> str:
         """Those of the training, or those of the challenge that named the case."""
-        return self._detector.label_codes or output_codes(self._item.source)
+        return self._detector.label_codes or output_label_codes(self._item.source)

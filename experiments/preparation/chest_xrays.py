@@ -17,11 +17,10 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 
 from experiments.findings.lung_sides import orientation_of
-from mrcnn.data.io.file_types import files_below
 from mrcnn.data.io.label_images import LABEL_SUFFIXES, LOSSY, LOSSY_SUFFIXES
-from mrcnn.data.readers.image_files import composed
-from mrcnn.data.readers.names import find_patient, normalize_patient_id
-from mrcnn.data.readers.problems import Problems
+from mrcnn.data.names import find_patient, normalize_patient_id
+from mrcnn.data.problems import Problems
+from mrcnn.data.readers.image_files import compose_unicode, files_below
 from mrcnn.errors import InputError
 
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm")
@@ -129,7 +128,7 @@ def _of_folders(folder: Path, with_masks: bool, problems: Problems) -> Iterator[
     by_stem = _masks_by_stem(masks, problems) if with_masks else {}
     root = images if images.is_dir() else folder
     for image in _image_files(root):
-        mask = by_stem.get(composed(image.stem))
+        mask = by_stem.get(compose_unicode(image.stem))
         if with_masks and mask is None:
             problems.add(f"images/{image.name} has no mask of that name in masks")
         yield Film(image.relative_to(folder).as_posix(), image, mask, {}, _orientation_in(image))
@@ -141,7 +140,7 @@ def _masks_by_stem(folder: Path, problems: Problems) -> dict[str, Path]:
     for file in sorted(folder.iterdir()):
         if file.suffix.lower() not in (*LABEL_SUFFIXES, *LOSSY_SUFFIXES):
             continue
-        stem = composed(file.stem).removesuffix("_mask")
+        stem = compose_unicode(file.stem).removesuffix("_mask")
         if stem in found:
             problems.add(f"masks/{file.name} and masks/{found[stem].name} are masks of one image; expected one")
         found[stem] = file

@@ -13,10 +13,10 @@ from experiments.evaluation.tables import data_table, data_text
 from experiments.preparation.datasets import dataset_name, open_dataset
 from mrcnn.cache_folder import cache_folder
 from mrcnn.data import Dataset, fingerprint, split_by_patient, subsample_negatives
-from mrcnn.data.duplicates import groups_of, thumbnails_of
-from mrcnn.data.film_polarity import MODALITY, mean_picture, negatives_within
+from mrcnn.data.duplicates import cached_groups, make_thumbnails
+from mrcnn.data.film_polarity import MODALITY, find_rarer_polarity, mean_film
 from mrcnn.data.fingerprint import Fingerprint
-from mrcnn.data.readers.problems import Problems
+from mrcnn.data.problems import Problems
 from mrcnn.data.validation import constant_warnings, find_constant, validate_images
 from mrcnn.errors import InputError
 
@@ -90,14 +90,14 @@ def check_data(config: TaskConfig) -> CheckedData:
 
 def with_polarity(found: Fingerprint, whole: Dataset, train: Sequence[int]) -> Fingerprint:
     """`found` with the mean picture of the films that train, and a warning of films whose polarity is another."""
-    thumbnails = thumbnails_of(whole, cache_folder() / "thumbnails", Problems("images"))
-    mixed = negatives_within(thumbnails)
+    thumbnails = make_thumbnails(whole, cache_folder() / "thumbnails", Problems("images"))
+    mixed = find_rarer_polarity(thumbnails)
     warnings = [
         f"{len(mixed)} of {len(whole)} films look like negatives of the others, black and white exchanged: "
         f"{', '.join(whole.records[index].file_name for index in mixed[:SHOWN])}{', …' if len(mixed) > SHOWN else ''}; "
         "invert them, or leave them out"
     ] * bool(len(mixed))
-    picture = mean_picture(thumbnails[np.asarray(train, np.int64)])
+    picture = mean_film(thumbnails[np.asarray(train, np.int64)])
     return replace(found, polarity=picture, warnings=(*found.warnings, *warnings))
 
 
@@ -110,8 +110,8 @@ def validate_dataset_images(whole: Dataset, config: TaskConfig) -> tuple[Dataset
     groups, problems = None, whole.problems
     if config.data.near_duplicates == "together":
         cache = cache_folder() / "thumbnails"
-        thumbnails = thumbnails_of(whole, cache, problems)
-        groups = groups_of(thumbnails, cache)
+        thumbnails = make_thumbnails(whole, cache, problems)
+        groups = cached_groups(thumbnails, cache)
         even = np.flatnonzero(~thumbnails.any(axis=(1, 2))).tolist()
         constant = find_constant(whole, even, Problems("images"))  # those that cannot be read are told already
     else:
@@ -119,7 +119,7 @@ def validate_dataset_images(whole: Dataset, config: TaskConfig) -> tuple[Dataset
     whole = whole.with_warnings(constant_warnings(whole, constant))
     if config.data.on_error == "fail":
         problems.raise_if_any()
-    return whole.without_spoilt(), None if groups is None else groups[whole.unspoilt()]
+    return whole.without_invalid(), None if groups is None else groups[whole.valid_indices()]
 
 
 def splits_without_instances(whole: Dataset, splits: Mapping[str, np.ndarray], name: str) -> list[str]:

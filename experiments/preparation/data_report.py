@@ -13,7 +13,7 @@ from experiments.evaluation.figures import sizes_figure
 from experiments.evaluation.page import NOTICE, bullets, figure, page, paragraph, table, text
 from experiments.evaluation.tables import data_text
 from experiments.preparation.data_check import CheckedData
-from mrcnn.data.fingerprint import Part
+from mrcnn.data.fingerprint import SplitSummary
 from mrcnn.inference.drawing import contact_sheet, overlay, to_display
 
 PICTURES = 24
@@ -63,7 +63,7 @@ def _counts(checked: CheckedData) -> str:
     return "<h2>What is there</h2>" + counts_table({**found.splits, "all": found.whole})
 
 
-def counts_table(parts: Mapping[str, Part]) -> str:
+def counts_table(parts: Mapping[str, SplitSummary]) -> str:
     """What each split holds."""
     headings = ["", "patients", "images", "without instances", *next(iter(parts.values())).instances]
     rows = [

@@ -11,7 +11,7 @@ from experiments.config.schema import DataOptions
 from mrcnn.cache_folder import cache_folder
 from mrcnn.data import Dataset
 from mrcnn.data.readers import find_reader, read_all
-from mrcnn.data.readers.brats_files import kind_of
+from mrcnn.data.readers.brats_cases import file_kind
 from mrcnn.errors import InputError
 from mrcnn.phantoms import PHANTOM_KINDS, write_dataset
 
@@ -50,7 +50,7 @@ def with_modalities(options: DataOptions, dataset: Dataset) -> DataOptions:
     volume = dataset.records[0].volume if len(dataset) else None
     if volume is None or options.brats.modalities is not None:
         return options
-    told = tuple(kind_of(file) for file in volume.files)
+    told = tuple(file_kind(file) for file in volume.files)
     return options.model_copy(update={"brats": options.brats.model_copy(update={"modalities": told})})
 
 

@@ -1,4 +1,4 @@
-"""From image files with annotations to batches of fixed shape. Imports no deep-learning framework."""
+"""Read annotated images, split them by patient and load batches of fixed shape. Imports no deep-learning framework."""
 
 from mrcnn.data.dataset import Dataset, Record
 from mrcnn.data.duplicates import find_duplicates

@@ -1,4 +1,4 @@
-"""A set of annotated images that are opened only when asked for."""
+"""Define `Dataset`, a sequence of annotated images that are opened on access."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mrcnn.data.digest import content_digest
+from mrcnn.data.digest import cached_file_digest
 from mrcnn.data.io.images import read_image
 from mrcnn.data.sample import Sample, SlicePosition, Spacing
 from mrcnn.errors import InputError
 from mrcnn.instance_masks import InstanceMasks
 
-if TYPE_CHECKING:  # what a volume needs takes half a second to load
+if TYPE_CHECKING:  # importing nibabel takes half a second
     from mrcnn.data.io.volumes import Volume
-    from mrcnn.data.readers.problems import Problems
+    from mrcnn.data.problems import Problems
 
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """What is known of an annotated image without opening it.
+    """Describe an annotated image without opening it.
 
     Attributes:
-        file_name: as the annotations name it; the `source` of its sample.
-        path: where the file is; of a slice, a file of its volume.
+        file_name: name in the annotations; `Sample.source`.
+        path: image file; for a slice, the first file of its volume.
         height: pixels.
         width: pixels.
-        patient_id: whom the image shows.
+        patient_id: patient shown in the image.
         class_ids: (N,) int32, 1-based.
         boxes: (N, 4) float32, (x1, y1, x2, y2) pixels, tight around the mask, x2 and y2 exclusive.
-        areas: (N,) int64, pixels of each mask.
-        label: class of the whole image, or None.
-        spacing_mm: (row, column) size of a pixel, or None.
-        place: of a slice, where it lies in its volume.
-        volume: what the slice at `place` is read from; None where the file at `path` is the image.
-        crowd_ids: class of each region of a crowd; see `Sample.crowd_masks`.
-        pseudonymous: whether `patient_id` is a pseudonym of whom the file itself names, which differs between machines.
-        orientation: EXIF orientation in the file; height, width and masks are of the picture as it turns it.
+        areas: (N,) int64, mask areas in pixels.
+        label: image-level class, or None.
+        spacing_mm: (row, column) size of a pixel in millimeters, or None.
+        place: position of a slice in its volume, or None.
+        volume: volume that contains the slice at `place`; None if the file at `path` is the image.
+        pseudonymous: whether `patient_id` is a pseudonym from the image file; it differs between machines.
+        crowd_ids: class of each crowd region; see `Sample.crowd_masks`.
+        orientation: EXIF orientation of the file; height, width and masks refer to the displayed image.
     """
 
     file_name: str
@@ -63,26 +63,30 @@ class Record:
     orientation: int = 1
 
     def read(self) -> np.ndarray:
-        """The pixels, as `Sample.image` holds them."""
-        return read_image(self.path) if self.volume is None else self.volume.read_slice(self.place.index)
+        """Read the (H, W, C) pixels of `Sample.image`."""
+        if self.volume is None or self.place is None:
+            return read_image(self.path)
+        return self.volume.read_slice(self.place.index)
 
-    def content(self) -> str:
-        """What stands for the pixels in a digest."""
-        return content_digest(self.path) if self.volume is None else f"{self.volume.digest}:{self.place.index}"
+    def content_digest(self) -> str:
+        """Return a string that identifies the pixels."""
+        if self.volume is None or self.place is None:
+            return cached_file_digest(self.path)
+        return f"{self.volume.digest}:{self.place.index}"
 
 
 class Dataset:
-    """Annotated images in a fixed order; `dataset[i]` opens the i-th as a `Sample`.
+    """Hold annotated images in a fixed order; `dataset[i]` opens image i as a `Sample`.
 
     Args:
-        class_names: the classes; class id c is `class_names[c - 1]`.
-        records: one an image.
-        runs: for each record the N COCO run-length strings of its masks, in the order of its `class_ids`.
-        warnings: what a person should know of the data, one line each.
-        problems: what is wrong with the data, of which each is passable; the images that they spoil are still there.
-        skipped: what was wrong with images and annotations that are not there because of it, one line each.
-        crowds: for each record the run-length strings of its regions of crowds, in the order of its `crowd_ids`; None
-            where there are none.
+        class_names: class id c is `class_names[c - 1]`.
+        records: one per image.
+        runs: for each record the N compressed COCO run-length strings of its masks, in the order of `class_ids`.
+        warnings: notes on the data for the user, one line each.
+        problems: skippable problems of the data; the affected images are included.
+        skipped: problems of images and annotations that were left out, one line each.
+        crowds: for each record the run-length strings of its crowd regions, in the order of `crowd_ids`; None without
+            crowds.
     """
 
     def __init__(
@@ -110,7 +114,7 @@ class Dataset:
         return (self[index] for index in range(len(self)))
 
     def __getitem__(self, index: int) -> Sample:
-        """Opens an image with its masks. Raises `InputError` as `image` does."""
+        """Open an image with its masks. Raises `InputError` like `image`."""
         record = self.records[index]
         return Sample(
             image=self.image(index),
@@ -125,10 +129,10 @@ class Dataset:
         )
 
     def image(self, index: int) -> np.ndarray:
-        """(H, W, C) pixels of an image.
+        """Read the (H, W, C) pixels of an image.
 
         Raises:
-            InputError: the file cannot be read or has another size than annotated.
+            InputError: the file cannot be read, or its size differs from the annotations.
         """
         record = self.records[index]
         image = record.read()
@@ -140,11 +144,11 @@ class Dataset:
         return image
 
     def masks(self, index: int) -> np.ndarray:
-        """(N, H, W) bool masks of an image, without opening the image."""
+        """Decode the (N, H, W) bool masks of an image without opening its file."""
         return self.instances(index).to_array()
 
     def instances(self, index: int) -> InstanceMasks:
-        """The masks of an image, without opening the image or making an array of them."""
+        """Return the masks of an image in compact form, without opening its file."""
         record = self.records[index]
         return InstanceMasks(record.height, record.width, self._runs[index])
 
@@ -158,59 +162,64 @@ class Dataset:
         }
 
     def subset(self, indices: Iterable[int]) -> Dataset:
-        """The images at `indices`, in that order, with the same classes and warnings."""
+        """Select the images at `indices`, in that order, with the same classes, warnings and problems."""
         chosen = [int(index) for index in indices]
-        return Dataset(
-            self.class_names,
-            [self.records[index] for index in chosen],
-            [self._runs[index] for index in chosen],
-            self.warnings,
-            self.problems,
-            self.skipped,
-            self._crowds and [self._crowds[index] for index in chosen],
+        return self._replace(
+            records=[self.records[index] for index in chosen],
+            runs=[self._runs[index] for index in chosen],
+            crowds=self._crowds and [self._crowds[index] for index in chosen],
         )
 
-    def unspoilt(self) -> np.ndarray:
-        """Positions of the images that no problem spoils."""
-        spoilt = {fault.image for fault in self.problems.faults} if self.problems else set()
-        return np.flatnonzero([record.path not in spoilt for record in self.records])
+    def valid_indices(self) -> np.ndarray:
+        """Return the positions of the images without problems, int64."""
+        invalid = {fault.image for fault in self.problems.faults} if self.problems else set()
+        return np.flatnonzero([record.path not in invalid for record in self.records])
 
-    def without_spoilt(self) -> Dataset:
-        """The images that no problem spoils; the problems are told as `skipped`.
+    def without_invalid(self) -> Dataset:
+        """Remove the images that have problems, and list these problems in `skipped`.
 
-        An image goes as a whole also where one of its annotations is bad: what was drawn there would be taught, and
-        judged, as background.
+        One invalid annotation removes its whole image: otherwise training and evaluation would count the annotated
+        object as background.
 
         Raises:
-            InputError: none is left; lists all problems.
+            InputError: no image is left; the message lists all problems.
         """
         if self.problems is None or not self.problems.faults:
             return self
-        sound = self.subset(self.unspoilt())
-        if not len(sound):
+        valid = self.subset(self.valid_indices())
+        if not len(valid):
             self.problems.raise_if_any()
-        told = [*self.skipped, *(fault.problem for fault in self.problems.faults)]
-        return Dataset(
-            sound.class_names, sound.records, sound._runs, sound.warnings, skipped=told, crowds=sound._crowds
+        return valid._replace(
+            problems=None, skipped=[*self.skipped, *(fault.problem for fault in self.problems.faults)]
         )
 
     def with_warnings(self, warnings: Iterable[str]) -> Dataset:
-        """The same, with more that a person should know."""
-        return Dataset(
-            self.class_names, self.records, self._runs, [*self.warnings, *warnings], self.problems, self.skipped
-        )
+        """Return a copy with additional warnings."""
+        return self._replace(warnings=[*self.warnings, *warnings])
 
     def with_spacing(self, spacing_mm: float | Spacing) -> Dataset:
-        """The same, with the (row, column) size of a pixel, or its side, where an image names none."""
+        """Return a copy with this pixel size, (row, column) or one side in mm, for the images that have none."""
         pair = spacing_mm if isinstance(spacing_mm, tuple) else (spacing_mm, spacing_mm)
         records = [record if record.spacing_mm else replace(record, spacing_mm=pair) for record in self.records]
-        return Dataset(self.class_names, records, self._runs, self.warnings, self.problems, self.skipped, self._crowds)
+        return self._replace(records=records)
+
+    def _replace(self, **changes: Any) -> Dataset:
+        arguments = {
+            "class_names": self.class_names,
+            "records": self.records,
+            "runs": self._runs,
+            "warnings": self.warnings,
+            "problems": self.problems,
+            "skipped": self.skipped,
+            "crowds": self._crowds,
+        }
+        return Dataset(**(arguments | changes))
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) over the image files' bytes and all annotations; the order of either does not matter.
+        """Compute the SHA-256 (hex) of the image files and annotations, independent of their order and file names.
 
-        File names do not count, so a copy under other names has the same digest. Reads every file, unless it is known.
+        Reads every file whose digest is not cached.
         """
         whole = hashlib.sha256(json.dumps(self.class_names).encode())
         for digest in sorted(self.record_digests):
@@ -219,12 +228,12 @@ class Dataset:
 
     @property
     def ordered_digest(self) -> str:
-        """As `digest`, of the images in their order, which decides what a batch holds."""
+        """Compute a digest like `digest` that depends on the order of the images, which determines the batches."""
         return hashlib.sha256(json.dumps(self.class_names).encode() + b"".join(self.record_digests)).hexdigest()
 
     @cached_property
     def record_digests(self) -> tuple[bytes, ...]:
-        """For each image the SHA-256 over its file's bytes and its annotations; in threads, since they read."""
+        """Compute the SHA-256 of file and annotations for each image, in threads."""
         with ThreadPoolExecutor() as threads:
             return tuple(threads.map(self._record_digest, range(len(self))))
 
@@ -235,16 +244,16 @@ class Dataset:
             for class_id, counts in zip(record.class_ids, self._runs[index], strict=True)
         )
         facts = [
-            record.content(),
+            record.content_digest(),
             record.height,
             record.width,
-            # The file's own bytes, which hold whom it shows, are digested already.
+            # The digest of the file already covers the patient that the file names.
             None if record.pseudonymous else record.patient_id,
             record.label,
             record.spacing_mm,
             instances,
         ]
-        if record.crowd_ids:  # others have the digest that they always had
+        if record.crowd_ids and self._crowds:  # keeps the digests of data sets without crowds unchanged
             crowds = zip(record.crowd_ids, self._crowds[index], strict=True)
             facts.append(sorted((int(class_id), counts.decode("ascii")) for class_id, counts in crowds))
         return hashlib.sha256(json.dumps(facts).encode()).digest()

@@ -1,4 +1,4 @@
-"""SHA-256 digests of files; what was found in files, cached under them."""
+"""Compute SHA-256 digests of files, and read and write cache files atomically."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ import numpy as np
 from mrcnn.errors import InputError
 
 _SETTLED = 2_000_000_000
-"""Nanoseconds since the last change of a file from which its time stamp stands for its content. No file system's time
-is coarser than this; a file may change again within one step of that time and keep its stamp."""
+"""Minimum age of a file in nanoseconds for its time stamp to identify its content. A file may change twice within one
+tick of the file system's clock and keep its time stamp; no file system has a coarser tick."""
 
-Stamp = tuple[int, int, int, int]  # size, time of the last change of the content, of the inode, number of the inode
-_remembered: dict[str, tuple[Stamp, str]] = {}
+Stamp = tuple[int, int, int, int]  # size, mtime_ns, ctime_ns, inode number
+_known_digests: dict[str, tuple[Stamp, str]] = {}
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 (hex) of a file's bytes. Raises `InputError` where it cannot be read."""
+    """Compute the SHA-256 (hex) of a file. Raises `InputError` if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -35,54 +35,54 @@ def file_digest(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def digest_of(files: Iterable[Path]) -> str:
-    """SHA-256 (hex) over the bytes of several files, in their order."""
+def files_digest(files: Iterable[Path]) -> str:
+    """Compute one SHA-256 (hex) of several files, in their order."""
     return _joined(file_digest(path) for path in files)
 
 
-def content_digest(path: Path) -> str:
-    """As `file_digest`, of a file that is read again only where size, inode or a time of change differ from then.
+def cached_file_digest(path: Path) -> str:
+    """Compute a digest like `file_digest`, but read the file again only if its size, inode or time stamps changed.
 
-    The file system's word is taken for data sets alone: what must be proved, such as a checkpoint, takes `file_digest`.
+    For data sets only: a checkpoint, whose content must be verified, needs `file_digest`.
     """
     before, begun = _stamp(path), time.time_ns()
     name = _name(path)
-    stamp, digest = _remembered.get(name, (None, ""))
+    stamp, digest = _known_digests.get(name, (None, ""))
     if before is None or stamp != before:
         digest = file_digest(path)
         if before is not None and before == _stamp(path) and max(before[1:3]) < begun - _SETTLED:
-            _remembered[name] = (before, digest)
+            _known_digests[name] = (before, digest)
     return digest
 
 
-def content_digest_of(files: Iterable[Path]) -> str:
-    """As `digest_of`, with `content_digest`."""
-    return _joined(content_digest(path) for path in files)
+def cached_files_digest(files: Iterable[Path]) -> str:
+    """Compute a digest like `files_digest` with `cached_file_digest`."""
+    return _joined(cached_file_digest(path) for path in files)
 
 
 @contextmanager
-def remembered_digests(cache: Path | None, paths: Sequence[Path]) -> Iterator[None]:
-    """Within the body `content_digest` of `paths` knows what it knew in an earlier run.
+def digest_cache(cache: Path | None, paths: Sequence[Path]) -> Iterator[None]:
+    """Load the digests of `paths` from an earlier run, and save them after the body.
 
     Args:
-        cache: folder of these memories; None for none. File names are not in them.
+        cache: cache folder, or None for no cache. The cache files contain no file names.
     """
     if cache is None or not paths:
         yield
         return
     names = {_name(path) for path in paths}
-    file = cache / f"digests-{key_of(paths)}.json"
+    file = cache / f"digests-{dataset_key(paths)}.json"
     known = _load(file)
     for name in names & known.keys():
-        _remembered.setdefault(name, known[name])
+        _known_digests.setdefault(name, known[name])
     yield
-    now = {name: _remembered[name] for name in names if name in _remembered}
+    now = {name: _known_digests[name] for name in names if name in _known_digests}
     if now != known:
         save_json(file, {name: [*stamp, digest] for name, (stamp, digest) in now.items()})
 
 
-def key_of(paths: Sequence[Path]) -> str:
-    """What a cache calls the data set of these files, which may change: a digest of the folder above all of them."""
+def dataset_key(paths: Sequence[Path]) -> str:
+    """Return the cache key of a data set whose files may change: a digest of their common parent folder."""
     folders = {os.path.dirname(os.path.abspath(path)) for path in paths}
     return hashlib.sha256(os.path.commonpath(folders).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
@@ -104,7 +104,7 @@ def _stamp(path: Path) -> Stamp | None:
 
 
 def _load(file: Path) -> dict[str, tuple[Stamp, str]]:
-    """The stamps and digests of `file`; nothing where there is none or it is damaged."""
+    """Load stamps and digests; an empty dict if the file is missing or damaged."""
     try:
         return {name: (tuple(map(int, stamp)), str(digest)) for name, (*stamp, digest) in load_json(file).items()}
     except (ValueError, TypeError, AttributeError):
@@ -112,32 +112,32 @@ def _load(file: Path) -> dict[str, tuple[Stamp, str]]:
 
 
 def load_json(file: Path) -> Any:
-    """What `save_json` wrote into a cache; None where there is nothing or it is damaged."""
+    """Load a cache file of `save_json`; None if it is missing or damaged."""
     try:
         return json.loads(file.read_bytes())
     except (OSError, ValueError):
         return None
 
 
-def save_json(file: Path, held: Any) -> None:
-    """Writes a file of a cache, if that can be: it would only save time."""
+def save_json(file: Path, content: Any) -> None:
+    """Write a cache file as JSON; ignore errors of the file system, since a cache only saves time."""
     with suppress(OSError), _draft(file) as draft:
-        draft.write_text(json.dumps(held), encoding="ascii")
+        draft.write_text(json.dumps(content), encoding="ascii")
 
 
 def load_arrays(file: Path | None) -> dict[str, np.ndarray]:
-    """What `save_arrays` wrote into a cache; nothing where there is none or it is damaged."""
+    """Load a cache file of `save_arrays`; an empty dict if `file` is None, missing or damaged."""
     if file is None:
         return {}
     try:
-        with np.load(file) as held:
-            return dict(held)
+        with np.load(file) as content:
+            return dict(content)
     except (OSError, ValueError, EOFError, LookupError, zlib.error, zipfile.BadZipFile):
         return {}
 
 
 def save_arrays(file: Path | None, **arrays: np.ndarray) -> None:
-    """As `save_json`, of arrays; None writes nothing."""
+    """Write arrays to a cache file like `save_json`; do nothing if `file` is None."""
     if file is not None:
         with suppress(OSError), _draft(file) as draft:
             np.savez_compressed(draft, **arrays)
@@ -145,7 +145,7 @@ def save_arrays(file: Path | None, **arrays: np.ndarray) -> None:
 
 @contextmanager
 def _draft(file: Path) -> Iterator[Path]:
-    """A path beside `file`, renamed to it after the body, so that another process never meets half a file."""
+    """Yield a temporary path and rename it to `file` after the body, so that no process reads a partial file."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.stem[:8]}-") as scratch:
         yield (draft := Path(scratch) / file.name)

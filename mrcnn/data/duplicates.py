@@ -1,7 +1,7 @@
-"""Which images are nearly the same picture: copies that were turned, mirrored, rescaled, recoloured or compressed.
+"""Find near-duplicate images: copies that were rotated, mirrored, rescaled, recolored or compressed.
 
-Annotated sets are often augmented before they are published, or gathered from sources that overlap. Such copies count
-as images of their own everywhere, so a split by patient alone lets them teach the model what it is then tested on.
+Annotated sets are often augmented before publication, or collected from overlapping sources. A split by patient alone
+can put such copies into both training and test data.
 """
 
 from __future__ import annotations
@@ -20,78 +20,77 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from mrcnn.data.dataset import Dataset
-from mrcnn.data.digest import key_of, load_arrays, remembered_digests, save_arrays
-from mrcnn.data.readers.problems import Problems
+from mrcnn.data.digest import dataset_key, digest_cache, load_arrays, save_arrays
+from mrcnn.data.problems import Problems
 from mrcnn.data.validation import map_images
 
-SIDE = 32  # of a thumbnail; a perceptual hash looks at its 8×8 slowest cosine terms
-MOST_BITS = 16  # of 64 that differ between hashes; a first, quick sieve
+SIDE = 32  # of a thumbnail in pixels; a perceptual hash uses its 8×8 lowest frequencies
+MOST_BITS = 16  # maximum Hamming distance of 64-bit hashes; a fast first filter
 LEAST_CORRELATION = 0.9
-"""Of two thumbnails as a whole, and of their fine detail alone, since heads or chests in one position are alike in all
-but that. Chosen on pairs looked at, see docs/your-own-data.md: above it lie copies, and below it different pictures."""
+"""Minimum correlation of two thumbnails, and of their high frequencies alone, since heads or chests in one position
+differ only in these. Chosen on inspected pairs, see docs/your-own-data.md."""
 
-_DETAIL = 8  # cosine terms whose two frequencies sum to at least this are detail
+_DETAIL = 8  # minimum sum of the two frequencies of a cosine term that counts as detail
 _AVERAGE = Image.Resampling.BOX
-_BLOCK = 512  # rows of the table of all pairs that a thread takes at once
-_TILE = (16, 8192)  # rows and columns that are compared at once, so that they stay in the processor's cache
-_MOST_PAIRS = 1 << 20  # that are held at once
+_BLOCK = 512  # rows of the matrix of all pairs per thread task
+_TILE = (16, 8192)  # rows and columns per comparison; fits into the processor's cache
+_MOST_PAIRS = 1 << 20  # held in memory at once
 _MOST_THREADS = 16
-_CHUNK = 4096  # thumbnails that are transformed at once
-_VERSION = 1  # rises whenever the same thumbnails give other groups
+_CHUNK = 4096  # thumbnails per transform
+_VERSION = 1  # increase when the same thumbnails give other groups
 _FREQUENCY = np.add.outer(np.arange(SIDE), np.arange(SIDE))
-_RINGS = (11, 14, 19)  # of the detail's terms those below the first are compared one by one, the rest by their lengths
+_RINGS = (11, 14, 19)  # detail terms below the first are compared individually, the others by the norm of each ring
 
 
 def find_duplicates(dataset: Dataset, cache: Path | None = None, problems: Problems | None = None) -> np.ndarray:
-    """(N,) int64: for each image the number of its group; only images that are nearly the same share one.
+    """Return (N,) int64 the group number of each image; near-duplicates share a group.
 
-    Reads and opens every image, in threads, unless that is in the cache.
+    Opens every image, in threads, unless its thumbnail is cached.
 
     Args:
-        cache: folder for the files' digests, for thumbnails by the digest of their image, and for groups by that of all
-            thumbnails, so that each is made once.
-        problems: takes the images that cannot be read, which then are in groups of their own.
+        cache: folder for file digests, thumbnails and groups, or None.
+        problems: collects images that cannot be read; each of them gets its own group.
 
     Raises:
-        InputError: lists all images that cannot be read, unless `problems` takes them.
+        InputError: `problems` is None and images cannot be read; the message lists all of them.
     """
-    told = Problems("images") if problems is None else problems
-    thumbnails = thumbnails_of(dataset, cache, told)
+    found = Problems("images") if problems is None else problems
+    thumbnails = make_thumbnails(dataset, cache, found)
     if problems is None:
-        told.raise_if_any()
-    return groups_of(thumbnails, cache)
+        found.raise_if_any()
+    return cached_groups(thumbnails, cache)
 
 
-def groups_of(thumbnails: np.ndarray, cache: Path | None) -> np.ndarray:
-    """As `group_alike`, unless the groups are in the folder `cache`."""
+def cached_groups(thumbnails: np.ndarray, cache: Path | None) -> np.ndarray:
+    """Load the result of `group_duplicates` from the folder `cache`, or compute and save it."""
     file = cache and cache / f"groups-{_VERSION}-{hashlib.sha256(thumbnails).hexdigest()[:32]}.npz"
     groups = load_arrays(file).get("groups")
     if groups is None or groups.shape != (len(thumbnails),):
-        groups = group_alike(thumbnails)
+        groups = group_duplicates(thumbnails)
         save_arrays(file, groups=groups)
     return groups
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:
-    """(SIDE, SIDE) uint8 grey picture of an image (H, W, C) of any type, from its darkest to its brightest place."""
-    colours = image[..., :3] if image.shape[2] >= 3 else image[..., :1]
-    # Averaging the channels last keeps a large picture of bytes as bytes until it is small.
+    """Reduce an image (H, W, C) of any type to a gray thumbnail (SIDE, SIDE) uint8, scaled to its own value range."""
+    colors = image[..., :3] if image.shape[2] >= 3 else image[..., :1]
+    # Averaging the channels last keeps a large uint8 image uint8 until it is small.
     small = [
-        np.asarray(Image.fromarray(np.ascontiguousarray(colours[..., channel])).resize((SIDE, SIDE), _AVERAGE))
-        for channel in range(colours.shape[2])
+        np.asarray(Image.fromarray(np.ascontiguousarray(colors[..., channel])).resize((SIDE, SIDE), _AVERAGE))
+        for channel in range(colors.shape[2])
     ]
-    grey = np.mean(small, axis=0, dtype=np.float64)
-    grey -= grey.min()
-    return np.rint(grey * (255 / max(grey.max(), 1e-6))).astype(np.uint8)
+    gray = np.mean(small, axis=0, dtype=np.float64)
+    gray -= gray.min()
+    return np.rint(gray * (255 / max(gray.max(), 1e-6))).astype(np.uint8)
 
 
-def group_alike(thumbnails: np.ndarray) -> np.ndarray:
-    """(N,) group of each thumbnail (N, SIDE, SIDE) uint8; alike in any of the eight ways to turn and mirror a square.
+def group_duplicates(thumbnails: np.ndarray) -> np.ndarray:
+    """Group thumbnails (N, SIDE, SIDE) uint8 that match in one of the eight symmetries of a square: (N,) int64.
 
-    An even picture, in which nothing can be recognised, is like no other.
+    A constant thumbnail matches no other.
     """
     count = len(thumbnails)
-    groups = np.arange(count)  # of each the number of its group's first; threads read it while it changes
+    groups = np.arange(count)  # position of the first member of each group; threads read it while it changes
     if not count:
         return groups
     terms = np.concatenate([_terms(part) for part in _chunks(thumbnails)])
@@ -101,7 +100,7 @@ def group_alike(thumbnails: np.ndarray) -> np.ndarray:
             turned = _describe(thumbnails, orientation)
 
             def find(start: int, turned=turned, orientation=orientation) -> list[tuple[np.ndarray, np.ndarray]]:
-                """Of the pairs of this block those that are alike and that `groups` did not hold when it was seen."""
+                """Return the matching pairs of this block that are not yet in one group."""
                 found = []
                 for row, column in _candidates(plain, turned, start):
                     apart = groups[row] != groups[column]
@@ -118,14 +117,14 @@ def group_alike(thumbnails: np.ndarray) -> np.ndarray:
 
 
 Described = tuple[np.ndarray, np.ndarray]
-"""Hashes (N,) uint64 and bounds (N, …) float32, of `_describe`."""
+"""Hashes (N,) uint64 and bounds (N, …) float32 from `_describe`."""
 
 
 def _candidates(plain: Described, turned: Described, start: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The pairs (row, column) that may be alike, of the rows of the block at `start`, by two quick tests.
+    """Yield pairs (row, column) that may match, for the rows of the block at `start`, by two fast tests.
 
-    A pair is met from one side only: what turns one picture into the other is among the eight either way. Where the
-    hashes leave many, since the pictures show things in the same position, the details' bounds take most of those away.
+    Each pair is tested in one order only, since the inverse of a symmetry is also one of the eight. If the hashes
+    reject too few pairs, as for images of one view, the bounds of the detail correlation reject most of the rest.
     """
     hashes, bounds = plain
     differing, bits = np.empty(_TILE, np.uint64), np.empty(_TILE, np.uint8)
@@ -140,7 +139,7 @@ def _candidates(plain: Described, turned: Described, start: int) -> Iterator[tup
             close = np.bitwise_count(differing[part], out=bits[part]) <= MOST_BITS
             if np.count_nonzero(close) * 64 > close.size:
                 close &= bounds[rows] @ turned[1][columns].T >= LEAST_CORRELATION - 1e-4
-            row, column = np.divmod(np.flatnonzero(close), other.size)  # np.nonzero takes ten times as long
+            row, column = np.divmod(np.flatnonzero(close), other.size)  # np.nonzero is ten times slower
             found.append((top + row, left + column))
             pairs += len(row)
             if pairs > _MOST_PAIRS:
@@ -151,9 +150,9 @@ def _candidates(plain: Described, turned: Described, start: int) -> Iterator[tup
 
 
 def _correlate(terms: np.ndarray, rows: np.ndarray, columns: np.ndarray, orientation: Orientation) -> np.ndarray:
-    """(P,) bool: which pairs of thumbnails correlate enough, as a whole and in their detail, the second one turned.
+    """Return (P,) bool: which pairs correlate enough, in total and in detail, with the second thumbnail turned.
 
-    The transform keeps products, so those of the terms without the first, the brightness, are the correlations.
+    The cosine transform is orthonormal, so products of terms without the first, the mean, are the correlations.
     """
     alike = np.ones(len(rows), bool)
     for least in (_DETAIL, 1):
@@ -175,7 +174,7 @@ def _correlate(terms: np.ndarray, rows: np.ndarray, columns: np.ndarray, orienta
 
 
 def _join(groups: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The groups (N,), each known by its first, after those of the thumbnails `rows` and `columns` became one."""
+    """Join the groups (N,) of the thumbnails `rows` and `columns`; a group is named by its first member."""
     links = coo_array((np.ones(len(rows), np.int8), (groups[rows], groups[columns])), shape=(len(groups),) * 2)
     joined = connected_components(links, directed=False)[1][groups]
     _, first, group = np.unique(joined, return_index=True, return_inverse=True)
@@ -183,27 +182,27 @@ def _join(groups: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarr
 
 
 Orientation = tuple[bool, int, int]
-"""Whether rows and columns change places, then -1 where the rows, and where the columns, run the other way."""
+"""Whether the axes are swapped, then the direction (1 or -1) of rows and of columns."""
 
 
 def _terms(thumbnails: np.ndarray) -> np.ndarray:
-    """(N, SIDE, SIDE) float32 cosine terms."""
+    """Compute the cosine terms (N, SIDE, SIDE) float32."""
     return dctn(thumbnails.astype(np.float32), axes=(1, 2), norm="ortho")
 
 
 def _turn(terms: np.ndarray, orientation: Orientation) -> np.ndarray:
-    """The cosine terms (N, SIDE, SIDE) of the turned pictures: mirroring changes the sign of every second term."""
+    """Transform cosine terms (N, SIDE, SIDE) like turned images: mirroring negates every second term."""
     swapped, down, across = orientation
     return (terms.swapaxes(1, 2) if swapped else terms) * np.outer(*(np.power(s, np.arange(SIDE), dtype=np.float32)
                                                                      for s in (down, across)))  # fmt: skip
 
 
 def _describe(thumbnails: np.ndarray, orientation: Orientation = (False, 1, 1)) -> tuple[np.ndarray, np.ndarray]:
-    """Of the turned thumbnails a perceptual hash (N,) uint64, and bounds (N, …) float32 of their detail.
+    """Compute a perceptual hash (N,) uint64 and detail bounds (N, …) float32 of the turned thumbnails.
 
-    The hash tells which of the slowest terms are above their median (Zauner 2010, pHash). The product of two rows of
-    bounds is never below the correlation of the details: the lowest terms stand there themselves, of the others the
-    lengths of a few parts (inequality of Cauchy and Schwarz).
+    The hash marks which low-frequency terms exceed their median (Zauner 2010, pHash). The product of two rows of bounds
+    is an upper bound of the detail correlation: a row has the lowest detail terms and the norms of rings of the other
+    terms (Cauchy-Schwarz inequality).
     """
     swapped, down, across = orientation
     turned = (thumbnails.swapaxes(1, 2) if swapped else thumbnails)[:, ::down, ::across]
@@ -227,29 +226,29 @@ def _chunks(thumbnails: np.ndarray) -> Iterator[np.ndarray]:
     return (thumbnails[start : start + _CHUNK] for start in range(0, len(thumbnails), _CHUNK))
 
 
-def thumbnails_of(dataset: Dataset, cache: Path | None, problems: Problems) -> np.ndarray:
-    """(N, SIDE, SIDE) uint8, zeros of an even image, as `find_duplicates` needs and caches them.
+def make_thumbnails(dataset: Dataset, cache: Path | None, problems: Problems) -> np.ndarray:
+    """Load thumbnails (N, SIDE, SIDE) uint8 from the cache, or compute and save them.
 
-    Each file is read once, for its digest and, where that is unknown, for its pixels.
+    Constant images and images that cannot be read, which are added to `problems`, become zeros.
     """
     paths = [record.path for record in dataset.records]
-    file = cache / f"thumbnails-{key_of(paths)}.npz" if cache and paths else None
-    held = load_arrays(file)
+    file = cache / f"thumbnails-{dataset_key(paths)}.npz" if cache and paths else None
+    stored = load_arrays(file)
     known = {}
-    if held.keys() == {"keys", "thumbnails"} and held["thumbnails"].shape == (len(held["keys"]), SIDE, SIDE):
-        known = dict(zip(held["keys"].tolist(), held["thumbnails"], strict=True))
+    if stored.keys() == {"keys", "thumbnails"} and stored["thumbnails"].shape == (len(stored["keys"]), SIDE, SIDE):
+        known = dict(zip(stored["keys"].tolist(), stored["thumbnails"], strict=True))
     even = np.zeros((SIDE, SIDE), np.uint8)
     made: dict[bytes, np.ndarray] = {}
 
     def make(row: int) -> np.ndarray:
-        key = hashlib.sha256(dataset.records[row].content().encode()).hexdigest()[:32].encode()
+        key = hashlib.sha256(dataset.records[row].content_digest().encode()).hexdigest()[:32].encode()
         found = known.get(key)
         if found is None:
             found = thumbnail(dataset.image(row))
         made[key] = found
         return found
 
-    with remembered_digests(cache, paths):
+    with digest_cache(cache, paths):
         found = map_images(dataset, list(range(len(dataset))), make, even, problems)
     if made.keys() != known.keys():
         save_arrays(file, keys=np.array(list(made), "S32"), thumbnails=np.array(list(made.values())))

@@ -1,4 +1,4 @@
-"""What a data set holds, as a person wants to know it before training on it."""
+"""Summarize a data set before training: counts, sizes, near-duplicates and warnings."""
 
 from __future__ import annotations
 
@@ -13,17 +13,14 @@ import numpy as np
 from mrcnn.data.dataset import Dataset, Record
 from mrcnn.data.splits import check_splits
 
-SMALL, LARGE = 32**2, 96**2  # pixels; COCO's limits of area (Lin et al. 2014 and its evaluation code)
-_PAIRS = 3  # that a warning names
+SMALL, LARGE = 32**2, 96**2  # pixels; area limits of COCO (Lin et al. 2014, pycocotools)
+_PAIRS = 3  # examples in a warning
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 @dataclass(frozen=True)
-class Part:
-    """What is in one split, or in all.
-
-    `instances` is by class name.
-    """
+class SplitSummary:
+    """Count the content of one split, or of the whole data set; `instances` maps class names to counts."""
 
     patients: int
     images: int
@@ -32,8 +29,8 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Duplicates:
-    """Groups of images that are nearly the same, the images in them, and the groups that hold several patients."""
+class DuplicateSummary:
+    """Count groups of near-duplicates, the images in them, and groups with several patients."""
 
     groups: int
     images: int
@@ -42,42 +39,41 @@ class Duplicates:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What a data set holds.
+    """Summarize a data set.
 
     Attributes:
-        whole: all of it.
-        splits: each split by name.
-        sizes: instances that are `small`, `medium` or `large` by COCO's limits, in pixels of the original images.
-        sides: quantiles ("5%" … "95%") of the square root of an instance's area in pixels; empty without instances.
-        image_sizes: images of each "width×height", the most frequent first.
-        duplicates: near-duplicate images; None where they were not looked for.
-        warnings: what a person should look at, one line each.
-        skipped: what was wrong with images and annotations that were left out because of it, one line each.
-        polarity: the mean picture of the films that train, see `mrcnn.data.film_polarity`; None where nothing can be
-        said.
+        whole: counts of the data set.
+        splits: counts of each split by name.
+        sizes: number of `small`, `medium` and `large` instances by COCO's area limits in original pixels.
+        sides: quantiles ("5%" … "95%") of the square root of the instance area in pixels; empty without instances.
+        image_sizes: number of images of each "width×height", most frequent first.
+        duplicates: counts of near-duplicates; None if they were not searched.
+        warnings: notes for the user, one line each.
+        skipped: problems of images and annotations that were left out, one line each.
+        polarity: mean radiograph of the training split, see `mrcnn.data.film_polarity`, or None.
     """
 
-    whole: Part
-    splits: dict[str, Part]
+    whole: SplitSummary
+    splits: dict[str, SplitSummary]
     sizes: dict[str, int]
     sides: dict[str, float]
     image_sizes: dict[str, int]
-    duplicates: Duplicates | None
+    duplicates: DuplicateSummary | None
     warnings: tuple[str, ...]
     skipped: tuple[str, ...] = ()
     polarity: tuple[float, ...] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain numbers, strings, lists and dicts, fit for JSON."""
+        """Convert to numbers, strings, lists and dicts for JSON."""
         return asdict(self) | {"warnings": list(self.warnings), "skipped": list(self.skipped)}
 
 
 def fingerprint(dataset: Dataset, splits: Mapping[str, Iterable[int]], groups: np.ndarray | None = None) -> Fingerprint:
-    """Counts what is in the data set and its splits, without opening an image.
+    """Count the content of a data set and its splits without opening an image.
 
     Args:
-        splits: for each name the positions of its images, as `split_by_patient` returns them.
-        groups: (N,) of near-duplicates, as `find_duplicates` returns them.
+        splits: positions of the images of each split, as returned by `split_by_patient`.
+        groups: (N,) groups of near-duplicates, as returned by `find_duplicates`.
 
     Raises:
         InputError: a patient or a group is in two splits.
@@ -85,7 +81,7 @@ def fingerprint(dataset: Dataset, splits: Mapping[str, Iterable[int]], groups: n
     records = dataset.records
     chosen = {name: [int(index) for index in indices] for name, indices in splits.items()}
     check_splits(dataset, chosen, groups)
-    duplicates, told = _duplicates(dataset, groups) if groups is not None else (None, [])
+    duplicates, messages = _duplicates(dataset, groups) if groups is not None else (None, [])
     whole = _count(dataset, range(len(records)))
     parts = {name: _count(dataset, indices) for name, indices in chosen.items()}
     areas = np.concatenate([record.areas for record in records]) if records else np.zeros(0)
@@ -101,15 +97,15 @@ def fingerprint(dataset: Dataset, splits: Mapping[str, Iterable[int]], groups: n
         sides={f"{share:.0%}": round(float(np.quantile(sides, share)), 1) for share in _QUANTILES if len(sides)},
         image_sizes=dict(Counter(f"{record.width}×{record.height}" for record in records).most_common()),
         duplicates=duplicates,
-        warnings=(*dataset.warnings, *told, *_missing_classes(whole, parts)),
+        warnings=(*dataset.warnings, *messages, *_missing_classes(whole, parts)),
         skipped=dataset.skipped,
     )
 
 
-def _count(dataset: Dataset, indices: Iterable[int]) -> Part:
+def _count(dataset: Dataset, indices: Iterable[int]) -> SplitSummary:
     records = [dataset.records[index] for index in indices]
     class_ids = np.concatenate([record.class_ids for record in records]) if records else np.zeros(0, int)
-    return Part(
+    return SplitSummary(
         patients=len({record.patient_id for record in records}),
         images=len(records),
         images_without_instances=sum(len(record.class_ids) == 0 for record in records),
@@ -117,30 +113,30 @@ def _count(dataset: Dataset, indices: Iterable[int]) -> Part:
     )
 
 
-def _duplicates(dataset: Dataset, groups: np.ndarray) -> tuple[Duplicates, list[str]]:
-    """What the groups with more than one image hold, and what a person should know of them."""
+def _duplicates(dataset: Dataset, groups: np.ndarray) -> tuple[DuplicateSummary, list[str]]:
+    """Count groups with more than one image, and return warnings about them."""
     sizes = np.bincount(groups, minlength=1)
     patients: dict[int, set[str]] = {}
     for group, record in zip(groups.tolist(), dataset.records, strict=True):
         if sizes[group] > 1:
             patients.setdefault(group, set()).add(record.patient_id)
     across = sum(len(names) > 1 for names in patients.values())
-    found = Duplicates(len(patients), int(sizes[sizes > 1].sum()), across)
+    found = DuplicateSummary(len(patients), int(sizes[sizes > 1].sum()), across)
     if not patients:
         return found, []
-    told = (
+    messages = (
         f"{found.images} of {len(groups)} images are nearly the same as another, copies turned, mirrored or "
-        f"recoloured included: {found.groups} groups, each kept in one split"
+        f"recolored included: {found.groups} groups, each kept in one split"
     )
     if across:
-        told += f"; {across} of them join patients who were named apart, and who now count as one"
-    return found, [told, *_disagreements(dataset, groups)]
+        messages += f"; {across} of them join patients who were named apart, and who now count as one"
+    return found, [messages, *_disagreements(dataset, groups)]
 
 
 def _disagreements(dataset: Dataset, groups: np.ndarray) -> list[str]:
-    """A line for each way in which images of one group are annotated differently, with how often and the first pairs.
+    """Return a warning with count and examples for each kind of annotation difference within groups.
 
-    Slices of one volume are left out: neighbours look alike and may well differ.
+    Pairs of slices of one volume are ignored: neighboring slices look alike but may be annotated differently.
     """
     sizes = np.bincount(groups, minlength=1)
     counts, examples = Counter(), defaultdict(list)
@@ -164,23 +160,23 @@ def _disagreements(dataset: Dataset, groups: np.ndarray) -> list[str]:
                         " and ".join(f"{each.file_name} ({_content(dataset, each)})" for each in pair)
                     )
                 seen.add(kind)
-    told = {
+    messages = {
         "labels": "different labels; one of the two may be wrong",
         "classes": "instances of different classes; one of the two may be wrong",
-        "empty": "instances in one and none in the other; annotations may be missing, unless these are neighbouring "
+        "empty": "instances in one and none in the other; annotations may be missing, unless these are neighboring "
         "slices",
     }
     return [
         f"pairs of images, in {len(examples[kind])} of these groups, that have {what}: {counts[kind]}: "
         + "; ".join(examples[kind][:_PAIRS])
         + ("; …" if counts[kind] > min(len(examples[kind]), _PAIRS) else "")
-        for kind, what in told.items()
+        for kind, what in messages.items()
         if counts[kind]
     ]
 
 
 def _pairs(ones: Sequence[Record], others: Sequence[Record]) -> tuple[int, tuple[Record, Record] | None]:
-    """How many pairs there are of one each, not both of one volume, and the first of them."""
+    """Count pairs of one record each, except pairs of one volume, and return the first pair."""
     volumes = [Counter(each.place.volume for each in records if each.place) for records in (ones, others)]
     count = len(ones) * len(others) - sum(number * volumes[1][name] for name, number in volumes[0].items())
     apart = (
@@ -192,10 +188,10 @@ def _pairs(ones: Sequence[Record], others: Sequence[Record]) -> tuple[int, tuple
 
 def _content(dataset: Dataset, record: Record) -> str:
     names = [dataset.class_names[class_id - 1] for class_id in sorted(set(record.class_ids.tolist()))]
-    return ", ".join([f"labelled {record.label}"] * (record.label is not None) + (names or ["no instance"]))
+    return ", ".join([f"labeled {record.label}"] * (record.label is not None) + (names or ["no instance"]))
 
 
-def _missing_classes(whole: Part, parts: Mapping[str, Part]) -> list[str]:
+def _missing_classes(whole: SplitSummary, parts: Mapping[str, SplitSummary]) -> list[str]:
     found = []
     for class_name, count in whole.instances.items():
         if not count:

@@ -1,4 +1,4 @@
-"""The unit of data that every reader yields and everything after it consumes."""
+"""Define `Sample`, an annotated image: every reader produces it, every transform takes it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from mrcnn.instance_masks import InstanceMasks, MasksField
 
 Spacing = tuple[float, float]
 SPACING_MM = (1e-6, 1e4)
-"""The least and the largest side of a pixel in mm; no microscope and no scanner goes beyond them."""
+"""Smallest and largest valid side of a pixel in mm; covers microscopes and scanners."""
 
 
 @dataclass(frozen=True)
 class SlicePosition:
-    """Where a slice lies in its volume.
+    """Locate a slice in its volume.
 
     Attributes:
         volume: name of the volume.
         index: number of the slice in it.
-        step_mm: from one slice to the next, or None where it is unknown.
+        step_mm: distance between neighboring slices, or None if unknown.
     """
 
     volume: str
@@ -30,21 +30,24 @@ class SlicePosition:
 
 @dataclass(frozen=True)
 class Sample:
-    """One annotated image.
+    """Hold one annotated image; an image without instances is valid.
 
     Attributes:
-        image: (H, W, C) uint8, or float32 where the source holds more than 8 bits (its own units are kept).
-        masks: (N, H, W) bool, one mask an instance; N may be 0. Given as such an array or as `InstanceMasks`.
-        instances, crowds: `masks` and `crowd_masks` as `InstanceMasks`, which need no array; no parameters.
-        class_ids: (N,) int32, 1-based position in the data set's class names; 0 is background and never stands here.
-        patient_id: whom the image shows; a patient is never in two splits.
-        source: where the image came from: a file name, with the slice appended for volumes.
-        spacing_mm: (row, column) size of a pixel in millimetres, or None where it is unknown.
-        label: class of the whole image, or None.
-        place: where it lies in its volume, or None for an image on its own.
-        crowd_masks: (K, H, W) bool, regions of instances that are not outlined one by one (COCO's `iscrowd`), which
-            training and evaluation ignore; None where no image of the data set has any.
-        crowd_ids: (K,) int32, the class of each.
+        image: (H, W, C) uint8, or float32 if the file has more than 8 bits; float values keep the units of the file.
+        masks: (N, H, W) bool, one mask per instance; N may be 0. The argument may be an array or `InstanceMasks`.
+        instances, crowds: `masks` and `crowd_masks` as compact `InstanceMasks`; not constructor arguments.
+        class_ids: (N,) int32, 1-based index into the class names of the data set; 0 is background and not allowed.
+        patient_id: patient shown in the image; splits never share a patient.
+        source: file name, with `:slice` appended for volumes.
+        spacing_mm: (row, column) size of a pixel in millimeters, or None if unknown.
+        label: image-level class, or None.
+        place: position in the volume, or None if the image is not a slice.
+        crowd_masks: (K, H, W) bool, regions of instances without individual outlines (COCO's `iscrowd`), ignored in
+            training and evaluation; None if no image of the data set has any.
+        crowd_ids: (K,) int32, class of each crowd region.
+
+    Raises:
+        ValueError: image, masks and class ids do not have the shapes and types above.
     """
 
     image: np.ndarray

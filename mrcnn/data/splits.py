@@ -1,4 +1,4 @@
-"""Who trains, who validates, who tests: by patient, and as alike as the patients allow."""
+"""Split a data set by patient into training, validation and test, or into folds, with similar class distributions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mrcnn.errors import InputError
 
 SPLITS = ("train", "val", "test")
 _TRIES = 30
-_PATIENTS_TRIED = 3000  # patients placed over all tries; large sets need fewer tries, since luck evens out
+_PATIENTS_TRIED = 3000  # patients assigned over all tries; large sets need fewer tries
 
 
 def split_by_patient(
@@ -26,21 +26,21 @@ def split_by_patient(
     seed: int = 0,
     groups: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """Splits the images so that no patient, and no group of `groups`, is in two splits.
+    """Split the images so that no patient and no group of near-duplicates is in two splits.
 
-    The shares count images. They are met as nearly as whole patients allow, at the same time for all images, those
-    without instances, and those of each class. Each split with a share above 0 gets at least one patient, and train
-    gets every class wherever that is possible. The result depends on the seed and not on the order of the records.
+    `train`, `val` and `test` are shares of the images. The split approximates them with whole patients for all images,
+    images without instances, and images of each class at once. Each split with a share above 0 gets at least one
+    patient, and train gets every class if possible. The result depends on the seed, not on the order of the records.
 
     Args:
-        groups: (N,) a number for each image, as `find_duplicates` gives it; images of one number stay together, and
-            patients who share one count as one.
+        groups: (N,) group number of each image from `find_duplicates`; a group stays together, and patients who share
+            a group count as one.
 
     Returns:
-        For "train", "val" and "test" the sorted positions of its images, int64.
+        The sorted positions of the images, int64, for "train", "val" and "test".
 
     Raises:
-        InputError: shares that are no shares of a whole, or fewer patients than splits.
+        InputError: the shares are negative or do not sum to 1, or there are fewer patients than splits.
     """
     shares = np.array([train, val, test], np.float64)
     if not (shares >= 0).all() or abs(shares.sum() - 1) > 1e-6 or train == 0:
@@ -55,19 +55,19 @@ def split_by_patient(
 def folds_by_patient(
     dataset: Dataset, folds: int, *, seed: int = 0, groups: np.ndarray | None = None
 ) -> list[np.ndarray]:
-    """Divides the images into `folds` parts, for cross-validation, so that no patient and no group is in two.
+    """Divide the images into folds for cross-validation so that no patient and no group is in two folds.
 
-    The parts are as alike as whole patients allow, in images, images without instances, and those of each class; the
-    result depends on the seed and not on the order of the records.
+    Folds have similar numbers of images, images without instances, and images of each class. The result depends on the
+    seed, not on the order of the records.
 
     Args:
         groups: as in `split_by_patient`.
 
     Returns:
-        For each fold the sorted positions of its images, int64.
+        The sorted positions of the images of each fold, int64.
 
     Raises:
-        InputError: fewer patients than folds.
+        InputError: there are fewer patients than folds.
     """
     owner = _owners(dataset, groups)
     _require(dataset, owner, folds, f"{folds} folds")
@@ -76,16 +76,16 @@ def folds_by_patient(
     return [np.flatnonzero(fold_of == fold) for fold in range(folds)]
 
 
-def _require(dataset: Dataset, owner: np.ndarray, least: int, of: str) -> None:
+def _require(dataset: Dataset, owner: np.ndarray, minimum: int, of: str) -> None:
     count = owner.max(initial=-1) + 1
-    if count < least:
+    if count < minimum:
         joined = len({record.patient_id for record in dataset.records}) > count
         what = "groups of patients with near-duplicate images" if joined else "patients"
-        raise InputError(f"{count} {what}: expected at least {least}, one for each of {of}")
+        raise InputError(f"{count} {what}: expected at least {minimum}, one for each of {of}")
 
 
 def _traits(dataset: Dataset, owner: np.ndarray) -> np.ndarray:
-    """(P, 2 + C) of each patient the images, images without instances, and images of each class."""
+    """Count images, images without instances, and images of each class per patient: (P, 2 + C)."""
     traits = np.zeros((owner.max(initial=-1) + 1, 2 + len(dataset.class_names)))
     for row, record in zip(owner, dataset.records, strict=True):
         traits[row, 0] += 1
@@ -95,7 +95,7 @@ def _traits(dataset: Dataset, owner: np.ndarray) -> np.ndarray:
 
 
 def check_splits(dataset: Dataset, splits: Mapping[str, Iterable[int]], groups: np.ndarray | None = None) -> None:
-    """Raises `InputError` where a patient, or a group of `groups`, is in two splits."""
+    """Raise `InputError` if a patient or a group of near-duplicates is in two splits."""
     seen: dict[tuple[str, str | int], str] = {}
     for name, indices in splits.items():
         chosen = [int(index) for index in indices]
@@ -109,12 +109,15 @@ def check_splits(dataset: Dataset, splits: Mapping[str, Iterable[int]], groups: 
 
 
 def subsample_negatives(dataset: Dataset, indices: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
-    """Those of `indices` with instances, and of those without as many, at random, as make up `share` of the result.
+    """Select all images with instances, and a random subset of the images without.
 
-    For slices of volumes, most of which show nothing to learn from. All stay where there are fewer.
+    For slices of volumes, most of which are empty.
 
     Args:
-        share: 0 … 1, of the images that are kept.
+        share: 0 … 1, share of images without instances in the result; all of them are selected if there are fewer.
+
+    Returns:
+        The selected elements of `indices`, in their order.
     """
     empty = np.array([len(dataset.records[index].class_ids) == 0 for index in indices], bool)
     filled = int((~empty).sum())
@@ -124,9 +127,10 @@ def subsample_negatives(dataset: Dataset, indices: np.ndarray, share: float, see
 
 
 def _owners(dataset: Dataset, groups: np.ndarray | None) -> np.ndarray:
-    """(N,) for each image the number of those whom it may not be parted from, in the order of their patients' names.
+    """Return (N,) the number of the patient, or set of patients joined by groups, of each image.
 
-    A pseudonym, which differs between machines, is ordered by the first of its patient's file names.
+    Numbers follow the order of patient names; a pseudonym, which differs between machines, is ordered by the patient's
+    first file name.
     """
     names: dict[str, tuple[str, bool]] = {}
     for record in dataset.records:
@@ -137,7 +141,7 @@ def _owners(dataset: Dataset, groups: np.ndarray | None) -> np.ndarray:
     owner = np.array([position[record.patient_id] for record in dataset.records], np.int64)
     if groups is None or not len(owner):
         return owner
-    # Patients and groups are the two sides of a graph, and each image is a link between them.
+    # Bipartite graph of patients and groups with one edge per image.
     count = len(patients) + int(np.max(groups)) + 1
     links = coo_array((np.ones(len(owner), np.int8), (owner, len(patients) + np.asarray(groups))), shape=(count, count))
     component = connected_components(links, directed=False)[1][: len(patients)]
@@ -146,22 +150,22 @@ def _owners(dataset: Dataset, groups: np.ndarray | None) -> np.ndarray:
 
 
 def _best_placement(traits: np.ndarray, shares: np.ndarray, seed: int, keep_classes: bool = True) -> np.ndarray:
-    """The split (P,) of each patient: the best of several greedy placements.
+    """Compute the split (P,) of each patient: the best of several greedy assignments.
 
     Args:
         traits: (P, 2 + C) from `_traits`.
         shares: (S,) all above 0, train first.
-        keep_classes: train gets every class wherever that is possible.
+        keep_classes: whether train must get every class if possible.
     """
     rng = np.random.default_rng(seed)
     totals = traits.sum(axis=0)
     relative = traits / np.maximum(totals, 1)
-    # All images weigh as much as the rest together, since the shares speak of them.
+    # The number of images weighs as much as all other counts together, since the shares refer to it.
     weights = np.where(totals > 0, 1.0, 0.0)
     weights[0] = max(weights[1:].sum(), 1.0)
     best, least = None, np.inf
     for _ in range(max(1, min(_TRIES, _PATIENTS_TRIED // len(traits)))):
-        # The heaviest first, as the light ones can even out what is left; the random factor makes the tries differ.
+        # Assign patients with many images first; the random factor varies the order between tries.
         order = np.argsort(-relative @ weights * rng.uniform(0.5, 1.5, len(traits)), kind="stable")
         placement = _place(order, relative, weights, shares, keep_classes)
         filled = np.stack([relative[placement == split].sum(axis=0) for split in range(len(shares))])
@@ -174,11 +178,11 @@ def _best_placement(traits: np.ndarray, shares: np.ndarray, seed: int, keep_clas
 def _place(
     order: np.ndarray, relative: np.ndarray, weights: np.ndarray, shares: np.ndarray, keep_classes: bool
 ) -> np.ndarray:
-    """Each patient in `order` goes where the chi-squared distance of the splits from their shares grows least."""
+    """Assign each patient in `order` to the split that least increases the chi-squared distance to the shares."""
     carries = relative[:, 2:] > 0
     placement = np.full(len(order), -1)
     filled = np.zeros((len(shares), relative.shape[1]))
-    # Of each class, how many patients are not lost to train; it must stay above 0 where that is possible at all.
+    # Patients of each class that are still available to train; at least one must remain if possible.
     left = carries.sum(axis=0)
     needed = (left > 0).astype(int)
     if not keep_classes or not _can_fill(carries, left - needed, len(shares) - 1):
@@ -201,6 +205,6 @@ def _place(
 
 
 def _can_fill(carries: np.ndarray, spare: np.ndarray, splits: int) -> bool:
-    """Whether `splits` of the patients (P, C) can leave train when it can spare `spare` (C,) of each class."""
+    """Check that `splits` patients (P, C) can leave train if train can lose `spare` (C,) patients of each class."""
     able = carries[(spare - carries >= 0).all(axis=1)]
     return any((spare - np.sum(chosen, axis=0) >= 0).all() for chosen in combinations(able, splits))

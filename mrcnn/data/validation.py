@@ -1,4 +1,4 @@
-"""Every image of a data set opened once, before a training, so that what is damaged is told all at once."""
+"""Validate all images of a data set before training, and report every damaged file in one error."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TypeVar
 import numpy as np
 
 from mrcnn.data.dataset import Dataset
-from mrcnn.data.digest import key_of, load_json, remembered_digests, save_json
-from mrcnn.data.readers.problems import Problems, summarize_names
+from mrcnn.data.digest import dataset_key, digest_cache, load_json, save_json
+from mrcnn.data.problems import Problems, summarize_names
 from mrcnn.errors import InputError
 
 _MOST_THREADS, _MOST_VOLUMES = 16, 4
@@ -20,38 +20,38 @@ T = TypeVar("T")
 
 
 def validate_images(dataset: Dataset, problems: Problems, cache: Path | None = None) -> list[int]:
-    """Opens every image, and of volumes a slice of each, for which all of it is read; bad ones go to `problems`.
+    """Open every image, and one slice of each volume, which reads the whole volume; add invalid ones to `problems`.
 
     Args:
-        cache: folder for the files' digests, and for those of the images that could be opened.
+        cache: folder for file digests and the digests of valid images, or None.
 
     Returns:
-        Positions of the images that are constant.
+        Positions of the constant images.
     """
     files = {record.path if record.volume is None else record.volume.files: row for row, record in
              reversed(list(enumerate(dataset.records)))}  # fmt: skip
     paths = [record.path for record in dataset.records]
-    file = cache / f"opened-{key_of(paths)}.json" if cache is not None and paths else None
+    file = cache / f"opened-{dataset_key(paths)}.json" if cache is not None and paths else None
     loaded = load_json(file) if file else None
-    known: dict[str, bool] = loaded if isinstance(loaded, dict) else {}  # digest → whether it is constant
-    sound: dict[str, bool] = {}
+    known: dict[str, bool] = loaded if isinstance(loaded, dict) else {}  # digest → whether the image is constant
+    valid: dict[str, bool] = {}
 
     def attempt(row: int) -> bool:
-        content = dataset.records[row].content()
+        content = dataset.records[row].content_digest()
         found = known.get(content)
-        sound[content] = _is_constant(dataset.image(row)) if found is None else found
-        return sound[content]
+        valid[content] = _is_constant(dataset.image(row)) if found is None else found
+        return valid[content]
 
     rows = sorted(files.values())
-    with remembered_digests(cache, paths):
+    with digest_cache(cache, paths):
         found = map_images(dataset, rows, attempt, False, problems)
-    if file and sound != known:
-        save_json(file, dict(sorted(sound.items())))
+    if file and valid != known:
+        save_json(file, dict(sorted(valid.items())))
     return [row for row, is_constant in zip(rows, found, strict=True) if is_constant]
 
 
 def find_constant(dataset: Dataset, rows: list[int], problems: Problems) -> list[int]:
-    """Those of the positions `rows` whose images have the same value everywhere; bad images go to `problems`."""
+    """Return the positions among `rows` of constant images; add invalid images to `problems`."""
     found = map_images(dataset, rows, lambda row: _is_constant(dataset.image(row)), False, problems)
     return [row for row, is_constant in zip(rows, found, strict=True) if is_constant]
 
@@ -62,30 +62,31 @@ def _is_constant(image: np.ndarray) -> bool:
 
 
 def constant_warnings(dataset: Dataset, rows: list[int]) -> list[str]:
-    """A line on the constant images at `rows`, if there are any; slices at the ends of a volume may well be empty."""
+    """Return a warning about the constant images at `rows`, if any; empty slices of a volume are normal."""
     records = [dataset.records[row] for row in rows]
     names = [record.file_name for record in records if record.place is None or len(record.class_ids)]
     return [summarize_names("images hold a single value, so that nothing can be seen in them", names)] if names else []
 
 
-def map_images(dataset: Dataset, rows: list[int], do: Callable[[int], T], instead: T, problems: Problems) -> list[T]:
-    """`do` of each position, in threads, as decoders work outside Python's lock.
+def map_images(
+    dataset: Dataset, rows: list[int], function: Callable[[int], T], default: T, problems: Problems
+) -> list[T]:
+    """Call `function` for each position in threads; image decoders release Python's lock.
 
-    Where it raises `InputError`, that goes to `problems`, once for each file and in the order of `rows`, and the result
-    is `instead`.
+    An `InputError` is added to `problems`, once per file and in the order of `rows`; the result is then `default`.
     """
 
     faults: dict[Path, str] = {}
 
     def attempt(row: int) -> T:
         path = dataset.records[row].path
-        if path in faults:  # another slice of that volume
-            return instead
+        if path in faults:  # another slice of the same volume
+            return default
         try:
-            return do(row)
+            return function(row)
         except InputError as error:
             faults.setdefault(path, str(error))
-            return instead
+            return default
 
     volumes = any(record.volume is not None for record in dataset.records)
     most = min(os.cpu_count() or 1, _MOST_VOLUMES if volumes else _MOST_THREADS)
@@ -93,5 +94,5 @@ def map_images(dataset: Dataset, rows: list[int], do: Callable[[int], T], instea
         results = list(threads.map(attempt, rows))
     for path in dict.fromkeys(dataset.records[row].path for row in rows):
         if path in faults:
-            problems.add_passable(faults[path], path)
+            problems.add_skippable(faults[path], path)
     return results

@@ -9,7 +9,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from mrcnn.data.readers.brats_labels import REGIONS, label_map
+from mrcnn.data.readers.brats_cases import REGIONS, label_map
 from mrcnn.phantoms.head_volume import Tissue, draw_tumor, paint_head, picture
 
 __all__ = ["CLASS_NAMES", "VERSION", "Case", "make_cases", "write_cases"]

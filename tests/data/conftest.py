@@ -91,7 +91,7 @@ LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 def head():
     """Brain (columns, rows, slices) bool, as it lies in a file of BraTS, and a label map in the codes of 2018.
 
-    Slices 1 … 6 show brain; 2 … 4 edema, 3 and 4 core, 3 enhancing tumour too, and 4 a speck of edema besides.
+    Slices 1 … 6 show brain; 2 … 4 edema, 3 and 4 core, 3 enhancing tumor too, and 4 a speck of edema besides.
     """
     brain, labels = np.zeros((12, 10, 8), bool), np.zeros((12, 10, 8), np.uint8)
     brain[1:11, 1:9, 1:7] = True

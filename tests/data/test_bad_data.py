@@ -12,8 +12,8 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from mrcnn.data import find_duplicates, read_dataset
+from mrcnn.data.problems import DataError
 from mrcnn.data.readers import read_all
-from mrcnn.data.readers.problems import DataError
 from mrcnn.data.readers.segmentation import CROSSING
 from mrcnn.data.validation import validate_images
 from mrcnn.errors import InputError
@@ -58,7 +58,7 @@ def all_problems(folder, form, **options):
     opened = read_all(folder, form, **options)
     validate_images(opened, opened.problems)
     assert sorted(fault.problem for fault in opened.problems.faults) == sorted(caught.value.problems)
-    sound = dataset.without_spoilt()
+    sound = dataset.without_invalid()
     assert sound.skipped == caught.value.problems
     for sample in sound:
         assert sample.masks.shape[1:] == sample.image.shape[:2]

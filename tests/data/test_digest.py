@@ -6,7 +6,7 @@ import os
 import pytest
 
 from mrcnn.data import digest
-from mrcnn.data.digest import content_digest, file_digest, remembered_digests
+from mrcnn.data.digest import cached_file_digest, digest_cache, file_digest
 from mrcnn.errors import InputError
 
 
@@ -18,7 +18,7 @@ def sha(text):
 def reads(monkeypatch):
     """Names of the files that were read, in their order; nothing is remembered from before."""
     names, read = [], digest.file_digest
-    monkeypatch.setattr(digest, "_remembered", {})
+    monkeypatch.setattr(digest, "_known_digests", {})
     monkeypatch.setattr(digest, "file_digest", lambda path: names.append(path.name) or read(path))
     return names
 
@@ -32,7 +32,7 @@ def settled(monkeypatch):
 def test_a_file_is_read_once(tmp_path, reads, settled):
     file = tmp_path / "a"
     file.write_bytes(b"one")
-    assert [content_digest(file), content_digest(file)] == [sha(b"one")] * 2
+    assert [cached_file_digest(file), cached_file_digest(file)] == [sha(b"one")] * 2
     assert reads == ["a"]
 
 
@@ -41,11 +41,11 @@ def test_a_changed_file_is_read_again(tmp_path, reads, settled, restored):
     file = tmp_path / "a"
     file.write_bytes(b"one")
     before = file.stat()
-    content_digest(file)
+    cached_file_digest(file)
     file.write_bytes(b"two")  # as many bytes
     if restored:  # as `cp -p` and archives leave it
         os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert content_digest(file) == sha(b"two")
+    assert cached_file_digest(file) == sha(b"two")
 
 
 def test_a_file_put_in_anothers_place_is_read_again(tmp_path, reads, settled):
@@ -53,9 +53,9 @@ def test_a_file_put_in_anothers_place_is_read_again(tmp_path, reads, settled):
     file.write_bytes(b"one")
     other.write_bytes(b"two")
     os.utime(other, ns=(0, file.stat().st_mtime_ns))
-    content_digest(file)
+    cached_file_digest(file)
     other.replace(file)
-    assert content_digest(file) == sha(b"two")
+    assert cached_file_digest(file) == sha(b"two")
 
 
 def test_a_file_that_has_just_changed_is_not_remembered(tmp_path, reads, monkeypatch):
@@ -64,9 +64,9 @@ def test_a_file_that_has_just_changed_is_not_remembered(tmp_path, reads, monkeyp
     file.write_bytes(b"one")
     stamp = digest._stamp(file)
     monkeypatch.setattr(digest, "_stamp", lambda path: stamp)
-    content_digest(file)
+    cached_file_digest(file)
     file.write_bytes(b"two")
-    assert content_digest(file) == sha(b"two")
+    assert cached_file_digest(file) == sha(b"two")
 
 
 def test_digests_outlast_a_run(tmp_path, reads, settled, monkeypatch):
@@ -75,22 +75,22 @@ def test_digests_outlast_a_run(tmp_path, reads, settled, monkeypatch):
     files = [folder / name for name in ("mr-smith.png", "b.png")]
     for file in files:
         file.write_bytes(file.name.encode())
-    with remembered_digests(cache, files):
-        assert [content_digest(file) for file in files] == [sha(file.name.encode()) for file in files]
-    monkeypatch.setattr(digest, "_remembered", {})
+    with digest_cache(cache, files):
+        assert [cached_file_digest(file) for file in files] == [sha(file.name.encode()) for file in files]
+    monkeypatch.setattr(digest, "_known_digests", {})
     reads.clear()
     files[1].write_bytes(b"new")
-    with remembered_digests(cache, files):
-        assert [content_digest(file) for file in files] == [sha(b"mr-smith.png"), sha(b"new")]
+    with digest_cache(cache, files):
+        assert [cached_file_digest(file) for file in files] == [sha(b"mr-smith.png"), sha(b"new")]
     assert reads == ["b.png"]
     (kept,) = cache.iterdir()
     assert b"smith" not in kept.read_bytes()
-    monkeypatch.setattr(digest, "_remembered", {})
+    monkeypatch.setattr(digest, "_known_digests", {})
     kept.write_text('{"x": 3')
-    with remembered_digests(cache, files):
-        assert content_digest(files[0]) == file_digest(files[0])
+    with digest_cache(cache, files):
+        assert cached_file_digest(files[0]) == file_digest(files[0])
 
 
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
-        content_digest(tmp_path / "none")
+        cached_file_digest(tmp_path / "none")

@@ -1,4 +1,4 @@
-"""Copies are found however they were turned or recoloured, and pictures of one kind stay apart."""
+"""Copies are found however they were turned or recolored, and pictures of one kind stay apart."""
 
 import io
 from threading import Event
@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from mrcnn.data import dataset as dataset_module
 from mrcnn.data import find_duplicates, fingerprint, read_dataset, split_by_patient
-from mrcnn.data.duplicates import SIDE, group_alike, thumbnail
+from mrcnn.data.duplicates import SIDE, group_duplicates, thumbnail
 from mrcnn.errors import InputError
 from mrcnn.phantoms import thyroid
 
@@ -48,22 +48,22 @@ COPIES = {
 def test_a_changed_copy_is_found_among_others(change):
     pictures = [scene(seed) for seed in range(8)]
     pictures.append(change(pictures[3]))
-    groups = group_alike(np.stack([thumbnail(picture[..., None]) for picture in pictures]))
+    groups = group_duplicates(np.stack([thumbnail(picture[..., None]) for picture in pictures]))
     assert groups[8] == groups[3]
     assert len(set(groups[:8].tolist())) == 8
 
 
-def test_colour_counts_as_its_grey():
-    grey = scene(1)[..., None]
-    np.testing.assert_array_equal(thumbnail(grey), thumbnail(np.repeat(grey, 3, axis=2)))
-    assert thumbnail(grey).shape == (SIDE, SIDE) and thumbnail(grey).min() == 0 and thumbnail(grey).max() == 255
-    assert thumbnail(np.repeat(grey, 5, axis=2)).shape == (SIDE, SIDE)
+def test_color_counts_as_its_gray():
+    gray = scene(1)[..., None]
+    np.testing.assert_array_equal(thumbnail(gray), thumbnail(np.repeat(gray, 3, axis=2)))
+    assert thumbnail(gray).shape == (SIDE, SIDE) and thumbnail(gray).min() == 0 and thumbnail(gray).max() == 255
+    assert thumbnail(np.repeat(gray, 5, axis=2)).shape == (SIDE, SIDE)
 
 
 def test_even_pictures_are_like_no_other():
     thumbnails = np.stack([thumbnail(np.full((50, 60, 1), level, np.uint8)) for level in (0, 0, 90, 255)])
-    assert len(set(group_alike(thumbnails).tolist())) == 4
-    assert group_alike(np.zeros((0, SIDE, SIDE), np.uint8)).shape == (0,)
+    assert len(set(group_duplicates(thumbnails).tolist())) == 4
+    assert group_duplicates(np.zeros((0, SIDE, SIDE), np.uint8)).shape == (0,)
 
 
 def all_pairs(thumbnails):
@@ -119,16 +119,16 @@ def pictures(kind, count, rng):
 )
 def test_no_pair_is_missed(kind, monkeypatch):
     thumbnails = pictures(kind, 120, np.random.default_rng(0))
-    np.testing.assert_array_equal(group_alike(thumbnails), all_pairs(thumbnails))
+    np.testing.assert_array_equal(group_duplicates(thumbnails), all_pairs(thumbnails))
     # The size of what is compared, or held, at once makes no difference.
     monkeypatch.setattr("mrcnn.data.duplicates._TILE", (3, 40))
     monkeypatch.setattr("mrcnn.data.duplicates._MOST_PAIRS", 7)
-    np.testing.assert_array_equal(group_alike(thumbnails), all_pairs(thumbnails))
+    np.testing.assert_array_equal(group_duplicates(thumbnails), all_pairs(thumbnails))
 
 
 def test_groups_are_found_once(doubled, tmp_path, monkeypatch):
     first = find_duplicates(doubled, tmp_path / "cache")
-    monkeypatch.setattr("mrcnn.data.duplicates.group_alike", lambda thumbnails: pytest.fail("grouped again"))
+    monkeypatch.setattr("mrcnn.data.duplicates.group_duplicates", lambda thumbnails: pytest.fail("grouped again"))
     np.testing.assert_array_equal(find_duplicates(doubled, tmp_path / "cache"), first)
 
 
@@ -150,7 +150,7 @@ def test_a_damaged_cache_is_made_again(doubled, tmp_path):
 
 def test_phantoms_of_many_patients_stay_apart():
     samples = list(thyroid.make_images(40, seed=5))
-    groups = group_alike(np.stack([thumbnail(sample.image) for sample in samples]))
+    groups = group_duplicates(np.stack([thumbnail(sample.image) for sample in samples]))
     for first in range(40):
         for second in range(first):
             assert groups[first] != groups[second] or samples[first].patient_id == samples[second].patient_id
@@ -159,9 +159,9 @@ def test_phantoms_of_many_patients_stay_apart():
 def test_blocks_do_not_matter(monkeypatch):
     pictures = [scene(seed % 11) if seed < 11 else scene(seed % 11)[::-1] for seed in range(30)]
     thumbnails = np.stack([thumbnail(picture[..., None]) for picture in pictures])
-    whole = group_alike(thumbnails)
+    whole = group_duplicates(thumbnails)
     monkeypatch.setattr("mrcnn.data.duplicates._BLOCK", 7)
-    np.testing.assert_array_equal(group_alike(thumbnails), whole)
+    np.testing.assert_array_equal(group_duplicates(thumbnails), whole)
     assert [whole[index] for index in range(11, 30)] == [whole[index % 11] for index in range(11, 30)]
 
 
@@ -239,5 +239,5 @@ def test_real_brain_slices(shared_data):
     dataset = read_dataset(shared_data / "brain_tumor" / "coco")
     groups = find_duplicates(dataset)
     found = fingerprint(dataset, split_by_patient(dataset, groups=groups), groups).duplicates
-    # The set was augmented before it was published: mirrored and recoloured copies of about 90 slices.
+    # The set was augmented before it was published: mirrored and recolored copies of about 90 slices.
     assert 85 <= found.groups <= 95 and 660 <= found.images <= 701

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from mrcnn.data import read_dataset
-from mrcnn.data.duplicates import SIDE, thumbnail, thumbnails_of
-from mrcnn.data.film_polarity import mean_picture, negatives, negatives_within
-from mrcnn.data.readers.problems import Problems
+from mrcnn.data.duplicates import SIDE, make_thumbnails, thumbnail
+from mrcnn.data.film_polarity import find_negatives, find_rarer_polarity, mean_film
+from mrcnn.data.problems import Problems
 
 
 @pytest.fixture(scope="module")
@@ -23,33 +23,33 @@ def films():
 
 
 def test_films_and_negatives_are_told_apart_by_the_mean_of_others(films):
-    picture = mean_picture(films[:12])
+    picture = mean_film(films[:12])
     assert len(picture) == 64 and np.linalg.norm(picture) == pytest.approx(1, abs=1e-3)
-    assert not negatives(films[12:], picture).any()
-    assert negatives(255 - films[12:], picture).all()
+    assert not find_negatives(films[12:], picture).any()
+    assert find_negatives(255 - films[12:], picture).all()
     # The other way round where all that train are negatives.
-    assert negatives(films[12:], mean_picture(255 - films[:12])).all()
+    assert find_negatives(films[12:], mean_film(255 - films[:12])).all()
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 11])
 def test_the_rarer_polarity_of_a_set_is_found(films, count):
     mixed = np.where(np.arange(24)[:, None, None] >= 24 - count, 255 - films, films)
-    assert negatives_within(mixed).tolist() == list(range(24 - count, 24))
-    assert (mean_picture(mixed) is None) == (count > 0)
+    assert find_rarer_polarity(mixed).tolist() == list(range(24 - count, 24))
+    assert (mean_film(mixed) is None) == (count > 0)
 
 
 def test_nothing_is_said_of_few_or_different_or_even_pictures(films):
     noise = np.random.default_rng(1).integers(0, 256, (40, SIDE, SIDE)).astype(np.uint8)
     for pictures in (films[:9], noise, np.zeros((20, SIDE, SIDE), np.uint8), films[:0]):
-        assert mean_picture(pictures) is None and len(negatives_within(pictures)) == 0
-    assert not negatives(np.zeros((1, SIDE, SIDE), np.uint8), mean_picture(films)).any()
+        assert mean_film(pictures) is None and len(find_rarer_polarity(pictures)) == 0
+    assert not find_negatives(np.zeros((1, SIDE, SIDE), np.uint8), mean_film(films)).any()
 
 
 def test_real_films(shared_data):
     dataset = read_dataset(shared_data / "lung").subset(range(60))
-    films = thumbnails_of(dataset, None, Problems("films"))
+    films = make_thumbnails(dataset, None, Problems("films"))
     inverted = np.stack([thumbnail(np.iinfo(image.dtype).max - image) for image in map(dataset.image, range(60))])
-    picture = mean_picture(films[:30])
-    assert not negatives(films[30:], picture).any() and negatives(inverted[30:], picture).all()
-    assert len(negatives_within(films)) == 0
-    assert negatives_within(np.concatenate([films[:50], inverted[50:]])).tolist() == list(range(50, 60))
+    picture = mean_film(films[:30])
+    assert not find_negatives(films[30:], picture).any() and find_negatives(inverted[30:], picture).all()
+    assert len(find_rarer_polarity(films)) == 0
+    assert find_rarer_polarity(np.concatenate([films[:50], inverted[50:]])).tolist() == list(range(50, 60))

@@ -62,7 +62,7 @@ def test_near_duplicates_that_disagree_are_named(in_memory):
     _, labels, classes, empty = fingerprint(dataset, {"train": range(9)}, groups).warnings[:4]
     assert labels == (
         "pairs of images, in 1 of these groups, that have different labels; one of the two may be wrong: 1: "
-        f"7.png (labelled benign, {first}) and 8.png (labelled malignant, {first})"
+        f"7.png (labeled benign, {first}) and 8.png (labeled malignant, {first})"
     )
     assert classes == (
         "pairs of images, in 1 of these groups, that have instances of different classes; one of the two may be wrong: "
@@ -74,7 +74,7 @@ def test_near_duplicates_that_disagree_are_named(in_memory):
     assert not any("pairs of images" in warning for warning in agreeing)
 
 
-def test_neighbouring_slices_may_differ(in_memory):
+def test_neighboring_slices_may_differ(in_memory):
     dataset = in_memory([("a", [1]), ("a", []), ("b", [])])
     for index, record in enumerate(dataset.records):
         object.__setattr__(record, "place", SlicePosition(record.patient_id, index))

@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import binary_erosion, label
 
 from mrcnn.data import read_dataset
-from mrcnn.data.readers.brats_labels import regions_of
+from mrcnn.data.readers.brats_cases import label_regions
 from mrcnn.data.readers.lgg import read as read_lgg
 from mrcnn.phantoms import brats, lgg, write_dataset
 
@@ -39,7 +39,7 @@ def test_the_tumour_lies_in_the_brain_and_its_parts_in_each_other(heads):
     for case in heads:
         brain = case.volumes["flair"] > 0
         assert all(((volume > 0) == brain).all() for volume in case.volumes.values())
-        whole, core, enhancing = regions_of(case.labels, brats.LABEL_CODES)
+        whole, core, enhancing = label_regions(case.labels, brats.LABEL_CODES)
         assert not (whole & ~brain).any()
         assert 300 < core.sum() + whole.sum() < 0.3 * brain.sum()
         assert (whole & ~core).any() and not (core & ~whole).any() and not (enhancing & ~core).any()
@@ -48,7 +48,7 @@ def test_the_tumour_lies_in_the_brain_and_its_parts_in_each_other(heads):
 
 def test_sequences_show_what_they_show_in_patients(heads):
     for case in heads:
-        whole, core, enhancing = regions_of(case.labels, brats.LABEL_CODES)
+        whole, core, enhancing = label_regions(case.labels, brats.LABEL_CODES)
         tissue = binary_erosion(case.volumes["t1"] > 0, iterations=4) & ~whole
 
         def brightness(name, where, case=case, tissue=tissue):
@@ -68,7 +68,7 @@ def test_the_reader_gets_back_what_was_made(cases, heads, tmp_path, monkeypatch)
     assert len({record.patient_id for record in dataset.records}) == 3
     for index, record in enumerate(dataset.records):
         case = heads[int(record.patient_id[-3:]) - 1]
-        expected = regions_of(case.labels[record.place.index], brats.LABEL_CODES)
+        expected = label_regions(case.labels[record.place.index], brats.LABEL_CODES)
         found = np.zeros_like(expected)
         for class_id, mask in zip(record.class_ids, dataset.masks(index), strict=True):
             found[class_id - 1] |= mask

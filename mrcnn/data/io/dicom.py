@@ -1,4 +1,4 @@
-"""DICOM images as a radiologist's screen shows them, and what their headers tell that a training may know."""
+"""Read DICOM images with display windowing, and pixel spacing and patient pseudonym from their headers."""
 
 from __future__ import annotations
 
@@ -10,53 +10,65 @@ import numpy as np
 import pydicom
 from pydicom.pixels import apply_modality_lut, apply_windowing
 
-from mrcnn.data.io.dicom_file import check_single_image, decoded, numbers, open_dicom, own_words, text, whole_number
+from mrcnn.data.io.dicom_file import (
+    check_single_image,
+    decode_pixels,
+    element_integer,
+    element_numbers,
+    element_text,
+    open_dicom,
+    translate_errors,
+)
 from mrcnn.data.io.dicom_lookup_tables import palette_colors, table_values
 from mrcnn.data.io.pictures import check_size
 from mrcnn.data.io.pseudonyms import patient_salt
-from mrcnn.data.readers.names import normalize_patient_id
+from mrcnn.data.names import normalize_patient_id
 from mrcnn.data.sample import SPACING_MM, Spacing
 from mrcnn.errors import InputError
 
-_CENTIMETRES, _TWO_D = 3, 1  # DICOM PS3.3, C.8.5.5.1.15 and C.8.5.5.1.1
-_LEAST_WIDTH = {"LINEAR": 1.0, "LINEAR_EXACT": 0.0, "SIGMOID": 0.0}  # of a window; beyond 0 of the last two (C.11.2)
+_CENTIMETERS, _TWO_D = 3, 1  # DICOM PS3.3, C.8.5.5.1.15 and C.8.5.5.1.1
+_MIN_WIDTH = {
+    "LINEAR": 1.0,
+    "LINEAR_EXACT": 0.0,
+    "SIGMOID": 0.0,
+}  # of a window (C.11.2)
 _PURPOSE = "medmrcnn patient pseudonym 2"
 
 
 def read_dicom(path: Path) -> np.ndarray:
-    """(H, W, C) pixels: uint8 where the file holds 8 bits and no rescaling, else float32.
+    """Read (H, W, C) pixels: uint8 if the file has 8 bits and no rescaling, else float32.
 
-    Grey values go through the modality's rescaling and the first sound window or VOI table of the file, and are
-    inverted where the file says that its lowest value is white. Colour comes as RGB.
+    Gray values pass the modality rescaling and the first valid window or VOI table of the file, and are inverted for
+    MONOCHROME1. Color images are RGB.
 
     Raises:
-        InputError: no pixels, several frames, no picture, damage, or pixels compressed in a way that no installed
-            library knows.
+        InputError: the file has no pixels or several frames, is not an image, is damaged, or has a compression that no
+            installed library decodes.
     """
-    with own_words(path):
+    with translate_errors(path):
         dataset = open_dicom(path)
         _check(dataset)
         return displayed_pixels(dataset)
 
 
 def read_dicom_header(path: Path) -> tuple[int, int, Spacing | None, str | None]:
-    """(height, width, spacing in mm, pseudonym of the patient) without decoding. Raises as `read_dicom` does."""
-    with own_words(path):
+    """Read height, width, spacing in mm and patient pseudonym without decoding. Raises like `read_dicom`."""
+    with translate_errors(path):
         dataset = open_dicom(path)
         height, width = _check(dataset)
-        return height, width, spacing_of(dataset), pseudonym(dataset)
+        return height, width, pixel_spacing(dataset), pseudonym(dataset)
 
 
 def displayed_pixels(dataset: pydicom.Dataset) -> np.ndarray:
-    """(H, W, C) of an opened file of one frame, as `read_dicom` returns them."""
-    pixels = decoded(dataset)
+    """Decode the (H, W, C) pixels of `read_dicom` from an opened file of one frame."""
+    pixels = decode_pixels(dataset)
     little = dataset.file_meta.TransferSyntaxUID.is_little_endian
-    photometric = text(dataset, "PhotometricInterpretation")
+    photometric = element_text(dataset, "PhotometricInterpretation")
     if photometric == "PALETTE COLOR":
         return palette_colors(pixels, dataset, little)
     if pixels.ndim == 3:
         return pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
-    shown, is_byte = _valued(pixels, dataset, little)
+    shown, is_byte = _apply_tables(pixels, dataset, little)
     if is_byte:
         shown = np.clip(np.rint(shown), 0, 255).astype(np.uint8)
         return (255 - shown if photometric == "MONOCHROME1" else shown)[..., None]
@@ -65,19 +77,19 @@ def displayed_pixels(dataset: pydicom.Dataset) -> np.ndarray:
 
 
 def pseudonym(dataset: pydicom.Dataset) -> str | None:
-    """16 hexadecimal digits that stand for a patient, the same in every file of theirs; None without a PatientID.
+    """Compute a pseudonym of 16 hexadecimal digits, equal in all files of a patient; None without a PatientID.
 
-    A keyed hash (HMAC-SHA-256) of PatientID, whatever its letter case, and its issuer; names and dates of birth are
-    never looked at. The key is secret (`mrcnn.data.io.pseudonyms`): without it a list of all identities of a hospital
-    tells nothing of a pseudonym.
+    It is a keyed hash (HMAC-SHA-256) of PatientID, ignoring letter case, and its issuer; names and dates of birth are
+    not read. The key is secret (`mrcnn.data.io.pseudonyms`): without it, a list of all patients of a hospital does not
+    reveal the identity.
 
     Raises:
-        InputError: the secret cannot be made or read.
+        InputError: the secret cannot be created or read.
     """
-    patient = normalize_patient_id(text(dataset, "PatientID"))
+    patient = normalize_patient_id(element_text(dataset, "PatientID"))
     if patient is None:
         return None
-    issuer = text(dataset, "IssuerOfPatientID")
+    issuer = element_text(dataset, "IssuerOfPatientID")
     whose = f"{_PURPOSE}\0{issuer}\0{patient.casefold()}"
     return hmac.new(patient_salt(), whose.encode(), hashlib.sha256).hexdigest()[:16]
 
@@ -85,16 +97,16 @@ def pseudonym(dataset: pydicom.Dataset) -> str | None:
 def _check(dataset: pydicom.Dataset) -> tuple[int, int]:
     height, width = check_single_image(dataset)
     try:
-        check_size(height, width, whole_number(dataset, "SamplesPerPixel", 1))
+        check_size(height, width, element_integer(dataset, "SamplesPerPixel", 1))
     except ValueError as error:
         raise InputError(str(error)) from None
     return height, width
 
 
-def _valued(pixels: np.ndarray, dataset: pydicom.Dataset, little: bool) -> tuple[np.ndarray, bool]:
-    """Grey values after the tables and windows of the file, and whether they are those of 8-bit pixels still."""
+def _apply_tables(pixels: np.ndarray, dataset: pydicom.Dataset, little: bool) -> tuple[np.ndarray, bool]:
+    """Apply the lookup tables and windows of the file, and return whether the values are still 8-bit."""
     is_byte = pixels.dtype == np.uint8
-    slope, intercept = numbers(dataset, "RescaleSlope"), numbers(dataset, "RescaleIntercept")
+    slope, intercept = element_numbers(dataset, "RescaleSlope"), element_numbers(dataset, "RescaleIntercept")
     if slope and not slope[0]:
         raise InputError("RescaleSlope (DICOM): 0, which makes all pixels one; expected another number")
     if modality := dataset.get("ModalityLUTSequence"):
@@ -111,51 +123,51 @@ def _valued(pixels: np.ndarray, dataset: pydicom.Dataset, little: bool) -> tuple
 
 
 def _window(dataset: pydicom.Dataset) -> int | None:
-    """The number of the first window that can be applied, None without any; the others are views to choose from.
+    """Return the index of the first valid window; None without windows.
 
     Raises:
-        InputError: none of them can.
+        InputError: no window is valid.
     """
-    centers, widths = numbers(dataset, "WindowCenter"), numbers(dataset, "WindowWidth")
+    centers, widths = element_numbers(dataset, "WindowCenter"), element_numbers(dataset, "WindowWidth")
     if not centers and not widths:
         for name in ("WindowCenter", "WindowWidth"):
             dataset.pop(name, None)
         return None
-    function = text(dataset, "VOILUTFunction").upper() or "LINEAR"
-    if function not in _LEAST_WIDTH:
-        raise InputError(f"VOILUTFunction (DICOM): expected {', '.join(_LEAST_WIDTH)}")
+    function = element_text(dataset, "VOILUTFunction").upper() or "LINEAR"
+    if function not in _MIN_WIDTH:
+        raise InputError(f"VOILUTFunction (DICOM): expected {', '.join(_MIN_WIDTH)}")
     if len(centers) != len(widths):
         raise InputError(f"WindowCenter, WindowWidth (DICOM): {len(centers)} and {len(widths)} values; expected pairs")
-    least = _LEAST_WIDTH[function]
+    minimum = _MIN_WIDTH[function]
     for number, width in enumerate(widths):
-        if width > 0 and width >= least:
+        if width > 0 and width >= minimum:
             return number
     raise InputError(f"WindowWidth (DICOM): {widths[0]:g}; expected at least 1, or above 0 where not LINEAR")
 
 
-def spacing_of(dataset: pydicom.Dataset) -> Spacing | None:
-    """(row, column) in mm, or None where the file does not tell it, or not soundly.
+def pixel_spacing(dataset: pydicom.Dataset) -> Spacing | None:
+    """Return the (row, column) pixel spacing in mm, or None if it is missing or invalid.
 
-    PixelSpacing; of a projection that has none, ImagerPixelSpacing at the detector over the magnification of the
-    patient; else of the largest calibrated 2-D region of an ultrasound image.
+    Sources in order: PixelSpacing; for projections, ImagerPixelSpacing at the detector divided by the magnification of
+    the patient; the largest calibrated 2-D region of an ultrasound image.
     """
     if "PixelSpacing" in dataset:
         if (stated := _pair(dataset, "PixelSpacing")) is not None:
             return stated
     elif (at_detector := _pair(dataset, "ImagerPixelSpacing")) is not None:
-        magnification = _sound(dataset, "EstimatedRadiographicMagnificationFactor")
+        magnification = _valid_numbers(dataset, "EstimatedRadiographicMagnificationFactor")
         if len(magnification) == 1 and magnification[0] >= 1:
             return at_detector[0] / magnification[0], at_detector[1] / magnification[0]
     best, largest = None, 0.0
     for region in dataset.get("SequenceOfUltrasoundRegions") or ():
-        units = _sound(region, "PhysicalUnitsXDirection") + _sound(region, "PhysicalUnitsYDirection")
-        # Deltas may be negative, where an axis runs the other way.
-        sides = [10 * abs(side) for name in "YX" for side in _sound(region, f"PhysicalDelta{name}")]
-        is_flat = (_sound(region, "RegionSpatialFormat") or [_TWO_D]) == [_TWO_D]
+        units = _valid_numbers(region, "PhysicalUnitsXDirection") + _valid_numbers(region, "PhysicalUnitsYDirection")
+        # Deltas are negative if an axis is reversed.
+        sides = [10 * abs(side) for name in "YX" for side in _valid_numbers(region, f"PhysicalDelta{name}")]
+        is_flat = (_valid_numbers(region, "RegionSpatialFormat") or [_TWO_D]) == [_TWO_D]
         edges = [
-            _sound(region, f"RegionLocation{edge}") for edge in ("MinX0", "MaxX1", "MinY0", "MaxY1")
+            _valid_numbers(region, f"RegionLocation{edge}") for edge in ("MinX0", "MaxX1", "MinY0", "MaxY1")
         ]  # fmt: skip
-        if units != [_CENTIMETRES] * 2 or not is_flat or not _is_spacing(sides) or any(len(e) != 1 for e in edges):
+        if units != [_CENTIMETERS] * 2 or not is_flat or not _is_spacing(sides) or any(len(e) != 1 for e in edges):
             continue
         (left,), (right,), (top,), (bottom,) = edges
         if (area := (right - left) * (bottom - top)) > largest:
@@ -164,17 +176,17 @@ def spacing_of(dataset: pydicom.Dataset) -> Spacing | None:
 
 
 def _pair(dataset: pydicom.Dataset, keyword: str) -> Spacing | None:
-    given = _sound(dataset, keyword)
-    return (given[0], given[1]) if _is_spacing(given) else None
+    sides = _valid_numbers(dataset, keyword)
+    return (sides[0], sides[1]) if _is_spacing(sides) else None
 
 
 def _is_spacing(sides: list[float]) -> bool:
     return len(sides) == 2 and all(SPACING_MM[0] <= side <= SPACING_MM[1] for side in sides)
 
 
-def _sound(dataset: pydicom.Dataset, keyword: str) -> list[float]:
-    """The numbers of an element; none where they are not sound."""
+def _valid_numbers(dataset: pydicom.Dataset, keyword: str) -> list[float]:
+    """Return the numbers of an element; an empty list if they are invalid."""
     try:
-        return numbers(dataset, keyword)
+        return element_numbers(dataset, keyword)
     except InputError:
         return []

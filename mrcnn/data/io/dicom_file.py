@@ -1,7 +1,7 @@
-"""DICOM files opened: with or without a preamble, told apart by their kind, their elements read as numbers.
+"""Open DICOM files with or without preamble, check their kind, and read elements and stored pixels.
 
-What pydicom and its decoders say of a file may quote what stands in it, so none of their words leave this project:
-errors are caught here and told anew, and warnings and log lines of these libraries are switched off.
+Messages of pydicom and its decoders may quote patient data of the file. So errors are replaced by messages of this
+project, and warnings and logs of these libraries are disabled.
 """
 
 from __future__ import annotations
@@ -30,20 +30,19 @@ from pydicom.uid import (
     JPEGTransferSyntaxes,
 )
 
-from mrcnn.data.io.file_types import check_scans
-from mrcnn.data.io.pictures import DECODING_ERRORS
+from mrcnn.data.io.pictures import DECODING_ERRORS, check_scans
 from mrcnn.errors import InputError
 
 for _library in ("pydicom", "highdicom"):
-    logging.getLogger(_library).propagate = False  # of the loggers below it too
+    logging.getLogger(_library).propagate = False  # also disables child loggers
     logging.getLogger(_library).addFilter(lambda record: False)
     warnings.filterwarnings("ignore", module=rf"{_library}(\.|$)")
-pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # sound numbers are asked for below
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # values are validated below
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-_SEGMENTATIONS = "1.2.840.10008.5.1.4.1.1.66."  # the start of their UIDs; pydicom does not know the newest
+_SEGMENTATIONS = "1.2.840.10008.5.1.4.1.1.66."  # prefix of their UIDs; pydicom does not know the newest
 _PICTURES = ("Image", "US Volume")
-"""One of these stands in the name of every storage class whose objects are pictures (PS3.4, B.5)."""
+"""The name of every storage class of images contains one of these (PS3.4, B.5)."""
 _OTHER_MODALITIES = {
     "SR": "structured report", "PR": "presentation state", "KO": "key object selection", "SEG": "segmentation",
     "RTDOSE": "RT dose", "RTSTRUCT": "RT structure set", "RTPLAN": "RT plan", "REG": "registration",
@@ -54,11 +53,11 @@ DAMAGED = "damaged DICOM, or cut short; expected an image, whole"
 
 
 @contextmanager
-def own_words(subject: object = None) -> Iterator[None]:
-    """Tells errors of pydicom and the like in words of ours, with the `subject`, such as a path, before them.
+def translate_errors(subject: object = None) -> Iterator[None]:
+    """Replace errors of pydicom and its decoders by `InputError`, with `subject`, such as a path, as prefix.
 
     Raises:
-        InputError: in place of any of `DECODING_ERRORS`.
+        InputError: instead of any of `DECODING_ERRORS`.
     """
     start = "" if subject is None else f"{subject}: "
     try:
@@ -70,19 +69,22 @@ def own_words(subject: object = None) -> Iterator[None]:
 
 
 def open_dicom(file: Path | BinaryIO, elements: Sequence[str] = (), *, pixels: bool = True) -> pydicom.FileDataset:
-    """The data set of a file, with a transfer syntax also where the file leaves its meta information out.
+    """Read a DICOM file, and set its transfer syntax if the file has no meta information.
 
     Args:
-        file: a path; or the bytes of a stranger's file, which must not be compressed as a whole.
-        elements: keywords of those to read; all where it is empty.
-        pixels: False stops before them.
+        file: path, or bytes of an untrusted file, which must not be deflated.
+        elements: keywords of the elements to read; all if empty.
+        pixels: whether to read the pixel data.
+
+    Raises:
+        InputError: an untrusted file is deflated.
     """
     if isinstance(file, Path):
         tags = list(elements) or None
         dataset = pydicom.dcmread(file, force=True, specific_tags=tags, stop_before_pixels=not pixels)
     else:
         filereader.read_preamble(file, force=True)
-        # The part before the data set, read just as `read_partial` will: a deflated file would unpack all the rest.
+        # Reads the meta information like `read_partial`, which would inflate a deflated file without limit.
         if filereader._read_file_meta_info(file).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
             raise InputError("deflated DICOM; expected one whose data set is not compressed as a whole")
         file.seek(0)
@@ -95,54 +97,54 @@ def open_dicom(file: Path | BinaryIO, elements: Sequence[str] = (), *, pixels: b
     return dataset
 
 
-def other_kind(dataset: pydicom.Dataset) -> str | None:
-    """What a DICOM object is that is no picture, in the standard's words: Comprehensive SR, RT Dose; None of others."""
-    uid = text(dataset, "SOPClassUID") or str(dataset.file_meta.get("MediaStorageSOPClassUID") or "")
+def non_image_kind(dataset: pydicom.Dataset) -> str | None:
+    """Return the DICOM term for an object that is not an image, such as Comprehensive SR or RT Dose; else None."""
+    uid = element_text(dataset, "SOPClassUID") or str(dataset.file_meta.get("MediaStorageSOPClassUID") or "")
     if uid.startswith(_SEGMENTATIONS + "4") or uid.startswith(_SEGMENTATIONS + "7"):
         return "Segmentation"
     name = UID(uid).name if uid else ""
     if name != uid and " Storage" in name:
         return None if any(word in name for word in _PICTURES) else "".join(name.rsplit(" Storage", 1))
-    return _OTHER_MODALITIES.get(text(dataset, "Modality"))
+    return _OTHER_MODALITIES.get(element_text(dataset, "Modality"))
 
 
 def is_localizer(dataset: pydicom.Dataset) -> bool:
-    """Whether an image only plans others (PS3.3, C.8.2.1.1.1), as the scout of a series of slices does."""
-    return "LOCALIZER" in text(dataset, "ImageType").upper().split("\\")
+    """Check for a localizer (scout) image (PS3.3, C.8.2.1.1.1)."""
+    return "LOCALIZER" in element_text(dataset, "ImageType").upper().split("\\")
 
 
 def check_single_image(dataset: pydicom.Dataset) -> tuple[int, int]:
-    """(rows, columns) of a data set that holds one picture.
+    """Check for a single image, and return its (rows, columns).
 
     Raises:
-        InputError: it holds something else, or says nothing sound of its size.
+        InputError: the file is not a single image, or its size is missing or invalid.
     """
-    if (kind := other_kind(dataset)) is not None:
+    if (kind := non_image_kind(dataset)) is not None:
         raise InputError(f"{kind} (DICOM); expected an image")
     if not any(name in dataset for name in _PIXELS):
-        modality = text(dataset, "Modality")
+        modality = element_text(dataset, "Modality")
         stated = f" (modality {modality})" if modality in _OTHER_MODALITIES else ""
         raise InputError(f"DICOM without pixels{stated}, or cut short; expected an image, whole")
-    if (frames := whole_number(dataset, "NumberOfFrames", 1)) > 1:
+    if (frames := element_integer(dataset, "NumberOfFrames", 1)) > 1:
         raise InputError(f"DICOM with {frames} frames; expected a single image")
-    if (samples := whole_number(dataset, "SamplesPerPixel", 1)) > 4:
+    if (samples := element_integer(dataset, "SamplesPerPixel", 1)) > 4:
         raise InputError(f"DICOM with {samples} samples a pixel; expected 1 or 3")
-    return whole_number(dataset, "Rows"), whole_number(dataset, "Columns")
+    return element_integer(dataset, "Rows"), element_integer(dataset, "Columns")
 
 
-def decoded(dataset: pydicom.Dataset) -> np.ndarray:
-    """The stored values (H, W) or (H, W, 3) of a data set that `check_single_image` takes.
+def decode_pixels(dataset: pydicom.Dataset) -> np.ndarray:
+    """Decode the stored values (H, W) or (H, W, 3) of a file that passed `check_single_image`.
 
     Raises:
-        InputError: the pixels are damaged, or compressed in a way that no installed library knows.
+        InputError: the pixels are damaged, or have a compression that no installed library decodes.
     """
     syntax = dataset.file_meta.TransferSyntaxUID
     if "PixelData" in dataset and dataset["PixelData"].is_undefined_length and not syntax.is_encapsulated:
         raise InputError("compressed pixels without a TransferSyntaxUID that says how; expected one")
     if syntax in JPEGTransferSyntaxes:
         offsets = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
-        given = offsets if all(offsets) else None
-        check_scans(get_frame(dataset.PixelData, 0, extended_offsets=given, number_of_frames=1))
+        extended = offsets if all(offsets) else None
+        check_scans(get_frame(dataset.PixelData, 0, extended_offsets=extended, number_of_frames=1))
     try:
         return pixel_array(dataset)
     except (*DECODING_ERRORS, BytesLengthException):
@@ -159,8 +161,8 @@ def _has_codec(syntax: UID) -> bool:
         return False
 
 
-def text(dataset: pydicom.Dataset, keyword: str) -> str:
-    """The value of an element as text, several with backslashes between them; empty where it is missing or unsound."""
+def element_text(dataset: pydicom.Dataset, keyword: str) -> str:
+    """Return an element as text, several values joined by backslashes; empty if it is missing or invalid."""
     try:
         value = dataset.get(keyword)
     except (*DECODING_ERRORS, BytesLengthException):
@@ -169,11 +171,11 @@ def text(dataset: pydicom.Dataset, keyword: str) -> str:
     return "\\".join(map(str, value)) if several else str(value or "").strip()
 
 
-def numbers(dataset: pydicom.Dataset, keyword: str) -> list[float]:
-    """The values of an element, none where it is missing or empty.
+def element_numbers(dataset: pydicom.Dataset, keyword: str) -> list[float]:
+    """Return the numbers of an element; an empty list if it is missing or empty.
 
     Raises:
-        InputError: one of them is no finite number; names the element, and not the value.
+        InputError: a value is not a finite number; the message names the element, not the value.
     """
     try:
         value = dataset.get(keyword)
@@ -188,13 +190,13 @@ def numbers(dataset: pydicom.Dataset, keyword: str) -> list[float]:
     return found
 
 
-def whole_number(dataset: pydicom.Dataset, keyword: str, default: int | None = None) -> int:
-    """The only value of an element.
+def element_integer(dataset: pydicom.Dataset, keyword: str, default: int | None = None) -> int:
+    """Return the single integer of an element, or `default` if it is missing.
 
     Raises:
-        InputError: it is no whole number, or missing where there is no `default`; names the element, not the value.
+        InputError: the value is not an integer, or missing without `default`; the message names the element only.
     """
-    found = numbers(dataset, keyword)
+    found = element_numbers(dataset, keyword)
     if not found and default is not None:
         return default
     if len(found) != 1 or found[0] != int(found[0]):

@@ -1,8 +1,7 @@
-"""What was found in DICOM images, as a DICOM Segmentation object (PS3.3, A.51) that points at them.
+"""Write predictions as a DICOM Segmentation object (PS3.3, A.51) that references its source images.
 
-The standard has it bear the patient and study of its source. That is done when asked for; otherwise it has a pseudonym
-in the patient's place, and nothing else of the patient or the study but the UIDs that it points with.
-highdicom, which is imported where one is written, sees to the standard's many rules.
+The standard requires patient and study of the source. By default the object has a pseudonym instead of the patient,
+and nothing else of patient and study except the referenced UIDs; `keep_patient` copies them.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import numpy as np
 import pydicom
 
 from mrcnn.data.io.dicom import pseudonym
-from mrcnn.data.io.dicom_file import open_dicom, own_words
+from mrcnn.data.io.dicom_file import open_dicom, translate_errors
 from mrcnn.errors import InputError
 
 DESCRIPTION = "Research use only"
@@ -30,8 +29,8 @@ _BLANK = (
     "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID", "AccessionNumber",
     "ReferringPhysicianName",
 )  # fmt: skip
-"""Elements that the standard wants to be there, and allows to be empty (type 2)."""
-# SNOMED CT's names, as pydicom spells them, of what a class's name says: category, type. The first that fits counts.
+"""Elements that are required but may be empty (type 2)."""
+# SNOMED CT category and type, in the spelling of pydicom, by pattern of the class name; the first match counts.
 _MEANINGS = (
     (re.compile(r"lung"), "AnatomicalStructure", "Lung"),
     (re.compile(r"tumou?r|glioma|meningioma"), "MorphologicallyAbnormalStructure", "Neoplasm"),
@@ -50,30 +49,30 @@ def write_dicom_seg(
     version: str,
     keep_patient: bool = False,
 ) -> None:
-    """Writes a binary segmentation with a segment for each class, which may overlap.
+    """Write a binary segmentation with one segment per class; segments may overlap.
 
     Args:
-        path: to be written.
+        path: output file.
         sources: DICOM files of a single image or of the slices of a series.
-        regions: (K, S, H, W) bool: each of the K classes in each of the S sources.
-        model_digest: of the network, of which the beginning stands as the serial number.
-        version: of this software.
-        keep_patient: copy what the first source says of patient and study: names, numbers, dates.
+        regions: (K, S, H, W) bool, region of each of K classes in each of S sources.
+        model_digest: digest of the model; its first 16 characters are the serial number.
+        version: version of this software.
+        keep_patient: whether to copy names, numbers and dates of patient and study from the first source.
 
     Raises:
-        InputError: the sources lack what a segmentation needs, or differ in size from the regions.
+        InputError: the sources lack required elements, or their size differs from the regions.
     """
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
     images = []
     for source in sources:
-        with own_words(source):
+        with translate_errors(source):
             image = open_dicom(source)
             images.append(image if keep_patient else _without_patient(image))
     if regions.shape[1:] != (len(images), int(images[0].Rows), int(images[0].Columns)):
         raise InputError(f"{sources[0]}: is of another size than what was found in it")
-    with own_words(sources[0]):
+    with translate_errors(sources[0]):
         _complete_thickness(images)
     algorithm = hd.AlgorithmIdentificationSequence(
         name=f"{MAKER} {MODEL}", family=codes.DCM.ArtificialIntelligence, version=version
@@ -109,7 +108,7 @@ def write_dicom_seg(
             content_label="SEGMENTATION",
             series_description=f"{MAKER}: {DESCRIPTION.lower()}",
         )
-    except (AttributeError, KeyError, ValueError, TypeError):  # whose words may quote what stands in the file
+    except (AttributeError, KeyError, ValueError, TypeError):  # their messages may quote patient data
         raise InputError(
             f"{sources[0]}: cannot be the source of a DICOM segmentation; expected sound modules of patient, study, "
             "series and frame of reference"
@@ -121,7 +120,7 @@ def write_dicom_seg(
 
 
 def _without_patient(image: pydicom.Dataset) -> pydicom.Dataset:
-    """What a segmentation needs of its source: which it is, and where its pixels lie."""
+    """Copy the elements of a source that a segmentation needs: its identifiers and geometry."""
     known = pydicom.Dataset()
     for name in _NEEDED:
         if name in image:
@@ -134,10 +133,10 @@ def _without_patient(image: pydicom.Dataset) -> pydicom.Dataset:
 
 
 def _complete_thickness(images: Sequence[pydicom.Dataset]) -> None:
-    """Gives slices without a thickness, which many files leave out, the distance between them.
+    """Set the missing thickness of slices, which the standard requires, to the distance between slices.
 
-    The standard's pixel measures need one. Those of a single image without thickness and place, as ultrasound is, are
-    left out: what shows the segmentation takes them from its source.
+    For a single image without thickness and position, such as ultrasound, remove the pixel spacing instead: viewers
+    take it from the source image.
     """
     if all(image.get("SliceThickness") for image in images):
         return

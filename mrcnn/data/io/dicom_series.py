@@ -1,4 +1,4 @@
-"""DICOM files put together to the series that they are slices of."""
+"""Group DICOM files into series of slices, single images and other objects."""
 
 from __future__ import annotations
 
@@ -10,8 +10,16 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
-from mrcnn.data.io.dicom import spacing_of
-from mrcnn.data.io.dicom_file import is_localizer, numbers, open_dicom, other_kind, own_words, text, whole_number
+from mrcnn.data.io.dicom import pixel_spacing
+from mrcnn.data.io.dicom_file import (
+    element_integer,
+    element_numbers,
+    element_text,
+    is_localizer,
+    non_image_kind,
+    open_dicom,
+    translate_errors,
+)
 from mrcnn.data.sample import Spacing
 from mrcnn.errors import InputError
 
@@ -27,13 +35,13 @@ LOCALIZER = "localizer"
 
 @dataclass(frozen=True)
 class DicomSeries:
-    """Slices on one stack, in the order of their places along its normal.
+    """Hold the slices of one stack in the order of their positions along its normal.
 
     Attributes:
         uid: SeriesInstanceUID.
-        files: one a slice.
+        files: one per slice.
         shape: (slices, rows, columns).
-        spacing_mm: (row, column) of a pixel, or None.
+        spacing_mm: (row, column) size of a pixel, or None.
     """
 
     uid: str
@@ -44,12 +52,12 @@ class DicomSeries:
 
 @dataclass(frozen=True)
 class SortedFiles:
-    """DICOM files by what they are.
+    """Hold DICOM files by kind.
 
     Attributes:
         series: stacks of slices.
-        alone: images on their own.
-        others: (kind, file) of what is no picture to look for anything in, such as reports, plans and localizers.
+        alone: single images.
+        others: (kind, file) of objects without images for prediction, such as reports, plans and localizers.
     """
 
     series: list[DicomSeries] = field(default_factory=list)
@@ -67,21 +75,24 @@ class _Slice:
 
 
 def group_series(files: Iterable[Path]) -> SortedFiles:
-    """Sorts DICOM files into series, images on their own, and what is no such picture.
+    """Sort DICOM files into series, single images and other objects.
 
-    Files of one SeriesInstanceUID, size and direction are a stack if there are two or more, each of a single frame that
-    states its place, no two at one place. Objects of other kinds are told by their SOP class. Localizers are left out
-    where there are other images. Files that cannot be read are images on their own, so that reading them tells what is
-    wrong.
+    Two or more files with the same SeriesInstanceUID, size and orientation form a stack if each has a single frame and
+    its own position. Other objects are recognized by their SOP class. Localizers are left out if there are other
+    images. Unreadable files count as single images, so that reading them reports the error.
     """
     found = SortedFiles()
     groups: dict[tuple[str, bool], list[_Slice]] = defaultdict(list)
     localizers: set[Path] = set()
     for path in files:
         try:
-            with own_words():
+            with translate_errors():
                 header = open_dicom(path, _TAGS, pixels=False)
-                kind, uid, is_scout = other_kind(header), text(header, "SeriesInstanceUID"), is_localizer(header)
+                kind, uid, is_scout = (
+                    non_image_kind(header),
+                    element_text(header, "SeriesInstanceUID"),
+                    is_localizer(header),
+                )
                 slice_ = None if kind else _slice(path, header)
         except InputError:
             found.alone.append(path)
@@ -108,7 +119,7 @@ def group_series(files: Iterable[Path]) -> SortedFiles:
 
 
 def _leave_out(localizers: set[Path], found: SortedFiles) -> None:
-    """Moves localizers to what is no picture, unless there is nothing else."""
+    """Move localizers to the other objects, unless there are no other images."""
     series = [each for each in found.series if not localizers.issuperset(each.files)]
     alone = [path for path in found.alone if path not in localizers]
     if series or alone:
@@ -117,16 +128,19 @@ def _leave_out(localizers: set[Path], found: SortedFiles) -> None:
 
 
 def _slice(path: Path, header: pydicom.Dataset) -> _Slice | None:
-    """What a stack needs to know of a file; None of one without a place, or of several frames."""
-    position, direction = numbers(header, "ImagePositionPatient"), numbers(header, "ImageOrientationPatient")
-    if len(position) != 3 or len(direction) != 6 or whole_number(header, "NumberOfFrames", 1) != 1:
+    """Read the geometry of a file; None if it has no position, or several frames."""
+    position, direction = (
+        element_numbers(header, "ImagePositionPatient"),
+        element_numbers(header, "ImageOrientationPatient"),
+    )
+    if len(position) != 3 or len(direction) != 6 or element_integer(header, "NumberOfFrames", 1) != 1:
         return None
-    size = whole_number(header, "Rows"), whole_number(header, "Columns")
-    return _Slice(path, np.array(position), np.array(direction), size, spacing_of(header))
+    size = element_integer(header, "Rows"), element_integer(header, "Columns")
+    return _Slice(path, np.array(position), np.array(direction), size, pixel_spacing(header))
 
 
 def _stacks(slices: list[_Slice]) -> list[list[_Slice]]:
-    """Slices of one series apart by size and direction."""
+    """Group the slices of one series by size and orientation."""
     stacks: list[list[_Slice]] = []
     for each in slices:
         for stack in stacks:

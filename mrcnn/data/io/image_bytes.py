@@ -1,8 +1,7 @@
-"""Image files that strangers send: decoded in memory, within limits that the header must keep before any pixel is made.
+"""Decode untrusted image files in memory, with limits that are checked on the header before pixels are decoded.
 
-No path and no address is ever opened: a TIFF that names other files is read from its own first page alone. Of DICOM
-only the elements that the pixels need are looked at, so neither a patient's name nor an error that quotes it can
-come out.
+No path or URL is opened: a TIFF that references other files is read from its own first page. From DICOM only the
+elements needed for the pixels are read, so that no result or error contains the name of a patient.
 """
 
 from __future__ import annotations
@@ -13,17 +12,26 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from mrcnn.data.io.file_types import HEAD_BYTES, check_scans, is_dicom
-from mrcnn.data.io.pictures import DECODING_ERRORS, FORMATS, JPEGS, PLANES, changes_values, page_pixels, picture_pixels
+from mrcnn.data.io.images import HEAD_BYTES, is_dicom
+from mrcnn.data.io.pictures import (
+    DECODING_ERRORS,
+    FORMATS,
+    JPEGS,
+    PLANES,
+    changes_values,
+    check_scans,
+    page_pixels,
+    picture_pixels,
+)
 from mrcnn.data.sample import Spacing
 from mrcnn.errors import InputError
 
 MAX_PIXELS = 1 << 24
-"""Rows times columns of an image that is decoded, where nobody says otherwise."""
+"""Default limit of rows times columns."""
 EXPECTED = "a PNG, JPEG, TIFF, BMP or DICOM image"
 
 _TIFF_MARKS = (b"II*\0", b"MM\0*")
-_DEEP_COLOURS = (2, 4, 6)  # PNG colour types of several channels
+_DEEP_COLORS = (2, 4, 6)  # PNG color types of several channels
 _MOST_SAMPLES = 16
 _DICOM_ELEMENTS = (
     "Modality", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "Rows",
@@ -40,14 +48,15 @@ _DICOM_ELEMENTS = (
 
 
 def decode_image(data: bytes, most_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, Spacing | None]:
-    """The pixels of a whole image file, as `read_image` gives them, and the size of one, (row, column) in mm or None.
+    """Decode an image file like `read_image`.
 
     Returns:
-        (H, W, C) uint8, or float32 in the file's own units where it holds more than 8 bits.
+        (H, W, C) uint8, or float32 in the units of the file if it has more than 8 bits; and the (row, column) size of a
+        pixel in mm, or None.
 
     Raises:
-        InputError: it is no image, damaged, of several pages or frames, larger than `most_pixels`, or of a form that
-            could swell when decoded.
+        InputError: the file is not an image, is damaged, has several pages or frames or more than `most_pixels`, or
+            has a compression without bound.
     """
     if not data:
         raise InputError(f"no bytes; expected {EXPECTED}")
@@ -60,7 +69,7 @@ def decode_image(data: bytes, most_pixels: int = MAX_PIXELS) -> tuple[np.ndarray
         raise
     except DECODING_ERRORS as error:
         raise InputError(f"damaged image ({error}); expected {EXPECTED}, whole") from error
-    if array.ndim != 3 or 0 in array.shape:  # what tifffile makes of a page whose data are elsewhere
+    if array.ndim != 3 or 0 in array.shape:  # result of tifffile for a page with data in another file
         raise InputError(f"damaged image; expected {EXPECTED}, whole")
     if array.dtype != np.uint8:
         array = array.astype(np.float32)
@@ -70,7 +79,7 @@ def decode_image(data: bytes, most_pixels: int = MAX_PIXELS) -> tuple[np.ndarray
 
 
 def check_pixel_count(height: int, width: int, most_pixels: int) -> None:
-    """Raises `InputError` unless an image has pixels, and at most so many."""
+    """Raise `InputError` unless an image has 1 to `most_pixels` pixels."""
     if height < 1 or width < 1:
         raise InputError(f"{height} rows, {width} columns; expected at least 1 of each")
     if height * width > most_pixels:
@@ -90,8 +99,8 @@ def _decode_picture(data: bytes, most_pixels: int) -> np.ndarray:
         check_pixel_count(image.height, image.width, most_pixels)
         if image.format in JPEGS:
             check_scans(data)
-        if image.format == "PNG" and data[24] == 16 and data[25] in _DEEP_COLOURS:
-            raise InputError("PNG of 16 bits and several channels; expected 8 bits, or 16 bits of grey")
+        if image.format == "PNG" and data[24] == 16 and data[25] in _DEEP_COLORS:
+            raise InputError("PNG of 16 bits and several channels; expected 8 bits, or 16 bits of gray")
         if image.format == "TIFF":
             if getattr(image, "n_frames", 1) > 1:
                 raise InputError("TIFF of several pages; expected a single image")
@@ -101,7 +110,7 @@ def _decode_picture(data: bytes, most_pixels: int) -> np.ndarray:
 
 
 def _decode_deep_tiff(data: bytes, most_pixels: int) -> np.ndarray:
-    """A TIFF whose values Pillow would change; uncompressed, as nothing limits what its codecs unpack."""
+    """Decode an uncompressed TIFF whose values Pillow would change; tifffile's codecs have no size limit."""
     with tifffile.TiffFile(BytesIO(data)) as tiff:
         if len(tiff.pages) > 1:
             raise InputError("TIFF of several pages; expected a single image")
@@ -115,10 +124,10 @@ def _decode_deep_tiff(data: bytes, most_pixels: int) -> np.ndarray:
 
 
 def _decode_dicom(data: bytes, most_pixels: int) -> tuple[np.ndarray, Spacing | None]:
-    from mrcnn.data.io.dicom import displayed_pixels, spacing_of
-    from mrcnn.data.io.dicom_file import check_single_image, open_dicom, own_words
+    from mrcnn.data.io.dicom import displayed_pixels, pixel_spacing
+    from mrcnn.data.io.dicom_file import check_single_image, open_dicom, translate_errors
 
-    with own_words():
+    with translate_errors():
         dataset = open_dicom(BytesIO(data), _DICOM_ELEMENTS)
         check_pixel_count(*check_single_image(dataset), most_pixels)
-        return displayed_pixels(dataset), spacing_of(dataset)
+        return displayed_pixels(dataset), pixel_spacing(dataset)

@@ -1,50 +1,59 @@
-"""Read image files of any kind as arrays, and their headers without decoding them."""
+"""Read image files of any format as arrays, and their headers without decoding pixels."""
 
 from __future__ import annotations
 
 import os
 import stat
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tifffile
 
-from mrcnn.data.io.file_types import HEAD_BYTES, is_dicom
-from mrcnn.data.io.orientation import UPRIGHT, orientation_of, swaps_sides
 from mrcnn.data.io.pictures import (
     DECODING_ERRORS,
     TIFF_SUFFIXES,
+    UPRIGHT,
     check_size,
     needs_tifffile,
     open_picture_header,
     page_orientation,
+    read_orientation,
     read_with_pillow,
     read_with_tifffile,
+    swaps_axes,
 )
 from mrcnn.data.sample import Spacing
 from mrcnn.errors import InputError
 
+HEAD_BYTES = 512
+"""Bytes from the start of a file that suffice to recognize DICOM."""
+_FIRST_GROUPS = (0x0002, 0x0008)  # file meta information, or a data set without it
+_VALUE_REPRESENTATIONS = frozenset(
+    b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
+)  # PS3.5, 6.2
+_LONG_LENGTHS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())  # PS3.5, 7.1.2: after two reserved bytes
+_UNDEFINED = 0xFFFFFFFF
 _OTHER_SUFFIXES = (*TIFF_SUFFIXES, ".png", ".jpg", ".jpeg", ".bmp")
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
-    """The pixels of a PNG, JPEG, TIFF, BMP or DICOM file, as they are shown; label images have a reader of their own.
+    """Read the displayed pixels of a PNG, JPEG, TIFF, BMP or DICOM file; for masks see `read_label_image`.
 
-    Alpha is dropped, a palette becomes RGB, a TIFF whose 0 is white is inverted, and the EXIF orientation is applied,
-    as browsers and most tools do: annotations are made on the picture that they show.
+    Alpha is dropped, a palette becomes RGB, a WhiteIsZero TIFF is inverted, and the EXIF orientation is applied, as in
+    browsers and most annotation tools.
 
     Returns:
-        (H, W, C) uint8, or float32 in the file's own units where it holds more than 8 bits.
+        (H, W, C) uint8, or float32 in the units of the file if it has more than 8 bits.
 
     Raises:
-        InputError: the file is missing, damaged, of several pages, larger than `MAX_PIXELS`, or of a kind that is
-            not read.
+        InputError: the file is missing, damaged, of several pages, of another format, or larger than `MAX_PIXELS`.
     """
     path = Path(path)
     try:
         if _is_dicom(path):
-            from mrcnn.data.io.dicom import read_dicom  # a third of a second that only those who have DICOM should wait
+            from mrcnn.data.io.dicom import read_dicom  # importing pydicom takes a third of a second
 
             array = read_dicom(path)
         elif needs_tifffile(path):
@@ -53,7 +62,7 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
             array = read_with_pillow(path)
     except DECODING_ERRORS as error:
         raise _unreadable(path, error) from error
-    # What a damaged TIFF says of its own parts may not fit together.
+    # A damaged TIFF may have inconsistent headers.
     if array.ndim != 3 or 0 in array.shape or array.dtype.kind not in "buif":
         raise InputError(f"{path}: holds {array.dtype} of shape {array.shape}; expected an image of numbers")
     if array.dtype != np.uint8:
@@ -65,14 +74,14 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What an image file says of itself: size in pixels, and where it tells them the size of a pixel and the patient.
+    """Describe an image file.
 
     Attributes:
-        height: as the picture is shown.
-        width: as the picture is shown.
-        spacing_mm: (row, column), or None.
-        patient_id: a pseudonym, or None.
-        orientation: EXIF orientation in the file, which `read_image` applies.
+        height: height of the displayed image in pixels.
+        width: width of the displayed image in pixels.
+        spacing_mm: (row, column) size of a pixel, or None.
+        patient_id: pseudonym, or None.
+        orientation: EXIF orientation of the file, which `read_image` applies.
     """
 
     height: int
@@ -83,7 +92,7 @@ class ImageHeader:
 
 
 def read_header(path: str | os.PathLike) -> ImageHeader:
-    """The header of an image file, without decoding its pixels. Raises `InputError` as `read_image` does."""
+    """Read the header of an image file without decoding pixels. Raises `InputError` like `read_image`."""
     path = Path(path)
     try:
         if _is_dicom(path):
@@ -95,10 +104,10 @@ def read_header(path: str | os.PathLike) -> ImageHeader:
                 page = tiff.pages[0]
                 check_size(page.imagelength, page.imagewidth, page.samplesperpixel)
                 size, orientation = (page.imagelength, page.imagewidth), page_orientation(page)
-                return ImageHeader(*size[:: -1 if swaps_sides(orientation) else 1], orientation=orientation)
+                return ImageHeader(*size[:: -1 if swaps_axes(orientation) else 1], orientation=orientation)
         with open_picture_header(path) as image:
-            size, orientation = (image.height, image.width), orientation_of(image)
-            swapped = swaps_sides(orientation) and image.format != "TIFF"  # of which Pillow states the shown size
+            size, orientation = (image.height, image.width), read_orientation(image)
+            swapped = swaps_axes(orientation) and image.format != "TIFF"  # for TIFF, Pillow returns the displayed size
             return ImageHeader(*size[:: -1 if swapped else 1], orientation=orientation)
     except DECODING_ERRORS as error:
         raise _unreadable(path, error) from error
@@ -115,10 +124,50 @@ def _unreadable(path: Path, error: Exception) -> InputError:
 
 
 def _is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM: by its first bytes, as many such files have no suffix."""
+    """Check the first bytes of a file for DICOM; many DICOM files have no suffix."""
     if not stat.S_ISREG(path.stat().st_mode):
-        raise InputError(f"{path}: is a folder, pipe or device; expected a file")  # reading one may never end
+        raise InputError(f"{path}: is a folder, pipe or device; expected a file")  # reading it may never end
     if path.suffix.lower() in _OTHER_SUFFIXES:
         return False
     with path.open("rb") as file:
         return is_dicom(file.read(HEAD_BYTES))
+
+
+def is_dicom(head: bytes) -> bool:
+    """Check whether the first `HEAD_BYTES` of a file, or all bytes of a shorter file, are DICOM.
+
+    Most files have `DICM` after a preamble of 128 bytes (PS3.10, 7.1). Others begin with the file meta information
+    (group 0002) or the data set (group 0008) in one of three encodings of elements (PS3.5, 7.1). Their first two
+    elements must be well-formed and in order, because other file formats may begin with the same two bytes.
+    """
+    if head[128:132] == b"DICM":
+        return True
+    return any(_begins_with_elements(head, order, explicit) for order, explicit in (("<", 1), ("<", 0), (">", 1)))
+
+
+def _begins_with_elements(head: bytes, order: str, explicit: int) -> bool:
+    position, before = 0, (0, -1)
+    for _ in range(2):
+        if position + 12 > len(head):
+            return position > 0  # the first element is longer than the head
+        tag = struct.unpack_from(f"{order}HH", head, position)
+        if tag <= before or tag[0] > 0x0020 or (not position and tag[0] not in _FIRST_GROUPS):
+            return False
+        representation = head[position + 4 : position + 6]
+        if not explicit:
+            (length,) = struct.unpack_from(f"{order}I", head, position + 4)
+            position += 8
+        elif representation not in _VALUE_REPRESENTATIONS:
+            return False
+        elif representation in _LONG_LENGTHS:
+            (length,) = struct.unpack_from(f"{order}I", head, position + 8)
+            position += 12
+        else:
+            (length,) = struct.unpack_from(f"{order}H", head, position + 6)
+            position += 8
+        if length == _UNDEFINED:
+            return explicit == 1
+        if length % 2 or length > 1 << 16:  # the first elements of group 0008 are short codes, UIDs and dates
+            return False
+        position, before = position + length, tag
+    return True

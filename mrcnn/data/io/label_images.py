@@ -1,7 +1,7 @@
-"""Label images (masks) as the values that they store, which the decoders of pictures change for display.
+"""Read the stored values of label images (masks), which image decoders change for display, and analyze them.
 
-Palette entries are indices, 0 is 0 also where it is shown white (TIFF WhiteIsZero, ImageJ's inverting look-up table),
-gray of 2 or 4 bits is not scaled to 255, and alpha is neither applied nor dropped unseen.
+Palette pixels are indices, 0 stays 0 if it is displayed white (TIFF WhiteIsZero, inverting lookup table of ImageJ),
+gray of 2 or 4 bits is not scaled to 255, and alpha is checked instead of dropped.
 """
 
 from __future__ import annotations
@@ -14,18 +14,21 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from mrcnn.data.io.orientation import UPRIGHT, orientation_of, turned
 from mrcnn.data.io.pictures import (
     DECODING_ERRORS,
     FORMATS,
     JPEGS,
     TIFF_SUFFIXES,
+    UPRIGHT,
     changes_values,
     check_runs,
     open_picture,
+    orient,
     page_orientation,
     page_values,
     png_kind,
+    read_deep_png,
+    read_orientation,
     single_page,
 )
 from mrcnn.errors import InputError
@@ -36,18 +39,18 @@ LOSSY = "JPEG changes the values of a mask; expected PNG, TIFF, BMP, GIF or NPY"
 
 _COMPRESSION, _JPEG_IN_TIFF = 259, (6, 7)  # TIFF 6.0, section 22, and its technical note 2
 _DEEP_WITH_ALPHA = ((16, 4), (16, 6))  # PNG: depth and color type
-_SCALE = {"2": 85, "4": 17}  # by which Pillow multiplies gray of so many bits
+_SCALE = {"2": 85, "4": 17}  # factor by which Pillow multiplies gray of so many bits
 _SHOWN = 4
 
 
 @dataclass(frozen=True)
 class LabelImage:
-    """A label image.
+    """Hold a label image.
 
     Attributes:
-        values: (H, W) whole numbers from 0, or bool, turned as `orientation` says.
-        orientation: EXIF orientation in the file.
-        from_alpha: whether the values were in the alpha channel, as the color is the same everywhere.
+        values: (H, W) nonnegative integers or bool, with `orientation` applied.
+        orientation: EXIF orientation of the file.
+        from_alpha: whether the values are from the alpha channel, because the color is constant.
     """
 
     values: np.ndarray
@@ -59,7 +62,7 @@ def read_label_image(path: Path) -> LabelImage:
     """Read the stored values of a PNG, TIFF, BMP, GIF or NPY file.
 
     Raises:
-        InputError: it cannot be read, holds anything but one plane of whole numbers from 0, or went through JPEG.
+        InputError: the file cannot be read, is JPEG-compressed, or does not contain one plane of nonnegative integers.
     """
     if path.suffix.lower() in LOSSY_SUFFIXES:
         raise InputError(f"{path}: {LOSSY}")
@@ -67,7 +70,7 @@ def read_label_image(path: Path) -> LabelImage:
         array, orientation = _read_npy(path) if path.suffix.lower() == ".npy" else _read_picture(path)
     except InputError:
         raise
-    except (*DECODING_ERRORS, TokenError) as error:  # NumPy takes the header of an NPY apart as Python
+    except (*DECODING_ERRORS, TokenError) as error:  # NumPy tokenizes the header of an NPY file
         raise InputError(f"{path}: expected a readable mask ({error})") from error
     if array.dtype.kind not in "buif":
         raise InputError(f"{path}: holds {array.dtype}; expected whole numbers")
@@ -80,11 +83,11 @@ def read_label_image(path: Path) -> LabelImage:
 
 
 def _read_npy(path: Path) -> tuple[np.ndarray, int]:
-    return np.lib.format.open_memmap(path, mode="r"), UPRIGHT  # which is no longer than its header says
+    return np.lib.format.open_memmap(path, mode="r"), UPRIGHT  # fails if the file is shorter than its header states
 
 
 def _read_picture(path: Path) -> tuple[np.ndarray, int]:
-    """Stored values, (H, W) or (H, W, C), turned, and the orientation by which."""
+    """Read stored values (H, W) or (H, W, C) with the orientation applied, and the orientation."""
     try:
         image = open_picture(path, (*FORMATS, "GIF"))
     except Image.UnidentifiedImageError:
@@ -92,7 +95,7 @@ def _read_picture(path: Path) -> tuple[np.ndarray, int]:
             raise
         return single_page(path, lambda page: (page_values(page), page_orientation(page)))
     with image:
-        is_tiff, orientation = image.format == "TIFF", orientation_of(image)
+        is_tiff, orientation = image.format == "TIFF", read_orientation(image)
         if image.format in JPEGS or (is_tiff and image.tag_v2.get(_COMPRESSION) in _JPEG_IN_TIFF):
             raise InputError(f"{path}: {LOSSY}")
         if getattr(image, "n_frames", 1) > 1:
@@ -100,24 +103,22 @@ def _read_picture(path: Path) -> tuple[np.ndarray, int]:
         if image.format == "PNG" and (kind := png_kind(path))[0] == 16 and kind[1] in (2, 4, 6):
             if kind in _DEEP_WITH_ALPHA:
                 raise InputError(f"{path}: holds 16 bits with alpha; expected values without alpha")
-            from mrcnn.data.io.pictures import read_deep_png
-
-            return turned(read_deep_png(path, grey=False), orientation), orientation
+            return orient(read_deep_png(path, gray=False), orientation), orientation
         if is_tiff and changes_values(image):
             return single_page(path, lambda page: (page_values(page), page_orientation(page)))
         check_runs(image)
         array = _undo_display(image, _raw_mode(image))
-        return array if is_tiff else turned(array, orientation), orientation  # of a TIFF Pillow has turned it
+        return array if is_tiff else orient(array, orientation), orientation  # Pillow orients a TIFF
 
 
 def _raw_mode(image: Image.Image) -> str:
-    """Pillow's name of how the stored samples become those of the image; loading it forgets that."""
+    """Return Pillow's raw mode of the stored samples, which is lost when the image is loaded."""
     arguments = image.tile[0].args if image.tile else ""
     return arguments if isinstance(arguments, str) else str(arguments[0]) if arguments else ""
 
 
 def _undo_display(image: Image.Image, raw_mode: str) -> np.ndarray:
-    """The values before Pillow inverted gray whose 0 is white, and scaled that of fewer than 8 bits."""
+    """Undo Pillow's inversion of WhiteIsZero gray and its scaling of gray with fewer than 8 bits."""
     array = np.array(image)
     depth = raw_mode.partition(";")[2]
     if image.mode == "1":
@@ -129,7 +130,7 @@ def _undo_display(image: Image.Image, raw_mode: str) -> np.ndarray:
 
 
 def _single_plane(path: Path, array: np.ndarray) -> tuple[np.ndarray, bool]:
-    """(H, W) of an array of one value a pixel, and whether that was the alpha."""
+    """Reduce an array of one value per pixel to (H, W), and return whether it is the alpha channel."""
     if array.ndim == 2:
         return array, False
     if array.ndim != 3 or not array.size:
@@ -156,15 +157,15 @@ def _single_plane(path: Path, array: np.ndarray) -> tuple[np.ndarray, bool]:
 
 
 VOID = 255
-_MOST_BESIDE_VOID = 128  # a map of more values than that may have an object of value 255
+_MOST_BESIDE_VOID = 128  # a label image of larger values may have an object of value 255
 _RING_SHARE = 0.5  # of an outline
 _MANY_BETWEEN, _SOME_BETWEEN, _SOME_ALONE, _FEW_ALONE = 0.2, 0.05, 0.03, 0.005  # of the pixels at edges
 _LOW, _HIGH = 0.1, 0.9  # of the largest value
 _SOLID_SHARE = 0.01
 
 
-def values_above_zero(values: np.ndarray) -> list[int]:
-    """The different values of a label image but 0, in order."""
+def nonzero_values(values: np.ndarray) -> list[int]:
+    """Return the sorted distinct values above 0 of a label image."""
     if values.dtype == bool:
         return [1] if values.any() else []
     if values.dtype == np.uint8:  # without sorting all pixels
@@ -173,13 +174,13 @@ def values_above_zero(values: np.ndarray) -> list[int]:
 
 
 def is_blended(values: np.ndarray) -> bool:
-    """Whether edges were blended, as JPEG and resizing do.
+    """Detect edges blended by JPEG or interpolation.
 
-    At edges there are then many pixels between a lower and a higher neighbor, or pixels of a value of their own; in a
-    map of labels they are only where three regions meet. Or all values are near 0 or the largest, as after a fine JPEG.
+    Blended edges have many pixels between a lower and a higher neighbor, or with a unique value; in a label image these
+    occur only where three regions meet. After high-quality JPEG, all values are near 0 or the maximum.
     """
     values = _around(values)
-    if len(values_above_zero(values)) < 2:
+    if len(nonzero_values(values)) < 2:
         return False
     lowest, highest = minimum_filter(values, 3), maximum_filter(values, 3)
     edge = (values > 0) & (lowest < highest)
@@ -194,7 +195,7 @@ def is_blended(values: np.ndarray) -> bool:
 
 
 def threshold_blended(values: np.ndarray) -> np.ndarray | None:
-    """The object of a blended mask, (H, W) bool, from half of its value; None where it has areas of several values."""
+    """Threshold a blended mask at half of its value to (H, W) bool; None if it has areas of several values."""
     top = float(np.median(values[values > values.max() / 2]))
     found, middle = values > top / 2, (values > _LOW * top) & (values < _HIGH * top)
     solid = np.count_nonzero(minimum_filter(middle, 3))
@@ -202,7 +203,7 @@ def threshold_blended(values: np.ndarray) -> np.ndarray | None:
 
 
 def ringed_values(values: np.ndarray, classes: int) -> list[int]:
-    """The classes that only line the outline of higher ones, as where a mask of classes was resized."""
+    """Find classes that occur only along outlines of higher classes, as in interpolated masks."""
     values, found = _around(values), []
     for value in range(1, classes):
         higher = values > value
@@ -214,17 +215,17 @@ def ringed_values(values: np.ndarray, classes: int) -> list[int]:
 
 
 def solid_values(values: np.ndarray, classes: int) -> set[int]:
-    """The classes with a pixel all of whose 5×5 neighbors are of it."""
+    """Find classes that fill a 5×5 neighborhood somewhere."""
     return {value for value in range(1, classes + 1) if minimum_filter(values == value, 5).any()}
 
 
 def has_void_border(values: np.ndarray) -> bool:
-    """Whether 255 lies around objects of smaller values, as the void border of PASCAL VOC does."""
+    """Detect a border of 255 around objects of smaller values, the void label of PASCAL VOC."""
     objects, void = (values > 0) & (values < VOID), values == VOID
     if not void.any() or not objects.any() or values[objects].max() > _MOST_BESIDE_VOID:
         return False
     outline = _outline(objects)
-    # What JPEG leaves beside an object of 255 reaches the background.
+    # JPEG artifacts beside an object of 255 touch the background.
     within = outline & maximum_filter(void, 3) & ~maximum_filter(values == 0, 3)
     return bool(np.count_nonzero(within) > _RING_SHARE * outline.sum())
 
@@ -234,7 +235,7 @@ def _outline(region: np.ndarray) -> np.ndarray:
 
 
 def _has_twin(values: np.ndarray) -> np.ndarray:
-    """Whether one of a pixel's eight neighbors has its value."""
+    """Check for each pixel whether one of its eight neighbors has the same value."""
     found = np.zeros(values.shape, bool)
     for one, other in (
         (np.s_[1:, :], np.s_[:-1, :]),
@@ -249,7 +250,7 @@ def _has_twin(values: np.ndarray) -> np.ndarray:
 
 
 def _around(values: np.ndarray) -> np.ndarray:
-    """The part of `values` that is not 0, with three pixels around it."""
+    """Crop `values` to its nonzero part with a margin of three pixels."""
     rows, columns = (np.flatnonzero((values > 0).any(axis=axis)) for axis in (1, 0))
     if not len(rows):
         return values[:0, :0]

@@ -1,7 +1,7 @@
-"""NIfTI files as stacks of axial slices, however they lie in the file, and back.
+"""Read NIfTI files of any orientation as stacks of axial slices, and write label maps.
 
-A stack is (slices, rows, columns): slices run from the feet to the head, rows from front to back, columns from the
-patient's right to the left. So a slice looks as radiologists show it, the patient's right on the left.
+A stack is (slices, rows, columns): slices from inferior to superior, rows from anterior to posterior, columns from the
+right to the left of the patient, as radiologists display axial slices.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from mrcnn.errors import InputError
 
 SUFFIXES = (".nii", ".nii.gz")
 _STACK = axcodes2ornt(("L", "P", "S"))
-_SAME_PLACE = 1e-3  # mm by which affines may differ: they are float32, and rounded differently by different programs
-# What nibabel, gzip and zlib raise on files that are damaged, cut short or something else.
+_SAME_PLACE = 1e-3  # tolerance in mm of affines, which are float32 and rounded differently by different programs
+# Errors of nibabel, gzip and zlib for damaged, truncated or other files.
 _UNREADABLE = (
     OSError, EOFError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError,
     nibabel.spatialimages.HeaderDataError, nibabel.wrapstruct.WrapStructError, struct.error,
     ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError,
 )  # fmt: skip
 _MOST_VOXELS = 1 << 30
-_MOST_SWELLING = 1040  # deflate makes at most 1032 bytes of one; the rest is for headers
+_MOST_SWELLING = 1040  # maximum expansion of deflate, 1032, plus a margin for headers
 
 
 @dataclass(frozen=True, eq=False)
 class Nifti:
-    """A volume whose header is read and whose voxels are not.
+    """Hold the header of a volume; voxels are read on access.
 
     Attributes:
-        path: its file.
-        image: nibabel's, with one volume.
+        path: NIfTI file.
+        image: nibabel image of one volume.
     """
 
     path: Path
@@ -45,23 +45,23 @@ class Nifti:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(slices, rows, columns) of the stack."""
+        """Shape of the stack: (slices, rows, columns)."""
         order = np.argsort(self._to_stack()[:, 0])
         columns, rows, slices = (int(self.image.shape[axis]) for axis in order)
         return slices, rows, columns
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
-        """From slice to slice, row to row, column to column."""
+        """Voxel size in mm along slices, rows and columns."""
         sides = nibabel.affines.voxel_sizes(self.image.affine)
         columns, rows, slices = (float(sides[axis]) for axis in np.argsort(self._to_stack()[:, 0]))
         return slices, rows, columns
 
     def stack(self) -> np.ndarray:
-        """The voxels (slices, rows, columns), of the file's own type, or float64 where it states a scale.
+        """Read the voxels (slices, rows, columns), in the type of the file, or float64 if it has a scale.
 
         Raises:
-            InputError: the file is cut short or damaged, or a voxel is not a finite number.
+            InputError: the file is truncated or damaged, or a voxel is not finite.
         """
         try:
             voxels = np.asanyarray(self.image.dataobj).reshape(self.image.shape[:3])
@@ -72,18 +72,18 @@ class Nifti:
         return apply_orientation(voxels, self._to_stack()).transpose(2, 1, 0)
 
     def from_stack(self, stack: np.ndarray) -> np.ndarray:
-        """A (slices, rows, columns) array as it lies in the file, of the file's shape."""
+        """Reorder a (slices, rows, columns) array to the axes and shape of the file."""
         there = io_orientation(self.image.affine)
         return apply_orientation(stack.transpose(2, 1, 0), ornt_transform(_STACK, there)).reshape(self.image.shape)
 
-    def lies_as(self, other: Nifti) -> bool:
-        """Whether voxel by voxel both show the same place."""
+    def has_same_grid(self, other: Nifti) -> bool:
+        """Check that two volumes have the same voxel grid."""
         corners = np.array([[0, 0, 0, 1], [*self.image.shape[:3], 1]], np.float64).T
         apart = (self.image.affine - other.image.affine) @ corners
         return self.image.shape[:3] == other.image.shape[:3] and bool((np.abs(apart) < _SAME_PLACE).all())
 
     def grid(self) -> str:
-        """Size and origin in words, for messages."""
+        """Describe size, axes and origin for messages."""
         size = "×".join(map(str, self.image.shape[:3]))
         sides = "×".join(f"{side:.4g}" for side in nibabel.affines.voxel_sizes(self.image.affine))
         origin = ", ".join(f"{place:.4g}" for place in self.image.affine[:3, 3])
@@ -95,10 +95,10 @@ class Nifti:
 
 
 def open_nifti(path: Path) -> Nifti:
-    """Reads the header.
+    """Open a NIfTI file and check its header.
 
     Raises:
-        InputError: the file is missing, no NIfTI, not one three-dimensional volume, or lies nowhere.
+        InputError: the file is missing, is not NIfTI, does not contain one 3-D volume, or has an invalid affine.
     """
     try:
         size = path.stat().st_size
@@ -112,24 +112,25 @@ def open_nifti(path: Path) -> Nifti:
 
 
 def _check(path: Path, image: nibabel.Nifti1Image, size: int) -> None:
-    """Raises `InputError` unless the header is that of one volume that a file of so many bytes can hold."""
+    """Raise `InputError` unless the header describes one volume that fits into a file of `size` bytes."""
     if len(image.shape) < 3 or min(image.shape) < 1 or any(side != 1 for side in image.shape[3:]):
         raise InputError(f"{path}: has shape {image.shape}; expected one volume of three dimensions")
     kind, voxels = image.get_data_dtype(), math.prod(image.shape)
     if kind.kind not in "buif":
         raise InputError(f"{path}: has voxels of the type {kind}; expected a number each")
-    # nibabel makes room for all voxels before it reads the first.
+    # nibabel allocates memory for all voxels before it reads the first.
     if voxels > _MOST_VOXELS or voxels * kind.itemsize > size * _MOST_SWELLING:
         shape = "×".join(map(str, image.shape[:3]))
         expected = f"expected a whole file of at most {_MOST_VOXELS:,}"
         raise InputError(f"{path}: has {shape} voxels in {size} bytes; {expected}")
-    # Without an orientation or a size nobody can say which axis runs to the head.
+    # The axes are unknown without a valid affine.
     sides = nibabel.affines.voxel_sizes(image.affine)
     if not np.isfinite(image.affine).all() or np.isnan(io_orientation(image.affine)).any() or min(sides) <= 0:
         raise InputError(f"{path}: its affine does not place every axis; expected an invertible one")
 
 
 def unreadable(path: Path, error: Exception) -> InputError:
+    """Convert an error of reading a file to `InputError`."""
     if isinstance(error, InputError):
         return error
     if isinstance(error, FileNotFoundError):
@@ -138,19 +139,19 @@ def unreadable(path: Path, error: Exception) -> InputError:
 
 
 DESCRIPTION = "medmrcnn; research use only"
-"""Of at most 79 letters, in the header's field for it."""
+"""Header field `descrip`, at most 79 characters."""
 
 
 def write_label_map(path: Path, labels: np.ndarray, like: Path) -> None:
-    """Writes labels with the affine and header of the volume that they belong to, voxel for voxel.
+    """Write a label map with the voxel grid of its source volume.
 
     Args:
-        path: to be written; ends in .nii or .nii.gz.
-        labels: (slices, rows, columns) uint8, as `mrcnn.data.io.nifti` orders them.
-        like: a NIfTI file of the volume.
+        path: output file, `.nii` or `.nii.gz`.
+        labels: (slices, rows, columns) uint8.
+        like: NIfTI file of the source volume.
 
     Raises:
-        InputError: `like` cannot be read, or is of another size.
+        InputError: `like` cannot be read, or its size differs.
     """
     source = open_nifti(like)
     if labels.shape != source.shape:
@@ -158,9 +159,9 @@ def write_label_map(path: Path, labels: np.ndarray, like: Path) -> None:
     header = source.image.header.copy()
     header.set_data_dtype(np.uint8)
     header.set_slope_inter(1, 0)
-    header["cal_min"] = header["cal_max"] = 0  # the window of the picture's intensities, not of labels
+    header["cal_min"] = header["cal_max"] = 0  # the display window of the source intensities
     header["descrip"] = DESCRIPTION
-    # Texts of whoever made the volume, which may name its patient; an extension may be its whole DICOM header.
+    # Text fields may name the patient; an extension may contain the whole DICOM header.
     header["db_name"] = header["aux_file"] = header["intent_name"] = b""
     header.extensions.clear()
     nibabel.Nifti1Image(source.from_stack(labels.astype(np.uint8)), source.image.affine, header).to_filename(path)

@@ -1,8 +1,9 @@
-"""Decode PNG, JPEG, TIFF and BMP files with Pillow and tifffile, within limits that hold before any decoding."""
+"""Decode PNG, JPEG, TIFF and BMP files with Pillow and tifffile, with limits checked before decoding."""
 
 from __future__ import annotations
 
 import os
+import re
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -14,27 +15,32 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from mrcnn.data.io.file_types import check_scans
-from mrcnn.data.io.orientation import ORIENTATION, orientation_of, turned, valid
 from mrcnn.errors import InputError
 
 T = TypeVar("T")
 
 MAX_PIXELS = 1 << 27
-"""Rows times columns of an image file: beyond any detector's, and below what a false header makes of a few bytes."""
+"""Limit of rows times columns: above any detector, below the sizes that forged headers claim."""
 
+MOST_SCANS = 100
+"""Largest number of scans in a JPEG. Encoders write about ten; a decoder passes over the whole image for each."""
+_START, _SCAN, _END = b"\xff\xd8", 0xDA, 0xD9  # JPEG markers
+_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # excludes stuffed bytes and restart markers
+ORIENTATION = 0x0112
+"""EXIF and TIFF tag of the orientation (CIPA DC-008, 4.6.4): how a stored picture is turned to be shown."""
+UPRIGHT = 1
 _MOST_SAMPLES = 1 << 29  # rows times columns times channels
 _LONGEST_RUN = 256
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # Pillow knows many more, some of which start other programs
-JPEGS = ("JPEG", "MPO")  # as Pillow names them: the second holds more pictures behind the first
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # Pillow reads others too, some with external programs
+JPEGS = ("JPEG", "MPO")  # format names of Pillow; MPO is JPEG with additional images
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF 6.0, sections 8 and 19
 _SIGNED = 2  # of sample format
-_DEEP_GREY_ALPHA = (16, 4)
-_DEEP_COLOURS = ((16, 2), (16, 6), _DEEP_GREY_ALPHA)  # PNG: depth and colour type
+_DEEP_GRAY_ALPHA = (16, 4)
+_DEEP_COLORS = ((16, 2), (16, 6), _DEEP_GRAY_ALPHA)  # PNG: depth and color type
 TIFF_SUFFIXES = (".tif", ".tiff")
 PLANES = ("YX", "YXS", "SYX")
-"""Axes of the pages that hold one image, as tifffile has them."""
-# What Pillow, tifffile and pydicom raise on files that are damaged, cut short or of an unknown kind.
+"""Axes, in tifffile's notation, of pages with one image."""
+# Errors of Pillow, tifffile and pydicom for damaged, truncated or unknown files.
 DECODING_ERRORS = (
     OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError, tifffile.TiffFileError,
     ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, NotImplementedError, RuntimeError, TypeError,
@@ -42,7 +48,7 @@ DECODING_ERRORS = (
 
 
 def check_size(height: int, width: int, channels: int) -> None:
-    """Raises `ValueError` unless an image has pixels, and no more than can be held."""
+    """Raise `ValueError` unless the size of an image is within the limits."""
     if height < 1 or width < 1 or channels < 1:
         raise ValueError(f"{width}×{height} pixels")
     if height * width > MAX_PIXELS or height * width * channels > _MOST_SAMPLES:
@@ -50,7 +56,7 @@ def check_size(height: int, width: int, channels: int) -> None:
 
 
 def open_picture(path: Path, formats: Sequence[str] = FORMATS) -> Image.Image:
-    """Opens a file of one of the formats to be decoded. Raises one of `DECODING_ERRORS`, as where it is too large."""
+    """Open a file of one of the formats for decoding. Raises one of `DECODING_ERRORS`, also if it is too large."""
     image = open_picture_header(path, formats)
     if image.format in JPEGS:
         try:
@@ -62,9 +68,10 @@ def open_picture(path: Path, formats: Sequence[str] = FORMATS) -> Image.Image:
 
 
 def open_picture_header(path: Path, formats: Sequence[str] = FORMATS) -> Image.Image:
+    """Open a file of one of the formats to read its header. Raises like `open_picture`."""
     image = Image.open(path, formats=formats)
     if image.format == "TIFF":
-        image.filename = ""  # else Pillow 13 maps the file, and scrambles what its orientation turns by 90°
+        image.filename = ""  # prevents memory mapping, with which Pillow 13 scrambles images rotated by 90°
     try:
         check_size(image.height, image.width, len(image.getbands()))
     except ValueError:
@@ -74,7 +81,7 @@ def open_picture_header(path: Path, formats: Sequence[str] = FORMATS) -> Image.I
 
 
 def needs_tifffile(path: Path) -> bool:
-    """Whether Pillow would refuse this TIFF or silently change its values."""
+    """Check for a TIFF that Pillow rejects or whose values it changes."""
     if path.suffix.lower() not in TIFF_SUFFIXES:
         return False
     try:
@@ -85,31 +92,32 @@ def needs_tifffile(path: Path) -> bool:
 
 
 def changes_values(image: Image.Image) -> bool:
-    """Whether Pillow cuts the colours of an opened TIFF to 8 bits, or takes its signed bytes for unsigned ones."""
+    """Check whether Pillow reduces colors of an opened TIFF to 8 bits, or reads signed bytes as unsigned."""
     bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))
     signed = _SIGNED in image.tag_v2.get(_SAMPLE_FORMAT, ())
     return (len(bits) > 1 and max(bits) > 8) or (signed and max(bits) <= 8)
 
 
 def read_with_pillow(path: Path) -> np.ndarray:
+    """Read the displayed pixels (H, W, C). Raises one of `DECODING_ERRORS`."""
     with open_picture(path) as image:
-        if image.format == "PNG" and (kind := png_kind(path)) in _DEEP_COLOURS:
-            deep = read_deep_png(path, grey=kind == _DEEP_GREY_ALPHA)
-            return np.ascontiguousarray(turned(deep, orientation_of(image)))
+        if image.format == "PNG" and (kind := png_kind(path)) in _DEEP_COLORS:
+            deep = read_deep_png(path, gray=kind == _DEEP_GRAY_ALPHA)
+            return np.ascontiguousarray(orient(deep, read_orientation(image)))
         if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
             raise InputError(f"{path}: holds {image.n_frames} pages; expected a single image")
         return picture_pixels(image)
 
 
 def picture_pixels(image: Image.Image) -> np.ndarray:
-    """(H, W, C) of an opened image as it is shown: alpha is dropped, a palette becomes RGB.
+    """Decode the displayed pixels (H, W, C) of an opened image: alpha is dropped, a palette becomes RGB.
 
     Raises:
-        ValueError: its run lengths stand for more pixels than runs can hold; it is a TIFF whose 0 is white, of values
-            without a largest one.
+        ValueError: a run-length encoded BMP is too short for its size, or a WhiteIsZero TIFF has signed or float
+            values.
     """
     check_runs(image)
-    is_tiff, orientation = image.format == "TIFF", orientation_of(image)
+    is_tiff, orientation = image.format == "TIFF", read_orientation(image)
     is_white_is_zero = is_tiff and image.tag_v2.get(_PHOTOMETRIC) == tifffile.PHOTOMETRIC.MINISWHITE
     bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))[0] if is_white_is_zero else 0
     if image.mode in ("1", "LA", "La"):
@@ -117,15 +125,15 @@ def picture_pixels(image: Image.Image) -> np.ndarray:
     elif image.mode not in ("L", "RGB", "F", "I") and not image.mode.startswith("I;16"):
         image = image.convert("RGB")
     array = np.array(image)
-    if bits > 8:  # up to 8 bits Pillow inverts
+    if bits > 8:  # Pillow inverts up to 8 bits
         array = _inverted(array, bits)
-    # Of a TIFF Pillow has applied it.
-    array = array if is_tiff else np.ascontiguousarray(turned(array, orientation))
+    # Pillow applies the orientation of a TIFF.
+    array = array if is_tiff else np.ascontiguousarray(orient(array, orientation))
     return array if array.ndim == 3 else array[..., None]
 
 
 def _inverted(array: np.ndarray, bits: int) -> np.ndarray:
-    """Pixels of a TIFF whose 0 is white as those of one whose 0 is black."""
+    """Invert the pixels of a WhiteIsZero TIFF."""
     if array.dtype.kind == "b":
         return ~array
     if array.dtype.kind != "u":
@@ -134,9 +142,9 @@ def _inverted(array: np.ndarray, bits: int) -> np.ndarray:
 
 
 def check_runs(image: Image.Image) -> None:
-    """Raises `ValueError` where the runs of a BMP could not fill it.
+    """Raise `ValueError` if a run-length encoded BMP is too short for its size.
 
-    Pillow fills what they leave out pixel by pixel, so 2 kB could take it half a minute.
+    Pillow fills missing pixels one by one, so that 2 kB could take half a minute.
     """
     if not image.tile or image.tile[0][0] != "bmp_rle":
         return
@@ -148,20 +156,21 @@ def check_runs(image: Image.Image) -> None:
 
 
 def png_kind(path: Path) -> tuple[int, int]:
-    """Bit depth and colour type from the header chunk (PNG specification, section 11.2.1); Pillow tells neither."""
+    """Read bit depth and color type from the header chunk (PNG specification, section 11.2.1)."""
     with path.open("rb") as file:
-        depth, colour_type = file.read(26)[24:]
-    return depth, colour_type
+        depth, color_type = file.read(26)[24:]
+    return depth, color_type
 
 
 def read_with_tifffile(path: Path) -> np.ndarray:
+    """Read the displayed pixels (H, W, C) of a TIFF. Raises one of `DECODING_ERRORS`."""
     return single_page(path, page_pixels)
 
 
 def single_page(path: Path, read: Callable[[tifffile.TiffPage], T]) -> T:
-    """What `read` makes of the only page of a TIFF, once it is checked to be a single image."""
+    """Apply `read` to the only page of a TIFF. Raises `InputError` unless it is a single image."""
     with tifffile.TiffFile(path) as tiff:
-        # Not tiff.series, which may look for its parts in other files, and does not come back from some damaged ones.
+        # tiff.series may open other files, and does not return for some damaged files.
         if len(tiff.pages) > 1:
             raise InputError(f"{path}: holds a stack of {len(tiff.pages)} pages; expected a single image")
         page = tiff.pages[0]
@@ -172,7 +181,7 @@ def single_page(path: Path, read: Callable[[tifffile.TiffPage], T]) -> T:
 
 
 def page_pixels(page: tifffile.TiffPage) -> np.ndarray:
-    """(H, W, C) of a page with axes of `PLANES`, as it is shown; of colours alpha is dropped."""
+    """Decode the displayed pixels (H, W, C) of a page with axes in `PLANES`; alpha of RGB is dropped."""
     array = page_values(page)
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
         array = _inverted(array, page.bitspersample)
@@ -180,19 +189,19 @@ def page_pixels(page: tifffile.TiffPage) -> np.ndarray:
 
 
 def page_values(page: tifffile.TiffPage) -> np.ndarray:
-    """(H, W, C) stored values of a page with axes of `PLANES`, turned as its orientation says."""
+    """Decode the stored values (H, W, C) of a page with axes in `PLANES`, and apply its orientation."""
     array = page.asarray()
     array = array[..., None] if page.axes == "YX" else np.moveaxis(array, 0, -1) if page.axes == "SYX" else array
-    return turned(array, page_orientation(page))
+    return orient(array, page_orientation(page))
 
 
 def page_orientation(page: tifffile.TiffPage) -> int:
-    """EXIF orientation of a page."""
-    return valid(page.tags.valueof(ORIENTATION))
+    """Read the EXIF orientation of a page."""
+    return valid_orientation(page.tags.valueof(ORIENTATION))
 
 
-def read_deep_png(path: Path, *, grey: bool) -> np.ndarray:
-    """(H, W, 3) uint16, or (H, W, 1) of a `grey` one with alpha; alpha is dropped.
+def read_deep_png(path: Path, *, gray: bool) -> np.ndarray:
+    """Read a 16-bit PNG as (H, W, 3) uint16, or (H, W, 1) if it is `gray` with alpha; alpha is dropped.
 
     Raises:
         ValueError: the file is damaged.
@@ -200,5 +209,61 @@ def read_deep_png(path: Path, *, grey: bool) -> np.ndarray:
     array = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if array is None:
         raise ValueError("damaged")
-    # OpenCV has blue first, and makes colours with alpha of grey with alpha.
-    return array[..., :1] if grey else array[..., 2::-1]
+    # OpenCV returns BGR, and converts gray with alpha to BGRA.
+    return array[..., :1] if gray else array[..., 2::-1]
+
+
+def read_orientation(image: Image.Image) -> int:
+    """Read the EXIF orientation, 1 to 8, of an opened image without decoding it; 1 if it is missing or invalid.
+
+    In a PNG only EXIF before the pixels counts, as in browsers; XMP is ignored.
+    """
+    if image.format == "TIFF":
+        return valid_orientation(image.tag_v2.get(ORIENTATION))
+    exif = Image.Exif()
+    try:
+        exif.load(image.info.get("exif") or b"")
+        return valid_orientation(exif.get(ORIENTATION))
+    except Exception:  # noqa: BLE001 - damaged EXIF, on which parsers fail in every way, orients nothing
+        return UPRIGHT
+
+
+def valid_orientation(orientation: object) -> int:
+    """Return a valid orientation unchanged, and 1 for any other value."""
+    return int(orientation) if isinstance(orientation, int) and 1 <= orientation <= 8 else UPRIGHT
+
+
+def swaps_axes(orientation: int) -> bool:
+    """Check whether an orientation swaps height and width."""
+    return orientation >= 5
+
+
+def orient(array: np.ndarray, orientation: int) -> np.ndarray:
+    """Apply an EXIF orientation to stored pixels (H, W, …); a view, (W, H, …) for orientations 5 to 8."""
+    # Displayed position of stored row 0 and column 0: 1 top left, 2 top right, 3 bottom right, 4 bottom left,
+    # 5 left top, 6 right top, 7 right bottom, 8 left bottom.
+    if swaps_axes(orientation):
+        array = array.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    return array
+
+
+def check_scans(data: bytes) -> None:
+    """Raise `InputError` for a JPEG with more than `MOST_SCANS` scans, without decoding it."""
+    # Every scan begins with these two bytes, so this bound suffices for most files.
+    if data.count(bytes([0xFF, _SCAN])) <= MOST_SCANS:
+        return
+    scans, position = 0, len(_START)
+    while (found := _MARKER.search(data, position)) is not None:
+        kind, position = found[1][0], found.end()
+        if kind == _END:
+            return
+        if kind in (0x01, _START[1]):  # markers without a segment
+            continue
+        scans += kind == _SCAN
+        if scans > MOST_SCANS:
+            raise InputError(f"JPEG with more than {MOST_SCANS} scans; expected at most that many")
+        position += int.from_bytes(data[position : position + 2])

@@ -1,4 +1,4 @@
-"""Video files as RGB frames, and back. PyAV, which brings FFmpeg's codecs, is imported where a video is opened."""
+"""Read and write video files as RGB frames with PyAV, an optional dependency that includes FFmpeg."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import numpy as np
 
 from mrcnn.errors import InputError
 
-# Named, because FFmpeg would go by the content, and follow the addresses in what is a play list.
+# Explicit, because FFmpeg would detect the format and open the URLs of a playlist.
 _FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".avi": "avi", ".mkv": "matroska", ".webm": "matroska"}
 SUFFIXES = tuple(_FORMATS)
 _QUALITY = "18"
-"""x264's constant rate factor; 18 is all but indistinguishable from the source."""
-_BITS_A_SECOND = 8_000_000
-"""For the older codec, where FFmpeg was built without x264."""
+"""Constant rate factor of x264; 18 is visually almost lossless."""
+_BIT_RATE = 8_000_000
+"""Bits per second of the MPEG-4 fallback without x264."""
 
 
 @dataclass(frozen=True)
 class VideoHeader:
-    """What a video says of itself: size in pixels, frames a second, about how many frames there are (0: unknown)."""
+    """Describe a video: size in pixels, frames per second, and approximate number of frames (0: unknown)."""
 
     height: int
     width: int
@@ -33,7 +33,7 @@ class VideoHeader:
 
 
 def read_video_header(path: Path) -> VideoHeader:
-    """The header. Raises `InputError` as `read_frames`."""
+    """Read the header of a video. Raises `InputError` like `read_frames`."""
     with _opened(path) as (container, stream):
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         seconds = container.duration / 1e6 if container.duration else 0
@@ -41,10 +41,10 @@ def read_video_header(path: Path) -> VideoHeader:
 
 
 def read_frames(path: Path) -> Iterator[np.ndarray]:
-    """Each frame as (H, W, 3) uint8, in the order of showing; rotation marks are not applied.
+    """Yield each frame (H, W, 3) uint8 in display order; rotation metadata is ignored.
 
     Raises:
-        InputError: PyAV is missing, or the file is, or it is damaged, has no picture, or changes its size.
+        InputError: PyAV or the file is missing, or the video is damaged, has no frames, or changes its size.
     """
     import_av()
     from av.error import FFmpegError
@@ -66,9 +66,9 @@ def read_frames(path: Path) -> Iterator[np.ndarray]:
 
 
 class VideoWriter:
-    """Writes frames of one size as H.264 in MP4, at `rate` frames a second; a context manager.
+    """Write frames of one size as H.264 in MP4 with `rate` frames per second; a context manager.
 
-    What comes out is padded with black to even sides, which the codec needs.
+    Frames are padded with black to even sides, as the codec requires.
     """
 
     def __init__(self, path: Path, rate: Fraction) -> None:
@@ -88,7 +88,7 @@ class VideoWriter:
             self._container.close()
 
     def write(self, image: np.ndarray) -> None:
-        """Adds a frame, (H, W, 3) uint8."""
+        """Append a frame (H, W, 3) uint8."""
         av = import_av()
         height, width = image.shape[:2]
         image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)))
@@ -98,18 +98,18 @@ class VideoWriter:
 
     def _new_stream(self, av: Any, height: int, width: int) -> Any:
         modern = "libx264" in av.codecs_available
-        rate = self._rate.limit_denominator(60_000)  # what MPEG-4 can hold
+        rate = self._rate.limit_denominator(60_000)  # limit of MPEG-4
         stream = self._container.add_stream("libx264" if modern else "mpeg4", rate=rate)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         if modern:
             stream.options = {"crf": _QUALITY, "preset": "veryfast"}
         else:
-            stream.bit_rate = _BITS_A_SECOND
+            stream.bit_rate = _BIT_RATE
         return stream
 
 
 def import_av() -> Any:
-    """PyAV. Raises `InputError` where it is not installed."""
+    """Import PyAV. Raises `InputError` if it is not installed."""
     try:
         import av
     except ImportError as error:

@@ -1,8 +1,8 @@
-"""Volumes of several modalities, of which one slice at a time is in memory.
+"""Read single slices of multi-modality volumes from a cache of normalized slices.
 
-A compressed file can only be read from its beginning, and a training asks for slices in random order. So at the first
-slice of a volume all of it is normalised and kept, cut to the brain and each slice compressed by itself, in the cache
-folder. `benchmarks/volumes.py` measures what that takes and brings.
+A compressed NIfTI file can only be read sequentially, but training reads slices in random order. So the first access
+normalizes the whole volume, crops it to the brain, and saves each slice, compressed separately, in the cache folder.
+`benchmarks/volumes.py` measures time and size.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from mrcnn.cache_folder import cache_folder
 from mrcnn.data.io.nifti import open_nifti
 from mrcnn.errors import InputError
 
-_VERSION = 1  # rises whenever the same files give other slices
-_LIMIT = 6e4  # within the range of float16; no tissue is that many deviations from the mean
-_NOT_KEPT = (OSError, KeyError, ValueError, EOFError, zlib.error, zipfile.BadZipFile)
+_VERSION = 1  # increase when the same files give other slices
+_LIMIT = 6e4  # standard deviations; within the range of float16
+_CACHE_ERRORS = (OSError, KeyError, ValueError, EOFError, zlib.error, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
 class Volume:
-    """Modalities of one head on one grid.
+    """Describe a volume of several modalities on one voxel grid.
 
     Attributes:
-        files: NIfTI files, one a channel.
-        shape: (slices, rows, columns); see `mrcnn.data.io.nifti` for their directions.
-        digest: of the files' content.
-        label_codes: how its label map is written; see `mrcnn.data.readers.brats_labels`.
+        files: NIfTI files, one per channel.
+        shape: (slices, rows, columns); see `mrcnn.data.io.nifti` for the directions.
+        digest: digest of the files.
+        label_codes: codes of its label map; see `mrcnn.data.readers.brats_cases`.
     """
 
     files: tuple[Path, ...]
@@ -41,7 +41,7 @@ class Volume:
     label_codes: str
 
     def read_slice(self, index: int) -> np.ndarray:
-        """(rows, columns, C) float32: each channel with zero mean and unit variance over the brain of the volume.
+        """Read a slice (rows, columns, C) float32, each channel with zero mean and unit variance over the brain.
 
         Raises:
             InputError: a file cannot be read, or the cache folder cannot be written.
@@ -49,24 +49,24 @@ class Volume:
         path = cache_folder() / "volumes" / f"{self.digest[:32]}-{_VERSION}.npz"
         try:
             return self._read(path, index)
-        except _NOT_KEPT:  # not yet, or damaged
+        except _CACHE_ERRORS:  # missing or damaged
             self._prepare(path)
             return self._read(path, index)
 
     def _read(self, path: Path, index: int) -> np.ndarray:
         image = np.empty((*self.shape[1:], len(self.files)), np.float32)
-        with np.load(path) as kept:
-            image[:] = kept["background"]
-            if str(index) in kept:
-                top, bottom, left, right = kept["box"]
-                image[top:bottom, left:right] = kept[str(index)]
+        with np.load(path) as stored:
+            image[:] = stored["background"]
+            if str(index) in stored:
+                top, bottom, left, right = stored["box"]
+                image[top:bottom, left:right] = stored[str(index)]
         return image
 
     def _prepare(self, path: Path) -> None:
         stacks, background, brain = [], [], np.zeros(self.shape, bool)
         for file in self.files:
             stack = open_nifti(file).stack().astype(np.float32, copy=False)
-            outside = background_of(stack)
+            outside = background_value(stack)
             inside = stack != outside
             brain |= inside
             mean, deviation = _moments(stack[inside])
@@ -86,17 +86,17 @@ class Volume:
             ) from error
 
 
-def background_of(stack: np.ndarray) -> float:
-    """The value around the brain of a skull-stripped volume (slices, rows, columns).
+def background_value(stack: np.ndarray) -> float:
+    """Return the background value of a skull-stripped volume (slices, rows, columns).
 
-    It is what all eight corners have in common, which after normalisation is no longer 0; if they differ, 0.
+    This is the common value of all eight corners, which is not 0 in normalized volumes; 0 if they differ.
     """
     corners = stack[np.ix_(*[(0, side - 1) for side in stack.shape])]
     return float(corners[0, 0, 0]) if (corners == corners[0, 0, 0]).all() else 0.0
 
 
 def _moments(values: np.ndarray) -> tuple[np.float32, np.float32]:
-    """Mean and standard deviation; 0 and 1 of nothing, deviation 1 of a constant."""
+    """Compute mean and standard deviation; 0 and 1 for no values, deviation 1 for a constant."""
     if not len(values):
         return np.float32(0), np.float32(1)
     mean, deviation = values.mean(dtype=np.float64), values.std(dtype=np.float64)
@@ -104,13 +104,13 @@ def _moments(values: np.ndarray) -> tuple[np.float32, np.float32]:
 
 
 def _extent(covered: np.ndarray) -> tuple[int, int]:
-    """First covered position and the one after the last; (0, 0) where none is."""
+    """Return the range [first, last + 1) of True positions; (0, 0) if there are none."""
     positions = np.flatnonzero(covered)
     return (int(positions[0]), int(positions[-1]) + 1) if len(positions) else (0, 0)
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Beside its place and then renamed, since several workers may meet a volume at once."""
+    """Write to a temporary file and rename it, because several workers may write at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as scratch:
         fresh = Path(scratch) / path.name

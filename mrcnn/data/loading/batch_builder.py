@@ -1,4 +1,4 @@
-"""How a batch comes from the positions of its images: what a loader's thread and its worker processes both do."""
+"""Build batches from image positions, in the thread of a loader or in its worker processes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mrcnn.errors import InputError
 
 
 class BatchBuilder:
-    """Makes batches; equal recipes make equal batches, in whichever process and order.
+    """Build batches; equal builders build equal batches in any process and order.
 
     Args:
-        augmentation: None leaves the images as they are. Otherwise images larger than the network's input are reduced
-            to it first, so that the augmentation costs no more than need be.
-        seed: of the augmentation, which depends on it, the epoch and the image's position in the data set only.
-        cache_bytes: memory for opened images, which all workers share.
-        batch_of: makes the batch from samples and `config`; a function of a module, which worker processes import.
+        augmentation: None disables it. Otherwise images larger than the network input are downscaled first, which
+            makes augmentation faster.
+        seed: seed of the augmentation, which also depends on the epoch and the position of the image.
+        cache_bytes: memory for opened samples, shared by all workers.
+        batch_of: function (samples, config) → batch that worker processes can import.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class BatchBuilder:
         self.augmentation = augmentation
         self.seed = seed
         self.batch_of = batch_of
-        # An error names a class that the data do not have before any image is opened.
+        # Raises an error for unknown classes before any image is opened.
         self._mirrored_ids = augmentation.mirrored_ids(dataset.class_names) if augmentation else None
         self.cache = SampleCache(len(dataset), cache_bytes)
 
     def make(self, epoch: int, indices: Sequence[int]) -> Batch:
-        """The batch of the images at `indices`. An error names the image at fault."""
+        """Build the batch of the images at `indices`. Errors name the image."""
         return self.batch_of([self._sample(epoch, index) for index in indices], self.config)
 
     def _sample(self, epoch: int, index: int) -> Sample:
@@ -52,8 +52,7 @@ class BatchBuilder:
             sample = self.cache.get(index, self._open)
             if not self.augmentation:
                 return sample
-            # imgaug takes seconds to import, which nobody else should wait for.
-            from mrcnn.data.transforms.augment import augment
+            from mrcnn.data.transforms.augment import augment  # imports imgaug, which takes a second
 
             return augment(sample, self.augmentation, (self.seed, epoch, index), self._mirrored_ids)
         except InputError:

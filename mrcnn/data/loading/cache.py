@@ -1,4 +1,4 @@
-"""Opened samples kept in memory, so that a small data set is decoded once and not every epoch."""
+"""Cache opened samples in memory shared by all workers, so that small data sets are decoded once."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from mrcnn.data.sample import Sample
 
 
 class SampleCache:
-    """Keeps the first samples that fit into `budget` bytes, masks as run lengths, for all workers of a loader.
+    """Cache the first samples that fit into `budget` bytes, with masks as run lengths.
 
-    Nothing is thrown out for another: every sample is requested once an epoch, so the oldest is as good as the newest.
+    Samples are never evicted: each is requested once per epoch, so eviction would not help.
 
-    The memory begins with where each sample lies, and how many bytes it has, 0 where it is not kept; the samples
-    follow. A copy that is sent to a worker process, which inherits `descriptors`, is the same memory on Linux and
-    another elsewhere. Each writes to a part of its own (`use_part`), so that none waits for another.
+    The memory begins with a table of offset and size in bytes of each sample, size 0 if it is not cached; the samples
+    follow. A pickled copy in a worker process, which inherits `descriptors`, shares the memory on Linux and has its own
+    elsewhere. Each worker writes to its own segment (`use_segment`), so that no locks are needed.
 
     Args:
-        images: in the data set.
+        images: number of images in the data set.
+        budget: bytes for samples.
     """
 
     def __init__(self, images: int, budget: int) -> None:
@@ -34,7 +35,7 @@ class SampleCache:
             self.descriptors = (os.memfd_create("samples"),)
             weakref.finalize(self, os.close, *self.descriptors)
         self._map()
-        self.use_part(0, 1)
+        self.use_segment(0, 1)
 
     def __getstate__(self) -> tuple[int, int, tuple[int, ...]]:
         return self._images, self._budget, self.descriptors
@@ -51,30 +52,30 @@ class SampleCache:
         self._memory = mmap.mmap(*(self.descriptors or (-1,)), size)
         self._places = np.ndarray((self._images, 2), np.int64, self._memory)
 
-    def use_part(self, number: int, parts: int) -> None:
-        """Write to the part `number` of `parts`, behind what is there already."""
-        start, self._end = (self._first + self._budget * place // parts for place in (number, number + 1))
+    def use_segment(self, number: int, segments: int) -> None:
+        """Write to segment `number` of `segments`, after the samples that it already contains."""
+        start, self._end = (self._first + self._budget * place // segments for place in (number, number + 1))
         within = (self._places[:, 0] >= start) & (self._places[:, 0] < self._end)
         self._next = int(self._places[within].sum(axis=1).max(initial=start))
 
     def get(self, index: int, open_sample: Callable[[int], Sample]) -> Sample:
-        """The sample at `index`, from memory or opened now."""
+        """Return the sample at `index` from memory, or open and cache it."""
         place, size = self._places[index]
         if size:
             return pickle.loads(self._memory[place : place + size])
         sample = open_sample(index)
-        # Of one layout in memory, kept or not: sums over pixels depend on it in their last bit.
+        # One memory layout, cached or not: it affects the last bit of sums over pixels.
         sample = replace(
             sample,
             image=np.ascontiguousarray(sample.image),
             masks=sample.instances.compressed(),
             crowd_masks=sample.crowds and sample.crowds.compressed(),
         )
-        kept = pickle.dumps(sample, pickle.HIGHEST_PROTOCOL)
-        if self._next + len(kept) <= self._end:
-            self._memory[self._next : self._next + len(kept)] = kept
-            # The size comes last, for others may look at any moment.
+        data = pickle.dumps(sample, pickle.HIGHEST_PROTOCOL)
+        if self._next + len(data) <= self._end:
+            self._memory[self._next : self._next + len(data)] = data
+            # The size is written last, because other workers may read at any time.
             self._places[index, 0] = self._next
-            self._places[index, 1] = len(kept)
-            self._next += len(kept)
+            self._places[index, 1] = len(data)
+            self._next += len(data)
         return sample

@@ -1,4 +1,4 @@
-"""Batches of a data set, epoch by epoch, made ahead of who trains on them."""
+"""Load the batches of a data set, epoch by epoch, ahead of the training step."""
 
 from __future__ import annotations
 
@@ -18,30 +18,28 @@ from mrcnn.data.transforms.encoding import Batch, make_batch
 from mrcnn.errors import InputError
 
 NOTICE_SECONDS = 60
-"""Wait for a batch after which a line says for which images."""
+"""Seconds of waiting for a batch after which a warning names its images."""
 DEADLINE_SECONDS = 300
-"""Wait for a batch after which it is given up: the disk does not answer, or a worker process is stopped."""
+"""Seconds of waiting for a batch after which loading fails, for example because a disk does not respond."""
 _logger = logging.getLogger(__name__)
-_NAMED = 8  # images that a message names
+_NAMED = 8  # images named in a message
 _READY = 2
 _CACHE_BYTES = 1 << 30
 
 
 class Loader:
-    """Makes the batches of `make_batch` from a data set.
-
-    What a batch holds depends on (data set, config, augmentation, seed, epoch) alone, not on `workers`.
+    """Load batches of a data set; their content depends on (data set, config, augmentation, seed, epoch) alone.
 
     Args:
-        augmentation: of every image, anew each epoch; None for none.
-        shuffle: another order each epoch. The last batch is then filled up with the first images of the order, so that
-            all have the same shape.
-        seed: of order and augmentation.
-        workers: processes that make batches; 0 makes them in a thread of this process.
-        drop_last: leave out the last batch of an epoch if it is not full.
+        augmentation: random augmentation of every image, different in each epoch; None disables it.
+        shuffle: whether to shuffle each epoch. The last batch is then filled up with the first images of the epoch, so
+            that all batches have the same shape.
+        seed: seed of order and augmentation.
+        workers: number of worker processes; 0 uses a thread of this process.
+        drop_last: whether to drop an incomplete last batch.
         batch_of: as in `BatchBuilder`.
-        weights: (N,) of the images: an epoch then draws as many as there are, each with a chance in proportion to its
-            weight and any number of times; None takes each once. With `shuffle` only.
+        weights: (N,) sampling weights of the images: each epoch draws N images with replacement. None uses each image
+            once. Requires `shuffle`.
 
     Example:
         >>> loader = Loader(dataset, config, batch_size=2, shuffle=True, workers=1)
@@ -70,16 +68,16 @@ class Loader:
         self.workers = workers
         self.drop_last = drop_last
         self._chances = None if weights is None else np.asarray(weights, np.float64) / np.sum(weights)
-        self._recipe = BatchBuilder(dataset, config, augmentation, seed, _CACHE_BYTES, batch_of)
-        self._resting: WorkerPool | None = None
+        self._builder = BatchBuilder(dataset, config, augmentation, seed, _CACHE_BYTES, batch_of)
+        self._idle_pool: WorkerPool | None = None
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Return the number of batches per epoch."""
         count = len(self.dataset) / self.batch_size
         return math.floor(count) if self.drop_last else math.ceil(count)
 
     def order(self, epoch: int) -> list[list[int]]:
-        """The positions of the images in each batch of an epoch."""
+        """Return the image positions of each batch of an epoch."""
         indices = np.arange(len(self.dataset))
         if self.shuffle:
             rng = np.random.default_rng((self.seed, epoch))
@@ -92,51 +90,51 @@ class Loader:
         return [indices[start : start + self.batch_size].tolist() for start in starts]
 
     def file_names(self, first_epoch: int, position: int) -> list[str]:
-        """Of the images in the batch at `position`, counted over the epochs from `first_epoch` on."""
+        """Return the file names of the batch at `position`, counted over epochs from `first_epoch`."""
         epochs, batch = divmod(position, len(self))
         return [self.dataset.records[index].file_name for index in self.order(first_epoch + epochs)[batch]]
 
     def epoch(self, epoch: int, first: int = 0, stopped: Callable[[], bool] = lambda: False) -> Iterator[Batch]:
-        """The batches of an epoch, from the one at position `first`.
+        """Yield the batches of an epoch, starting at position `first`.
 
-        Worker processes wait for the next epoch after the last batch; they end with the iterator when that is closed
-        before, and with the loader.
+        Worker processes wait for the next epoch after the last batch; they end if the iterator is closed early, and
+        with the loader.
 
         Args:
-            stopped: looked at while a batch is awaited; True raises KeyboardInterrupt.
+            stopped: polled while waiting for a batch; True raises KeyboardInterrupt.
 
         Raises:
-            InputError: an image cannot be read or does not fit the model, or does not come within `DEADLINE_SECONDS`;
-                names the file.
+            InputError: an image cannot be read, does not fit the model, or takes longer than `DEADLINE_SECONDS`; the
+                message names the file.
         """
         tasks = [(epoch, indices) for indices in self.order(epoch)[first:]]
-        crew = self._call_crew() if self.workers else None
+        pool = self._acquire_pool() if self.workers else None
         taken = 0
 
         def on_wait(seconds: float) -> None:
             if stopped():
                 raise KeyboardInterrupt
             if seconds == NOTICE_SECONDS or seconds >= DEADLINE_SECONDS:
-                late = self._late(tasks[taken][1], seconds)
+                message = self._timeout_message(tasks[taken][1], seconds)
                 if seconds >= DEADLINE_SECONDS:
-                    raise InputError(late)
-                _logger.warning("%s", late)
+                    raise InputError(message)
+                _logger.warning("%s", message)
 
         batches = Prefetcher(
-            crew.batches(tasks) if crew else (self._recipe.make(*task) for task in tasks), _READY, on_wait
+            pool.batches(tasks) if pool else (self._builder.make(*task) for task in tasks), _READY, on_wait
         )
         try:
             for batch in batches:
                 taken += 1
                 yield batch
-            if crew and self._resting is None:
-                self._resting, crew = crew, None
+            if pool and self._idle_pool is None:
+                self._idle_pool, pool = pool, None
         finally:
-            if crew:
-                crew.close()
+            if pool:
+                pool.close()
             batches.close()
 
-    def _late(self, indices: Sequence[int], seconds: float) -> str:
+    def _timeout_message(self, indices: Sequence[int], seconds: float) -> str:
         names = [self.dataset.records[index].file_name for index in indices]
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         reader = "the worker process that reads them is stopped" if self.workers else "they are no ordinary files"
@@ -145,6 +143,6 @@ class Loader:
             f"the folder that holds them does not answer, or {reader}"
         )
 
-    def _call_crew(self) -> WorkerPool:
-        crew, self._resting = self._resting, None
-        return crew or WorkerPool(self._recipe, self.workers)
+    def _acquire_pool(self) -> WorkerPool:
+        pool, self._idle_pool = self._idle_pool, None
+        return pool or WorkerPool(self._builder, self.workers)

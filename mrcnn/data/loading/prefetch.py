@@ -1,4 +1,4 @@
-"""An iterator that is run in the background, so that its next items are ready when they are wanted."""
+"""Iterate in a background thread, so that the next items are ready when they are needed."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
-_PAUSE = 0.5  # seconds between two looks at whether waiting still makes sense
-_LONGEST_END = 5.0  # seconds that `close` waits for the item that the thread is at
+_POLL_SECONDS = 0.5  # interval of `on_wait`
+_SHUTDOWN_SECONDS = 5.0  # wait of `close` for the current item of the thread
 
 
 class Prefetcher(Generic[Item]):
-    """Iterates over `source` in a thread, at most `depth` items ahead of who iterates over this.
+    """Iterate over `source` in a thread, at most `depth` items ahead of the consumer.
 
-    What the source raises is raised where its next item would have come. `close` ends the thread, after the item that
-    it is at; a thread that does not come back from that is left behind.
+    An error of the source is raised in place of its next item. `close` ends the thread after its current item; a
+    blocked thread is abandoned.
 
     Args:
-        on_wait: called twice a second while an item is awaited, with the seconds waited so far; what it raises ends
-            the wait. Seconds in which the whole process was suspended do not count.
+        source: items to prefetch.
+        depth: number of items to keep ready.
+        on_wait: called every half second while waiting for an item, with the seconds waited; an error that it raises
+            ends the wait. Time while the process is suspended does not count.
     """
 
     def __init__(
@@ -33,8 +35,8 @@ class Prefetcher(Generic[Item]):
         self._error: BaseException | None = None
         self._ended = self._closed = False
         self._changed = threading.Condition()
-        # A daemon, so that a program which forgets to close does not hang at its end.
-        self._thread = threading.Thread(target=self._run, args=(source,), name="batches ahead", daemon=True)
+        # A daemon thread does not block the end of the program.
+        self._thread = threading.Thread(target=self._run, args=(source,), name="prefetch", daemon=True)
         self._thread.start()
 
     def _run(self, source: Iterable[Item]) -> None:
@@ -59,8 +61,8 @@ class Prefetcher(Generic[Item]):
     def __next__(self) -> Item:
         waited = 0.0
         with self._changed:
-            while not self._changed.wait_for(lambda: self._ready or self._ended or self._closed, _PAUSE):
-                waited += _PAUSE
+            while not self._changed.wait_for(lambda: self._ready or self._ended or self._closed, _POLL_SECONDS):
+                waited += _POLL_SECONDS
                 self._on_wait(waited)
             if self._ready:
                 self._changed.notify_all()
@@ -71,8 +73,9 @@ class Prefetcher(Generic[Item]):
         raise StopIteration
 
     def close(self) -> None:
+        """End the thread, and drop the items that are ready."""
         with self._changed:
             self._closed = True
             self._ready.clear()
             self._changed.notify_all()
-        self._thread.join(_LONGEST_END)
+        self._thread.join(_SHUTDOWN_SECONDS)

@@ -1,7 +1,7 @@
-"""A worker process of a loader: `python -m mrcnn.data.loading.worker`, spoken to over its standard input and output.
+"""Run a worker process of a loader (`python -m mrcnn.data.loading.worker`) over standard input and output.
 
-A program of its own rather than `multiprocessing`, whose children import the main module again, and with it the
-deep-learning framework. It ends when its standard input does, so none outlives its parent, however that ended.
+A separate program instead of `multiprocessing`, whose child processes import the main module and with it the
+deep-learning framework. It ends at the end of its standard input, so it never outlives its parent process.
 """
 
 from __future__ import annotations
@@ -12,33 +12,59 @@ import sys
 import traceback
 from typing import BinaryIO
 
-from mrcnn.data.loading.ipc import send
+import numpy as np
+
+from mrcnn.data.transforms.encoding import Batch
 
 
 def serve(tasks: BinaryIO, results: BinaryIO) -> None:
-    """Reads a recipe, the worker's number and how many there are, then tasks (epoch, indices), and answers each."""
-    recipe = pickle.load(tasks)
-    recipe.cache.use_part(*pickle.load(tasks))
+    """Read a `BatchBuilder`, number and count of workers, then tasks (epoch, indices), and send a batch for each."""
+    builder = pickle.load(tasks)
+    builder.cache.use_segment(*pickle.load(tasks))
     while True:
         task = pickle.load(tasks)
         try:
-            answer = recipe.make(*task)
+            answer = builder.make(*task)
         except Exception as error:  # noqa: BLE001 - whatever it is, the parent raises it
             error.add_note(f"In a worker process of the loader:\n{traceback.format_exc()}")
             answer = error
         send(results, answer)
 
 
+def send(stream: BinaryIO, message: Batch | Exception) -> None:
+    """Write a batch, with its arrays as raw bytes, or an error."""
+    if isinstance(message, Exception):
+        pickle.dump(message, stream)
+    else:
+        pickle.dump([(name, array.dtype.str, array.shape) for name, array in message.items()], stream)
+        for array in message.values():
+            stream.write(array.reshape(-1).view(np.uint8))
+    stream.flush()
+
+
+def receive(stream: BinaryIO) -> Batch | Exception:
+    """Read a message of `send`. Raises `EOFError` or `pickle.UnpicklingError` if the sender has ended."""
+    header = pickle.load(stream)
+    if isinstance(header, Exception):
+        return header
+    batch = {name: np.empty(shape, dtype) for name, dtype, shape in header}
+    for array in batch.values():
+        if stream.readinto(array.reshape(-1).view(np.uint8)) != array.nbytes:
+            raise EOFError
+    return batch
+
+
 def main() -> None:
+    """Serve batches on standard output until standard input ends."""
     if hasattr(os, "nice"):
-        # The network's threads wait for one another at each operation, so a core taken from one of them is lost to all.
+        # The threads of the network wait for each other at each operation, so they need all cores first.
         os.nice(10)
     with os.fdopen(os.dup(1), "wb") as results:
-        os.dup2(2, 1)  # what a library may print must not get between the batches
+        os.dup2(2, 1)  # output of libraries must not mix with the batches
         try:
             serve(sys.stdin.buffer, results)
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
-            os._exit(0)  # the parent is gone or wants no more
+            os._exit(0)  # the parent process has ended or closed the pipe
 
 
 if __name__ == "__main__":

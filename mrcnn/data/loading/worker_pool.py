@@ -1,4 +1,4 @@
-"""The worker processes of a loader."""
+"""Start worker processes of a loader and distribute batches among them."""
 
 from __future__ import annotations
 
@@ -14,53 +14,53 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import cycle
 
 from mrcnn.data.loading.batch_builder import BatchBuilder
-from mrcnn.data.loading.ipc import receive
+from mrcnn.data.loading.worker import receive
 from mrcnn.data.transforms.encoding import Batch
 
 Task = tuple[int, Sequence[int]]
 
-_LONGEST_END = 5.0  # seconds that killed processes may take to end; one that waits for a dead disk never does
-_AHEAD = 2  # batches asked of a worker at a time: one in the making, one that waits to be taken
-# One thread each, since the number of workers says how many cores to use.
+_SHUTDOWN_SECONDS = 5.0  # wait for killed processes; one that waits for a dead disk may never end
+_QUEUE_SIZE = 2  # batches requested per worker: one in progress, one ready
+# One thread per worker, since the number of workers determines the number of cores.
 _ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")}
 
 
 class WorkerPool:
-    """Processes that make the batches of a recipe, until `close`, or until this object or the program ends."""
+    """Build batches in worker processes, until `close`, garbage collection or the end of the program."""
 
-    def __init__(self, recipe: BatchBuilder, workers: int) -> None:
+    def __init__(self, builder: BatchBuilder, workers: int) -> None:
         path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
-        self._recipe: bytes | None = pickle.dumps(recipe)
+        self._builder: bytes | None = pickle.dumps(builder)
         self._processes = [
             subprocess.Popen(
                 [sys.executable, "-P", "-m", "mrcnn.data.loading.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                pass_fds=recipe.cache.descriptors,
+                pass_fds=builder.cache.descriptors,
                 env=os.environ | _ONE_THREAD | {"PYTHONPATH": path},
-                start_new_session=True,  # Ctrl-C is for the program, which ends its workers itself
+                start_new_session=True,  # Ctrl-C reaches only the program, which ends its workers
             )
             for _ in range(workers)
         ]
         self.close = weakref.finalize(self, _end, self._processes)
 
     def batches(self, tasks: Iterable[Task]) -> Iterator[Batch]:
-        """The batch of each task (epoch, indices), in order. What a worker raises is raised here.
+        """Yield the batch of each task (epoch, indices), in order. Raises errors of the workers.
 
-        To be iterated to its end, or the crew closed.
+        Iterate to the end, or close the pool.
         """
-        if self._recipe is not None:
+        if self._builder is not None:
             for number, process in enumerate(self._processes):
-                _write(process, self._recipe + pickle.dumps((number, len(self._processes))))
-            self._recipe = None
-        asked: deque[subprocess.Popen] = deque()
+                _write(process, self._builder + pickle.dumps((number, len(self._processes))))
+            self._builder = None
+        pending: deque[subprocess.Popen] = deque()
         for process, task in zip(cycle(self._processes), tasks, strict=False):
-            if len(asked) == _AHEAD * len(self._processes):
-                yield _take(asked.popleft())
+            if len(pending) == _QUEUE_SIZE * len(self._processes):
+                yield _read(pending.popleft())
             _write(process, pickle.dumps(task))
-            asked.append(process)
-        while asked:
-            yield _take(asked.popleft())
+            pending.append(process)
+        while pending:
+            yield _read(pending.popleft())
 
 
 def _write(process: subprocess.Popen, message: bytes) -> None:
@@ -68,22 +68,22 @@ def _write(process: subprocess.Popen, message: bytes) -> None:
         process.stdin.write(message)
         process.stdin.flush()
     except BrokenPipeError as error:
-        raise _lost(process) from error
+        raise _worker_error(process) from error
 
 
-def _take(process: subprocess.Popen) -> Batch:
+def _read(process: subprocess.Popen) -> Batch:
     try:
         answer = receive(process.stdout)
     except (EOFError, pickle.UnpicklingError) as error:
-        raise _lost(process) from error
+        raise _worker_error(process) from error
     if isinstance(answer, Exception):
         raise answer
     return answer
 
 
-def _lost(process: subprocess.Popen) -> RuntimeError:
+def _worker_error(process: subprocess.Popen) -> RuntimeError:
     try:
-        status = process.wait(_LONGEST_END)
+        status = process.wait(_SHUTDOWN_SECONDS)
     except subprocess.TimeoutExpired:
         status = "unknown"
     return RuntimeError(f"a worker process of the loader ended early, with exit status {status}")
@@ -92,12 +92,12 @@ def _lost(process: subprocess.Popen) -> RuntimeError:
 def _end(processes: list[subprocess.Popen]) -> None:
     for process in processes:
         process.kill()
-    end = time.monotonic() + _LONGEST_END
+    end = time.monotonic() + _SHUTDOWN_SECONDS
     for process in processes:
         try:
             process.wait(max(0.0, end - time.monotonic()))
         except subprocess.TimeoutExpired:
-            continue  # closing its pipes would wait for it too
+            continue  # closing its pipes would also wait for it
         process.stdout.close()
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()

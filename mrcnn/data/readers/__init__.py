@@ -1,11 +1,10 @@
-"""Readers of annotated image sets, one file for each form in which people have them."""
+"""Read annotated image sets; one module per annotation format."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -13,54 +12,48 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from mrcnn.data.dataset import Dataset
-from mrcnn.data.io.file_types import files_below
-from mrcnn.data.readers import coco, lgg, masks, via
+from mrcnn.data.readers import coco, coco_files, lgg, masks, via
+from mrcnn.data.readers.image_files import files_below
 from mrcnn.data.readers.options import BratsOptions, MasksOptions, ReaderOptions, ViaOptions
 from mrcnn.errors import InputError
 
 
 @dataclass(frozen=True)
 class Reader:
-    """One form.
+    """Describe the reader of one annotation format.
 
     Attributes:
-        read: (path, patient_pattern=…) → data set; takes `options` too where it has any.
-        recognises: (path) → whether this form is there, found without reading all of it.
-        options: what else can be said to it, or None.
+        read: (path, patient_pattern=…) → data set; also takes `options` if the format has any.
+        matches: (path) → whether the folder or file has this format, without reading all of it.
+        options: class of the options, or None.
     """
 
     read: Callable[..., Dataset]
-    recognises: Callable[[Path], bool]
+    matches: Callable[[Path], bool]
     options: type[ReaderOptions] | None = None
 
 
-def _of_module(name: str) -> Callable[..., Dataset]:
-    """`read` of a module here, imported when it is called: a form's library may take a second."""
+def _read_brats(path: Path, *, patient_pattern: str | None, options: BratsOptions) -> Dataset:
+    from mrcnn.data.readers import brats  # imports nibabel, which takes half a second
 
-    def read(path: Path, *, options: ReaderOptions | None = None, **given: Any) -> Dataset:
-        told = options.model_dump() if options else {}
-        return import_module(f"{__name__}.{name}").read(path, **given, **told)
-
-    return read
+    return brats.read(path, patient_pattern=patient_pattern, **options.model_dump())
 
 
-def _below(*patterns: str) -> Callable[[Path], bool]:
-    """Whether a folder holds a file of one of the patterns."""
-    return lambda path: path.is_dir() and any(True for pattern in patterns for _ in files_below(path, f"**/{pattern}"))
+def _matches_brats(path: Path) -> bool:
+    patterns = ("*seg.nii", "*seg.nii.gz", "*_gtv.nii", "*_gtv.nii.gz")
+    return path.is_dir() and any(True for pattern in patterns for _ in files_below(path, f"**/{pattern}"))
 
 
 READERS: Mapping[str, Reader] = MappingProxyType(
     {
-        "via": Reader(via.read, via.recognises, ViaOptions),
-        "coco": Reader(coco.read, coco.recognises),
-        "brats": Reader(
-            _of_module("brats"), _below("*seg.nii", "*seg.nii.gz", "*_gtv.nii", "*_gtv.nii.gz"), BratsOptions
-        ),
-        "lgg": Reader(lgg.read, lgg.recognises),
-        "masks": Reader(masks.read, masks.recognises, MasksOptions),
+        "via": Reader(via.read, via.matches, ViaOptions),
+        "coco": Reader(coco.read, coco_files.matches),
+        "brats": Reader(_read_brats, _matches_brats, BratsOptions),
+        "lgg": Reader(lgg.read, lgg.matches),
+        "masks": Reader(masks.read, masks.matches, MasksOptions),
     }
 )
-"""In the order in which they are asked whether they recognise a folder."""
+"""Readers by name, in the order in which `find_reader` tries them."""
 
 
 def read_dataset(
@@ -71,33 +64,33 @@ def read_dataset(
     on_error: Literal["fail", "skip"] = "fail",
     **options: Any,
 ) -> Dataset:
-    """Reads the annotations of a data set; its images are opened only when asked for.
+    """Read the annotations of a data set; images are opened on access.
 
     Args:
         path: folder of the data set, or its annotation file.
-        reader: the form it is in, one of `READERS`, or `auto`.
+        reader: annotation format, one of `READERS`, or `auto`.
         patient_pattern: regular expression searched in the file name of each image whose annotations name no patient;
-            its first group, or all of the match when it has no group, is the patient.
-        on_error: whether images that cannot be read or are wrongly annotated make it fail, or are left out; then
-            `Dataset.skipped` tells them.
-        options: of that reader; see `mrcnn.data.readers.options`.
+            its first group, or the whole match without a group, is the patient.
+        on_error: `fail` raises an error for invalid images and annotations; `skip` leaves these images out and lists
+            the problems in `Dataset.skipped`.
+        options: options of the reader; see `mrcnn.data.readers.options`.
 
     Raises:
-        InputError: an option that this form has not; or lists all that is wrong with the annotations and image files.
+        InputError: an option is invalid, or the annotations or images are; the message lists all problems.
     """
     found = read_all(path, reader, patient_pattern=patient_pattern, **options)
     if on_error == "fail" and found.problems is not None:
         found.problems.raise_if_any()
-    return found.without_spoilt()
+    return found.without_invalid()
 
 
 def read_all(
     path: str | os.PathLike, reader: str = "auto", *, patient_pattern: str | None = None, **options: Any
 ) -> Dataset:
-    """As `read_dataset`, with what is wrong in `Dataset.problems` and the images that it spoils still there.
+    """Read a data set like `read_dataset`, but include invalid images and list their problems in `Dataset.problems`.
 
     Raises:
-        InputError: an option that this form has not; or there is something wrong that all the rest depends on.
+        InputError: an option is invalid, or a problem is fatal.
     """
     path = Path(path)
     try:
@@ -112,29 +105,29 @@ def _read_with(path: Path, reader: str, patient_pattern: str | None, options: Ma
         raise InputError(f"reader={reader!r}: expected auto or one of {', '.join(sorted(READERS))}")
     chosen = READERS[name]
     if chosen.options is not None:
-        return chosen.read(path, patient_pattern=patient_pattern, options=_check(chosen.options, options, name))
+        return chosen.read(path, patient_pattern=patient_pattern, options=_validate(chosen.options, options, name))
     if options:
         raise InputError(f"{next(iter(options))}: expected no such option with reader {name}")
     return chosen.read(path, patient_pattern=patient_pattern)
 
 
 def find_reader(path: Path) -> str:
-    """The name of the first reader that recognises what is at `path`.
+    """Find the name of the first reader that matches the data at `path`.
 
     Raises:
-        InputError: none does, or nothing is there.
+        InputError: the path does not exist, or no reader matches.
     """
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; expected a data set")
     for name, reader in READERS.items():
-        if reader.recognises(path):
+        if reader.matches(path):
             return name
     raise InputError(f"{path}: no known form of annotations is there; expected one of {', '.join(sorted(READERS))}")
 
 
-def _check(options: type[ReaderOptions], given: Mapping[str, Any], reader: str) -> ReaderOptions:
+def _validate(options: type[ReaderOptions], values: Mapping[str, Any], reader: str) -> ReaderOptions:
     try:
-        return options(**given)
+        return options(**values)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])

@@ -1,10 +1,10 @@
-"""BraTS and its kin: NIfTI volumes of a head in several modalities, and a label map of its tumour.
+"""Read BraTS data sets: NIfTI volumes of the brain in several modalities with a label map of the tumor.
 
 A case is a folder with `<case>_flair.nii.gz`, `_t1`, `_t1ce`, `_t2` and `_seg`, or with `-t2f`, `-t1n`, `-t1c`, `-t2w`
-and `-seg` as from 2023 on, or `_gtv` for the label map, each also as `.nii` and with `_norm` at its end; several cases
-may share a folder. What else lies there is passed over. Every axial slice that shows brain is an image, its channels
-the modalities. The classes are the three nested regions, or the whole tumour where the label maps have no more; an
-instance is a connected piece of one of them in the slice.
+and `-seg` since 2023, or `_gtv` for the label map, each also as `.nii` and with suffix `_norm`; several cases may share
+a folder. Other files are ignored. Every axial slice with brain is an image with the modalities as channels. Classes are
+the three nested tumor regions, or only the whole tumor if the label maps have no others; an instance is a connected
+component of a region in the slice.
 """
 
 from __future__ import annotations
@@ -19,35 +19,43 @@ from scipy.ndimage import find_objects
 
 from mrcnn.cache_folder import cache_folder
 from mrcnn.data.dataset import Dataset, Record
-from mrcnn.data.digest import content_digest, content_digest_of, load_arrays, remembered_digests, save_arrays
+from mrcnn.data.digest import cached_file_digest, cached_files_digest, digest_cache, load_arrays, save_arrays
 from mrcnn.data.io.nifti import Nifti, open_nifti
-from mrcnn.data.io.volumes import Volume, background_of
-from mrcnn.data.readers.brats_files import LABELS, CaseFiles, choose_modalities, find_cases, patient_of
-from mrcnn.data.readers.brats_labels import LABEL_CODES, guess_codes, regions_of
-from mrcnn.data.readers.patients import name_patients
-from mrcnn.data.readers.problems import Problems
+from mrcnn.data.io.volumes import Volume, background_value
+from mrcnn.data.problems import Problems
+from mrcnn.data.readers.brats_cases import (
+    LABEL_CODES,
+    LABELS,
+    CaseFiles,
+    choose_modalities,
+    find_cases,
+    infer_label_codes,
+    label_regions,
+    patient_from_case,
+)
+from mrcnn.data.readers.records import name_patients
 from mrcnn.data.readers.segmentation import connected_components
 from mrcnn.data.sample import SlicePosition
 from mrcnn.errors import InputError
 
 MIN_AREA = 10
 _KNOWN = frozenset({0, 1, 2, 3, 4})
-_VERSION = 1  # rises whenever the same files give other facts
-_MOST_THREADS = 2  # each has a whole volume in memory
+_VERSION = 1  # increase when the same files give other cached results
+_MOST_THREADS = 2  # each holds a whole volume in memory
 
 
 @dataclass(frozen=True)
-class _Head:
-    """What is kept of a case until the codes of all are known.
+class _Case:
+    """Hold a case before its label codes are known.
 
     Attributes:
-        files: one a channel.
-        digest: of their content.
+        files: one per channel.
+        digest: digest of the files.
         shape: (slices, rows, columns).
-        spacing_mm: along those.
-        brain: (slices,) bool, which show brain or tumour.
-        labels: the label map, cut to the tumour, uint8.
-        corner: where in the volume the cut begins.
+        spacing_mm: voxel size along these axes.
+        brain: (slices,) bool, slices with brain or tumor.
+        labels: label map cropped to the tumor, uint8.
+        corner: origin of the crop in the volume.
     """
 
     name: str
@@ -60,7 +68,7 @@ class _Head:
     corner: tuple[int, int, int]
 
     def label_slice(self, index: int) -> np.ndarray:
-        """(rows, columns) of the label map."""
+        """Return a slice (rows, columns) of the full label map."""
         whole = np.zeros(self.shape[1:], np.uint8)
         first, top, left = self.corner
         if first <= index < first + len(self.labels):
@@ -77,17 +85,17 @@ def read(
     label_codes: str | None = None,
     min_area: int = MIN_AREA,
 ) -> Dataset:
-    """Reads all cases below a folder.
+    """Read all cases below a folder.
 
     Args:
-        patient_pattern: searched in the case's name; without it a case is a patient, and the visits
-            `BraTS-GLI-00001-000` and `-001` are one.
+        patient_pattern: regular expression searched in the case name; by default each case is a patient, and visits
+            such as `BraTS-GLI-00001-000` and `-001` are one.
         modalities: some of flair, t1, t1ce, t2 in the order of the channels; None for those that every case has.
-        label_codes: one of `LABEL_CODES`; None to tell from names and values, see `guess_codes`.
-        min_area: pixels; smaller pieces of a region are no instances.
+        label_codes: one of `LABEL_CODES`; None to infer it from names and values with `infer_label_codes`.
+        min_area: minimum area of an instance in pixels.
 
     Raises:
-        InputError: an impossible option, or a list of what is wrong with the files.
+        InputError: an option or a file is invalid; the message lists all problems of files.
     """
     if label_codes not in (None, *LABEL_CODES):
         raise InputError(f"label_codes={label_codes!r}: expected one of {', '.join(LABEL_CODES)}")
@@ -95,30 +103,30 @@ def read(
     cases = find_cases(path, problems)
     channels, warnings = choose_modalities(modalities, cases, problems)
     names = [case.name for case in cases]
-    stated = [None if patient_pattern else patient_of(name) for name in names]
+    stated = [None if patient_pattern else patient_from_case(name) for name in names]
     patients, doubts = name_patients(stated, names, patient_pattern, problems)
     warnings += doubts
-    problems.raise_if_impassable()
+    problems.raise_if_fatal()
 
-    # What is missing in the other cases is told already.
+    # Missing files of the other cases are reported already.
     whole = [position for position, case in enumerate(cases) if {*channels, LABELS} <= set(case.files)]
     paths = [cases[position].files[name] for position in whole for name in (*channels, LABELS)]
     heads, owners = [], []
-    with remembered_digests(cache_folder() / "heads", paths), ThreadPoolExecutor(_MOST_THREADS) as threads:
-        for position, head in zip(whole, threads.map(lambda at: _open(cases[at], channels), whole), strict=True):
+    with digest_cache(cache_folder() / "heads", paths), ThreadPoolExecutor(_MOST_THREADS) as threads:
+        for position, head in zip(whole, threads.map(lambda at: _open_case(cases[at], channels), whole), strict=True):
             if isinstance(head, InputError):
-                problems.add_passable(str(head))
+                problems.add_skippable(str(head))
             else:
                 heads.append(head)
                 owners.append(patients[position])
     if not heads:
         problems.add("no case can be read; expected at least one")
-    problems.raise_if_impassable()
+    problems.raise_if_fatal()
     names = [head.name for head in heads]
     values = [frozenset(np.unique(head.labels).tolist()) for head in heads]
     if label_codes is None:
         try:
-            codes, doubts = guess_codes(names, values)
+            codes, doubts = infer_label_codes(names, values)
             warnings += doubts
         except InputError as error:
             problems.add(str(error))
@@ -127,38 +135,38 @@ def read(
         for name, found in zip(names, values, strict=True):
             if foreign := found - LABEL_CODES[label_codes].values:
                 problems.add(f"{name}: the label map holds {min(foreign)}, which label_codes={label_codes} has not")
-    problems.raise_if_impassable()
+    problems.raise_if_fatal()
     by_regions = {LABEL_CODES[code].regions: name for name, code in zip(names, codes, strict=True)}
     if len(by_regions) > 1:
         problems.add(
-            f"{' and '.join(by_regions.values())}: one has the gross tumour volume alone, one all regions; expected "
+            f"{' and '.join(by_regions.values())}: one has the gross tumor volume alone, one all regions; expected "
             "cases of one kind, or brats.label_codes"
         )
-        problems.raise_if_impassable()
+        problems.raise_if_fatal()
     return _dataset(heads, owners, codes, min_area, warnings, problems)
 
 
-def _open(case: CaseFiles, channels: Sequence[str]) -> _Head | InputError:
-    """A case, or what is wrong with it, from the cache where its files are known."""
+def _open_case(case: CaseFiles, channels: Sequence[str]) -> _Case | InputError:
+    """Open a case, from the cache if its files are unchanged, or return the error."""
     files = tuple(case.files[name] for name in channels)
     try:
-        digest, labels_digest = content_digest_of(files), content_digest(case.files[LABELS])
+        digest, labels_digest = cached_files_digest(files), cached_file_digest(case.files[LABELS])
         path = cache_folder() / "heads" / f"{digest[:32]}-{labels_digest[:32]}-{_VERSION}.npz"
         facts = load_arrays(path)
         if facts.keys() != {"shape", "spacing_mm", "brain", "labels", "corner"}:
-            facts = _read_facts(files, case.files[LABELS])
+            facts = _read_summary(files, case.files[LABELS])
             save_arrays(path, **facts)
     except InputError as error:
         return error
     numbers = {name: tuple(facts[name].tolist()) for name in ("shape", "spacing_mm", "corner")}
-    return _Head(case.name, files, digest, **numbers, brain=facts["brain"], labels=facts["labels"])
+    return _Case(case.name, files, digest, **numbers, brain=facts["brain"], labels=facts["labels"])
 
 
-def _read_facts(files: Sequence[Path], labels_file: Path) -> dict[str, np.ndarray]:
-    """Reads the label map, the headers of the modalities, and of the first its voxels, to see the brain."""
+def _read_summary(files: Sequence[Path], labels_file: Path) -> dict[str, np.ndarray]:
+    """Read the label map, the headers of all modalities, and the voxels of the first one to find the brain."""
     opened = [open_nifti(file) for file in (*files, labels_file)]
     for other in opened[1:]:
-        if not other.lies_as(opened[0]):
+        if not other.has_same_grid(opened[0]):
             raise InputError(
                 f"{opened[0].path} and {other.path.name}: expected one grid, "
                 f"found {opened[0].grid()} and {other.grid()}"
@@ -169,14 +177,14 @@ def _read_facts(files: Sequence[Path], labels_file: Path) -> dict[str, np.ndarra
     return {
         "shape": np.array(opened[0].shape),
         "spacing_mm": np.array(opened[0].spacing_mm),
-        "brain": (first != background_of(first)).any(axis=(1, 2)) | labels.any(axis=(1, 2)),
+        "brain": (first != background_value(first)).any(axis=(1, 2)) | labels.any(axis=(1, 2)),
         "labels": labels[part],
         "corner": np.array([span.start for span in part], np.int64),
     }
 
 
 def _read_labels(file: Nifti) -> np.ndarray:
-    """(slices, rows, columns) uint8. Some challenges stored whole numbers as floats."""
+    """Read a label map (slices, rows, columns) as uint8. Some challenges stored integers as floats."""
     stack = file.stack()
     labels = np.rint(stack).clip(0, 255).astype(np.uint8)
     if (np.abs(stack - labels) > 1e-3).any() or not set(np.flatnonzero(np.bincount(labels.ravel()))) <= _KNOWN:
@@ -187,7 +195,7 @@ def _read_labels(file: Nifti) -> np.ndarray:
 
 
 def _dataset(
-    heads: Sequence[_Head],
+    heads: Sequence[_Case],
     patients: Sequence[str],
     codes: Sequence[str],
     min_area: int,
@@ -200,7 +208,7 @@ def _dataset(
         step, *spacing = head.spacing_mm
         for index in np.flatnonzero(head.brain).tolist():
             class_ids, boxes, areas, instances, missed = connected_components(
-                regions_of(head.label_slice(index), code), min_area
+                label_regions(head.label_slice(index), code), min_area
             )
             record = Record(
                 file_name=f"{head.files[0].name}:{index}",
@@ -220,6 +228,6 @@ def _dataset(
             lost, covered = lost + missed, covered + missed + int(areas.sum())
     if lost:
         warnings.append(
-            f"pieces of fewer than {min_area} pixels (min_area) are left out: {lost / covered:.2%} of the labelled ones"
+            f"pieces of fewer than {min_area} pixels (min_area) are left out: {lost / covered:.2%} of the labeled ones"
         )
     return Dataset(LABEL_CODES[codes[0]].regions, records, runs, warnings, problems)

@@ -1,9 +1,9 @@
-"""COCO JSON: what makesense.ai, CVAT, Label Studio and Roboflow export.
+"""Read COCO JSON files, as exported by makesense.ai, CVAT, Label Studio and Roboflow.
 
-Fields beyond COCO's own that are read from an image, all optional: `patient_id`, `spacing_mm` (a number, or [row,
-column]), `label`. Boxes and areas in the file are ignored; they are measured on the masks. `iscrowd` marks what is no
-single instance, except from CVAT, which sets it on every mask drawn with a brush. Numbers may be written as 128, 128.0
-or "128". Several files, such as one for each split, are read as one set, with their categories matched by name.
+Optional image fields beyond the COCO format: `patient_id`, `spacing_mm` (a number, or [row, column]), `label`. Boxes
+and areas in the file are ignored and computed from the masks. `iscrowd` marks groups of instances, except in files of
+CVAT, which sets it on every brush mask. Numbers may be written as 128, 128.0 or "128". Several files, such as one per
+split, are read as one data set with categories matched by name.
 """
 
 from __future__ import annotations
@@ -14,36 +14,30 @@ from pathlib import Path
 from typing import Any
 
 from mrcnn.data.dataset import Dataset
-from mrcnn.data.readers.assemble import assemble
+from mrcnn.data.names import find_patient, normalize_text
+from mrcnn.data.problems import Problems, summarize_names
 from mrcnn.data.readers.coco_files import (
     entries_by_id,
     find_coco_files,
     identifier,
     image_folders,
-    is_coco_set,
     load_coco,
     read_categories,
 )
-from mrcnn.data.readers.image_files import ImageFiles, read_row, real_number, truth, whole_number
-from mrcnn.data.readers.names import find_patient, normalize_text
-from mrcnn.data.readers.orientation import find_made_on_stored, stored_size, turn_runs
-from mrcnn.data.readers.patients import add_patient, name_patients
-from mrcnn.data.readers.problems import Problems, summarize_names
+from mrcnn.data.readers.image_files import ImageFiles, parse_flag, parse_integer, parse_number, read_record_fields
+from mrcnn.data.readers.orientation import find_annotated_as_stored, orient_run, stored_size
+from mrcnn.data.readers.records import add_patient, assemble_dataset, name_patients
 from mrcnn.data.readers.segmentation import encode_segmentation, polygon_warnings
 from mrcnn.data.sample import Spacing
 
 _MOST_MM = 1e6
 
 
-def recognises(path: Path) -> bool:
-    return is_coco_set(path)
-
-
 def read(path: Path, *, patient_pattern: str | None = None) -> Dataset:
-    """Reads a COCO data set: a folder with its JSON, or the JSON; for the images see `ImageFiles`.
+    """Read a COCO data set from its folder or its JSON file; `ImageFiles` describes how images are found.
 
     Raises:
-        InputError: lists all problems found in the file and with its images.
+        InputError: annotations or images are invalid; the message lists all problems.
     """
     files = find_coco_files(path)
     root, pooled = path if path.is_dir() else path.parent, len(files) > 1
@@ -58,7 +52,7 @@ def read(path: Path, *, patient_pattern: str | None = None) -> Dataset:
         sizes: dict[Path, tuple[int, int]] = {}
         images = _read_images(content["images"], image_files, label, sizes, problems)
         read_ones = {key: row for key, row in images.items() if row is not None}
-        on_stored = find_made_on_stored(list(read_ones.values()), sizes, problems, warnings)
+        on_stored = find_annotated_as_stored(list(read_ones.values()), sizes, problems, warnings)
         mine = _read_annotations(content["annotations"], images, classes, on_stored, label, problems, warnings)
         position = {key: index for index, key in enumerate(read_ones, start=len(rows))}
         owners += [position[key] for key in mine[0]]
@@ -70,31 +64,31 @@ def read(path: Path, *, patient_pattern: str | None = None) -> Dataset:
             row["file_name"] = Path(os.path.relpath(row["path"], root)).as_posix() if pooled else row["file_name"]
             rows.append(row)
         warnings += image_files.warnings()
-    # Two entries for one file could set the same picture into two splits.
+    # Two entries of one file could put the same image into two splits.
     for image, count in Counter(row["path"] for row in rows).items():
         if count > 1:
-            problems.add_passable(f"images: {image.name} stands in {count} entries; expected one", image)
+            problems.add_skippable(f"images: {image.name} stands in {count} entries; expected one", image)
     in_files = [row["patient_id"] for row in rows]
     patients, found = name_patients(stated, names, patient_pattern, problems, in_files=in_files)
     rows = [add_patient(row, patient) for row, patient in zip(rows, patients, strict=True)]
     if not rows:
         problems.add("images: none can be read; expected at least one")
-    problems.raise_if_impassable()
+    problems.raise_if_fatal()
     if pooled:
         told = ", ".join(os.path.relpath(file, root) for file in files)
         warnings.insert(0, f"{told}: pooled into one data set, which is split again by patient whatever its folders")
-    return assemble(class_names, rows, owners, class_ids, runs, wheres, [*warnings, *found], problems, crowds)
+    return assemble_dataset(class_names, rows, owners, class_ids, runs, wheres, [*warnings, *found], problems, crowds)
 
 
 def _read_images(
     entries: list, files: ImageFiles, label: str, sizes: dict[Path, tuple[int, int]], problems: Problems
 ) -> dict[int | str, dict[str, Any] | None]:
-    """By image id what `Record` holds but instances, and the `stated` patient; None for an image with a problem.
+    """Read the record fields of each image by id, with its patient as `stated`; None for an invalid image.
 
-    The sizes that entries state go to `sizes`.
+    Annotated sizes (height, width) are added to `sizes`.
     """
     images: dict[int | str, dict[str, Any] | None] = {}
-    # Of two images with one id nobody knows whose the annotations are.
+    # Annotations are ambiguous if two images share an id.
     for where, key, entry in entries_by_id("images", entries, label, lambda problem, _: problems.add(problem)):
         images[key] = row = _read_image(entry, files, where, sizes, problems)
         if row is not None:
@@ -111,26 +105,26 @@ def _read_image(
     try:
         path = files.find(entry.get("file_name"))
     except ValueError as error:
-        problems.add_passable(f"{where}: {error}")
+        problems.add_skippable(f"{where}: {error}")
     spacing = _read_spacing(entry.get("spacing_mm"), where, problems, path)
-    height, width = (whole_number(entry.get(side)) for side in ("height", "width"))
+    height, width = (parse_integer(entry.get(side)) for side in ("height", "width"))
     if any(side is None or side < 1 for side in (height, width)):
         stated = f"height {entry.get('height')!r}, width {entry.get('width')!r}"
-        problems.add_passable(f"{where}: {stated}; expected pixels", path)
+        problems.add_skippable(f"{where}: {stated}; expected pixels", path)
         height = width = None
-    row = None if path is None else read_row(entry["file_name"], path, where, problems)
+    row = None if path is None else read_record_fields(entry["file_name"], path, where, problems)
     if row is None:
         return None
     if (height, width) in ((row["height"], row["width"]), stored_size(row)):
         sizes[path] = height, width
     elif height is not None:
-        problems.add_passable(
+        problems.add_skippable(
             f"{where}: {row['file_name']} has {row['width']}×{row['height']} pixels; expected {width}×{height}", path
         )
     try:
         row["label"] = normalize_text(entry.get("label"))
     except ValueError as error:
-        problems.add_passable(f"{where}: label {error}", path)
+        problems.add_skippable(f"{where}: label {error}", path)
     row["spacing_mm"] = spacing or row["spacing_mm"]
     return row
 
@@ -138,10 +132,10 @@ def _read_image(
 def _read_spacing(value: Any, where: str, problems: Problems, image: Path | None) -> Spacing | None:
     if value is None:
         return None
-    pair = [real_number(side) for side in (value if isinstance(value, list) else [value, value])]
+    pair = [parse_number(side) for side in (value if isinstance(value, list) else [value, value])]
     if len(pair) == 2 and all(side is not None and 0 < side < _MOST_MM for side in pair):
         return float(pair[0]), float(pair[1])
-    problems.add_passable(f"{where}: spacing_mm {value!r}; expected a number above 0 or [row, column]", image)
+    problems.add_skippable(f"{where}: spacing_mm {value!r}; expected a number above 0 or [row, column]", image)
     return None
 
 
@@ -154,14 +148,14 @@ def _read_annotations(
     problems: Problems,
     warnings: list[str],
 ) -> tuple[list[int | str], list[int], list[bytes], list[str], list[tuple[int | str, int, bytes]]]:
-    """For each instance the id of its image, its class id, its run-length string, and how to call it; of crowds all of
-    them but the last."""
+    """Read image id, class id, run-length string and name in messages of each instance, and the first three of each
+    crowd region."""
     owners, class_ids, runs, wheres, crowds = [], [], [], [], []
     doubtful: dict[str, list[str]] = {}
 
     def refuse(problem: str, entry: Any) -> None:
         image = images.get(identifier(entry.get("image_id"))) if isinstance(entry, dict) else None
-        problems.add_passable(problem, image["path"] if image else None)
+        problems.add_skippable(problem, image["path"] if image else None)
 
     for where, _, entry in entries_by_id("annotations", entries, label, refuse):
         image_id, category_id = identifier(entry.get("image_id")), identifier(entry.get("category_id"))
@@ -173,7 +167,7 @@ def _read_annotations(
         if image is None or class_id is None:
             continue
         try:
-            crowd = truth(entry.get("iscrowd"))
+            crowd = parse_flag(entry.get("iscrowd"))
         except ValueError as error:
             refuse(f"{where}: iscrowd {error}", entry)
             continue
@@ -190,7 +184,7 @@ def _read_annotations(
         except ValueError as error:
             refuse(f"{where}: segmentation {error}", entry)
             continue
-        run = turn_runs(run, size, image["orientation"]) if image["path"] in on_stored else run
+        run = orient_run(run, size, image["orientation"]) if image["path"] in on_stored else run
         if crowd:
             crowds.append((image_id, class_id, run))
             continue
@@ -210,8 +204,8 @@ def _read_annotations(
 
 
 def _box_polygon(box: Any) -> list[list[float]] | None:
-    """A COCO box (x, y, width, height) as a segmentation; None for what is no box."""
-    numbers = [real_number(value) for value in box] if isinstance(box, list) else []
+    """Convert a COCO box (x, y, width, height) to a segmentation; None for an invalid box."""
+    numbers = [parse_number(value) for value in box] if isinstance(box, list) else []
     if len(numbers) != 4 or None in numbers:
         return None
     x, y, width, height = numbers

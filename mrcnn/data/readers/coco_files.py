@@ -1,4 +1,4 @@
-"""Where the COCO JSON of a data set lies, or the several of which it is made up."""
+"""Find and load the COCO JSON files of a data set, and read their ids and categories."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mrcnn.data.readers.image_files import is_plain_text, json_files, load_json, read_bytes, whole_number
-from mrcnn.data.readers.names import normalize_text
-from mrcnn.data.readers.problems import Problems
+from mrcnn.data.names import normalize_text
+from mrcnn.data.problems import Problems
+from mrcnn.data.readers.image_files import files_below, is_valid_text, load_json, parse_integer, read_bytes
 from mrcnn.errors import InputError
 
 _SHOWN = 5
 _USUAL_NAMES = ("annotations.json", "_annotations.coco.json")
-_FOLDER = "annotations"  # in which COCO itself, CVAT and Label Studio's converters put the JSON
+_FOLDER = "annotations"  # folder of the JSON files of COCO, CVAT and Label Studio converters
 _OTHER_KINDS = ("captions_", "image_info_", "panoptic_", "person_keypoints_", "stuff_")
-"""How files that COCO has beside those of its instances begin."""
+"""Prefixes of COCO files with other content than instances."""
 _SPLIT = re.compile(r"(?:^|[^a-z])(train(?:ing)?|valid(?:ation)?|val|test(?:ing)?)(?:set)?(?:[^a-z]|$)", re.IGNORECASE)
 _KEYS = (b'"annotations"', b'"images"', b'"categories"')
 
 
-def is_coco_set(path: Path) -> bool:
-    """Return whether there is a COCO JSON at `path`, or in it or the folders of its splits."""
+def matches(path: Path) -> bool:
+    """Check for a COCO JSON at `path`, or in it or its split folders."""
     if path.is_file():
         return path.suffix.lower() == ".json"
-    # A folder of another form may hold a JSON of its own, such as a description of the set.
+    # A folder of another format may contain other JSON files, such as a description.
     own = _own_files(path)
     return any(file.name in _USUAL_NAMES or _KEYS[0] in read_bytes(file) for file in own) or bool(_split_files(path))
 
 
 def find_coco_files(path: Path) -> list[Path]:
-    """Return the JSON at `path`, or of a folder its one JSON or those of its splits, by name.
+    """Find the JSON at `path`, or the JSON files of a folder, sorted by name.
 
-    A folder has one JSON, or one for each split as `train.json`, `val.json`, itself or in its folder `annotations`; or
-    else each of its folders has one, as Roboflow exports them.
+    A folder has one JSON, or one per split such as `train.json` and `val.json`, directly or in its folder
+    `annotations`; or each of its folders has one, as in Roboflow exports.
 
     Raises:
-        InputError: nothing is there, or it cannot be told which of several JSON files is meant.
+        InputError: there is no JSON file, or the choice between several is ambiguous.
     """
     if path.is_file():
         return [path]
@@ -56,7 +56,7 @@ def find_coco_files(path: Path) -> list[Path]:
 
 
 def load_coco(file: Path) -> dict[str, list]:
-    """Return the lists of a COCO object. Raises `InputError` where the file is none."""
+    """Load a COCO object. Raises `InputError` if the file is not a COCO file."""
     content: Any = load_json(file)
     if not isinstance(content, dict):
         raise InputError(f"{file}: expected a COCO object with images, annotations and categories")
@@ -69,7 +69,7 @@ def load_coco(file: Path) -> dict[str, list]:
 
 
 def image_folders(file: Path, files: Sequence[Path]) -> list[Path]:
-    """Return the folders in which images of a JSON may lie, one of `files`."""
+    """Return the folders that may contain the images of a JSON `file` among `files`."""
     root = file.parent.parent if file.parent.name == _FOLDER else file.parent
     split = re.sub(r"^instances_", "", file.stem)
     own = [folder for folder in (root / "images" / split, root / split) if len(files) > 1 and folder.is_dir()]
@@ -77,45 +77,46 @@ def image_folders(file: Path, files: Sequence[Path]) -> list[Path]:
 
 
 def _own_files(folder: Path) -> list[Path]:
-    """The JSON files of a folder that may be the annotations."""
+    """Find the JSON files of a folder that may contain the annotations."""
     for name in _USUAL_NAMES:
         if (folder / name).is_file():
             return [folder / name]
-    found = json_files(folder, "*.json") or json_files(folder / _FOLDER, "*.json")
+    found = sorted(files_below(folder, "*.json")) or sorted(files_below(folder / _FOLDER, "*.json"))
     if len(found) > 1:
         found = [file for file in found if not file.name.startswith(_OTHER_KINDS)]
-    if len(found) > 1:  # beside them a description or a report may lie
+    if len(found) > 1:  # the others may be descriptions or reports
         found = [file for file in found if all(key in read_bytes(file) for key in _KEYS)] or found
     return found
 
 
 def _split_files(folder: Path) -> list[Path]:
-    """The JSON files of the folders in a folder, where each has one."""
-    found = [file for file in json_files(folder, "*/*.json") if all(key in read_bytes(file) for key in _KEYS)]
+    """Find the JSON files of the direct subfolders."""
+    found = [file for file in sorted(files_below(folder, "*/*.json")) if all(key in read_bytes(file) for key in _KEYS)]
     return [file for each in dict.fromkeys(file.parent for file in found) for file in _own_files(each)]
 
 
 def _are_splits(files: Sequence[Path]) -> bool:
-    """Whether each file is of a folder of its own, or its name says of which split it is."""
+    """Check that each file has its own folder or the name of a split."""
     return len({file.parent for file in files}) == len(files) or all(_SPLIT.search(file.stem) for file in files)
 
 
 def identifier(value: Any) -> int | str | None:
-    """Return an id in the one form that is compared: 7, 7.0 and "7" are the same, "07" is another; None for no id."""
+    """Normalize an id: 7, 7.0 and "7" are equal, "07" is different; None for an invalid id."""
     if isinstance(value, str) and re.match(r"\s*[+-]?0\d", value):
         return value.strip()
-    number = whole_number(value)
+    number = parse_integer(value)
     return value.strip() if number is None and isinstance(value, str) else number
 
 
 def entries_by_id(
     name: str, entries: list, label: str, refuse: Callable[[str, Any], None], *, text_ids: bool = True
 ) -> Iterator[tuple[str, int | str, dict]]:
-    """Yield for each entry with an id of its own what a message calls it, the id and itself; `refuse` gets the others.
+    """Yield name in messages, id and entry of each entry with a unique id; call `refuse` for the others.
 
     Args:
-        label: what begins a message about an entry of this file.
-        text_ids: whether an id may be text other than a number.
+        label: prefix of messages about this file.
+        refuse: called with the problem and the invalid entry.
+        text_ids: whether ids may be text other than numbers.
     """
     seen = set()
     for index, entry in enumerate(entries):
@@ -133,12 +134,12 @@ def entries_by_id(
 def read_categories(
     contents: Sequence[dict[str, list]], labels: Sequence[str], problems: Problems, warnings: list[str]
 ) -> tuple[list[str], list[dict[int | str, int]]]:
-    """Read the categories of one or several COCO objects, which are the same class where they have the same name.
+    """Read the categories of one or several COCO objects; categories with the same name are one class.
 
     Returns:
-        Class names in order of the category ids, and for each object the class id (from 1) of each category id.
+        Class names in order of the category ids, and for each object the 1-based class id of each category id.
     """
-    class_names: dict[str, str] = {}  # by the form in which names are compared
+    class_names: dict[str, str] = {}  # by normalized name
     names_of = []
     for content, label in zip(contents, labels, strict=True):
         names = _read_names(content["categories"], label, problems)
@@ -155,13 +156,13 @@ def read_categories(
 
 
 def _read_names(entries: list, label: str, problems: Problems) -> dict[int, str]:
-    """The name of each category id."""
+    """Read the name of each category id."""
     names: dict[int, str] = {}
-    # Without a class it cannot be told what any annotation of it shows.
+    # Fatal, because the class of its annotations is unknown.
     found = entries_by_id("categories", entries, label, lambda problem, _: problems.add(problem), text_ids=False)
     for where, key, entry in found:
         name = entry.get("name")
-        text = normalize_text(name) if is_plain_text(name) else None
+        text = normalize_text(name) if is_valid_text(name) else None
         if text is None:
             problems.add(f"{where}: name {name!r}; expected a text")
         else:
@@ -172,7 +173,7 @@ def _read_names(entries: list, label: str, problems: Problems) -> dict[int, str]
 
 
 def _unused_parents(contents: Sequence[dict[str, list]], names: dict[int, str]) -> set[int]:
-    """The id 0 that Roboflow gives to its project, which is the supercategory of the classes and marks nothing."""
+    """Find the category 0 of Roboflow, the unused supercategory of the classes."""
     if 0 not in names or len(names) == 1:
         return set()
     for content in contents:

@@ -1,4 +1,4 @@
-"""The image files of a data set: where an annotation's file name leads, and what each file says of itself."""
+"""Find the image files of a data set by the names in its annotations, and parse JSON values strictly."""
 
 from __future__ import annotations
 
@@ -7,37 +7,36 @@ import math
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from mrcnn.data.io.file_types import files_below, is_system_name
 from mrcnn.data.io.images import read_header
-from mrcnn.data.readers.names import valid_unicode
-from mrcnn.data.readers.problems import Problems
+from mrcnn.data.names import valid_unicode
+from mrcnn.data.problems import Problems
 from mrcnn.errors import InputError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm")
 _UPLOAD_HASH = re.compile(r"^[0-9a-f]{8}-(?=.)")
-"""What Label Studio puts before the name of an uploaded file."""
+"""Prefix that Label Studio adds to the name of an uploaded file."""
 
 
-def composed(name: str) -> str:
-    """A file name in Unicode's composed form (NFC): macOS and archives may write ä as a and a mark."""
+def compose_unicode(name: str) -> str:
+    """Normalize a file name to Unicode NFC; macOS and archives may decompose ä into a and a combining mark."""
     return unicodedata.normalize("NFC", name)
 
 
 class ImageFiles:
-    """Finds the files that annotations name, within the folders of the data set and never outside.
+    """Find the files that annotations name, only within the folders of the data set.
 
-    A name is tried as it stands, below each of `folders` and its `images/`. An annotation tool may have recorded its
-    own folders and marks, as in `/data/upload/3/1f0c9a2e-a.png` or `images/a.png`; so next the last parts of the path
-    are tried, then the only file of that name anywhere below the folders, then the same without the mark of an upload.
-    Where no file has just that name, Unicode's composed and decomposed forms count as one, and then letter case does.
+    A name is searched relative to each of `folders` and its `images/`. Annotation tools may record their own folders
+    and prefixes, as in `/data/upload/3/1f0c9a2e-a.png`; so the search continues with the last parts of the path, then
+    with the only file of that name anywhere below the folders, then with this name without the prefix of an upload.
+    If no file has exactly that name, the Unicode form is ignored, and then the letter case.
 
     Attributes:
-        moved: (file name, path) of those that did not lie where their name says.
+        moved: (file name, path) of files that were found at another path than stated.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
@@ -46,8 +45,8 @@ class ImageFiles:
         self.moved: list[tuple[str, Path]] = []
 
     def find(self, file_name: Any) -> Path:
-        """The file that `file_name` means. Raises `ValueError`, which says what is wrong with it."""
-        if not is_plain_text(file_name):
+        """Find the path of `file_name`. Raises `ValueError` if it is invalid, missing or ambiguous."""
+        if not is_valid_text(file_name):
             raise ValueError(f"file name {file_name!r}; expected a path")
         stated = unquote(file_name.rpartition("?d=")[2]) if "?d=" in file_name else file_name
         parts = [part for part in os.path.normpath(stated.replace("\\", "/")).split("/") if part not in ("", "..")]
@@ -59,7 +58,7 @@ class ImageFiles:
                         return self._note(file_name, path, start > 0 or len(parts) < len(stated.split("/")))
         last = parts[-1] if parts else ""
         for name in dict.fromkeys((last, _UPLOAD_HASH.sub("", last))):
-            for alike in (str, composed, _folded):
+            for alike in (str, compose_unicode, _folded):
                 found = [path for path in self._below().get(_folded(name), ()) if os.path.isfile(path)]
                 found = [path for path in found if alike(os.path.basename(path)) == alike(name)]
                 found = _nearest(found, parts[:-1])
@@ -70,9 +69,9 @@ class ImageFiles:
         raise ValueError(f"{file_name!r} is neither in {self._folders[0]} nor in a folder below it")
 
     def _lies_at(self, path: str, parts: Sequence[str]) -> bool:
-        """Whether a file lies where its name says, whatever the form of its Unicode."""
+        """Check that a file has the stated path, ignoring the Unicode form."""
         places = (os.path.join(folder, below, *parts) for folder in self._folders for below in ("", "images"))
-        return composed(path) in map(composed, places)
+        return compose_unicode(path) in map(compose_unicode, places)
 
     def _note(self, file_name: str, path: str, moved: bool) -> Path:
         found = Path(path)
@@ -81,7 +80,7 @@ class ImageFiles:
         return found
 
     def _below(self) -> dict[str, dict[str, None]]:
-        """Every file below the folders, by its name in one letter case."""
+        """Return every file below the folders by case-folded name."""
         if self._by_name is None:
             self._by_name = {}
             for top in dict.fromkeys(self._folders):
@@ -93,7 +92,7 @@ class ImageFiles:
         return self._by_name
 
     def warnings(self) -> list[str]:
-        """A line on the files that lie elsewhere than their names say, if there are any."""
+        """Return a warning about files that were found at another path than stated, if any."""
         if not self.moved:
             return []
         name, path = self.moved[0]
@@ -104,11 +103,11 @@ class ImageFiles:
 
 
 def _folded(name: str) -> str:
-    return composed(composed(name).casefold())
+    return compose_unicode(compose_unicode(name).casefold())
 
 
 def _nearest(paths: list[str], folders: Sequence[str]) -> list[str]:
-    """Those of several files of one name whose folders agree best with the stated ones, from the innermost outwards."""
+    """Select the files whose innermost parent folders agree best with the stated ones."""
     for count in range(len(folders), 0, -1):
         stated = [_folded(name) for name in folders[-count:]]
         if agreeing := [path for path in paths if _folded(path).split(os.sep)[:-1][-count:] == stated]:
@@ -116,15 +115,15 @@ def _nearest(paths: list[str], folders: Sequence[str]) -> list[str]:
     return paths
 
 
-def read_row(file_name: str, path: Path, where: str, problems: Problems) -> dict[str, Any] | None:
-    """What `Record` holds of an image but its instances, as far as the file itself can tell; None if it cannot be read.
+def read_record_fields(file_name: str, path: Path, where: str, problems: Problems) -> dict[str, Any] | None:
+    """Read the fields of a `Record` that the image file provides; None, with a problem, if it cannot be read.
 
     `patient_id` is None unless the file names a patient.
     """
     try:
         header = read_header(path)
     except InputError as error:
-        problems.add_passable(f"{where}: {error}")
+        problems.add_skippable(f"{where}: {error}")
         return None
     return {
         "file_name": file_name,
@@ -138,13 +137,23 @@ def read_row(file_name: str, path: Path, where: str, problems: Problems) -> dict
     }
 
 
-def json_files(folder: Path, pattern: str) -> list[Path]:
-    """The files that match, by name; what is no file of its own, such as a folder or a pipe, is passed over."""
-    return sorted(files_below(folder, pattern))
+_SYSTEM = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information"}
+
+
+def is_system_name(name: str) -> bool:
+    """Check for names of hidden and system files, such as AppleDouble (`._a.png`) and thumbnails."""
+    return name.startswith((".", "~$")) or name.lower() in _SYSTEM
+
+
+def files_below(folder: Path, pattern: str) -> Iterator[Path]:
+    """Yield the files below a folder that match a glob pattern, except in hidden and system folders."""
+    for path in folder.glob(pattern):
+        if not any(map(is_system_name, path.relative_to(folder).parts)) and path.is_file():
+            yield path
 
 
 def read_bytes(file: Path) -> bytes:
-    """Raises `InputError` where the file cannot be read."""
+    """Read a file. Raises `InputError` if it cannot be read."""
     try:
         return file.read_bytes()
     except OSError as error:
@@ -152,7 +161,7 @@ def read_bytes(file: Path) -> bytes:
 
 
 def load_json(file: Path) -> Any:
-    """What the file holds. Raises `InputError` where it cannot be read or is no JSON that could be annotations."""
+    """Parse a JSON file. Raises `InputError` if it cannot be read, is empty or is not valid JSON."""
     content = read_bytes(file)
     if not content.strip():
         raise InputError(f"{file}: is empty ({len(content)} bytes); expected annotations as JSON")
@@ -164,13 +173,13 @@ def load_json(file: Path) -> Any:
         raise InputError(f"{file}: not a JSON file of annotations (nested too deep)") from error
 
 
-def is_plain_text(value: Any) -> bool:
-    """Whether a value is text that is not blank and that every file can hold; JSON may bring halves of characters."""
+def is_valid_text(value: Any) -> bool:
+    """Check for nonempty text without null characters and lone surrogates, which JSON may contain."""
     return isinstance(value, str) and bool(value.strip()) and "\0" not in value and valid_unicode(value) == value
 
 
-def whole_number(value: Any) -> int | None:
-    """Return the integer that a JSON value stands for, also as 128.0 or "128"; None where it stands for none."""
+def parse_integer(value: Any) -> int | None:
+    """Parse a JSON integer, also written as 128.0 or "128"; None for other values."""
     if isinstance(value, str):
         found = re.fullmatch(r"\s*([+-]?\d{1,300})(?:\.0*)?\s*", value)
         return int(found[1]) if found else None
@@ -179,8 +188,8 @@ def whole_number(value: Any) -> int | None:
     return value if type(value) is int else None
 
 
-def real_number(value: Any) -> float | int | None:
-    """Return the finite number that a JSON value stands for, also as text; None where it stands for none."""
+def parse_number(value: Any) -> float | int | None:
+    """Parse a finite JSON number, also written as text; None for other values."""
     if isinstance(value, str):
         if not re.fullmatch(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", value, re.ASCII):
             return None
@@ -190,11 +199,11 @@ def real_number(value: Any) -> float | int | None:
     return value if isinstance(value, float) and math.isfinite(value) else None
 
 
-def truth(value: Any) -> bool:
-    """Return whether a JSON flag is set, as true, 1 or text of either; a missing one is not.
+def parse_flag(value: Any) -> bool:
+    """Parse a JSON flag, written as true, 1 or text of these; a missing flag is False.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the value is not a flag.
     """
     if value is None or value == "":
         return False

@@ -1,4 +1,4 @@
-"""What looks wrong with the masks of a set: refused, mended with a warning, or only named."""
+"""Check the masks of a data set: reject invalid ones, repair or report suspicious ones."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from mrcnn.data.io.label_images import (
     VOID,
     has_void_border,
     is_blended,
+    nonzero_values,
     ringed_values,
     solid_values,
     threshold_blended,
-    values_above_zero,
 )
+from mrcnn.data.problems import summarize_names
 from mrcnn.data.readers.options import MasksOptions
-from mrcnn.data.readers.problems import summarize_names
 from mrcnn.errors import InputError
 
 Instance = tuple[int, np.ndarray]  # class id, (H, W) bool
 
 _SHOWN = 5
-_MOST_COVERED = 0.9  # of an image by one instance
-_MOST_SPECKS, _SPECK = 100, 4  # pieces in a set, and pixels of each
-_MOST_RINGED, _MANY_RINGED = 0.8, 0.3  # of the masks with a higher class; anatomy does so in one slice of seven
-_MOST_CODES = 10  # values up to this one are codes of classes rather than shades
+_MOST_COVERED = 0.9  # maximum share of an image that one instance normally covers
+_MOST_SPECKS, _SPECK = 100, 4  # components in a data set, and pixels of each
+_MOST_RINGED, _MANY_RINGED = 0.8, 0.3  # share of the masks with a higher class; normal anatomy reaches 1/7
+_MOST_CODES = 10  # values up to this one are class codes, not shades
 _NEAREST = "resize masks with nearest neighbor, and save them as PNG or TIFF only"
 
 
 class MaskChecks:
-    """Collects what looks wrong, mask by mask; `warnings` tells it with values and files."""
+    """Check masks one by one, then report with values and files in `warnings`."""
 
     def __init__(self, options: MasksOptions) -> None:
         self._options = options
@@ -50,14 +50,14 @@ class MaskChecks:
         self._specked: list[str] = []
 
     def clean(self, values: np.ndarray, where: str, from_alpha: bool) -> np.ndarray:
-        """The values without void borders and, of a single class, without blended edges.
+        """Remove void borders and, for a single class, blended edges from the values of a mask (H, W).
 
         Raises:
-            InputError: edges are blended and cannot be told from objects.
+            InputError: the mask has blended edges that cannot be distinguished from objects.
         """
         if from_alpha:
             self._alpha.append(where)
-        present = values_above_zero(values)
+        present = nonzero_values(values)
         if present == [VOID]:
             self._void_alone.append(where)
             return np.zeros_like(values) if self._classes > 1 else values
@@ -100,8 +100,8 @@ class MaskChecks:
             self._ringed.setdefault(value, []).append(where)
         return values
 
-    def look_at(self, instances: Iterable[Instance], where: str) -> Iterator[Instance]:
-        """Yields the instances of a mask, and notes what they cover."""
+    def record_instances(self, instances: Iterable[Instance], where: str) -> Iterator[Instance]:
+        """Yield the instances of a mask, and record the area that they cover."""
         total = specks = 0
         covers = False
         for class_id, mask in instances:
@@ -116,13 +116,13 @@ class MaskChecks:
         self._specked += [where] if specks else []
 
     def void_files(self) -> set[str]:
-        """Files that hold 255 and nothing else, where 255 is a void border in others."""
+        """Return files that contain only 255, if 255 is a void border in others."""
         return set(self._void_alone) if self._void else set()
 
-    def refused(self) -> dict[str, str]:
-        """Files that only the whole set shows to be wrong, with what is: masks of classes that were resized, and 255.
+    def rejected_files(self) -> dict[str, str]:
+        """Return problems by file that only the whole data set reveals: interpolated masks of classes, and 255.
 
-        That a class lines others everywhere may be anatomy, as of a wall, if it is nowhere more than that.
+        A class that is nowhere more than an outline of others may be anatomy, such as a wall, and is not rejected.
         """
         names = self._options.class_names
         alone = () if self._void or self._classes == 1 else self._void_alone
@@ -135,11 +135,11 @@ class MaskChecks:
         }
 
     def _ringed_share(self, value: int) -> float:
-        """Of the masks with a higher class, those in which this one only lines others."""
+        """Compute the share of masks with a higher class in which this class is only an outline."""
         return len(self._ringed[value]) / sum(highest > value for highest in self._highest)
 
     def warnings(self) -> list[str]:
-        """A line on each thing that looks wrong, with files."""
+        """Return one warning with files for each kind of suspicious mask."""
         found = []
         if self._blended:
             text = (
@@ -165,7 +165,7 @@ class MaskChecks:
                     "it, as interpolation makes it; look at their pictures",
                 )
                 for value, files in self._ringed.items()
-                if self._ringed_share(value) >= _MANY_RINGED and not set(files) & set(self.refused())
+                if self._ringed_share(value) >= _MANY_RINGED and not set(files) & set(self.rejected_files())
             ),
             (self._covering, self._covering_text()),
         ):
@@ -183,7 +183,7 @@ class MaskChecks:
 
 
 def unknown_value(where: str, value: int, names: Sequence[str]) -> str:
-    """What is said of a value without a class."""
+    """Format the problem of a value without a class."""
     return f"{where}: holds the value {value}; class_names has {len(names)}: {', '.join(names)}"
 
 

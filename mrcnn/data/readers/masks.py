@@ -1,8 +1,8 @@
-"""Mask folders: images, and for each a mask or several as PNG, TIFF, BMP, GIF or NPY of the same size.
+"""Read mask folders: images, each with one or several masks of the same size as PNG, TIFF, BMP, GIF or NPY.
 
-A mask belongs to the image whose name it begins with: `a.png` has `a.png`, `a_mask.png`, or one file for each instance,
-`a_0.png`, `a_1.png`, … or all that lie in a folder `a`. Images and masks lie in `images` and `masks`, of the data set
-or of any folder directly below it (a split, or one image each), or side by side, told apart by the suffix.
+The name of a mask begins with the name of its image: the masks of `a.png` are `a.png`, `a_mask.png`, one file per
+instance `a_0.png`, `a_1.png`, …, or all files in a folder `a`. Images and masks are in folders `images` and `masks` of
+the data set or of any direct subfolder (a split, or one image), or in one folder, distinguished by the suffix.
 """
 
 from __future__ import annotations
@@ -17,30 +17,29 @@ from pycocotools import mask as coco_mask
 from scipy.ndimage import find_objects, label
 
 from mrcnn.data.dataset import Dataset
-from mrcnn.data.io.file_types import is_system_name
-from mrcnn.data.io.label_images import LABEL_SUFFIXES, LOSSY, LOSSY_SUFFIXES, read_label_image, values_above_zero
-from mrcnn.data.readers.assemble import assemble
-from mrcnn.data.readers.image_files import IMAGE_SUFFIXES, composed, read_row
+from mrcnn.data.io.label_images import LABEL_SUFFIXES, LOSSY, LOSSY_SUFFIXES, nonzero_values, read_label_image
+from mrcnn.data.problems import Problems, summarize_names
+from mrcnn.data.readers.image_files import IMAGE_SUFFIXES, compose_unicode, is_system_name, read_record_fields
 from mrcnn.data.readers.mask_checks import Instance, MaskChecks, unknown_value
 from mrcnn.data.readers.options import MasksOptions
-from mrcnn.data.readers.orientation import on_shown
-from mrcnn.data.readers.patients import add_patient, name_patients
-from mrcnn.data.readers.problems import Problems, summarize_names
+from mrcnn.data.readers.orientation import align_to_image
+from mrcnn.data.readers.records import add_patient, assemble_dataset, name_patients
 from mrcnn.errors import InputError
 
-_MOST_INSTANCES = 10_000  # of one mask; more are the noise of a picture that is no mask
-_TOUCHING = np.ones((3, 3), int)  # pixels that meet at a corner are one piece
+_MOST_INSTANCES = 10_000  # per mask; more indicate noise of an image that is not a mask
+_TOUCHING = np.ones((3, 3), int)  # 8-connectivity
 
 
-def recognises(path: Path) -> bool:
+def matches(path: Path) -> bool:
+    """Check for folders of images and masks."""
     return path.is_dir() and any(True for _ in _folders(path, MasksOptions().mask_suffix))
 
 
 def read(path: Path, *, patient_pattern: str | None = None, options: MasksOptions) -> Dataset:
-    """Reads a folder of images and masks; an image without a mask has no instance.
+    """Read a folder of images and masks; an image without a mask has no instances.
 
     Raises:
-        InputError: lists all problems found with images and masks.
+        InputError: images or masks are invalid; the message lists all problems.
     """
     folders = list(_folders(path, options.mask_suffix)) if path.is_dir() else []
     if not folders:
@@ -54,7 +53,7 @@ def read(path: Path, *, patient_pattern: str | None = None, options: MasksOption
     for images, masks in folders:
         for image, files in _pair(images, masks, options.mask_suffix, path, problems, passed):
             name = image.relative_to(path).as_posix()
-            row = read_row(name, image, name, problems)
+            row = read_record_fields(name, image, name, problems)
             if row is None:
                 continue
             bare += [] if files else [image]
@@ -63,19 +62,19 @@ def read(path: Path, *, patient_pattern: str | None = None, options: MasksOption
                 drawn_on[where] = image
                 try:
                     labels = read_label_image(file)
-                    values = checks.clean(on_shown(labels, row, where), where, labels.from_alpha)
+                    values = checks.clean(align_to_image(labels, row, where), where, labels.from_alpha)
                     instances = _instances(values, where, len(files) > 1, options)
                 except InputError as error:
-                    problems.add_passable(str(error), image)
+                    problems.add_skippable(str(error), image)
                     continue
-                for class_id, mask in checks.look_at(instances, where):
+                for class_id, mask in checks.record_instances(instances, where):
                     wheres.append(where)
                     owners.append(len(rows))
                     class_ids.append(class_id)
                     runs.append(coco_mask.encode(np.asfortranarray(mask, np.uint8))["counts"])
             rows.append(row)
-    for where, told in checks.refused().items():
-        problems.add_passable(told, drawn_on[where])
+    for where, problem in checks.rejected_files().items():
+        problems.add_skippable(problem, drawn_on[where])
     if void := checks.void_files():
         kept = [index for index, where in enumerate(wheres) if where not in void]
         owners, class_ids, runs, wheres = (
@@ -93,13 +92,13 @@ def read(path: Path, *, patient_pattern: str | None = None, options: MasksOption
     patients, found = name_patients([None] * len(rows), names, patient_pattern, problems, in_files=in_files)
     if not rows:
         problems.add("no image; expected at least one that can be read")
-    problems.raise_if_impassable()
+    problems.raise_if_fatal()
     rows = [add_patient(row, patient) for row, patient in zip(rows, patients, strict=True)]
-    return assemble(options.class_names, rows, owners, class_ids, runs, wheres, [*warnings, *found], problems)
+    return assemble_dataset(options.class_names, rows, owners, class_ids, runs, wheres, [*warnings, *found], problems)
 
 
 def _folders(path: Path, suffix: str) -> Iterator[tuple[Path, Path]]:
-    """Each folder of images with that of its masks, which may be the same."""
+    """Yield each folder of images with the folder of its masks, which may be the same."""
     below = sorted(each for each in path.iterdir() if _is_folder(each) and each.name not in ("images", "masks"))
     for folder in [path, *below]:
         if (folder / "images").is_dir() and (folder / "masks").is_dir():
@@ -125,8 +124,7 @@ def _files(folder: Path, suffixes: Sequence[str] = ("",)) -> list[Path]:
 def _pair(
     images: Path, masks: Path, suffix: str, root: Path, problems: Problems, passed: list[str]
 ) -> Iterator[tuple[Path, list[Path]]]:
-    """Each image with its masks. A mask without an image is a problem, and so is a mask of an image that is not read;
-    other files among the images and the masks go to `passed`."""
+    """Yield each image with its masks; masks without an image become problems, other files are added to `passed`."""
     pictures, drawn = _files(images, IMAGE_SUFFIXES), _files(masks)
     if images != masks:
         others = (file for file in _files(images) if file not in pictures)
@@ -136,20 +134,20 @@ def _pair(
         drawn = [file for file in drawn if _is_mask_name(file.name.partition(".")[0], suffix)]
     by_stem: dict[str, Path] = {}
     for picture in pictures:
-        if composed(picture.stem) in by_stem:
+        if compose_unicode(picture.stem) in by_stem:
             problems.add(f"{picture.relative_to(root)}: another image is called {picture.stem}; expected one")
-        by_stem[composed(picture.stem)] = picture
+        by_stem[compose_unicode(picture.stem)] = picture
     owned: dict[Path, list[Path]] = {picture: [] for picture in pictures}
     if images != masks:
         for folder in sorted(each for each in masks.iterdir() if _is_folder(each)):
-            if composed(folder.name) in by_stem:
+            if compose_unicode(folder.name) in by_stem:
                 drawn += _files(folder)
             else:
                 passed.append(f"{folder.relative_to(root).as_posix()}/")
     orphans = []
     for file in drawn:
         where, lone = file.relative_to(root).as_posix(), len(pictures) == 1 and images != masks
-        within = by_stem.get(composed(file.parent.name)) if file.parent != masks else None
+        within = by_stem.get(compose_unicode(file.parent.name)) if file.parent != masks else None
         owner = within or _owner(file, suffix, by_stem)
         if file.suffix.lower() in LABEL_SUFFIXES:
             if owner or lone:
@@ -157,9 +155,9 @@ def _pair(
             else:
                 orphans.append(where)
         elif file.suffix.lower() in LOSSY_SUFFIXES:
-            problems.add_passable(f"{where}: {LOSSY}", owner)
+            problems.add_skippable(f"{where}: {LOSSY}", owner)
         elif owner:
-            problems.add_passable(f"{where}: no mask of this kind is read; expected PNG, TIFF, BMP, GIF or NPY", owner)
+            problems.add_skippable(f"{where}: no mask of this kind is read; expected PNG, TIFF, BMP, GIF or NPY", owner)
         else:
             passed.append(where)
     _add_orphans(orphans, images.relative_to(root).as_posix(), owned, problems)
@@ -167,24 +165,24 @@ def _pair(
 
 
 def _add_orphans(orphans: Sequence[str], images: str, owned: Mapping[Path, Sequence[Path]], problems: Problems) -> None:
-    """Masks without an image spoil the image that they may be meant for, or else all that have no mask."""
+    """Report masks without an image as problems of the image with a similar name, or else of all without a mask."""
     unsure = []
     for where in orphans:
-        stem = composed(Path(where).stem)
-        begins = (each for each in owned if re.match(rf"{re.escape(composed(each.stem))}(?![0-9A-Za-z])", stem))
+        stem = compose_unicode(Path(where).stem)
+        begins = (each for each in owned if re.match(rf"{re.escape(compose_unicode(each.stem))}(?![0-9A-Za-z])", stem))
         meant = max(begins, key=lambda picture: len(picture.stem), default=None)
         hint = (
             f"; if it is that of {meant.name}, set mask_suffix to what follows the name of the image" if meant else ""
         )
-        problems.add_passable(f"{where}: no image of that name in {images}{hint}", meant)
+        problems.add_skippable(f"{where}: no image of that name in {images}{hint}", meant)
         unsure += [] if meant else [where]
     for picture in [each for each, files in owned.items() if unsure and not files]:
-        problems.add_passable(f"{images}/{picture.name}: has no mask, yet {unsure[0]} has no image", picture)
+        problems.add_skippable(f"{images}/{picture.name}: has no mask, yet {unsure[0]} has no image", picture)
 
 
 def _owner(file: Path, suffix: str, by_stem: Mapping[str, Path]) -> Path | None:
-    stem = composed(file.stem)
-    for each in (stem, re.sub(r"_\d+$", "", stem), composed(file.name.partition(".")[0])):
+    stem = compose_unicode(file.stem)
+    for each in (stem, re.sub(r"_\d+$", "", stem), compose_unicode(file.name.partition(".")[0])):
         for name in (each, each.removesuffix(suffix)):
             if name in by_stem:
                 return by_stem[name]
@@ -192,18 +190,18 @@ def _owner(file: Path, suffix: str, by_stem: Mapping[str, Path]) -> Path | None:
 
 
 def _instances(values: np.ndarray, where: str, one_each: bool, options: MasksOptions) -> Iterator[Instance]:
-    """The instances in a mask, cut out one by one.
+    """Return the instances of a mask one by one.
 
     Args:
-        one_each: the file is one of several of an image, which hold an instance each.
+        one_each: whether the file is one of several masks of an image with one instance each.
 
     Raises:
-        InputError: at once, and not when the first is asked for: it is no mask of such an image.
+        InputError: the mask is invalid; raised before the first instance.
     """
     names = options.class_names
     if len(names) == 1 and options.instances != "values":
         values = values > 0
-    present = values_above_zero(values)
+    present = nonzero_values(values)
     if options.instances != "values" and present and present[-1] > len(names):
         raise InputError(unknown_value(where, present[-1], names))
     if one_each and len(present) > 1:
@@ -221,7 +219,7 @@ def _instances(values: np.ndarray, where: str, one_each: bool, options: MasksOpt
 
 
 def _cut(pieces: Mapping[int, tuple[np.ndarray, int]]) -> Iterator[Instance]:
-    """Each piece of each class on a plane of its own."""
+    """Yield each connected component of each class as mask of the full size."""
     for class_id, (numbers, _) in pieces.items():
         for number, place in enumerate(find_objects(numbers), start=1):
             piece = np.zeros(numbers.shape, bool)

@@ -1,4 +1,4 @@
-"""What can be said to a reader beyond where the data lie: the settings alone, quick to import."""
+"""Define the options of each reader, without importing the readers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class ReaderOptions(BaseModel):
+    """Define the base class of reader options."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class BratsOptions(ReaderOptions):
-    """BraTS volumes."""
+    """Define options of the BraTS reader."""
 
     modalities: tuple[Literal["flair", "t1", "t1ce", "t2"], ...] | None = Field(
         None, description="of brats, the channels in their order; null: those that every case has"
@@ -24,7 +26,7 @@ class BratsOptions(ReaderOptions):
 
 
 class ViaOptions(ReaderOptions):
-    """VGG Image Annotator."""
+    """Define options of the VGG Image Annotator reader."""
 
     class_attribute: str | None = Field(
         None, description="region attribute that names the class; null: the only one that is filled in"
@@ -33,7 +35,7 @@ class ViaOptions(ReaderOptions):
 
 
 class MasksOptions(ReaderOptions):
-    """Mask folders."""
+    """Define options of the mask folder reader."""
 
     instances: Literal["pieces", "values", "classes"] = Field(
         "pieces",

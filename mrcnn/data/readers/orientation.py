@@ -1,6 +1,7 @@
-"""Annotations of pictures whose EXIF orientation turns them: were they made on the picture as shown or as stored?
+"""Align annotations with images that have an EXIF orientation.
 
-Browsers, and so most annotation tools, turn the picture; some programs do not. Sizes tell, where the sides differ.
+Browsers and most annotation tools display the oriented image; some programs display it as stored. The annotated size
+shows which, unless the image is square.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from mrcnn.data.io.label_images import LabelImage
-from mrcnn.data.io.orientation import UPRIGHT, swaps_sides, turned
-from mrcnn.data.readers.problems import Problems, summarize_names
+from mrcnn.data.io.pictures import UPRIGHT, orient, swaps_axes
+from mrcnn.data.problems import Problems, summarize_names
 from mrcnn.errors import InputError
 
 REMEDY = "save the pictures upright, without EXIF orientation, and make sure that the annotations fit them"
@@ -23,35 +24,37 @@ Size = tuple[int, int]  # height, width
 
 
 def stored_size(row: Mapping[str, Any]) -> Size:
-    """Height and width of the picture of a row as they are stored."""
+    """Return height and width of an image as stored, before its EXIF orientation."""
     shown = row["height"], row["width"]
-    return shown[::-1] if swaps_sides(row["orientation"]) else shown
+    return shown[::-1] if swaps_axes(row["orientation"]) else shown
 
 
-def made_on_stored(size: Size, row: Mapping[str, Any]) -> bool | None:
-    """Whether an annotation of this size was made on the stored picture; None where the size does not tell."""
+def is_annotated_as_stored(size: Size, row: Mapping[str, Any]) -> bool | None:
+    """Return whether an annotation of this size refers to the stored image; None if both sizes are equal."""
     shown, stored = (row["height"], row["width"]), stored_size(row)
     return None if shown == stored else size == stored
 
 
-def find_made_on_stored(
+def find_annotated_as_stored(
     rows: Sequence[Mapping[str, Any]], sizes: Mapping[Path, Size], problems: Problems, warnings: list[str]
 ) -> set[Path]:
-    """Find the files whose annotations were made on the stored picture.
+    """Find the files whose annotations refer to the stored image instead of the displayed one.
 
-    What their sizes do not tell follows the others of the set, or without such what browsers do, with a warning.
+    Images with ambiguous sizes follow the other images of the set, or else the behavior of browsers, with a warning.
 
     Args:
-        rows: of the images, as `read_row` makes them.
-        sizes: that the annotations state, which fit their picture one way or the other.
+        rows: fields of the images from `read_record_fields`.
+        sizes: (height, width) in the annotations of each file, which fit the stored or displayed image.
+        problems: collects ambiguous images of a set that mixes both.
+        warnings: list to which warnings are appended.
     """
     oriented = [row for row in rows if row["orientation"] != UPRIGHT]
-    told = {row["path"]: made_on_stored(sizes[row["path"]], row) for row in oriented if row["path"] in sizes}
+    told = {row["path"]: is_annotated_as_stored(sizes[row["path"]], row) for row in oriented if row["path"] in sizes}
     known = {each for each in told.values() if each is not None}
     unknown = [row for row in oriented if told.get(row["path"]) is None]
     if len(known) > 1:
         for row in unknown:
-            problems.add_passable(
+            problems.add_skippable(
                 f"{row['file_name']}: EXIF orientation {row['orientation']}, and the sizes of other images say that "
                 f"some were annotated as shown and some as stored; {REMEDY}",
                 row["path"],
@@ -70,26 +73,24 @@ def find_made_on_stored(
     return on_stored
 
 
-def turn_runs(run: bytes, size: Size, orientation: int) -> bytes:
-    """The run-length string of a mask that was made on the stored picture, of that size, on the shown one."""
+def orient_run(run: bytes, size: Size, orientation: int) -> bytes:
+    """Apply an EXIF orientation to a run-length string of a mask of the stored `size`."""
     mask = coco_mask.decode({"size": list(size), "counts": run})
-    return coco_mask.encode(np.asfortranarray(turned(mask, orientation)))["counts"]
+    return coco_mask.encode(np.asfortranarray(orient(mask, orientation)))["counts"]
 
 
-def on_shown(labels: LabelImage, row: Mapping[str, Any], where: str) -> np.ndarray:
-    """The values of a mask on its image as that is shown.
-
-    The mask's own orientation says how it lies, or else its size does.
+def align_to_image(labels: LabelImage, row: Mapping[str, Any], where: str) -> np.ndarray:
+    """Align the values of a mask with its displayed image, by the EXIF orientation or else the size of the mask.
 
     Raises:
-        InputError: its size is another, or says nothing while the image is turned.
+        InputError: the sizes differ, or the image has an EXIF orientation and the size is ambiguous.
     """
     shown, values = (row["height"], row["width"]), labels.values
     readings = []
     if values.shape == shown:
         readings.append(values)
     if labels.orientation == UPRIGHT != row["orientation"] and values.shape == stored_size(row):
-        readings.append(turned(values, row["orientation"]))
+        readings.append(orient(values, row["orientation"]))
     if not readings:
         height, width = values.shape
         raise InputError(f"{where}: has {width}×{height} pixels; its image has {shown[1]}×{shown[0]}")

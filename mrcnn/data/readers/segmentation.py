@@ -1,4 +1,4 @@
-"""COCO segmentations (polygons or run lengths) as checked run-length strings, with their boxes and areas."""
+"""Validate COCO segmentations, and convert polygons, run lengths and regions to run-length strings."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import shapely
 from pycocotools import mask as coco_mask
 from scipy.ndimage import find_objects, label
 
-from mrcnn.data.readers.image_files import real_number, whole_number
+from mrcnn.data.readers.image_files import parse_integer, parse_number
 from mrcnn.instance_masks import run_lengths
 
 CROSSING = "cross or touch themselves; pycocotools fills them by turns, inside and outside"
 BEYOND = "reach beyond their image and are clipped"
 
-_OVERSHOOT = 1  # pixels by which tools that round may miss the border
+_OVERSHOOT = 1  # pixels; annotation tools that round may exceed the border
 _LARGEST = 1e15
 _LONGEST_OUTLINE = 4_000_000  # pixels
 _LONGEST_RUN = 1 << 40
@@ -24,14 +24,14 @@ _MEASURED_AT_ONCE = 255  # pycocotools 2.0.11 fails to return more areas than th
 
 
 def encode_segmentation(segmentation: Any, height: int, width: int) -> bytes:
-    """The run-length string (pycocotools' compressed form) of a COCO segmentation on a height × width grid.
+    """Encode a COCO segmentation as compressed run-length string of pycocotools on a height × width grid.
 
     Args:
         segmentation: list of polygons [x1, y1, x2, y2, …] in pixels whose union is the instance, or a dict with `size`
             [height, width] and `counts`, compressed (str) or not (list of int).
 
     Raises:
-        ValueError: says what is wrong with it, in words that follow "segmentation".
+        ValueError: the segmentation is invalid; the message continues a sentence that begins with its name.
     """
     if isinstance(segmentation, dict):
         return _encode_runs(segmentation, height, width)
@@ -41,11 +41,11 @@ def encode_segmentation(segmentation: Any, height: int, width: int) -> bytes:
 
 
 def boxes_and_areas(runs: list[bytes], sizes: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Tight boxes (N, 4) float32 (x1, y1, x2, y2), x2 and y2 exclusive, and pixel areas (N,) int64.
+    """Compute tight boxes (N, 4) float32 (x1, y1, x2, y2), x2 and y2 exclusive, and areas (N,) int64 in pixels.
 
     Args:
         runs: N run-length strings.
-        sizes: (height, width) of the image of each.
+        sizes: (height, width) of the image of each mask.
     """
     masks = [{"size": size, "counts": counts} for counts, size in zip(runs, sizes, strict=True)]
     boxes, areas = np.zeros((len(masks), 4), np.float32), np.zeros(len(masks), np.int64)
@@ -58,14 +58,11 @@ def boxes_and_areas(runs: list[bytes], sizes: list[tuple[int, int]]) -> tuple[np
 
 
 def polygon_warnings(segmentation: Any, height: int, width: int) -> list[str]:
-    """What a person should look at in a segmentation that `encode_segmentation` takes: some of `CROSSING` and
-    `BEYOND`."""
+    """Return warnings about a valid segmentation: `CROSSING`, `BEYOND`, both or none."""
     if isinstance(segmentation, dict):
         return []
     found = []
     corners = [np.array(polygon, np.float64).reshape(-1, 2) for polygon in segmentation]
-    # Imported here: a served model reads no annotations, and does without what this one needs.
-
     if any(self_intersects(ring) for ring in corners):
         found.append(CROSSING)
     points = np.concatenate(corners)
@@ -75,7 +72,7 @@ def polygon_warnings(segmentation: Any, height: int, width: int) -> list[str]:
 
 
 def _encode_polygons(polygons: list, height: int, width: int) -> bytes:
-    # Coordinates this far outside are no drawing on this image, and rasterising them would take memory without bound.
+    # Coordinates this far outside are invalid, and rasterizing them would take unlimited memory.
     limit = 2 * max(height, width)
     outlines = []
     for polygon in polygons:
@@ -83,7 +80,7 @@ def _encode_polygons(polygons: list, height: int, width: int) -> bytes:
             raise ValueError("has a polygon that is not a list of x, y pairs")
         if len(polygon) < 6:
             raise ValueError(f"has a polygon with {len(polygon) // 2} points; expected at least 3")
-        numbers = [real_number(value) for value in polygon]
+        numbers = [parse_number(value) for value in polygon]
         if any(value is None or not -_LARGEST < value < _LARGEST for value in numbers):
             raise ValueError("has a polygon with a coordinate that is not a finite number")
         coordinates = np.array(numbers, np.float64)
@@ -95,7 +92,7 @@ def _encode_polygons(polygons: list, height: int, width: int) -> bytes:
         points = coordinates.reshape(-1, 2)
         if (points.max(axis=0) <= 0).any() or (points.min(axis=0) >= [width, height]).any():
             raise ValueError(f"has a polygon that lies outside its image of {width}×{height} pixels")
-        # pycocotools makes a point for each fifth of a pixel.
+        # pycocotools samples five points per pixel.
         around = np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()
         if around > _LONGEST_OUTLINE:
             raise ValueError(f"has a polygon {around:,.0f} pixels long; expected an outline")
@@ -106,24 +103,24 @@ def _encode_polygons(polygons: list, height: int, width: int) -> bytes:
 
 def _encode_runs(segmentation: dict, height: int, width: int) -> bytes:
     size, counts = segmentation.get("size"), segmentation.get("counts")
-    if not isinstance(size, list) or [whole_number(side) for side in size] != [height, width]:
+    if not isinstance(size, list) or [parse_integer(side) for side in size] != [height, width]:
         raise ValueError(f"has size {size}; expected [{height}, {width}] as its image")
     if isinstance(counts, str):
         compressed = counts.encode("utf-8")
         lengths = run_lengths(compressed)
-    elif isinstance(counts, list) and None not in (whole := [whole_number(count) for count in counts]):
-        # Clipped, as JSON's whole numbers have no bound and NumPy's have.
+    elif isinstance(counts, list) and None not in (whole := [parse_integer(count) for count in counts]):
+        # Clipped, because JSON integers are unbounded.
         compressed = None
         lengths = np.array([max(-_LONGEST_RUN, min(count, _LONGEST_RUN)) for count in whole], np.int64)
     else:
         raise ValueError("has no counts; expected a string or a list of whole numbers")
     most = height * width
-    # A sum alone may wrap around to the right one.
+    # The sum alone may overflow to the correct value.
     if lengths.min(initial=0) < 0 or lengths.max(initial=0) > most or lengths.sum() != most:
         stated = lengths[lengths > 0].sum(dtype=np.float64)
         raise ValueError(f"has run lengths for {stated:.0f} pixels; expected {most} ({height}×{width})")
     if (lengths[1:] == 0).any():
-        # An empty run within or at the end is legal but would widen the box that pycocotools derives from the runs.
+        # An empty run after the first is legal but would enlarge the box that pycocotools computes.
         return _canonical(lengths, height, width)
     if compressed is None:
         return coco_mask.frPyObjects({"size": [height, width], "counts": lengths.tolist()}, height, width)["counts"]
@@ -137,22 +134,22 @@ def _canonical(lengths: np.ndarray, height: int, width: int) -> bytes:
 
 
 def self_intersects(corners: np.ndarray) -> bool:
-    """Whether the closed outline through corners (N, 2) meets itself."""
+    """Check whether the closed polygon through corners (N, 2) intersects or touches itself."""
     return not shapely.is_simple(shapely.LinearRing(corners))
 
 
 _TOUCHING = np.ones((3, 3), bool)
-"""Pixels that share a side or a corner belong together."""
+"""8-connectivity."""
 
 
 def connected_components(
     regions: Sequence[np.ndarray], min_area: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[bytes], int]:
-    """Every connected piece of at least `min_area` pixels of the regions, one region a class, (H, W) bool each.
+    """Split the region (H, W) bool of each class into connected components of at least `min_area` pixels.
 
     Returns:
-        class_ids (N,) int32, boxes (N, 4) float32 (x1, y1, x2, y2), x2 and y2 exclusive, areas (N,) int64, the N
-        run-length strings, and the number of pixels in pieces that are too small.
+        class_ids (N,) int32, boxes (N, 4) float32 (x1, y1, x2, y2), x2 and y2 exclusive, areas (N,) int64, N run-length
+        strings, and the number of pixels in components that are too small.
     """
     class_ids, boxes, areas, runs, lost = [], [], [], [], 0
     for class_id, region in enumerate(regions, start=1):

@@ -1,7 +1,7 @@
-"""VGG Image Annotator: exported annotations (VIA 1 and 2, JSON) and VIA 2 projects.
+"""Read VGG Image Annotator files: exported annotations (VIA 1 and 2, JSON) and VIA 2 projects.
 
-Regions are a list (VIA 2) or a dict (VIA 1). A folder per split, each with a JSON of its own, is read as one set:
-such splits are made image by image, and only the patient can tell who may be in which.
+Regions are a list (VIA 2) or a dict (VIA 1). Folders per split with one JSON each are read as one data set, because
+such splits usually ignore patients.
 """
 
 from __future__ import annotations
@@ -14,22 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from mrcnn.data.dataset import Dataset
-from mrcnn.data.io.orientation import UPRIGHT
-from mrcnn.data.readers.assemble import assemble
+from mrcnn.data.io.pictures import UPRIGHT
+from mrcnn.data.names import find_patient, normalize_text
+from mrcnn.data.problems import Problems, summarize_names
 from mrcnn.data.readers.image_files import (
     ImageFiles,
-    is_plain_text,
-    json_files,
+    files_below,
+    is_valid_text,
     load_json,
+    parse_number,
     read_bytes,
-    read_row,
-    real_number,
+    read_record_fields,
 )
-from mrcnn.data.readers.names import find_patient, normalize_text
 from mrcnn.data.readers.options import ViaOptions
-from mrcnn.data.readers.orientation import REMEDY, find_made_on_stored
-from mrcnn.data.readers.patients import add_patient, name_patients
-from mrcnn.data.readers.problems import Problems, summarize_names
+from mrcnn.data.readers.orientation import REMEDY, find_annotated_as_stored
+from mrcnn.data.readers.records import add_patient, assemble_dataset, name_patients
 from mrcnn.data.readers.segmentation import BEYOND, encode_segmentation, polygon_warnings
 from mrcnn.errors import InputError
 
@@ -38,15 +37,16 @@ _FEWEST_CORNERS = 16
 _LARGEST = 1e15
 
 
-def recognises(path: Path) -> bool:
+def matches(path: Path) -> bool:
+    """Check for a VIA JSON at `path`, or in it or its direct subfolders."""
     return bool(_find_files(path))
 
 
 def read(path: Path, *, patient_pattern: str | None = None, options: ViaOptions) -> Dataset:
-    """Reads a VIA file, or all of a folder: its own, or else one in each of its sub-folders.
+    """Read a VIA file, or the VIA file of a folder, or those of its subfolders.
 
     Raises:
-        InputError: lists all problems found in the files and with their images.
+        InputError: annotations or images are invalid; the message lists all problems.
     """
     files = _find_files(path)
     if not files:
@@ -59,7 +59,7 @@ def read(path: Path, *, patient_pattern: str | None = None, options: ViaOptions)
         for where, entry in _entries(file, root, problems):
             row = _read_image(entry, images, where, root, problems)
             image = row["path"] if row else None
-            # Instances of an image that cannot be read are checked as well, but have no pixels to stand on.
+            # Regions of an image that cannot be read are validated as well, without an image index.
             regions += [(len(rows) if row else None, *region) for region in _regions(entry, where, problems, image)]
             rows += [row] if row else []
             attributes = entry.get("file_attributes")
@@ -67,8 +67,8 @@ def read(path: Path, *, patient_pattern: str | None = None, options: ViaOptions)
         warnings += images.warnings()
     for found, count in Counter(row["path"] for row in rows).items():
         if count > 1:
-            problems.add_passable(f"{found.relative_to(root)} stands in {count} entries; expected one", found)
-    find_made_on_stored(rows, {}, problems, warnings)
+            problems.add_skippable(f"{found.relative_to(root)} stands in {count} entries; expected one", found)
+    find_annotated_as_stored(rows, {}, problems, warnings)
     paths = [row["path"] for row in rows]
     named = [(where, attributes, None if owner is None else paths[owner]) for owner, where, _, attributes in regions]
     class_names, class_ids = _classes(named, options, problems)
@@ -84,7 +84,7 @@ def read(path: Path, *, patient_pattern: str | None = None, options: ViaOptions)
             if BEYOND in doubted and rows[owner]["orientation"] != UPRIGHT:
                 raise ValueError(f"reaches beyond its picture as the EXIF orientation turns it; {REMEDY}")
         except ValueError as error:
-            problems.add_passable(f"{where}: {error}", None if owner is None else paths[owner])
+            problems.add_skippable(f"{where}: {error}", None if owner is None else paths[owner])
             continue
         for doubt in doubted:
             doubtful.setdefault(doubt, []).append(where)
@@ -96,27 +96,27 @@ def read(path: Path, *, patient_pattern: str | None = None, options: ViaOptions)
     patients, found = name_patients(stated, names, patient_pattern, problems, in_files=in_files)
     if not rows:
         problems.add("no image; expected at least one")
-    problems.raise_if_impassable()
+    problems.raise_if_fatal()
     warnings += [summarize_names(f"annotations {doubt}", names) for doubt, names in doubtful.items()]
     rows = [add_patient(row, patient) for row, patient in zip(rows, patients, strict=True)]
-    return assemble(class_names, rows, owners, kept, runs, wheres, [*warnings, *found], problems)
+    return assemble_dataset(class_names, rows, owners, kept, runs, wheres, [*warnings, *found], problems)
 
 
 def _find_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path] if _is_via(path) else []
-    own = [file for file in json_files(path, "*.json") if _is_via(file)]
+    own = [file for file in sorted(files_below(path, "*.json")) if _is_via(file)]
     if own:
         return [_choose(own)]
     folders: dict[Path, list[Path]] = {}
-    for file in json_files(path, "*/*.json"):
+    for file in sorted(files_below(path, "*/*.json")):
         if _is_via(file):
             folders.setdefault(file.parent, []).append(file)
     return [_choose(found) for found in folders.values()]
 
 
 def _choose(files: list[Path]) -> Path:
-    """The file to read of those in one folder, where a project and its export may lie side by side."""
+    """Choose the file to read in a folder, which may contain a project and its export."""
     usual = [file for file in files if file.name == _USUAL_NAME]
     if len(files) > 1 and not usual:
         names = ", ".join(file.name for file in files)
@@ -132,7 +132,7 @@ def _is_via(file: Path) -> bool:
 
 
 def _entries(file: Path, root: Path, problems: Problems) -> Iterator[tuple[str, dict]]:
-    """Each image's entry and how to call it in a message."""
+    """Yield the entry of each image and its name in messages."""
     content = load_json(file)
     if isinstance(content, dict):
         content = content.get("_via_img_metadata", content)
@@ -143,23 +143,23 @@ def _entries(file: Path, root: Path, problems: Problems) -> Iterator[tuple[str, 
         if isinstance(entry, dict):
             yield f"{name}: {entry.get('filename', key)}", entry
         else:
-            problems.add_passable(f"{name}: {key}: expected an object with filename and regions")
+            problems.add_skippable(f"{name}: {key}: expected an object with filename and regions")
 
 
 def _read_image(entry: dict, images: ImageFiles, where: str, root: Path, problems: Problems) -> dict[str, Any] | None:
     try:
         path = images.find(entry.get("filename"))
     except ValueError as error:
-        problems.add_passable(f"{where}: {error}")
+        problems.add_skippable(f"{where}: {error}")
         return None
-    return read_row(path.relative_to(root).as_posix(), path, where, problems)
+    return read_record_fields(path.relative_to(root).as_posix(), path, where, problems)
 
 
 def _regions(entry: dict, where: str, problems: Problems, image: Path | None) -> Iterator[tuple[str, dict, dict]]:
-    """How to call each region in a message, its shape, and its attributes that are filled in."""
+    """Yield the name of each region in messages, its shape, and its nonempty attributes."""
     regions = entry.get("regions") or []
     if not isinstance(regions, (dict, list)):
-        problems.add_passable(f"{where}: regions are {type(regions).__name__}; expected a list or an object", image)
+        problems.add_skippable(f"{where}: regions are {type(regions).__name__}; expected a list or an object", image)
         return
     for key, region in regions.items() if isinstance(regions, dict) else enumerate(regions):
         shape = region.get("shape_attributes") if isinstance(region, dict) else None
@@ -168,14 +168,14 @@ def _regions(entry: dict, where: str, problems: Problems, image: Path | None) ->
             filled = {name: value for name, value in attributes.items() if value not in ("", None, {})}
             yield f"{where}, region {key}", shape, filled
         else:
-            told = f"{where}, region {key}: expected shape_attributes and region_attributes"
-            problems.add_passable(told, image)
+            problem = f"{where}, region {key}: expected shape_attributes and region_attributes"
+            problems.add_skippable(problem, image)
 
 
 def _classes(
     regions: list[tuple[str, dict, Path | None]], options: ViaOptions, problems: Problems
 ) -> tuple[list[str], list[int | None]]:
-    """Class names in order, and the class id (from 1) of each region, None where it has none."""
+    """Determine the sorted class names, and the 1-based class id of each region, or None."""
     used = list(dict.fromkeys(name for _, attributes, _ in regions for name in attributes))
     attribute = options.class_attribute
     if attribute is None and not used:
@@ -187,14 +187,14 @@ def _classes(
     names = []
     for where, attributes, image in regions:
         value = attributes.get(attribute)
-        # A checkbox is an object of what is ticked.
+        # A checkbox group is an object of ticked options.
         chosen = [name for name, ticked in value.items() if ticked] if isinstance(value, dict) else [value]
         name = normalize_text(chosen[0]) if len(chosen) == 1 and type(chosen[0]) in (str, int, float) else None
-        if not is_plain_text(name) or name in ("nan", "inf", "-inf"):
-            problems.add_passable(f"{where}: {attribute} is {value!r}; expected one class", image)
+        if not is_valid_text(name) or name in ("nan", "inf", "-inf"):
+            problems.add_skippable(f"{where}: {attribute} is {value!r}; expected one class", image)
             name = None
         names.append(name)
-    # Full-width letters and the like are one class with plain ones.
+    # Names that differ only in compatibility characters, such as full-width letters, are one class.
     shown = {unicodedata.normalize("NFKC", name): name for name in sorted(set(names) - {None}, reverse=True)}
     names = [name and shown[unicodedata.normalize("NFKC", name)] for name in names]
     class_names = sorted(shown.values())
@@ -202,7 +202,7 @@ def _classes(
 
 
 def _corners(shape: dict) -> list[float]:
-    """A region's outline as x1, y1, x2, y2, … Raises `ValueError` for a shape that has no area."""
+    """Convert a region to polygon corners x1, y1, x2, y2, … Raises `ValueError` for a shape without area."""
     kind = shape.get("name")
     if kind == "polygon":
         across, down = shape.get("all_points_x"), shape.get("all_points_y")
@@ -222,9 +222,9 @@ def _corners(shape: dict) -> list[float]:
 
 
 def _ellipse(x: float, y: float, along: float, across: float, tilt: float) -> list[float]:
-    """A polygon on an ellipse turned by `tilt` radians, with a corner for each pixel of its circumference.
+    """Approximate an ellipse, rotated by `tilt` radians, by a polygon with one corner per pixel of circumference.
 
-    So it strays from the ellipse by 1 / (8 · radius) pixels at most.
+    The deviation from the ellipse is at most 1 / (8 · radius) pixels.
     """
     count = max(_FEWEST_CORNERS, math.ceil(min(2 * math.pi * max(along, across), 10_000)))
     cosine, sine = math.cos(tilt), math.sin(tilt)
@@ -237,7 +237,7 @@ def _ellipse(x: float, y: float, along: float, across: float, tilt: float) -> li
 
 
 def _numbers(shape: dict, *names: str) -> list[float]:
-    values = [real_number(shape.get(name)) for name in names]
+    values = [parse_number(shape.get(name)) for name in names]
     if not all(value is not None and abs(value) < _LARGEST for value in values):
         stated = ", ".join(f"{name}={shape.get(name)!r}" for name in names)
         raise ValueError(f"{shape.get('name')} has {stated}; expected finite numbers")

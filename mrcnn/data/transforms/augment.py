@@ -1,4 +1,4 @@
-"""Random changes of a sample that leave its diagnosis as it is; image and masks only, boxes follow from the masks."""
+"""Augment images and masks with imgaug; boxes are computed from the masks afterwards."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import replace
 import imgaug.augmenters as iaa
 import numpy as np
 from imgaug.augmentables.segmaps import SegmentationMapsOnImage
+from scipy.ndimage import find_objects
 
 from mrcnn.data.sample import Sample
 from mrcnn.data.transforms.augmentation import Augmentation
-from mrcnn.data.transforms.mask_crops import pack_label_planes, unpack_label_planes
-from mrcnn.instance_masks import InstanceMasks
+from mrcnn.instance_masks import EMPTY, Crop, InstanceMasks
 
-_LEAST_PIXELS = 4
-_LEAST_SHARE = 0.1
+_MIN_PIXELS = 4
+_MIN_SHARE = 0.1
 # imgaug draws displacements uniform in ±alpha and averages them over 2 sigma × 2 sigma pixels, which leaves a standard
 # deviation of alpha / (√3 · 2 sigma); with less smoothing than this outlines fray instead of bending.
 _ELASTIC_SIGMA = 32
@@ -24,40 +24,40 @@ _ELASTIC_ALPHA = 3**0.5 * 2 * _ELASTIC_SIGMA
 def augment(
     sample: Sample, augmentation: Augmentation, rng_seed: tuple[int, int, int], mirrored_ids: np.ndarray | None = None
 ) -> Sample:
-    """The sample, changed at random by imgaug; the same seed gives the same result wherever and whenever.
+    """Augment a sample; the result depends on the arguments only.
 
-    Pixels that come from outside the image are its darkest value, in floats that of each channel. Instances of which
-    less than a tenth, or fewer than 4 pixels (unless they had fewer before), remain are dropped.
+    Pixels from outside the image get its minimum value, for floats that of each channel. Instances that lose more than
+    nine tenths of their area, or keep fewer than 4 pixels (or than they had), are removed.
 
     Args:
+        augmentation: strength of each augmentation.
         rng_seed: (seed, epoch, index of the sample), each 0 or more.
-        mirrored_ids: what each class id becomes in a left-right mirror image (`Augmentation.mirrored_ids`); None where
-            no class tells a side.
+        mirrored_ids: class ids after a left-right flip, from `Augmentation.mirrored_ids`; None without paired classes.
     """
-    # A seed for each kind of change, so that switching one off leaves the others as they were.
+    # One seed per augmentation, so that disabling one does not change the others.
     drawn = np.random.SeedSequence(rng_seed).generate_state(len(Augmentation.model_fields))
     seeds = {name: int(seed) for name, seed in zip(Augmentation.model_fields, drawn, strict=True)}
     image, masks, class_ids = sample.image, sample.instances, sample.class_ids
     is_float = image.dtype != np.uint8
-    warps, recolourings = _warps(augmentation, seeds), _recolourings(augmentation, seeds, is_float)
-    if not warps and not recolourings:
+    warps, recolorings = _geometric_augmenters(augmentation, seeds), _color_augmenters(augmentation, seeds, is_float)
+    if not warps and not recolorings:
         return sample
 
     low, span = np.float32(0), np.float32(1)
     if is_float:
-        # imgaug wants floats in 0 … 1, and fills what comes from outside the image with 0, here its darkest value. Each
-        # channel for itself: they may be modalities, whose ranges have nothing to do with each other.
+        # imgaug expects floats in 0 … 1 and pads with 0, the minimum after scaling. Channels are scaled separately,
+        # because they may be modalities with different ranges.
         low, span = image.min(axis=(0, 1)), np.maximum(np.ptp(image, axis=(0, 1)), np.float32(1e-12))
         image = (image - low) / span
     crowds, crowd_ids, count = sample.crowds, sample.crowd_ids, len(masks)
     if warps:
-        # Crowds move with the instances, and stay however little of them remains.
+        # Crowd regions are transformed like instances but never removed.
         together = masks if crowds is None else masks + crowds
         image, moved, kept = _warp(image, together, iaa.Sequential(warps, seed=0))
         masks, class_ids = moved.select(np.flatnonzero(kept[:count])), class_ids[kept[:count]]
         crowds = None if crowds is None else moved.select(np.arange(count, len(moved)))
-    if recolourings:
-        image = iaa.Sequential(recolourings, seed=0)(image=image)
+    if recolorings:
+        image = iaa.Sequential(recolorings, seed=0)(image=image)
     if is_float:
         image = np.clip(image, 0, 1).astype(np.float32) * span + low
     if mirrored_ids is not None and _flips(augmentation, seeds):
@@ -69,62 +69,93 @@ def augment(
 def _warp(
     image: np.ndarray, masks: InstanceMasks, warps: iaa.Augmenter
 ) -> tuple[np.ndarray, InstanceMasks, np.ndarray]:
-    """Image and masks moved alike; which of the masks still show enough to be kept, (N,) bool."""
+    """Apply geometric augmentation to image and masks; also return (N,) bool, which masks are large enough."""
     if not len(masks):
         return warps(image=image), masks, np.zeros(0, bool)
     planes, before = pack_label_planes(masks), masks.areas
     image, warped = warps(image=image, segmentation_maps=SegmentationMapsOnImage(planes, shape=image.shape))
     masks = unpack_label_planes(warped.arr, len(before))
-    kept = masks.areas >= np.maximum(_LEAST_SHARE * before, np.clip(before, 1, _LEAST_PIXELS))
+    kept = masks.areas >= np.maximum(_MIN_SHARE * before, np.clip(before, 1, _MIN_PIXELS))
     return image, masks, kept
 
 
-def _warps(strength: Augmentation, seeds: dict[str, int]) -> list[iaa.Augmenter]:
+def _geometric_augmenters(augmentation: Augmentation, seeds: dict[str, int]) -> list[iaa.Augmenter]:
     warps = []
-    if _flips(strength, seeds):
+    if _flips(augmentation, seeds):
         warps.append(iaa.Fliplr(1.0))
-    if strength.flip_vertical:
-        warps.append(iaa.Flipud(strength.flip_vertical, seed=seeds["flip_vertical"]))
-    if strength.rotate_degrees or strength.scale or strength.translate or strength.shear_degrees:
-        # One warp for all four: cheaper, and the image is interpolated once.
-        shift, shear = (-strength.translate, strength.translate), (-strength.shear_degrees, strength.shear_degrees)
+    if augmentation.flip_vertical:
+        warps.append(iaa.Flipud(augmentation.flip_vertical, seed=seeds["flip_vertical"]))
+    if augmentation.rotate_degrees or augmentation.scale or augmentation.translate or augmentation.shear_degrees:
+        # One affine transform, so that the image is interpolated once.
+        shift, shear = (
+            (-augmentation.translate, augmentation.translate),
+            (-augmentation.shear_degrees, augmentation.shear_degrees),
+        )
         warps.append(
             iaa.Affine(
-                scale=(1 - strength.scale, 1 + strength.scale),
+                scale=(1 - augmentation.scale, 1 + augmentation.scale),
                 translate_percent={"x": shift, "y": shift},
-                rotate=(-strength.rotate_degrees, strength.rotate_degrees),
+                rotate=(-augmentation.rotate_degrees, augmentation.rotate_degrees),
                 shear={"x": shear, "y": shear},
                 seed=seeds["rotate_degrees"],
             )
         )
-    if strength.elastic:
-        # Linear, since cubic interpolation would leave the value range.
-        alpha = (0, strength.elastic * _ELASTIC_ALPHA)
+    if augmentation.elastic:
+        # Linear, because cubic interpolation exceeds the value range.
+        alpha = (0, augmentation.elastic * _ELASTIC_ALPHA)
         warps.append(iaa.ElasticTransformation(alpha, _ELASTIC_SIGMA, order=1, seed=seeds["elastic"]))
     return warps
 
 
-def _flips(strength: Augmentation, seeds: dict[str, int]) -> bool:
-    """Whether the image is mirrored left-right; drawn here, since classes may change with it."""
-    return np.random.default_rng(seeds["flip_horizontal"]).random() < strength.flip_horizontal
+def _flips(augmentation: Augmentation, seeds: dict[str, int]) -> bool:
+    """Decide on a left-right flip; drawn here because class ids may change with it."""
+    return np.random.default_rng(seeds["flip_horizontal"]).random() < augmentation.flip_horizontal
 
 
-def _recolourings(strength: Augmentation, seeds: dict[str, int], is_float: bool) -> list[iaa.Augmenter]:
+def _color_augmenters(augmentation: Augmentation, seeds: dict[str, int], is_float: bool) -> list[iaa.Augmenter]:
     white = 1.0 if is_float else 255.0
-    recolourings = []
-    if strength.gamma:
-        recolourings.append(iaa.GammaContrast((1 - strength.gamma, 1 + strength.gamma), seed=seeds["gamma"]))
-    # imgaug turns contrast about 0 in floats, about 127 in bytes; so floats are shifted by half the range meanwhile.
-    centre = 0.5 if is_float and strength.contrast else 0.0
-    if centre:
-        recolourings.append(iaa.Add(-centre, seed=0))
-    if strength.contrast:
-        recolourings.append(iaa.LinearContrast((1 - strength.contrast, 1 + strength.contrast), seed=seeds["contrast"]))
-    if strength.brightness or centre:
-        added = strength.brightness * white
-        recolourings.append(iaa.Add((centre - added, centre + added), seed=seeds["brightness"]))
-    if strength.blur_sigma:
-        recolourings.append(iaa.GaussianBlur((0, strength.blur_sigma), seed=seeds["blur_sigma"]))
-    if strength.noise:
-        recolourings.append(iaa.AdditiveGaussianNoise(scale=(0, strength.noise * white), seed=seeds["noise"]))
-    return recolourings
+    augmenters = []
+    if augmentation.gamma:
+        augmenters.append(iaa.GammaContrast((1 - augmentation.gamma, 1 + augmentation.gamma), seed=seeds["gamma"]))
+    # imgaug scales contrast around 0 for floats and around 127 for uint8, so floats are shifted by half the range.
+    center = 0.5 if is_float and augmentation.contrast else 0.0
+    if center:
+        augmenters.append(iaa.Add(-center, seed=0))
+    if augmentation.contrast:
+        augmenters.append(
+            iaa.LinearContrast((1 - augmentation.contrast, 1 + augmentation.contrast), seed=seeds["contrast"])
+        )
+    if augmentation.brightness or center:
+        added = augmentation.brightness * white
+        augmenters.append(iaa.Add((center - added, center + added), seed=seeds["brightness"]))
+    if augmentation.blur_sigma:
+        augmenters.append(iaa.GaussianBlur((0, augmentation.blur_sigma), seed=seeds["blur_sigma"]))
+    if augmentation.noise:
+        augmenters.append(iaa.AdditiveGaussianNoise(scale=(0, augmentation.noise * white), seed=seeds["noise"]))
+    return augmenters
+
+
+def pack_label_planes(masks: InstanceMasks) -> np.ndarray:
+    """Pack N masks into label planes (H, W, P) int32.
+
+    Instance i has the label i + 1 in one plane; overlapping instances are in different planes.
+    """
+    planes: list[np.ndarray] = []
+    for index, crop in enumerate(masks):
+        plane = next((plane for plane in planes if not plane[crop.slices][crop.pixels].any()), None)
+        if plane is None:
+            plane = np.zeros(masks.shape[1:], np.int32)
+            planes.append(plane)
+        plane[crop.slices][crop.pixels] = index + 1
+    return np.stack(planes, axis=-1) if planes else np.zeros((*masks.shape[1:], 0), np.int32)
+
+
+def unpack_label_planes(planes: np.ndarray, count: int) -> InstanceMasks:
+    """Unpack `count` masks from label planes (H, W, P)."""
+    crops = [EMPTY] * count
+    for plane in np.moveaxis(planes, -1, 0):
+        for index, region in enumerate(find_objects(plane, count)):
+            if region is not None:
+                rows, columns = region
+                crops[index] = Crop(rows.start, columns.start, plane[region] == index + 1)
+    return InstanceMasks(*planes.shape[:2], crops)

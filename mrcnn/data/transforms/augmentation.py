@@ -1,4 +1,4 @@
-"""How strongly training images are changed: the settings alone, quick to import."""
+"""Define the augmentation settings, without importing imgaug."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mrcnn.errors import InputError
 
 
 class Augmentation(BaseModel):
-    """How strongly training images are changed. Each image draws its own strength up to these; 0 leaves it out."""
+    """Define the maximum strength of each augmentation. Each image draws a random strength; 0 disables it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,7 +29,7 @@ class Augmentation(BaseModel):
     noise: float = Field(
         0.0, ge=0, le=1, description="largest standard deviation of Gaussian noise, as a share of the value range"
     )
-    # The last field: what a sample draws depends on the positions of those before it.
+    # Must stay the last field: the random numbers depend on the positions of the fields.
     flip_swaps: tuple[tuple[str, str], ...] = Field(
         (),
         description="pairs of classes that change places in a left-right mirror image, such as [[left_lung, "
@@ -45,14 +45,14 @@ class Augmentation(BaseModel):
 
     @property
     def flips(self) -> tuple[str, ...]:
-        """The flips that the anatomy allows, by the names of `mrcnn.inference.flips`."""
+        """Enabled flips, by their names in test-time augmentation."""
         return tuple(name for name in ("horizontal", "vertical") if getattr(self, f"flip_{name}") > 0)
 
     def mirrored_ids(self, class_names: Sequence[str]) -> np.ndarray:
-        """(K + 1,) int32: what each class id becomes in a left-right mirror image, 0 for the background first.
+        """Return (K + 1,) int32 the class id after a left-right flip of each class id, including 0.
 
         Raises:
-            InputError: a class of `flip_swaps` that there is not.
+            InputError: `flip_swaps` names an unknown class.
         """
         ids = np.arange(len(class_names) + 1, dtype=np.int32)
         for pair in self.flip_swaps:

@@ -1,4 +1,4 @@
-"""Batches for networks that answer for every pixel, or for an image as a whole."""
+"""Encode batches for semantic segmentation and image classification networks."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ import numpy as np
 from mrcnn.config import ClassifierConfig, InputConfig, ResUNetConfig
 from mrcnn.data.dataset import Dataset, Record
 from mrcnn.data.sample import Sample
-from mrcnn.data.transforms.encoding import Batch, Letterbox, mask_to_network, prepare_image, with_ignored
+from mrcnn.data.transforms.encoding import Batch, Letterbox, add_ignore_regions, mask_to_network, prepare_image
 from mrcnn.errors import InputError
 
 OVERLAP = 0.01
-"""Share of a class's pixels that another may hold too before the classes count as lying over one another: outlines
-drawn by hand along a common border always share some."""
+"""Maximum share of a class's pixels in another class for classes to count as disjoint: manual outlines along a common
+border always overlap slightly."""
 
 
 def make_dense_batch(samples: Sequence[Sample], config: ResUNetConfig) -> Batch:
-    """What a `ResUNet` trains on, from B samples.
+    """Encode B samples as a training batch of `ResUNet`.
 
-    With S = config.image_size: `image` (B, S, S, C) float32, see `prepare_image`; `maps` (B, S, S, M) uint8, 1 where
-    a pixel is of a class. With `config.exclusive` the first map is the background, and exactly one holds at each pixel:
-    of several the smallest instance's, which would else vanish behind the larger ones. Where the data set has crowds
-    also `ignore`, see `with_ignored`.
+    With S = config.image_size: `image` (B, S, S, C) float32, see `prepare_image`; `maps` (B, S, S, M) uint8, 1 for
+    pixels of a class. With `config.exclusive`, the first map is the background, and each pixel is in exactly one map;
+    smaller instances are drawn over larger ones. For data sets with crowds also `ignore`, see `add_ignore_regions`.
 
     Raises:
-        InputError: as `prepare_image`, with the sample's source named.
+        InputError: as in `prepare_image`; the message names the sample.
     """
     size, letterboxes = config.image_size, []
     batch = {
@@ -45,14 +44,16 @@ def make_dense_batch(samples: Sequence[Sample], config: ResUNetConfig) -> Batch:
             if config.exclusive:
                 target[inside] = 0
             target[inside, sample.class_ids[index] - 1 + config.exclusive] = 1
-    return with_ignored(batch, samples, letterboxes)
+    return add_ignore_regions(batch, samples, letterboxes)
 
 
 def make_label_batch(samples: Sequence[Sample], config: ClassifierConfig) -> Batch:
-    """What a `Classifier` trains on: `image` as above, and `positive` (B,) float32, 0 or 1.
+    """Encode B samples as a training batch of `Classifier`.
+
+    `image` is as in `make_dense_batch`; `positive` (B,) float32 is 0 or 1.
 
     Raises:
-        InputError: as `prepare_image`, with the sample's source named.
+        InputError: as in `prepare_image`; the message names the sample.
     """
     size = config.image_size
     batch = {
@@ -65,20 +66,20 @@ def make_label_batch(samples: Sequence[Sample], config: ClassifierConfig) -> Bat
 
 
 def is_positive(image: Sample | Record, config: ClassifierConfig) -> bool:
-    """Whether an image is of the positive kind."""
+    """Return whether an image belongs to the positive class."""
     return image.label == config.class_names[1] if config.by_label else _is_filled(image)
 
 
 def _is_filled(image: Sample | Record) -> bool:
-    """Whether an image shows an instance, be it in a crowd."""
+    """Return whether an image has instances or crowd regions."""
     return len(image.class_ids) > 0 or (image.crowd_ids is not None and len(image.crowd_ids) > 0)
 
 
-def two_labels(records: Sequence[Record], class_names: Sequence[str]) -> tuple[tuple[str, str], bool]:
-    """The negative and the positive label of the images, and whether the images themselves carry them.
+def infer_binary_labels(records: Sequence[Record], class_names: Sequence[str]) -> tuple[tuple[str, str], bool]:
+    """Determine negative and positive label, and whether they are image-level labels.
 
-    They do where every image has one of two labels and all images with instances have the same; that one is positive.
-    Otherwise an image with an instance is positive, and named for the class where there is one class.
+    Image-level labels are used if every image has one of two labels and all images with instances have the same one,
+    which is positive. Otherwise images with instances are positive; the label is the name of a single class.
     """
     labels = {record.label for record in records}
     of_filled = {record.label for record in records if _is_filled(record)}
@@ -91,7 +92,7 @@ def two_labels(records: Sequence[Record], class_names: Sequence[str]) -> tuple[t
 
 
 def classes_overlap(dataset: Dataset) -> bool:
-    """Whether a class shares more than `OVERLAP` of its pixels with another, in the images that hold both."""
+    """Check whether a class shares more than `OVERLAP` of its pixels with another, in images with both."""
     count = len(dataset.class_names)
     pixels, shared = np.zeros(count, np.int64), np.zeros(count, np.int64)
     for index, record in enumerate(dataset.records):

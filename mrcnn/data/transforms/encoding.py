@@ -1,4 +1,4 @@
-"""Images and samples as arrays of the fixed shapes that the network takes."""
+"""Encode images and samples as arrays of the fixed shapes of the network."""
 
 from __future__ import annotations
 
@@ -6,28 +6,38 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from mrcnn.config import ModelConfig
 from mrcnn.data.sample import Sample
-from mrcnn.data.transforms import normalization as pixels
-from mrcnn.data.transforms.equalization import equalize
 from mrcnn.data.transforms.letterbox import CenteredLetterbox, prepare_centered
-from mrcnn.data.transforms.mask_crops import square
+from mrcnn.data.transforms.normalization import (
+    caffe_normalization,
+    equalize,
+    identity,
+    match_channels,
+    rescale_to_uint8_range,
+    standardize,
+    torch_normalization,
+)
+from mrcnn.data.transforms.resizing import resize
 from mrcnn.errors import InputError
 from mrcnn.instance_masks import InstanceMasks
 
 Batch = dict[str, np.ndarray]
-_NORMALISATIONS = {"image": pixels.standardize, "imagenet": pixels.caffe_normalization, "none": pixels.identity}
+"""Arrays by name, with the batch dimension first. Their shapes depend on the configuration and batch size alone, and
+padded entries have a validity mask, so that one compiled step serves all batches."""
+_NORMALIZATIONS = {"image": standardize, "imagenet": caffe_normalization, "none": identity}
 
 
 @dataclass(frozen=True)
 class Letterbox:
-    """How an image was fitted into the network's square: scaled, at the top-left corner, the rest padded.
+    """Map coordinates between an image and the network input with the scaled image at its top-left corner.
 
     Attributes:
-        scale: network pixels per image pixel, the same for both sides.
-        height: of the original image.
-        width: of the original image.
+        scale: network pixels per image pixel, equal for both sides.
+        height: height of the original image.
+        width: width of the original image.
     """
 
     scale: float
@@ -35,27 +45,26 @@ class Letterbox:
     width: int
 
     def to_network(self, boxes: np.ndarray) -> np.ndarray:
-        """Boxes (N, 4) in image pixels → network pixels, float32."""
+        """Map boxes (N, 4) from image pixels to network pixels, float32."""
         return np.asarray(boxes, np.float32) * np.float32(self.scale)
 
     def to_original(self, boxes: np.ndarray) -> np.ndarray:
-        """Boxes (N, 4) in network pixels → image pixels, float32."""
+        """Map boxes (N, 4) from network pixels to image pixels, float32."""
         return np.asarray(boxes, np.float32) / np.float32(self.scale)
 
 
 def prepare_image(image: np.ndarray, config: ModelConfig) -> tuple[np.ndarray, Letterbox | CenteredLetterbox]:
-    """The network's input of one image.
+    """Prepare the network input of one image: resize, equalize, normalize and pad.
 
     Args:
-        image: (H, W, C) or (H, W), any number type.
+        image: (H, W, C) or (H, W), any numeric type.
 
     Returns:
-        (S, S, C) float32 with S = config.image_size and C = config.channels: the image with its aspect kept,
-        equalised and normalised over its own area, then padded with 0; and the `Letterbox` that maps boxes there and
-        back.
+        (S, S, C) float32 with S = config.image_size and C = config.channels: the image with its aspect ratio,
+        normalized over its own area, then padded with 0; and the letterbox that maps boxes in both directions.
 
     Raises:
-        InputError: channels that do not fit the model, no pixels, or pixels that are not finite.
+        InputError: the channels do not fit the model, the image is empty, or pixels are not finite.
     """
     image = np.asarray(image)
     if image.ndim == 2:
@@ -72,38 +81,38 @@ def prepare_image(image: np.ndarray, config: ModelConfig) -> tuple[np.ndarray, L
         if not np.isfinite(span):
             raise InputError(f"image has pixels from {low:g} to {high:g}; expected a range that 32 bits hold")
     if config.normalisation == "imagenet":
-        image = pixels.rescale_to_uint8_range(image)
-    image = pixels.match_channels(image, config.channels)
+        image = rescale_to_uint8_range(image)
+    image = match_channels(image, config.channels)
 
     if config.conventions == "matterport":
         return prepare_centered(image, config.image_size, config.equalise)
     size, (height, width) = config.image_size, image.shape[:2]
     letterbox = Letterbox(size / max(height, width), height, width)
-    # The tiny addition keeps a side that fits exactly from losing a pixel to rounding.
+    # The small addition prevents rounding down of a side that fits exactly.
     inner = [max(1, int(side * letterbox.scale + 1e-6)) for side in (height, width)]
-    image = equalize(pixels.resize(image, *inner, letterbox.scale), config.equalise)
-    normalise = _NORMALISATIONS[config.normalisation]
-    normalise = pixels.torch_normalization if config.conventions == "torchvision" else normalise
+    image = equalize(resize(image, *inner, letterbox.scale), config.equalise)
+    normalize = _NORMALIZATIONS[config.normalisation]
+    normalize = torch_normalization if config.conventions == "torchvision" else normalize
     prepared = np.zeros((size, size, config.channels), np.float32)
-    prepared[: inner[0], : inner[1]] = normalise(image)
+    prepared[: inner[0], : inner[1]] = normalize(image)
     return prepared, letterbox
 
 
 def make_batch(samples: Sequence[Sample], config: ModelConfig) -> Batch:
-    """What the network trains on, from B samples.
+    """Encode B samples as a training batch of the network.
 
     With S = config.image_size, M = config.max_instances and T = config.target_mask_size:
 
     - `image` (B, S, S, C) float32, see `prepare_image`;
     - `boxes` (B, M, 4) float32, tight around the masks, in network pixels;
-    - `class_ids` (B, M) int32, 0 where there is no instance; `valid` (B, M) bool, True where there is one;
-    - `masks` (B, M, T, T) uint8, 0 … 255, each mask within its own box.
+    - `class_ids` (B, M) int32, 0 in padded slots; `valid` (B, M) bool, False in padded slots;
+    - `masks` (B, M, T, T) uint8, 0 … 255, each mask cropped to its box.
 
-    Where a sample holds more than M instances, the largest M stay; masks without a pixel are left out. Where the data
-    set has crowds also `ignore`, see `with_ignored`.
+    The largest M instances of a sample are used; empty masks are left out. For data sets with crowds also `ignore`, see
+    `add_ignore_regions`.
 
     Raises:
-        InputError: as `prepare_image`, with the sample's source named.
+        InputError: as in `prepare_image`; the message names the sample.
     """
     count, slots, side = len(samples), config.max_instances, config.target_mask_size
     batch = {
@@ -128,15 +137,15 @@ def make_batch(samples: Sequence[Sample], config: ModelConfig) -> Batch:
         batch["valid"][row, : len(kept)] = True
         for slot, index in enumerate(kept):
             batch["masks"][row, slot] = square(instances.crop(index).pixels, side)
-    return with_ignored(batch, samples, letterboxes)
+    return add_ignore_regions(batch, samples, letterboxes)
 
 
-def with_ignored(
+def add_ignore_regions(
     batch: Batch, samples: Sequence[Sample], letterboxes: Sequence[Letterbox | CenteredLetterbox]
 ) -> Batch:
-    """The batch with `ignore` (B, S, S) uint8, 1 where a crowd lies that is to be neither learnt nor background.
+    """Add `ignore` (B, S, S) uint8, 1 in crowd regions, which are neither object nor background.
 
-    It is there where the samples' data set has any crowd, so that all batches of a data set have the same arrays.
+    It is added if the data set of the samples has any crowd, so that all its batches have the same arrays.
     """
     if not samples or samples[0].crowds is None:
         return batch
@@ -149,20 +158,35 @@ def with_ignored(
 
 
 def mask_to_network(mask: np.ndarray, letterbox: Letterbox | CenteredLetterbox, size: int) -> np.ndarray:
-    """The (H, W) bool mask in the (S, S) network input: pixels of which it covers at least half."""
+    """Resize a mask (H, W) bool to the network input (S, S) bool; it includes pixels that are at least half covered."""
     if isinstance(letterbox, CenteredLetterbox):
         top, left, height, width = letterbox.top, letterbox.left, letterbox.inner_height, letterbox.inner_width
     else:
         top, left = 0, 0
         height, width = (max(1, int(side * letterbox.scale + 1e-6)) for side in mask.shape)
     inside = np.zeros((size, size), bool)
-    covered = pixels.resize(mask[..., None].astype(np.float32), height, width, letterbox.scale)
+    covered = resize(mask[..., None].astype(np.float32), height, width, letterbox.scale)
     inside[top : top + height, left : left + width] = covered[..., 0] >= 0.5
     return inside
 
 
 def _largest(masks: InstanceMasks, indices: np.ndarray, limit: int) -> np.ndarray:
-    """Those of `indices` with the most pixels, `limit` at most, in their order."""
+    """Select at most `limit` of `indices`, those with the largest areas, in their order."""
     if len(indices) <= limit:
         return indices
     return np.sort(indices[np.argsort(-masks.areas[indices], kind="stable")[:limit]])
+
+
+def square(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Resize a mask cropped to its tight box, (h, w) bool, to (size, size) uint8, 0 … 255.
+
+    Sides are averaged over areas when reduced and interpolated between pixel centers when enlarged. Resizing the result
+    to the box and thresholding at 127.5 restores the mask almost exactly.
+    """
+    crop = Image.fromarray(pixels.astype(np.uint8) * np.uint8(255))
+    crop = crop.resize((size, crop.height), _filter(crop.width, size))
+    return np.asarray(crop.resize((size, size), _filter(crop.height, size)))
+
+
+def _filter(pixels: int, size: int) -> Image.Resampling:
+    return Image.Resampling.BOX if pixels >= size else Image.Resampling.BILINEAR

@@ -1,9 +1,8 @@
-"""What happens to an image's pixels before the network sees them: channels, size, normalisation."""
+"""Convert the channels, equalize the histogram and normalize the pixels of network inputs."""
 
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
 
 from mrcnn.errors import InputError
 
@@ -11,62 +10,40 @@ LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pill
 CAFFE_MEAN = np.array([103.939, 116.779, 123.68], np.float32)  # blue, green, red; what keras.applications subtracts
 TORCH_MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # red, green, blue, of 0 … 1
 TORCH_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
+CLIP_LIMIT = 0.01
+"""Clip limit of CLAHE, the largest share of a tile's pixels in one gray level; default of scikit-image. The side of a
+tile is an eighth of the image side."""
 PERCENTILES = (0.5, 99.5)
-_SQUARABLE = (1e-15, 1e15)  # float32 holds sums of as many squares as an image has pixels
+_SQUARABLE = (1e-15, 1e15)  # range in which float32 sums of squares over an image neither overflow nor vanish
 
 
 def match_channels(image: np.ndarray, channels: int) -> np.ndarray:
-    """(H, W, C) to (H, W, `channels`): alpha is dropped, grey repeated, RGB made luminance.
+    """Convert (H, W, C) to (H, W, channels): drop alpha, repeat gray, convert RGB to luminance.
 
     Raises:
-        InputError: any other change of number, which would lose or invent data.
+        InputError: any other conversion, which would lose or invent data.
     """
-    given = image.shape[2]
-    if given == channels:
+    present = image.shape[2]
+    if present == channels:
         return image
     # Only 8-bit images have alpha; four float channels are four modalities.
-    if image.dtype == np.uint8 and given in (2, 4):
+    if image.dtype == np.uint8 and present in (2, 4):
         return match_channels(image[..., :-1], channels)
-    if given == 1:
+    if present == 1:
         return np.broadcast_to(image, (*image.shape[:2], channels))
-    if given == 3 and channels == 1:
+    if present == 3 and channels == 1:
         return (image @ LUMINANCE)[..., None]
-    raise InputError(f"image has {given} channels; expected {channels} as the model's `channels`, or grey")
-
-
-def resize(image: np.ndarray, height: int, width: int, scale: float) -> np.ndarray:
-    """(H, W, C) uint8 or float32 to (height, width, C): output (y, x) covers y / scale … (y + 1) / scale, likewise x.
-
-    Bilinear, with its support widened when shrinking so that nothing aliases. What lies beyond height / scale or
-    width / scale, less than a pixel of the result, is cut off.
-    """
-    rows, columns = image.shape[:2]
-    if (rows, columns) == (height, width):
-        return image
-    source = (0, 0, min(width / scale, columns), min(height / scale, rows))
-    if image.dtype == np.uint8 and image.shape[2] == 3 and image.strides[2]:
-        return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR, source))
-    # A broadcast channel is resized once.
-    distinct = image.shape[2] if image.strides[2] else 1
-    planes = [
-        np.asarray(
-            Image.fromarray(np.ascontiguousarray(image[..., channel])).resize(
-                (width, height), Image.Resampling.BILINEAR, source
-            )
-        )
-        for channel in range(distinct)
-    ]
-    return np.broadcast_to(np.stack(planes, axis=-1), (height, width, image.shape[2]))
+    raise InputError(f"image has {present} channels; expected {channels} as the model's `channels`, or gray")
 
 
 def standardize(image: np.ndarray) -> np.ndarray:
-    """(H, W, C) to float32 with zero mean and unit variance in each channel; a constant channel becomes zeros."""
+    """Normalize each channel of (H, W, C) to float32 with zero mean and unit variance; constant channels become 0."""
     height, width, channels = image.shape
     distinct = channels if image.strides[2] else 1
     pixels = image[..., :distinct].reshape(-1, distinct).astype(np.float32)
     corner = pixels[0].copy()
     if image.dtype != np.uint8:
-        # The squares below must neither overflow nor vanish.
+        # Prevents overflow and underflow of the squares below.
         peak = np.maximum(pixels.max(axis=0), -pixels.min(axis=0))
         extreme = (peak > 0) & ((peak < _SQUARABLE[0]) | (peak > _SQUARABLE[1]))
         if extreme.any():
@@ -74,7 +51,7 @@ def standardize(image: np.ndarray) -> np.ndarray:
             corner /= np.where(extreme, peak, 1)
     pixels -= pixels.mean(axis=0, dtype=np.float64).astype(np.float32)
     deviation = np.sqrt(np.einsum("nc,nc->c", pixels, pixels) / len(pixels))
-    # Rounding leaves a constant channel of large values with a tiny deviation, which must not be blown up to noise.
+    # Rounding errors give a constant channel of large values a tiny deviation, which must not be amplified.
     size = np.abs(corner) + deviation
     flat = deviation <= 1e-6 * size
     pixels *= np.where(flat, 0, 1 / np.where(flat, 1, deviation))
@@ -82,23 +59,61 @@ def standardize(image: np.ndarray) -> np.ndarray:
 
 
 def identity(image: np.ndarray) -> np.ndarray:
-    """(H, W, C), unchanged."""
+    """Return the image (H, W, C) unchanged."""
     return image
 
 
 def caffe_normalization(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) RGB in 0 … 255 to BGR float32 with ImageNet's mean subtracted, as keras.applications.resnet trained."""
+    """Convert RGB (H, W, 3), 0 … 255, to BGR float32 minus the ImageNet mean, as in keras.applications.resnet."""
     return image[..., ::-1].astype(np.float32) - CAFFE_MEAN
 
 
 def torch_normalization(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) RGB in 0 … 255 to float32 of about zero mean and unit variance on ImageNet, as torchvision trained."""
+    """Normalize RGB (H, W, 3), 0 … 255, to float32 with ImageNet mean and deviation, as in torchvision."""
     return (image.astype(np.float32) / np.float32(255) - TORCH_MEAN) / TORCH_DEVIATION
 
 
 def rescale_to_uint8_range(image: np.ndarray) -> np.ndarray:
-    """Float32 of any range to 0 … 255 between its 0.5 and 99.5 percentiles; uint8 as it is, a constant becomes 0."""
+    """Rescale a float image from its 0.5 and 99.5 percentiles to 0 … 255 float32; uint8 is returned unchanged."""
     if image.dtype == np.uint8:
         return image
     low, high = np.percentile(image, PERCENTILES)
     return np.clip((image - low) * (255 / max(high - low, 1e-12)), 0, 255).astype(np.float32)
+
+
+def equalize(image: np.ndarray, method: str) -> np.ndarray:
+    """Equalize the histogram of an image.
+
+    Each channel is equalized separately, which changes the color balance; repeated gray stays gray. A constant channel
+    is returned unchanged.
+
+    Args:
+        image: (H, W, C) uint8 or float.
+        method: `none`; `histogram`, over the whole image; or `clahe`, contrast-limited per tile (Zuiderveld 1994,
+            Graphics Gems IV), which limits noise in flat regions.
+
+    Returns:
+        (H, W, C) float32 from 0 to 255; with `none` the image itself.
+    """
+    if method == "none":
+        return image
+    # Imported only if needed: it slows down the start of worker processes.
+    from skimage import exposure
+
+    planes = []
+    for channel in range(image.shape[2] if image.strides[2] else 1):
+        plane = image[..., channel].astype(np.float64)
+        low, high = plane.min(), plane.max()
+        if low == high:
+            planes.append(plane)
+            continue
+        plane = (plane - low) / (high - low)
+        spread = exposure.equalize_hist if method == "histogram" else _clahe
+        planes.append(255 * spread(plane))
+    return np.broadcast_to(np.stack(planes, axis=-1).astype(np.float32), image.shape)
+
+
+def _clahe(plane: np.ndarray) -> np.ndarray:
+    from skimage import exposure
+
+    return exposure.equalize_adapthist(plane, clip_limit=CLIP_LIMIT)

@@ -1,4 +1,4 @@
-"""Samples reduced to the size at which the network sees them, before anything costly is done to them."""
+"""Resize images, and downscale samples to the network input size before augmentation."""
 
 from __future__ import annotations
 
@@ -9,15 +9,38 @@ import numpy as np
 from PIL import Image
 
 from mrcnn.data.sample import Sample
-from mrcnn.data.transforms.normalization import resize
 from mrcnn.instance_masks import EMPTY, Crop, InstanceMasks
 
 
-def downscale_sample(sample: Sample, longest: int) -> Sample:
-    """The sample with its longer side reduced to `longest` pixels; a smaller one comes back as it is.
+def resize(image: np.ndarray, height: int, width: int, scale: float) -> np.ndarray:
+    """Resize (H, W, C) uint8 or float32 to (height, width, C) with bilinear interpolation and antialiasing.
 
-    A pixel of the result belongs to an instance that covers at least half of it. Of an instance too small to cover any
-    whole pixel, half of the greatest coverage counts instead, so that none vanishes.
+    Output pixel y covers y / scale … (y + 1) / scale, likewise x; a remainder of less than one output pixel is cut off.
+    """
+    rows, columns = image.shape[:2]
+    if (rows, columns) == (height, width):
+        return image
+    source = (0, 0, min(width / scale, columns), min(height / scale, rows))
+    if image.dtype == np.uint8 and image.shape[2] == 3 and image.strides[2]:
+        return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR, source))
+    # A broadcast channel (stride 0) is resized once.
+    distinct = image.shape[2] if image.strides[2] else 1
+    planes = [
+        np.asarray(
+            Image.fromarray(np.ascontiguousarray(image[..., channel])).resize(
+                (width, height), Image.Resampling.BILINEAR, source
+            )
+        )
+        for channel in range(distinct)
+    ]
+    return np.broadcast_to(np.stack(planes, axis=-1), (height, width, image.shape[2]))
+
+
+def downscale_sample(sample: Sample, longest: int) -> Sample:
+    """Downscale a sample so that its longer side has `longest` pixels; return a smaller sample unchanged.
+
+    A pixel belongs to an instance that covers at least half of it. For an instance too small to cover a whole pixel,
+    the threshold is half of its greatest coverage, so that no instance vanishes.
     """
     height, width = sample.image.shape[:2]
     if max(height, width) <= longest:
@@ -41,7 +64,7 @@ def _shrink_masks(masks: InstanceMasks | None, rows: int, columns: int, scale: f
 
 
 def _shrink_mask(instances: InstanceMasks, index: int, box: np.ndarray, scale: float, rows: int, columns: int) -> Crop:
-    """A mask at the new size, of which only the part that its tight box touches is resampled."""
+    """Downscale one mask; only its tight box is resampled."""
     _, height, width = instances.shape
     (x1, x2), (left, right) = _span(box[0], box[2], scale, columns, width)
     (y1, y2), (top, bottom) = _span(box[1], box[3], scale, rows, height)
@@ -55,7 +78,7 @@ def _shrink_mask(instances: InstanceMasks, index: int, box: np.ndarray, scale: f
 
 
 def _span(low: int, high: int, scale: float, limit: int, pixels: int) -> tuple[tuple[int, int], tuple[float, float]]:
-    """The pixels of the result that [low, high) touches, and what they cover in the source."""
+    """Return the output pixels that [low, high) touches, and their extent in the source."""
     first = min(floor(low * scale), limit - 1)
     last = max(first + 1, min(ceil(high * scale), limit))
     return (first, last), (first / scale, min(last / scale, pixels))

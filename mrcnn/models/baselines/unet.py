@@ -15,7 +15,7 @@ from scipy import ndimage
 from mrcnn.backend import ops
 from mrcnn.config import ResUNetConfig
 from mrcnn.data.transforms.encoding import Letterbox, prepare_image
-from mrcnn.data.transforms.normalization import resize
+from mrcnn.data.transforms.resizing import resize
 from mrcnn.detections import Detections
 from mrcnn.instance_masks import Crop, InstanceMasks
 from mrcnn.models.detector_base import DetectorBase, padded_batches

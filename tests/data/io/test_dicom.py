@@ -40,14 +40,14 @@ def write(path, pixels=RAMP, *, bits=None, photometric=None, frames=None, syntax
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
     dataset.Modality = "OT"
     if pixels is not None:
-        colour = pixels.ndim == 3 and frames is None
+        color = pixels.ndim == 3 and frames is None
         dataset.Rows, dataset.Columns = pixels.shape[1:3] if frames else pixels.shape[:2]
-        dataset.SamplesPerPixel = 3 if colour else 1
-        if colour:
+        dataset.SamplesPerPixel = 3 if color else 1
+        if color:
             dataset.PlanarConfiguration = 0
         if frames:
             dataset.NumberOfFrames = frames
-        dataset.PhotometricInterpretation = photometric or ("RGB" if colour else "MONOCHROME2")
+        dataset.PhotometricInterpretation = photometric or ("RGB" if color else "MONOCHROME2")
         dataset.BitsAllocated = pixels.dtype.itemsize * 8
         dataset.BitsStored = bits or dataset.BitsAllocated
         dataset.HighBit = dataset.BitsStored - 1
@@ -59,7 +59,7 @@ def write(path, pixels=RAMP, *, bits=None, photometric=None, frames=None, syntax
     return path
 
 
-def test_deep_grey_keeps_its_units_without_a_window(tmp_path):
+def test_deep_gray_keeps_its_units_without_a_window(tmp_path):
     image = read_image(write(tmp_path / "a.dcm", bits=12))
     assert image.dtype == np.float32 and image.shape == (10, 12, 1)
     np.testing.assert_array_equal(image[..., 0], RAMP)
@@ -87,18 +87,18 @@ def test_a_table_is_applied(tmp_path):
 
 
 def test_white_may_be_low(tmp_path):
-    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    path = write(tmp_path / "a.dcm", grey, photometric="MONOCHROME1")
+    gray = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    path = write(tmp_path / "a.dcm", gray, photometric="MONOCHROME1")
     image = read_image(path)
     assert image.dtype == np.uint8
-    np.testing.assert_array_equal(image[..., 0], 255 - grey)
+    np.testing.assert_array_equal(image[..., 0], 255 - gray)
     deep = read_image(write(tmp_path / "b.dcm", bits=12, photometric="MONOCHROME1"))[..., 0]
     np.testing.assert_array_equal(deep, 2380.0 - RAMP)
 
 
-def test_colour(tmp_path):
-    colour = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
-    np.testing.assert_array_equal(read_image(write(tmp_path / "a.dcm", colour)), colour)
+def test_color(tmp_path):
+    color = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
+    np.testing.assert_array_equal(read_image(write(tmp_path / "a.dcm", color)), color)
     red = np.tile(np.uint8([76, 85, 255]), (4, 6, 1))  # pure red (ITU-R BT.601, full range)
     image = read_image(write(tmp_path / "b.dcm", red, photometric="YBR_FULL"))
     np.testing.assert_allclose(image[0, 0].astype(int), [254, 0, 0], atol=2)

@@ -20,8 +20,8 @@ from mrcnn.data.io.images import read_image
 from mrcnn.errors import InputError
 
 RNG = np.random.default_rng(1)
-GREY = RNG.integers(0, 256, (16, 19), np.uint8)
-COLOUR = RNG.integers(0, 256, (16, 19, 3), np.uint8)
+GRAY = RNG.integers(0, 256, (16, 19), np.uint8)
+COLOR = RNG.integers(0, 256, (16, 19, 3), np.uint8)
 DEEP = RNG.integers(0, 65536, (16, 19), np.uint16)
 
 
@@ -37,7 +37,7 @@ def tiff(pixels, **options):
     return file.getvalue()
 
 
-def dicom(pixels=GREY, syntax=ExplicitVRLittleEndian, **fields):
+def dicom(pixels=GRAY, syntax=ExplicitVRLittleEndian, **fields):
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = syntax
@@ -63,19 +63,19 @@ def dicom(pixels=GREY, syntax=ExplicitVRLittleEndian, **fields):
 
 
 FILES = {
-    "grey.png": picture(GREY, "PNG"),
-    "colour.png": picture(COLOUR, "PNG"),
+    "gray.png": picture(GRAY, "PNG"),
+    "color.png": picture(COLOR, "PNG"),
     "deep.png": picture(DEEP, "PNG"),
-    "palette.png": picture(Image.fromarray(COLOUR).quantize(8), "PNG"),
-    "alpha.png": picture(np.dstack([COLOUR, GREY]), "PNG"),
-    "colour.jpg": picture(COLOUR, "JPEG"),
-    "grey.bmp": picture(GREY, "BMP"),
-    "grey.tif": picture(GREY, "TIFF"),
+    "palette.png": picture(Image.fromarray(COLOR).quantize(8), "PNG"),
+    "alpha.png": picture(np.dstack([COLOR, GRAY]), "PNG"),
+    "color.jpg": picture(COLOR, "JPEG"),
+    "gray.bmp": picture(GRAY, "BMP"),
+    "gray.tif": picture(GRAY, "TIFF"),
     "packed.tif": picture(DEEP, "TIFF", compression="tiff_deflate"),
     "deep.tif": tiff(DEEP[..., None].repeat(3, -1), photometric="rgb"),
     "planes.tif": tiff(np.stack([DEEP, DEEP // 2, DEEP // 3]), photometric="rgb", planarconfig="separate"),
     "float.tif": tiff(DEEP.astype(np.float32) / 7),
-    "grey.dcm": dicom(PixelSpacing=[0.5, 0.25]),
+    "gray.dcm": dicom(PixelSpacing=[0.5, 0.25]),
     "deep.dcm": dicom(DEEP, WindowCenter="3000", WindowWidth="900", RescaleSlope="2", RescaleIntercept="-5"),
     "rle.dcm": dicom(syntax=RLELossless),
 }
@@ -88,7 +88,7 @@ def test_bytes_are_what_the_file_is(tmp_path, name):
     image, spacing = decode_image(FILES[name])
     assert image.dtype == expected.dtype
     np.testing.assert_array_equal(image, expected)
-    assert spacing == ((0.5, 0.25) if name == "grey.dcm" else None)
+    assert spacing == ((0.5, 0.25) if name == "gray.dcm" else None)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -103,10 +103,10 @@ def test_more_pixels_than_allowed_are_told_from_the_header(name):
     [
         (b"", "no bytes"),
         (b"/etc/passwd", "expected a PNG"),
-        (tiff(np.stack([GREY, GREY]), photometric="minisblack"), "TIFF of several pages"),
+        (tiff(np.stack([GRAY, GRAY]), photometric="minisblack"), "TIFF of several pages"),
         (tiff(np.stack([DEEP[..., None].repeat(3, -1)] * 2), photometric="rgb"), "TIFF of several pages"),
         (tiff(DEEP[..., None].repeat(3, -1), photometric="rgb", compression="zlib"), "compressed TIFF"),
-        (dicom(NumberOfFrames=2, PixelData=GREY.tobytes() * 2), "DICOM with 2 frames"),
+        (dicom(NumberOfFrames=2, PixelData=GRAY.tobytes() * 2), "DICOM with 2 frames"),
         (dicom(syntax=DeflatedExplicitVRLittleEndian), "deflated DICOM"),
         (dicom(PixelData=b"\0\0"), "damaged DICOM, or cut short"),
         (dicom(SamplesPerPixel=60000), "60000 samples a pixel"),
@@ -121,7 +121,7 @@ def test_what_is_refused(data, told):
 
 
 def runs(width, height, encoded):
-    """A grey BMP of 8 bits in run lengths (BI_RLE8), whose last line comes first."""
+    """A gray BMP of 8 bits in run lengths (BI_RLE8), whose last line comes first."""
     palette = b"".join(bytes([level, level, level, 0]) for level in range(256))
     start = 14 + 40 + len(palette)
     header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(encoded), 0, 0, 256, 0)

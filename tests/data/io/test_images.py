@@ -14,13 +14,13 @@ from mrcnn.data.io.images import ImageHeader, read_header, read_image
 from mrcnn.errors import InputError
 
 RNG = np.random.default_rng(1)
-GREY = RNG.integers(0, 256, (6, 9), np.uint8)
-COLOUR = RNG.integers(0, 256, (6, 9, 3), np.uint8)
+GRAY = RNG.integers(0, 256, (6, 9), np.uint8)
+COLOR = RNG.integers(0, 256, (6, 9, 3), np.uint8)
 DEEP = RNG.integers(0, 65536, (6, 9), np.uint16)
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "tiff"])
-@pytest.mark.parametrize("pixels", [GREY, COLOUR], ids=["grey", "colour"])
+@pytest.mark.parametrize("pixels", [GRAY, COLOR], ids=["gray", "color"])
 def test_bytes(tmp_path, suffix, pixels):
     Image.fromarray(pixels).save(tmp_path / f"x.{suffix}")
     image = read_image(tmp_path / f"x.{suffix}")
@@ -38,7 +38,7 @@ def test_jpeg_is_close(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_sixteen_bit_grey_keeps_its_units(tmp_path, suffix):
+def test_sixteen_bit_gray_keeps_its_units(tmp_path, suffix):
     Image.fromarray(DEEP).save(tmp_path / f"x.{suffix}")
     image = read_image(tmp_path / f"x.{suffix}")
     assert image.dtype == np.float32
@@ -47,24 +47,24 @@ def test_sixteen_bit_grey_keeps_its_units(tmp_path, suffix):
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_alpha_is_dropped_not_composed(tmp_path, mode):
-    image = Image.fromarray(COLOUR).convert(mode)
+    image = Image.fromarray(COLOR).convert(mode)
     image.putalpha(0)
     image.save(tmp_path / "x.png")
-    expected = COLOUR if mode == "RGBA" else np.asarray(Image.fromarray(COLOUR).convert("L"))[..., None]
+    expected = COLOR if mode == "RGBA" else np.asarray(Image.fromarray(COLOR).convert("L"))[..., None]
     np.testing.assert_array_equal(read_image(tmp_path / "x.png"), expected)
 
 
-def test_palette_becomes_colour(tmp_path):
-    image = Image.fromarray((GREY % 3).astype(np.uint8), mode="P")
-    colours = [(255, 0, 0), (0, 200, 0), (10, 20, 30)]
-    image.putpalette([value for colour in colours for value in colour])
+def test_palette_becomes_color(tmp_path):
+    image = Image.fromarray((GRAY % 3).astype(np.uint8), mode="P")
+    colors = [(255, 0, 0), (0, 200, 0), (10, 20, 30)]
+    image.putpalette([value for color in colors for value in color])
     image.save(tmp_path / "x.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "x.png"), np.array(colours, np.uint8)[GREY % 3])
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png"), np.array(colors, np.uint8)[GRAY % 3])
 
 
 def test_one_bit_becomes_black_and_white(tmp_path):
-    Image.fromarray(GREY > 127).save(tmp_path / "x.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "x.png")[..., 0], np.where(GREY > 127, 255, 0))
+    Image.fromarray(GRAY > 127).save(tmp_path / "x.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png")[..., 0], np.where(GRAY > 127, 255, 0))
 
 
 @pytest.mark.parametrize("channels", [2, 4, 5])
@@ -74,7 +74,7 @@ def test_tiff_of_many_channels(tmp_path, channels, dtype):
     tifffile.imwrite(tmp_path / "x.tif", pixels, photometric="minisblack", planarconfig="contig")
     image = read_image(tmp_path / "x.tif")
     if (dtype, channels) == (np.uint8, 2):
-        pixels = pixels[..., :1]  # eight-bit grey and one more is grey with alpha, to Pillow and to us
+        pixels = pixels[..., :1]  # eight-bit gray and one more is gray with alpha, to Pillow and to us
     assert image.dtype == (np.uint8 if dtype == np.uint8 else np.float32)
     np.testing.assert_array_equal(image, pixels)
     assert read_header(tmp_path / "x.tif") == ImageHeader(6, 9)
@@ -86,7 +86,7 @@ def test_planar_tiff(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "x.tif"), np.moveaxis(pixels, 0, -1))
 
 
-def test_sixteen_bit_colour_tiff_keeps_its_units(tmp_path):
+def test_sixteen_bit_color_tiff_keeps_its_units(tmp_path):
     pixels = RNG.integers(0, 65536, (6, 9, 3), np.uint16)
     tifffile.imwrite(tmp_path / "x.tif", pixels, photometric="rgb")
     np.testing.assert_array_equal(read_image(tmp_path / "x.tif"), pixels)
@@ -110,23 +110,23 @@ def test_tiff_values_of_any_type_as_they_are_shown(tmp_path, dtype):
         np.testing.assert_array_equal(decode_image((tmp_path / "white.tif").read_bytes())[0][..., 0], inverted)
 
 
-def deep_png(path, pixels, colour_type):
+def deep_png(path, pixels, color_type):
     """Writes a 16-bit PNG by hand: no filter on any row (PNG specification, sections 5 and 9)."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     height, width = pixels.shape[:2]
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, color_type, 0, 0, 0))
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
     data = chunk(b"IDAT", zlib.compress(rows))
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + data + chunk(b"IEND", b""))
 
 
-@pytest.mark.parametrize(("colour_type", "stored", "kept"), [(2, 3, 3), (6, 4, 3), (4, 2, 1)])
-def test_sixteen_bit_png_of_several_channels_keeps_its_units(tmp_path, colour_type, stored, kept):
+@pytest.mark.parametrize(("color_type", "stored", "kept"), [(2, 3, 3), (6, 4, 3), (4, 2, 1)])
+def test_sixteen_bit_png_of_several_channels_keeps_its_units(tmp_path, color_type, stored, kept):
     pixels = RNG.integers(0, 65536, (6, 9, stored), np.uint16)
-    deep_png(tmp_path / "x.png", pixels, colour_type)
+    deep_png(tmp_path / "x.png", pixels, color_type)
     image = read_image(tmp_path / "x.png")
     assert image.dtype == np.float32
     np.testing.assert_array_equal(image, pixels[..., :kept])
@@ -137,7 +137,7 @@ def test_sixteen_bit_png_of_several_channels_keeps_its_units(tmp_path, colour_ty
 
 
 def test_missing_and_damaged_files(tmp_path):
-    Image.fromarray(COLOUR).save(tmp_path / "whole.png")
+    Image.fromarray(COLOR).save(tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:120])
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "text.tif").write_text("no image")
@@ -154,7 +154,7 @@ def test_not_finite_and_stacks_are_refused(tmp_path):
     tifffile.imwrite(tmp_path / "nan.tif", np.array([[1, np.nan]], np.float32))
     with pytest.raises(InputError, match="NaN or infinite"):
         read_image(tmp_path / "nan.tif")
-    pages = [Image.fromarray(GREY) for _ in range(3)]
+    pages = [Image.fromarray(GRAY) for _ in range(3)]
     pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
     with pytest.raises(InputError, match="3 pages"):
         read_image(tmp_path / "stack.tif")

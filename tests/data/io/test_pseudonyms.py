@@ -28,9 +28,9 @@ def kept(monkeypatch, tmp_path):
     """The file of the secret, in a cache folder that is not there yet."""
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setenv("MRCNN_CACHE", str(tmp_path / "cache"))
-    module._kept.cache_clear()
+    module._read_salt.cache_clear()
     yield tmp_path / "cache" / "patient-salt"
-    module._kept.cache_clear()
+    module._read_salt.cache_clear()
 
 
 def patient(identity, issuer=""):
@@ -51,11 +51,11 @@ def test_a_secret_is_made_once_for_its_owner_alone(kept):
     salt = patient_salt()
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert kept.read_text() == salt.hex() and len(salt) == 32
-    module._kept.cache_clear()
+    module._read_salt.cache_clear()
     assert patient_salt() == salt
     assert [path.name for path in kept.parent.iterdir()] == ["patient-salt"]
     kept.unlink()
-    module._kept.cache_clear()
+    module._read_salt.cache_clear()
     assert patient_salt() != salt
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from mrcnn.data import read_dataset
 from mrcnn.data.io.nifti import write_label_map
-from mrcnn.data.readers.brats_labels import label_map
+from mrcnn.data.readers.brats_cases import label_map
 from mrcnn.errors import InputError
 
 

@@ -69,11 +69,11 @@ def test_a_copy_has_what_any_other_keeps_and_overwrites_nothing():
     cache = SampleCache(9, 1 << 20)
     copies = [pickle.loads(pickle.dumps(cache)) for _ in range(2)]
     for number, copy in enumerate(copies):
-        copy.use_part(number, 2)
+        copy.use_segment(number, 2)
     for index in range(6):
         copies[index % 2].get(index, sample)
     later = pickle.loads(pickle.dumps(cache))  # as of a worker that stands in for one that was killed
-    later.use_part(1, 2)
+    later.use_segment(1, 2)
     for index in (6, 7):
         later.get(index, sample)
     for index in range(8):

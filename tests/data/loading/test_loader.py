@@ -18,8 +18,7 @@ import pytest
 from mrcnn.config import ClassifierConfig, ModelConfig
 from mrcnn.data import Loader, make_batch, read_dataset
 from mrcnn.data.loading import loader as loading
-from mrcnn.data.loading import prefetch as ahead
-from mrcnn.data.loading import worker_pool as crew
+from mrcnn.data.loading import prefetch, worker_pool
 from mrcnn.data.loading.prefetch import Prefetcher
 from mrcnn.data.transforms.augmentation import Augmentation
 from mrcnn.data.transforms.dense_encoding import make_label_batch
@@ -218,7 +217,7 @@ def hangs_at_the_third(tmp_path, monkeypatch):
     name = f"hanging_{tmp_path.name}"  # each test's own module, which worker processes import too
     (tmp_path / f"{name}.py").write_text(HANGING)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(ahead, "_LONGEST_END", 0.2)
+    monkeypatch.setattr(prefetch, "_SHUTDOWN_SECONDS", 0.2)
     module = importlib.import_module(name)
     yield module.hangs_at_the_third
     module.answered.set()
@@ -267,7 +266,7 @@ def test_a_process_that_outlives_its_kill_is_left_behind():
             raise subprocess.TimeoutExpired("worker", seconds)
 
     begun = time.monotonic()
-    crew._end([Undying(), Undying()])
+    worker_pool._end([Undying(), Undying()])
     assert time.monotonic() - begun < 1
 
 

@@ -29,8 +29,8 @@ def test_slices_instances_and_places(write_case):
     assert (sample.source, sample.patient_id, sample.spacing_mm) == ("a_1_flair.nii.gz:3", "a_1", (1.0, 1.0))
     assert (sample.image.shape, sample.image.dtype) == ((10, 12, 4), np.float32)
     assert sample.masks.sum(axis=(1, 2)).tolist() == [30, 12, 2]
-    # One pixel of 3 × 30 + 1 in the whole tumour, 2 × 12 in the core, 2 that enhance.
-    assert dataset.warnings == ("pieces of fewer than 2 pixels (min_area) are left out: 0.85% of the labelled ones",)
+    # One pixel of 3 × 30 + 1 in the whole tumor, 2 × 12 in the core, 2 that enhance.
+    assert dataset.warnings == ("pieces of fewer than 2 pixels (min_area) are left out: 0.85% of the labeled ones",)
 
 
 def test_small_pieces_count_when_asked_for(write_case):

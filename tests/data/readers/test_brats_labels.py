@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from mrcnn.data.readers.brats_labels import LABEL_CODES, guess_codes, label_map, output_codes, regions_of
+from mrcnn.data.readers.brats_cases import LABEL_CODES, infer_label_codes, label_map, label_regions, output_label_codes
 from mrcnn.data.readers.options import BratsOptions
 from mrcnn.errors import InputError
 
-# For each code 0 … 4 whether it lies in the whole tumour, in its core, in the enhancing tumour.
+# For each code 0 … 4 whether it lies in the whole tumor, in its core, in the enhancing tumor.
 IN_REGIONS = {
     "brats2013": ("000", "110", "100", "110", "111"),
     "brats2018": ("000", "110", "100", None, "111"),
@@ -24,7 +24,7 @@ def test_each_code_lies_in_its_regions(codes, code):
     expected = IN_REGIONS[codes][code]
     if expected is None:
         return
-    regions = regions_of(np.full((2, 2), code), codes)
+    regions = label_regions(np.full((2, 2), code), codes)
     assert "".join(str(int(region.all())) for region in regions) == expected
     back = label_map(regions, codes)
     assert back.dtype == np.uint8
@@ -61,7 +61,7 @@ def test_regions_that_do_not_lie_within_each_other_still_make_a_label_map():
     ],
 )
 def test_codes_are_told_by_values_and_by_cases_of_the_same_naming(cases, expected):
-    codes, warnings = guess_codes(list(cases), [frozenset(values) for values in cases.values()])
+    codes, warnings = infer_label_codes(list(cases), [frozenset(values) for values in cases.values()])
     assert codes == expected
     assert warnings == []
 
@@ -74,7 +74,7 @@ def test_codes_are_told_by_values_and_by_cases_of_the_same_naming(cases, expecte
     ],
 )
 def test_doubtful_codes_are_said_to_be(cases, codes, said):
-    found, (warning,) = guess_codes(list(cases), [frozenset(values) for values in cases.values()])
+    found, (warning,) = infer_label_codes(list(cases), [frozenset(values) for values in cases.values()])
     assert found == codes
     assert all(part in warning for part in said)
 
@@ -93,7 +93,7 @@ def test_doubtful_codes_are_said_to_be(cases, codes, said):
 )
 def test_several_readings_or_none_are_an_error_that_lists_the_codes(cases):
     with pytest.raises(InputError, match=r"set brats\.label_codes to") as error:
-        guess_codes(["phantom_001", *cases], [frozenset({1, 2, 4}), *map(frozenset, cases.values())])
+        infer_label_codes(["phantom_001", *cases], [frozenset({1, 2, 4}), *map(frozenset, cases.values())])
     message = str(error.value)
     assert message.startswith(next(iter(cases))) and len(message) < 600  # the longest that problems show
     assert all(f"{name} ({codes.meaning})" in message for name, codes in LABEL_CODES.items())
@@ -104,7 +104,7 @@ def test_the_option_takes_all_codes():
 
 
 def test_codes_to_write_are_those_of_the_naming():
-    assert output_codes("BraTS-GLI-00001-100/x") == "brats2024"
-    assert output_codes("BraTS-PED-00001-000") == "brats2024_ped"
-    assert output_codes("BraTS-MEN-RT-0001-1") == "brats2023"  # which have all three regions
-    assert output_codes("Brats18_2013_21_1") == output_codes("scan") == "brats2018"
+    assert output_label_codes("BraTS-GLI-00001-100/x") == "brats2024"
+    assert output_label_codes("BraTS-PED-00001-000") == "brats2024_ped"
+    assert output_label_codes("BraTS-MEN-RT-0001-1") == "brats2023"  # which have all three regions
+    assert output_label_codes("Brats18_2013_21_1") == output_label_codes("scan") == "brats2018"

@@ -213,9 +213,9 @@ def test_digest_follows_content_only(coco, write_coco, tmp_path):
     moved["annotations"][0]["segmentation"][0][0] += 1
     assert digest(moved, "moved") != first
 
-    relabelled = json.loads(json.dumps(coco))
-    relabelled["annotations"][0]["category_id"] = 3
-    assert digest(relabelled, "relabelled") != first
+    relabeled = json.loads(json.dumps(coco))
+    relabeled["annotations"][0]["category_id"] = 3
+    assert digest(relabeled, "relabeled") != first
 
     image = tmp_path / "copy" / "images" / "a_1.png"
     pixels = np.array(Image.open(image))

@@ -253,7 +253,7 @@ def test_a_dicom_element_of_half_a_number_is_refused(tmp_path):
 
 
 def test_a_picture_that_would_start_another_program_is_refused(tmp_path):
-    """Pillow recognises PostScript under any name, and has Ghostscript draw it."""
+    """Pillow matches PostScript under any name, and has Ghostscript draw it."""
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 12\n%%EndComments\nshowpage\n")
     with pytest.raises(InputError, match="expected a readable PNG"):
         read_image(tmp_path / "a.png")

@@ -50,7 +50,7 @@ def test_reads_every_slice_in_order(write_slices):
     assert dataset.records[1].areas.tolist() == [13, 12]
     assert dataset.records[1].boxes.tolist() == [[0, 0, 5, 4], [5, 6, 9, 9]]
     np.testing.assert_array_equal(second.masks.any(axis=0), masks()[1])
-    # The single pixel is no instance, but its slice does show tumour.
+    # The single pixel is no instance, but its slice does show tumor.
     assert (dataset[9].label, len(dataset[9].masks)) == ("tumor", 0)
     assert dataset.warnings == ("pieces of fewer than 10 pixels (min_area) are left out: 3.85% of the marked ones",)
 

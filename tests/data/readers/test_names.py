@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from mrcnn.data import read_dataset
-from mrcnn.data.readers.names import find_patient, normalize_patient_id
-from mrcnn.data.readers.patients import name_patients
-from mrcnn.data.readers.problems import Problems
+from mrcnn.data.names import find_patient, normalize_patient_id
+from mrcnn.data.problems import Problems
+from mrcnn.data.readers.records import name_patients
 from mrcnn.errors import InputError
 
 NAME = "Müller"

@@ -48,12 +48,12 @@ def test_every_form_says_the_same(tmp_path, as_dict, project):
 
 def test_a_polygon_is_what_coco_makes_of_it(tmp_path):
     record = read_dataset(write(tmp_path, entry("a.png", [TRIANGLE]))).records[0]
-    np.testing.assert_allclose(record.boxes, [[0, 0, 10, 10]], atol=1)  # its tips cover no pixel's centre
+    np.testing.assert_allclose(record.boxes, [[0, 0, 10, 10]], atol=1)  # its tips cover no pixel's center
     assert abs(record.areas[0] - 50) <= 5
 
 
 @pytest.mark.parametrize("radius", [1.5, 4, 17])
-def test_a_circle_covers_the_pixels_whose_centres_lie_in_it(tmp_path, radius):
+def test_a_circle_covers_the_pixels_whose_centers_lie_in_it(tmp_path, radius):
     circle = {"name": "circle", "cx": 30, "cy": 20, "r": radius}
     mask = read_dataset(write(tmp_path, entry("a.png", [circle])))[0].masks[0]
     expected = np.zeros((40, 60), bool)
@@ -160,8 +160,8 @@ def test_what_is_no_via_file(tmp_path):
 
 def test_options_are_the_readers_own(tmp_path):
     write(tmp_path, entry("a.png"))
-    with pytest.raises(InputError, match=r"colour: .*reader via, which has class_attribute, class_name"):
-        read_dataset(tmp_path, colour="red")
+    with pytest.raises(InputError, match=r"color: .*reader via, which has class_attribute, class_name"):
+        read_dataset(tmp_path, color="red")
     with pytest.raises(InputError, match="class_name: expected no such option with reader coco"):
         read_dataset(tmp_path, "coco", class_name="x")
 

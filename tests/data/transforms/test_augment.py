@@ -1,4 +1,4 @@
-"""Augmentation against NumPy's own flips and against images in which every instance shows itself by its grey."""
+"""Augmentation against NumPy's own flips and against images in which every instance shows itself by its gray."""
 
 import random
 from dataclasses import replace
@@ -13,9 +13,8 @@ from pydantic import ValidationError
 from skimage import draw
 
 from mrcnn.data import Sample
-from mrcnn.data.transforms.augment import augment
+from mrcnn.data.transforms.augment import augment, pack_label_planes, unpack_label_planes
 from mrcnn.data.transforms.augmentation import Augmentation
-from mrcnn.data.transforms.mask_crops import pack_label_planes, unpack_label_planes
 from mrcnn.errors import InputError
 from mrcnn.instance_masks import InstanceMasks
 
@@ -39,7 +38,7 @@ WARPS = Augmentation(
 
 
 def sample(channels=3, dtype=np.uint8, count=4):
-    """Discs of grey 60, 110, 160 … on black; disc i is of class i + 1."""
+    """Discs of gray 60, 110, 160 … on black; disc i is of class i + 1."""
     image = np.zeros((90, 120, channels), dtype)
     masks = np.zeros((count, 90, 120), bool)
     for index, mask in enumerate(masks):
@@ -76,10 +75,10 @@ def test_masks_and_classes_go_with_what_they_mark(seed):
     changed = augment(sample(), WARPS, (0, 1, seed))
     assert changed.masks.any(axis=(1, 2)).all()
     for mask, class_id in zip(changed.masks, changed.class_ids, strict=True):
-        grey = np.median(changed.image[mask])
-        assert grey == 60 + 50 * (class_id - 1)
-        marked = np.abs(changed.image[..., 0].astype(int) - grey) <= 25
-        # Outlines are blends of grey and black, so allow those of the other discs there.
+        gray = np.median(changed.image[mask])
+        assert gray == 60 + 50 * (class_id - 1)
+        marked = np.abs(changed.image[..., 0].astype(int) - gray) <= 25
+        # Outlines are blends of gray and black, so allow those of the other discs there.
         assert (mask & marked).sum() >= 0.9 * mask.sum()
 
 
@@ -96,7 +95,7 @@ def test_each_warp_moves_image_and_mask_alike(name):
 
 @pytest.mark.parametrize("name", ["brightness", "contrast", "gamma", "blur_sigma", "noise"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_recolouring_leaves_the_masks(name, dtype):
+def test_recoloring_leaves_the_masks(name, dtype):
     given = sample(dtype=dtype)
     strength = Augmentation(**{name: 3 if name == "blur_sigma" else 0.4})
     changed = [augment(given, strength, (0, 0, index)) for index in range(3)]

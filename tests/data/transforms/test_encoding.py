@@ -8,7 +8,7 @@ from skimage import draw, transform
 
 from mrcnn.config import ModelConfig
 from mrcnn.data import Sample, make_batch, prepare_image
-from mrcnn.data.transforms.mask_crops import square
+from mrcnn.data.transforms.encoding import square
 from mrcnn.errors import InputError
 from mrcnn.instance_masks import Crop
 
@@ -36,7 +36,7 @@ def disc(shape, row, column, radius, ratio=1.0):
 
 @pytest.mark.parametrize("shape", [(30, 50), (50, 30), (64, 64), (200, 130), (129, 64)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
-def test_normalised_over_the_image_and_padded_with_zero(shape, dtype):
+def test_normalized_over_the_image_and_padded_with_zero(shape, dtype):
     image = noise(*shape, 3, dtype)
     prepared, letterbox = prepare_image(image, config(channels=3))
     assert prepared.shape == (64, 64, 3)
@@ -51,7 +51,7 @@ def test_normalised_over_the_image_and_padded_with_zero(shape, dtype):
     assert not prepared[:, width:].any()
 
 
-def test_what_the_reader_has_normalised_stays():
+def test_what_the_reader_has_normalized_stays():
     image = noise(64, 64, 4, np.float32) * 3 - 7
     prepared, _ = prepare_image(image, config(channels=4, normalisation="none"))
     np.testing.assert_array_equal(prepared, image)
@@ -70,14 +70,14 @@ def test_a_constant_image_is_zeros(value):
     assert not prepared.any()
 
 
-def test_grey_two_dimensional_and_repeated():
+def test_gray_two_dimensional_and_repeated():
     image = noise(40, 64, 1)
     flat, _ = prepare_image(image[..., 0], config(channels=3))
     deep, _ = prepare_image(np.repeat(image, 3, axis=-1), config(channels=3))
     np.testing.assert_allclose(flat, deep, atol=1e-5)
 
 
-def test_colour_to_luminance():
+def test_color_to_luminance():
     image = np.zeros((64, 64, 3), np.uint8)
     image[:, 32:] = (200, 100, 50)
     prepared, _ = prepare_image(image, config())
@@ -225,7 +225,7 @@ def test_squares_by_hand():
     assert square(mask, 4).tolist() == (mask * 255).tolist()
     np.testing.assert_allclose(square(mask, 2), [[255, 0], [0, 191.25]], atol=1)  # 3 of 4 pixels
     grown = square(np.array([[1, 0]], bool), 4)
-    np.testing.assert_allclose(grown[0], [255, 191.25, 63.75, 0], atol=1)  # centres at −0.25, 0.25, 0.75, 1.25
+    np.testing.assert_allclose(grown[0], [255, 191.25, 63.75, 0], atol=1)  # centers at −0.25, 0.25, 0.75, 1.25
     assert (grown == grown[0]).all()
 
 

@@ -1,11 +1,11 @@
-"""Equalised grey levels against what equalisation means."""
+"""Equalized gray levels against what equalization means."""
 
 import numpy as np
 import pytest
 
 from mrcnn.config import ModelConfig
 from mrcnn.data.transforms.encoding import prepare_image
-from mrcnn.data.transforms.equalization import equalize
+from mrcnn.data.transforms.normalization import equalize
 
 METHODS = ("histogram", "clahe")
 
@@ -43,11 +43,11 @@ def test_gain_and_offset_do_not_matter(dark, method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_channels_are_equalised_each_by_itself(dark, method):
+def test_channels_are_equalized_each_by_itself(dark, method):
     two = np.concatenate([dark, 200 - dark], axis=2)
     np.testing.assert_array_equal(equalize(two, method)[..., :1], equalize(dark, method))
-    grey = equalize(np.broadcast_to(dark, (*dark.shape[:2], 3)), method)
-    assert (grey == grey[..., :1]).all()
+    gray = equalize(np.broadcast_to(dark, (*dark.shape[:2], 3)), method)
+    assert (gray == gray[..., :1]).all()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -60,12 +60,12 @@ def test_one_value_stays(method):
     [{"channels": 1}, {"normalisation": "imagenet"}, {"conventions": "matterport", "normalisation": "imagenet",
      "norm": "batch"}],
 )  # fmt: skip
-def test_the_network_sees_the_equalised_image(dark, settings):
-    plain, equalised = (
+def test_the_network_sees_the_equalized_image(dark, settings):
+    plain, equalized = (
         prepare_image(dark, ModelConfig(class_names=("a",), image_size=128, equalise=method, **settings))[0]
         for method in ("none", "histogram")
     )
-    assert plain.shape == equalised.shape
-    ranks = [np.argsort(np.argsort(each[20:60, 20:60, 0].ravel(), kind="stable")) for each in (plain, equalised)]
+    assert plain.shape == equalized.shape
+    ranks = [np.argsort(np.argsort(each[20:60, 20:60, 0].ravel(), kind="stable")) for each in (plain, equalized)]
     assert np.corrcoef(*ranks)[0, 1] > 0.95
-    assert not np.allclose(plain, equalised)
+    assert not np.allclose(plain, equalized)

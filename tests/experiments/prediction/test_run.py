@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 
 from experiments.prediction.summary_files import write_summary_files
 from mrcnn.data.duplicates import thumbnail
-from mrcnn.data.film_polarity import mean_picture
+from mrcnn.data.film_polarity import mean_film
 from mrcnn.errors import InputError
 
 ROOT = Path(__file__).parents[3]
@@ -204,7 +204,7 @@ def test_overwriting_removes_nothing_outside_the_folder(predicted, pictures, tmp
 
 def test_images_of_another_polarity_are_counted(predicted, pictures, squares):
     shown = [np.asarray(Image.open(pictures / f"{number % 6}.png"))[..., None] for number in range(12)]
-    films = replace(squares, polarity=mean_picture(np.stack([thumbnail(image) for image in shown])))
+    films = replace(squares, polarity=mean_film(np.stack([thumbnail(image) for image in shown])))
     for number in (1, 4):
         Image.fromarray(255 - shown[number][..., 0]).save(pictures / f"{number}.png")
     report, _ = predicted(pictures, detector=films)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mrcnn.data import read_dataset
-from mrcnn.data.readers.brats_labels import REGIONS
+from mrcnn.data.readers.brats_cases import REGIONS
 from mrcnn.detections import Detections
 from mrcnn.phantoms import write_dataset
 

@@ -8,7 +8,7 @@ import pytest
 
 from mrcnn.config import ClassifierConfig
 from mrcnn.data.sample import Sample
-from mrcnn.data.transforms.dense_encoding import make_label_batch, two_labels
+from mrcnn.data.transforms.dense_encoding import infer_binary_labels, make_label_batch
 from mrcnn.detections import Detections
 from mrcnn.models import Classifier, load
 from mrcnn.models.baselines.classifier import Cascade
@@ -66,7 +66,7 @@ def test_the_label_of_the_image_decides_where_images_have_one():
 )
 def test_labels_count_where_they_part_images_with_instances_from_others(labels, instances, classes, expected):
     records = [SimpleNamespace(label=label, class_ids=[1] * n) for label, n in zip(labels, instances, strict=True)]
-    assert two_labels(records, classes) == expected
+    assert infer_binary_labels(records, classes) == expected
 
 
 def test_transfer_of_imagenet_weights_and_frozen_stages(monkeypatch):

@@ -17,7 +17,7 @@ from mrcnn.errors import InputError
 from mrcnn.models.training.batches import training_batches
 
 CONFIG = ModelConfig(class_names=("iso", "hypo"), image_size=64, channels=1, max_instances=4, mask_pool_size=4)
-AHEAD = "batches ahead"
+AHEAD = "prefetch"
 
 
 class Idle(keras.Model):

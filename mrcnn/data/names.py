@@ -1,4 +1,4 @@
-"""Names in one form: of Unicode, blanks, numbers, and of the values that say that none is known."""
+"""Normalize names and patient identifiers: Unicode form, spaces, numbers and missing values."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from collections.abc import Mapping
 from typing import Any
 
 _INVISIBLE = dict.fromkeys([0xAD, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), 0x2060, 0xFEFF])
-"""Characters without a width that text copied from a page or a table may bring; `str.translate` drops them."""
+"""Zero-width characters, frequent in copied text; `str.translate` removes them."""
 _MISSING = frozenset({"na", "nan", "nat", "nil", "none", "null", "missing", "notavailable", "undefined", "unknown"})
 _PATIENT_FIELDS = ("patientid", "patient", "subjectid", "subject")
 _MARKS = re.compile(r"[\W_]+")
 
 
 def normalize_text(value: Any) -> str | None:
-    """Return text in Unicode's composed form (NFC) with single blanks between words; None for a missing value.
+    """Normalize text to Unicode NFC with single spaces between words; None for a missing value.
 
-    A whole number is the same as integer and as float.
+    Integers and floats of the same value give the same text.
 
     Raises:
-        ValueError: neither text nor a number.
+        ValueError: the value is neither text nor a number.
     """
     if value is None:
         return None
@@ -36,13 +36,13 @@ def normalize_text(value: Any) -> str | None:
 
 
 def normalize_patient_id(value: Any) -> str | None:
-    """Return a patient's identifier in the one form that all readers compare; None where the value names nobody.
+    """Normalize a patient identifier so that all readers compare the same form; None for a missing value.
 
-    Blanks, invisible characters, full-width letters and Unicode's composed and decomposed forms make no difference,
-    nor do 3, 3.0, "3" and "3.0". Letter case and leading zeros stay. Nobody: blank, NaN, None, n/a, -, unknown, …
+    Spaces, zero-width characters, full-width letters and the Unicode form make no difference, nor do 3, 3.0, "3" and
+    "3.0". Letter case and leading zeros are preserved. Missing values: empty, NaN, None, n/a, -, unknown, …
 
     Raises:
-        ValueError: neither text nor a number.
+        ValueError: the value is neither text nor a number.
     """
     text = normalize_text(value)
     if text is None:
@@ -54,23 +54,23 @@ def normalize_patient_id(value: Any) -> str | None:
 
 
 def find_patient(fields: Mapping[str, Any]) -> Any:
-    """Return the value of the field that names the patient, such as `patient_id` or `Patient ID`; None without one."""
+    """Find the value of the patient field, such as `patient_id` or `Patient ID`; None without one."""
     values = {_MARKS.sub("", str(name)).casefold(): value for name, value in fields.items()}
     for name in _PATIENT_FIELDS:
         value = values.get(name)
-        # `patient_id` is meant for this; under the other names may stand anything, such as an object of age and sex.
+        # Fields with the other names may hold something else, such as an object with age and sex.
         if name == "patientid" or isinstance(value, str | int | float):
             if value not in (None, ""):
                 return value
     return None
 
 
-def look_alike(name: str) -> tuple[str, ...]:
-    """Return what stays of a name without letter case, leading zeros, blanks and marks: `P-03` and `p 3` are alike."""
+def similarity_key(name: str) -> tuple[str, ...]:
+    """Return a key without letter case, leading zeros, spaces and punctuation: equal for `P-03` and `p 3`."""
     words = re.findall(r"\d+|[^\W\d_]+", name.casefold())
     return tuple(word.lstrip("0") or "0" if word.isdigit() else word for word in words)
 
 
 def valid_unicode(text: str) -> str:
-    """Text with halves of characters, which no file can hold, as their numbers."""
+    """Escape lone surrogates, which no file can store."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

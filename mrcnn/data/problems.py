@@ -1,0 +1,79 @@
+"""Collect all problems of an input and report them in one error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mrcnn.errors import InputError
+
+_SHOWN = 20
+_LONGEST = 600  # characters of a line; a quoted value of a damaged file may be a long list
+
+
+class DataError(InputError):
+    """Report several problems of an input: the message lists the first ones, `problems` all."""
+
+    def __init__(self, message: str, problems: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.problems = problems
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Describe one problem.
+
+    Attributes:
+        problem: message of one line.
+        image: file of the affected image, or None if no image that was read is affected.
+        skippable: whether the remaining data are valid without `image`.
+    """
+
+    problem: str
+    image: Path | None = None
+    skippable: bool = True
+
+
+class Problems:
+    """Collect the problems of the file or folder `path`, so that the user sees all of them at once."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = path
+        self.faults: list[Fault] = []
+
+    def add(self, problem: str) -> None:
+        """Add a fatal problem."""
+        self.faults.append(Fault(to_single_line(problem), skippable=False))
+
+    def add_skippable(self, problem: str, image: Path | None = None) -> None:
+        """Add a problem that leaves the remaining data valid if `image` is skipped; see `Fault`."""
+        self.faults.append(Fault(to_single_line(problem), image))
+
+    def raise_if_any(self) -> None:
+        """Raise a `DataError` with path and count in the first line, then one line for each of the first problems."""
+        if not self.faults:
+            return
+        found = tuple(fault.problem for fault in self.faults)
+        count = len(found)
+        lines = [f"{self.path}: {count} problem{'s' if count > 1 else ''}", *found[:_SHOWN]]
+        if count > _SHOWN:
+            lines.append(f"… and {count - _SHOWN} more")
+        raise DataError("\n  ".join(lines), found)
+
+    def raise_if_fatal(self) -> None:
+        """Raise a `DataError` of all problems if one of them is fatal."""
+        if not all(fault.skippable for fault in self.faults):
+            self.raise_if_any()
+
+
+def to_single_line(text: str) -> str:
+    """Shorten text and escape line breaks, lone surrogates and other unprintable characters."""
+    shown = text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in shown)
+
+
+def summarize_names(text: str, names: Sequence[str]) -> str:
+    """Format `<number of names> <text>: <first names>`."""
+    rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return to_single_line(f"{len(names)} {text}: {', '.join(name[:80] for name in names[:_SHOWN])}") + rest
