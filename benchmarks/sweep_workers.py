@@ -1,9 +1,9 @@
-"""How the trials of a sweep in a given time grow with its workers on one machine.
+"""Measure the throughput of a sweep against its number of workers on one machine.
 
     python -m benchmarks.sweep_workers [--workers 1 2 4] [--trials 4] [--engine processes]
 
-Prints a Markdown table: for each number of workers the time from their start to the end of the last trial, on thyroid
-phantoms with the small backbone, and the most memory that all of them held together. Judging the winner is left out.
+Prints a Markdown table: for each number of workers the time from the start to the end of the last trial, on thyroid
+phantoms with the small backbone, and the peak memory of all of them. The evaluation of the best trial is excluded.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 from mlflow import MlflowClient
 
-from benchmarks.speed_machine import describe_machine
+from benchmarks.speed_setup import describe_machine
 from mrcnn.phantoms import write_dataset
 from sweeps.command import read
 from sweeps.study import left, open_study, refill_queue
@@ -30,7 +30,7 @@ PAUSE = 0.5
 
 
 def measure(workers: int, trials: int, kind: str, dataset: Path) -> tuple[float, float]:
-    """Seconds for all trials, and the peak of the workers' memory in GiB."""
+    """Measure the seconds for all trials, and the peak memory of the workers in GiB."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
@@ -57,7 +57,7 @@ def measure(workers: int, trials: int, kind: str, dataset: Path) -> tuple[float,
 
 
 def memory_of_children() -> float:
-    """GiB, memory that several share counted once."""
+    """Measure the memory of the children in GiB; shared memory counts once."""
     total = 0
     for child in psutil.Process().children(recursive=True):
         try:

@@ -140,7 +140,7 @@ def _lung(rng: np.random.Generator, patient: Patient, x: np.ndarray, y: np.ndarr
     center, spread = 0.55 * reach, 0.62 * reach
     dome = bottom - patient.domes[class_id - 1] * (1 - np.abs((across - center) / spread) ** 2.5)
     mask = (across > inner + waves) & (across < outer + waves) & (y > 0) & (y < dome)
-    labels, _ = ndimage.label(mask)
+    labels, _ = ndimage.label(mask)  # pyright: ignore[reportGeneralTypeIssues]  # stub of SciPy
     return labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
 
 

@@ -28,7 +28,7 @@ def write_coco(samples: Iterable[Sample], class_names: Sequence[str], folder: Pa
         height, width = sample.image.shape[:2]
         Image.fromarray(sample.image[..., 0]).save(folder / "images" / sample.source)
         image = {"id": image_id, "width": width, "height": height, "file_name": sample.source}
-        image |= {"patient_id": sample.patient_id, "spacing_mm": list(sample.spacing_mm)}
+        image |= {"patient_id": sample.patient_id, "spacing_mm": list(sample.spacing_mm or ())}
         images.append(image)
         for mask, class_id in zip(sample.masks, sample.class_ids, strict=True):
             polygon = trace(mask)

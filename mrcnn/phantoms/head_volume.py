@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -82,7 +83,7 @@ def paint_head(
     def noise(size_mm: float) -> np.ndarray:
         return smooth_noise(rng, shape, tuple(size_mm / side for side in spacing_mm))
 
-    def depth(center: tuple[float, float, float], half_mm: tuple[float, float, float]) -> np.ndarray:
+    def depth(center: Sequence[float], half_mm: Sequence[float]) -> np.ndarray:
         """Approximate the depth inside an ellipsoid in mm; negative outside."""
         reach = np.sqrt(sum(((at - c) / h) ** 2 for at, c, h in zip((z, y, x), center, half_mm, strict=True)))
         return (1 - reach) * min(half_mm)
@@ -123,7 +124,7 @@ def paint_head(
 
 def _largest_component(mask: np.ndarray) -> np.ndarray:
     """Return the largest connected component of `mask`."""
-    components, _ = label(mask)
+    components, _ = label(mask)  # pyright: ignore[reportGeneralTypeIssues]  # stub of SciPy
     return mask & (components == np.bincount(components[mask]).argmax())
 
 

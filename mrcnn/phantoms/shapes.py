@@ -78,21 +78,20 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], rows: float, 
 
     A coarse grid of normal numbers is interpolated with a Gaussian kernel whose weights have a unit sum of squares.
     """
-    spread_rows, spread_columns = _spread(shape[0], rows), _spread(shape[1], columns)
-    grid = rng.standard_normal((spread_rows.shape[1], spread_columns.shape[1]), np.float32)
+    (spread_rows, row_knots), (spread_columns, column_knots) = _spread(shape[0], rows), _spread(shape[1], columns)
+    grid = rng.standard_normal((row_knots, column_knots), np.float32)
     # Sparse products run in this thread and give the same bits with every BLAS library.
     return np.ascontiguousarray((spread_columns @ (spread_rows @ grid).T).T)
 
 
 @lru_cache(maxsize=64)
-def _spread(length: int, step: float) -> csr_array:
-    """Compute the weights (length, knots) of knots `step` pixels apart at each pixel."""
+def _spread(length: int, step: float) -> tuple[csr_array, int]:
+    """Compute the weights (length, knots) of knots `step` pixels apart at each pixel, and the number of knots."""
     step = max(step, 1.0)
     nearest = np.arange(-3, 4) + np.floor(np.arange(length) / step).astype(np.int64)[:, None]
     weights = np.exp(-0.5 * ((np.arange(length)[:, None] / step - nearest) / 0.7) ** 2)
     weights /= np.sqrt((weights**2).sum(1, keepdims=True))
     starts = np.arange(0, weights.size + 1, weights.shape[1])
     columns = nearest + 3
-    return csr_array(
-        (weights.astype(np.float32).ravel(), columns.ravel(), starts), shape=(length, int(columns.max()) + 1)
-    )
+    knots = int(columns.max()) + 1
+    return csr_array((weights.astype(np.float32).ravel(), columns.ravel(), starts), shape=(length, knots)), knots
