@@ -1,9 +1,9 @@
-"""How long a training step waits for its batch, on the thyroid task's own settings and phantoms.
+"""Measure how long a training step waits for its batch, with the settings and phantoms of the thyroid task.
 
 usage: python -m benchmarks.data_wait [key=value ...]     (as for `mrcnn train`; train.workers=0 is a thread)
 
-Prints the step alone, on one batch that is already there; the step with the batches of an epoch made beside it; and
-the share of the epoch spent waiting for them. The batches come as they come to `fit`: from `training_batches`.
+Prints the time of a step on one existing batch, the time of a step while the batches of an epoch are loaded, and the
+fraction of the epoch spent waiting for them. The batches come from `training_batches`, as in `fit`.
 """
 
 from __future__ import annotations

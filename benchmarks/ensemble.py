@@ -1,14 +1,13 @@
-"""What test-time augmentation and an ensemble of folds bring over a single model, on the same test images.
+"""Measure the gain of test-time augmentation and of a fold ensemble over a single model, on the same test images.
 
     python -m benchmarks.ensemble --folds 5 --task thyroid [--dataset FOLDER] [options of `mrcnn train`]
 
-Trains a single model and, over the same patients, one for each fold; the runs are recorded in MLflow as ever. Then
-both are judged on the test share, with and without the mirror images that the task's augmentation allows. Each of the
-four has a threshold of its own: the single model's from its validation patients, the ensemble's from what each member
-found in the fold that it never saw.
+Trains a single model and, with the same patients, one model per fold; the runs are logged to MLflow. Both are evaluated
+on the test split, with and without the flips that the task's augmentation allows. Each of the four has its own
+threshold: the single model's from its validation patients, the ensemble's from the out-of-fold detections.
 
-Prints two Markdown tables: the scores with 95 % intervals, and each one's difference from the single model, with the
-interval of the difference (patients are drawn once for both); and the seconds that all took.
+Prints two Markdown tables: the scores with 95 % intervals, and the differences from the single model with the interval
+of the difference (paired bootstrap over patients); and the duration in seconds.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ SHOWN = {"mask_ap50": "mask AP50", "mask_ap": "mask AP", "dice": "Dice", "f1": "
 
 @dataclass(frozen=True)
 class Judged:
-    """A way of using the trained models, and what it found in the test share."""
+    """Store a way to use the trained models, and its evaluation on the test split."""
 
     name: str
     confidence: float
@@ -46,7 +45,7 @@ def with_folds(resolved: Resolved, folds: int | None) -> Resolved:
 
 
 def trained(resolved: Resolved, folder: Path) -> list:
-    """The networks that a training leaves in MLflow: one, or one a fold."""
+    """Train, and load the logged networks: one, or one per fold."""
     import mlflow
 
     from experiments.training.cross_validation import cross_validate
@@ -60,7 +59,7 @@ def trained(resolved: Resolved, folder: Path) -> list:
 
 
 def judged(config: TaskConfig, single, members: Sequence) -> list[Judged]:
-    """The four ways, or two where no mirror image is allowed."""
+    """Evaluate the four ways, or two if no flip is allowed."""
     from experiments.evaluation.evaluate import evaluate
     from experiments.preparation.data_check import check_data
     from experiments.training.folds import HELD_OUT, divide

@@ -1,8 +1,8 @@
-"""How long the evaluation of 1,000 images takes: 512×512 pixels, 20 instances each, about 30 detections.
+"""Measure the evaluation time of 1,000 images of 512×512 pixels, with 20 instances and about 30 detections each.
 
     python -m benchmarks.evaluation [--images 1000]
 
-Prints a table of seconds; the goal is 60 s in all on 2 cores, leaving out the making of the images, which is not timed.
+Prints a table of seconds; the goal is 60 s in total on 2 cores. Generating the images is not timed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from benchmarks.speed_machine import peak_memory
+from benchmarks.speed_setup import peak_memory
 from mrcnn.data.sample import Sample
 from mrcnn.detections import Detections
 from mrcnn.metrics.evaluator import Evaluator
@@ -24,7 +24,7 @@ CLASS_NAMES = ("iso", "hypo")
 
 
 def make_pair(rng: np.random.Generator, number: int) -> tuple[Sample, Detections]:
-    """Ellipses, and as detections the same ones moved and scaled by a tenth or so, with false ones among them."""
+    """Generate ellipses, and detections that are shifted and scaled by about a tenth, with false positives."""
     centres = rng.uniform(20, SIDE - 20, (INSTANCES + FALSE_POSITIVES, 2))
     radii = rng.uniform(5, 45, (INSTANCES + FALSE_POSITIVES, 2))
     class_ids = rng.integers(1, len(CLASS_NAMES) + 1, len(radii)).astype(np.int32)
@@ -45,7 +45,7 @@ def make_pair(rng: np.random.Generator, number: int) -> tuple[Sample, Detections
 
 
 def ellipses(centres: np.ndarray, radii: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Masks (N, SIDE, SIDE) bool and boxes (N, 4) of axis-parallel ellipses."""
+    """Compute masks (N, SIDE, SIDE) bool and boxes (N, 4) of axis-parallel ellipses."""
     axis = np.arange(SIDE)
     rows = ((axis - centres[:, :1]) / radii[:, :1]) ** 2
     columns = ((axis - centres[:, 1:]) / radii[:, 1:]) ** 2

@@ -1,11 +1,11 @@
-"""How fast exported models are beside `MaskRCNN.detect`, and how large.
+"""Measure the speed of exported models against `MaskRCNN.detect`, and their size.
 
     python -m benchmarks.export --at 512x1 512x2 256x1
 
-Prints the machine and one Markdown table. Each system goes from uint8 images to masks in the original image, with 100
-detections kept in each (many) and with at most 5 (few): our ResNet-50 model of random weights on the images of
-`benchmarks.speed`. Each is a process of its own, with as many threads as there are cores, and they take turns (detect,
-SavedModel, onnxruntime, detect, …), so a machine that drifts slows all of them; ratios are taken turn by turn. "First"
+Prints the machine and one Markdown table. Each system converts uint8 images to masks in the original image, with 100
+detections per image (many) and with at most 5 (few): our ResNet-50 model with random weights on the images of
+`benchmarks.speed`. Each runs in its own process, with a thread per core, and they take turns (detect, SavedModel,
+onnxruntime, detect, …), so a change of the machine's speed affects all of them; ratios are computed per turn. "First"
 is loading and the first call, which traces or compiles.
 """
 
@@ -17,7 +17,7 @@ import tempfile
 from contextlib import ExitStack
 
 from benchmarks.speed import QUIET, size_and_batch, tell
-from benchmarks.speed_machine import describe_machine
+from benchmarks.speed_setup import describe_machine
 from benchmarks.speed_table import WORK, span, speedup, spread
 from benchmarks.speed_turns import Worker, WorkerFailed
 
@@ -26,7 +26,7 @@ TITLES = ("size", "batch", "work", "system", "seconds (min–max)", "× detect",
 
 
 def measure(size: int, batch: int, turns: int) -> list[tuple[str, ...]]:
-    """The table's rows for one size and batch."""
+    """Measure one size and batch; return the rows of the table."""
     rows = []
     with tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder, ExitStack() as stack:
         workers = {

@@ -1,4 +1,4 @@
-"""The systems of `benchmarks.export`, one a process: `detect` itself, which also exports, and what it exported.
+"""Run one system of `benchmarks.export`: `detect`, which also exports the model, or an exported model.
 
 Settings: system (`detect`, `saved_model` or `onnx`), size, batch, folder for the exports.
 """
@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.speed_scene import make_images
+from benchmarks.speed_setup import make_images
 from benchmarks.speed_turns import serve
 from mrcnn.export import FORMS
 
 
 class Detect:
-    """`MaskRCNN.detect` of the model that `benchmarks.speed` times too."""
+    """Time `MaskRCNN.detect` of the model of `benchmarks.speed`."""
 
     def __init__(self, size: int, batch: int, folder: str):
         from benchmarks.speed_worker import Ours
@@ -29,7 +29,7 @@ class Detect:
         self.ours = Ours("float32", size, batch)
 
     def prepare(self, work: str) -> dict:
-        """Build the model for `work`, `many` or `few` detections, run it, and export it in every form.
+        """Build the model for `work`, `many` or `few` detections, run it, and export it in every format.
 
         Returns:
             `seconds` of the first run, detections `kept` in each image, and `bytes` by form.
@@ -50,14 +50,14 @@ class Detect:
 
 
 class Exported:
-    """An exported model: one request of uint8 images a step."""
+    """Time an exported model: a request of uint8 images per step."""
 
     def __init__(self, form: str, size: int, batch: int, folder: str):
         self.form, self.folder = form, Path(folder)
         self.images = np.stack(make_images(size, batch))
 
     def prepare(self, work: str) -> dict:
-        """Load what was exported for `work` and run it twice; returns `seconds` of both and the loading, and `kept`."""
+        """Load the model exported for `work` and run it twice; return `seconds` of both and of loading, and `kept`."""
         start = time.perf_counter()
         load = _load_onnx if self.form == "onnx" else _load_saved_model
         self.run = load(self.folder / f"{work}-{self.form}")

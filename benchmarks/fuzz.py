@@ -1,11 +1,11 @@
-"""Readers on damaged files, until something else than `InputError` comes up, or takes too long, or too much memory.
+"""Fuzz the readers with damaged files, and report exceptions other than `InputError`, timeouts and excessive memory.
 
     python -m benchmarks.fuzz [coco via masks lgg image dicom nifti packed_nifti] [--seconds 120] [--to DIR]
     python -m benchmarks.fuzz … --guided [--corpus DIR]
 
-Prints how many inputs were tried and read, and each kind of crash once; the files that made it go to DIR. With
-`--guided` atheris (pip install atheris) changes the files so that they reach new code, and begins with real ones
-besides ours; otherwise it is at random.
+Prints the number of inputs tried and read, and each kind of crash once; files that cause crashes are saved to DIR. With
+`--guided`, atheris (pip install atheris) mutates the files to reach new code, starting from those in `--corpus` too;
+otherwise the mutations are random.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LONGEST, MOST_REAL = 1 << 16, 50
 
 
 class TooSlow(BaseException):
-    """An input took longer than `SLOWEST`; no reader may swallow it."""
+    """An input took longer than `SLOWEST`; readers must not catch this exception."""
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -39,7 +39,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def fuzz(name: str, seconds: float, keep: Path, seed: int) -> int:
-    """Tries damaged files for some time, prints what came of it, and returns the number of kinds of crash."""
+    """Try damaged files for some time, print the results, and return the number of kinds of crash."""
     from benchmarks.fuzz_targets import TARGETS
 
     target, random = TARGETS[name], Random(seed)
@@ -75,7 +75,7 @@ def fuzz(name: str, seconds: float, keep: Path, seed: int) -> int:
 
 
 def guided(name: str, seconds: float, keep: Path, real: Path | None) -> None:
-    """Has atheris try files until one crashes or the time is over; it ends the process.
+    """Run atheris until a file crashes or the time is over; it ends the process.
 
     Args:
         real: a folder, whose files of the reader's suffixes it begins with besides ours.

@@ -1,5 +1,6 @@
-"""Small valid files of every form that is read, ways to damage them, and what reading them may do: give samples, or
-raise `InputError`."""
+"""Generate small valid files of every supported format, and damage them.
+
+Reading a damaged file must return samples or raise `InputError`."""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ NASTY = (
 
 @dataclass(frozen=True)
 class Target:
-    """A form of file.
+    """Describe a file format.
 
     Attributes:
         seeds: valid files by name.
@@ -57,7 +58,7 @@ class Target:
     damage: Callable[[bytes, Random], bytes]
 
     def try_one(self, folder: Path, name: str, content: bytes) -> bool:
-        """Whether a file of that content can be read; raises whatever else than `InputError` comes up."""
+        """Return whether a file of that content is readable; raise exceptions other than `InputError`."""
         for other, bytes_of in ({name: content} | {n: b for n, b in self.surroundings.items() if n != name}).items():
             path = folder / other
             if other == name or not path.is_file():
@@ -72,7 +73,7 @@ class Target:
 
 
 def damage_bytes(content: bytes, random: Random) -> bytes:
-    """Bytes changed, cut out, put in, or the end cut off."""
+    """Change, remove or insert bytes, or truncate the file."""
     data = bytearray(content)
     for _ in range(random.randint(1, 4)):
         if not data:
@@ -95,7 +96,7 @@ def damage_bytes(content: bytes, random: Random) -> bytes:
 
 
 def damage_packed(content: bytes, random: Random) -> bytes:
-    """Of a gzipped file either that or what is in it, mostly its header."""
+    """Damage a gzip file or its uncompressed content, mostly the header."""
     if random.randint(0, 3) == 0:
         return damage_bytes(content, random)
     whole = gzip.decompress(content)
@@ -107,7 +108,7 @@ def damage_header(content: bytes, random: Random) -> bytes:
 
 
 def damage_json(content: bytes, random: Random) -> bytes:
-    """Values replaced by others, removed or doubled; or the text itself damaged, or put into another encoding."""
+    """Replace, remove or duplicate values, damage the text, or change its encoding."""
     kind = random.randint(0, 9)
     if kind == 0:
         return damage_bytes(content, random)
@@ -121,7 +122,7 @@ def damage_json(content: bytes, random: Random) -> bytes:
 
 
 def _changed(value: Any, random: Random) -> Any:
-    """A value with one thing in it changed, at any depth."""
+    """Change one element of a value, at any depth."""
     keys = list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
     if not keys or random.randint(0, 5) == 0:
         return deepcopy(random.choice(NASTY))

@@ -1,15 +1,15 @@
-"""How time and memory grow with the size of the work.
+"""Measure how time and memory grow with the size of the work.
 
     python -m benchmarks.growth [--part steps loading] [--turns 5]
 
 Prints Markdown tables:
 
 - steps: a training step and an inference of the default network (small backbone) against image side, batch, true
-  instances in an image and sampled regions, one varied at a time; each row is a process of its own, so its first
-  step and its peak memory are its own;
+  instances in an image and sampled regions, one varied at a time; each row runs in its own process, for its own
+  first step and peak memory;
 - loading: a COCO file of 1,000 … 100,000 polygon annotations, 20 an image, read and checked.
 
-Evaluation has its own: `python -m benchmarks.evaluation`.
+For evaluation: `python -m benchmarks.evaluation`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from statistics import median
 
 import numpy as np
 
-from benchmarks.speed_machine import describe_machine, peak_memory
+from benchmarks.speed_setup import describe_machine, peak_memory
 
 DEFAULT = {"size": 256, "batch": 4, "instances": 4, "regions": 128}
 VARIED = {
@@ -41,7 +41,7 @@ IMAGE_SIDE = 512
 
 
 def measure_step(size: int, batch: int, instances: int, regions: int, turns: int) -> dict[str, float]:
-    """Seconds of the first and of a later training step, of an inference, and the process's peak memory in GiB."""
+    """Measure the seconds of the first and of a later training step, of an inference, and the peak memory in GiB."""
     from mrcnn import MaskRCNN, ModelConfig, Sample, make_batch
 
     rng = np.random.default_rng(0)
@@ -112,7 +112,7 @@ def print_steps(turns: int) -> None:
 
 
 def write_annotations(folder: Path, count: int) -> None:
-    """A COCO data set of `count` twelve-sided polygons on blank images."""
+    """Write a COCO data set of `count` twelve-sided polygons on blank images."""
     from PIL import Image
 
     rng = np.random.default_rng(0)

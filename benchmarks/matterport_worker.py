@@ -1,4 +1,4 @@
-"""matterport's side of `benchmarks.speed`: its Mask R-CNN R50-FPN with the settings of ours.
+"""Run matterport's Mask R-CNN R50-FPN for `benchmarks.speed`, with the settings of ours.
 
 Runs in a Python with TensorFlow 2.15, NumPy 1 and scikit-image, from a checkout of the fork akTwelve/Mask_RCNN.
 Settings: size, batch, and `source`, that checkout.
@@ -17,8 +17,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
-from benchmarks.speed_machine import peak_memory
-from benchmarks.speed_scene import (
+from benchmarks.speed_setup import (
     INSTANCES,
     MANY_THRESHOLD,
     SEED,
@@ -26,6 +25,7 @@ from benchmarks.speed_scene import (
     fill_boxes,
     make_boxes,
     make_images,
+    peak_memory,
 )
 from benchmarks.speed_turns import serve
 

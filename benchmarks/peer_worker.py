@@ -1,6 +1,6 @@
-"""torchvision's side of `benchmarks.speed`: its Mask R-CNN R50-FPN with the settings of ours.
+"""Run torchvision's Mask R-CNN R50-FPN for `benchmarks.speed`, with the settings of ours.
 
-Runs in a Python with torch and torchvision, on a GPU where torch sees one. Settings: precision, size, batch, and
+Runs in a Python with torch and torchvision, on a GPU if torch finds one. Settings: precision, size, batch, and
 `setup`, a folder with a `torchvision_cpu.py` to import first, or null. mixed_bfloat16 is autocast and channels-last.
 """
 
@@ -15,8 +15,7 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.speed_machine import peak_memory
-from benchmarks.speed_scene import (
+from benchmarks.speed_setup import (
     INSTANCES,
     MANY_THRESHOLD,
     SEED,
@@ -24,6 +23,7 @@ from benchmarks.speed_scene import (
     fill_boxes,
     make_boxes,
     make_images,
+    peak_memory,
 )
 from benchmarks.speed_turns import serve
 
@@ -111,7 +111,7 @@ class Torchvision:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed)
 
     def _inputs(self) -> list[torch.Tensor]:
-        """From uint8 pixels each time: it is part of what `detect` does."""
+        """Convert from uint8 pixels in every step, as `detect` does."""
         return [torch.from_numpy(image).to(self.device).permute(2, 0, 1).float() / 255 for image in self.images]
 
     def _training(self):

@@ -1,10 +1,10 @@
-"""What pruning saves, and whether it loses the best trial.
+"""Measure the epochs that pruning saves, and whether it stops the best trial.
 
     python -m benchmarks.pruning [--trials 12] [--pruners none median hyperband] [options of `mrcnn train`]
 
-Sweeps the thyroid phantoms with random search once with each pruner. A trial's parameters depend on its number and the
-seed alone, so every sweep trains the same configurations, and what a pruner costs can be told trial by trial. Small
-images and few, so that all of it takes minutes. Prints a Markdown table:
+Sweeps the thyroid phantoms with random search once with each pruner. A trial's parameters depend only on its number and
+the seed, so every sweep trains the same configurations, and the pruners can be compared trial by trial. With few and
+small images, all of it takes minutes. Prints a Markdown table:
 
 - epochs: trained by all trials together, and how many fewer than without pruning;
 - best: the best validation mask AP of the sweep, and that of the same trial without pruning;
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import optuna
 
-from benchmarks.speed_machine import describe_machine
+from benchmarks.speed_setup import describe_machine
 
 SETTINGS = {
     "task": "thyroid",
@@ -40,7 +40,7 @@ SETTINGS = {
 
 
 def sweep(pruner: str, trials: int, folder: Path, further: list[str]) -> tuple[optuna.Study, float]:
-    """The study of one sweep, and its seconds."""
+    """Run one sweep; return the study and the seconds."""
     storage = f"sqlite:///{folder}/{pruner}.db"
     settings = {**SETTINGS, "pruner": pruner, "trials": trials, "storage": storage, "study": pruner}
     words = [f"--{name}={value}" for name, value in settings.items()]
@@ -54,7 +54,7 @@ def sweep(pruner: str, trials: int, folder: Path, further: list[str]) -> tuple[o
 
 
 def row(pruner: str, study: optuna.Study, seconds: float, whole: optuna.Study) -> str:
-    """A line of the table."""
+    """Format a row of the table."""
     ended = [sum(trial.state.name == state for trial in study.trials) for state in ("COMPLETE", "PRUNED", "FAIL")]
     epochs, of_whole = (sum(trial.user_attrs.get("epochs", 0) for trial in each.trials) for each in (study, whole))
     kept = study.trials[whole.best_trial.number].state.name == "COMPLETE"

@@ -1,11 +1,11 @@
-"""How a served model holds under load: answers a second, waiting, memory, and whether every answer is the offline one.
+"""Load test a served model: responses per second, latency, memory, and equality with offline predictions.
 
     python -m benchmarks.serving models:/mrcnn-ultrasound@champion --seconds 120
 
-Starts `mlflow models serve` on loopback and asks it from 1, 8 and 32 threads, each with a connection of its own and no
-pause, about phantoms of many sizes as PNG in base64. Prints a Markdown table. Clients and server share the machine.
-What is sent away (503) is asked again after the second that the server names; times are of requests that were
-answered. Exits with 1 where an answer differs from the offline one or is an error.
+Starts `mlflow models serve` on loopback and sends requests from 1, 8 and 32 threads, each with its own connection and
+without pause: phantoms of many sizes as PNG in base64. Prints a Markdown table. Clients and server share the machine.
+Rejected requests (503) are repeated after the second in the response; times are those of successful requests. Exits
+with 1 if a response is an error or differs from the offline prediction.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from benchmarks.speed_machine import describe_machine
+from benchmarks.speed_setup import describe_machine
 from mrcnn.data import read_dataset
 from mrcnn.phantoms import write_dataset
 
@@ -48,7 +48,7 @@ CONFIDENCE = 0.1
 
 @dataclass
 class Level:
-    """What so many clients saw."""
+    """Store the measurements of a number of clients."""
 
     seconds: list[float] = field(default_factory=list)
     sent_away: int = 0
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def bodies(count: int) -> list[bytes]:
-    """Requests of an image each, no two of a size, all made from a few phantoms."""
+    """Build requests with an image each, all of different sizes, from a few phantoms."""
     random = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         phantoms = read_dataset(write_dataset("thyroid", Path(folder, "phantoms"), images=8, seed=1))
@@ -105,14 +105,14 @@ def bodies(count: int) -> list[bytes]:
 
 
 def as_arguments(body: bytes) -> dict:
-    """A request as what `predict` of the loaded model takes."""
+    """Convert a request to the arguments of `predict`."""
     request = json.loads(body)
     return {"data": request["inputs"], "params": request["params"]}
 
 
 @contextmanager
 def serving(model: str) -> Iterator[tuple[int, psutil.Process]]:
-    """(port, process) of MLflow's server, ended afterwards."""
+    """Run MLflow's server; yield (port, process)."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [
@@ -146,12 +146,12 @@ def is_up(port: int) -> bool:
 
 
 def memory(process: psutil.Process) -> float:
-    """Resident MiB of a process and all that it started."""
+    """Measure the resident memory of a process and its children in MiB."""
     return sum(each.memory_info().rss for each in (process, *process.children(recursive=True))) / (1 << 20)
 
 
 def ask_for(port: int, requests: Sequence[bytes], expected: Sequence, clients: int, seconds: float) -> Level:
-    """Asks from `clients` threads for so many seconds, each image in its turn."""
+    """Send requests from `clients` threads for some seconds, with the images in turn."""
     level, lock, end = Level(), threading.Lock(), time.perf_counter() + seconds
 
     def client(number: int) -> None:

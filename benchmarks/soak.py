@@ -1,12 +1,11 @@
-"""Whether the memory of a long training grows with its epochs.
+"""Test whether the memory of a long training grows with the epochs.
 
     python -m benchmarks.soak [--epochs 200] [--folder <where its files stay>]
 
-Runs a real `mrcnn train` on a few thyroid phantoms with a tiny network, 64 pixels, and all that a training has by
-default: a worker process, augmentation, validation, a checkpoint and a kept state after each epoch, TensorBoard,
-MLflow on SQLite, system metrics. Prints a Markdown table of the memory of the training's own process and of its
-worker's (resident set, median of the five epochs up to the one named), and exits with 1 where either grew by more than
-5 % between a tenth of the epochs and the last.
+Runs a real `mrcnn train` on a few thyroid phantoms with a tiny network, 64 pixels, and all default features: a worker
+process, augmentation, validation, checkpoints after each epoch, TensorBoard, MLflow on SQLite, system metrics. Prints a
+Markdown table of the resident memory of the training process and of its worker (median of the last five epochs), and
+exits with 1 if either grew by more than 5 % between a tenth of the epochs and the last one.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from statistics import median
 
 import psutil
 
-from benchmarks.speed_machine import describe_machine
+from benchmarks.speed_setup import describe_machine
 from mrcnn.phantoms import write_dataset
 
 IMAGES = 20
@@ -39,7 +38,7 @@ MIB = 2**20
 
 
 def memory(epochs: int, folder: Path) -> list[tuple[int, int]]:
-    """Bytes of the training's process and of its children after each epoch."""
+    """Measure the bytes of the training process and of its children after each epoch."""
     dataset = write_dataset("thyroid", folder / "nodules", images=IMAGES, seed=0)
     words = [word for name, value in TINY.items() for word in (f"--{name}", str(value))]
     environment = os.environ | {
@@ -68,7 +67,7 @@ def memory(epochs: int, folder: Path) -> list[tuple[int, int]]:
 
 
 def resident(processes: list[psutil.Process]) -> int:
-    """Bytes of physical memory that the processes hold, memory that several share counted for each."""
+    """Measure the resident memory of the processes in bytes; shared memory counts for each."""
     total = 0
     for process in processes:
         try:

@@ -1,15 +1,15 @@
-"""How fast a training step and an inference are, beside two other Mask R-CNNs and the machine's limit.
+"""Measure a training step and an inference against two other Mask R-CNNs and the machine's limit.
 
     python -m benchmarks.speed --peer-python <python with torch and torchvision> --peer-setup <folder>
         --matterport-python <python with TensorFlow 2.15> --matterport-source <checkout of akTwelve/Mask_RCNN>
 
 Prints the machine and one Markdown table. Inference is `model.detect`, from uint8 images to masks in the original
-image, with 100 detections kept in each image (many) and with at most 5 (few). All systems see the same noise images
+image, with 100 detections per image (many) and with at most 5 (few). All systems process the same noise images
 and have random weights, ResNet-50, frozen batch norm, 128 sampled regions, 1000 proposals that are anchors, 2 classes,
-all layers trained, SGD with momentum. Each system is a process of its own, and they take turns step by step (ours, the
-peers, the limit's convolutions, ours, …), so a machine that drifts slows all of them; ratios are taken turn by turn.
+all layers trained, SGD with momentum. Each system runs in its own process, and they take turns step by step (ours, the
+peers, the limit's convolutions, ours, …), so a change of the machine's speed affects all; ratios are computed per turn.
 
-Workers obey the usual variables, such as CUDA_VISIBLE_DEVICES and OMP_NUM_THREADS. On a GPU: KERAS_BACKEND=jax; the
+Workers use the usual variables, such as CUDA_VISIBLE_DEVICES and OMP_NUM_THREADS. On a GPU: KERAS_BACKEND=jax; the
 table's peaks are then the device's memory.
 """
 
@@ -26,7 +26,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.speed_machine import describe_machine
+from benchmarks.speed_setup import describe_machine
 from benchmarks.speed_table import WORK, Measured, heading, row
 from benchmarks.speed_turns import Worker, WorkerFailed
 from mrcnn.processor import cpu_info
@@ -47,7 +47,7 @@ QUIET = {
 
 @dataclass(frozen=True)
 class System:
-    """One implementation in one precision, and how to start its worker."""
+    """Describe an implementation in one precision, and the command of its worker."""
 
     name: str
     precision: str
@@ -77,7 +77,7 @@ def our_systems(backend: str, precisions: list[str]) -> list[System]:
 
 
 def find_torchvision(arguments: argparse.Namespace) -> tuple[list[System], str]:
-    """torchvision's systems and what it says of itself; none where it is neither named nor installed."""
+    """Find torchvision's systems and version; none if it is neither specified nor installed."""
     python = arguments.peer_python
     if python is None:
         if importlib.util.find_spec("torchvision") is None:
@@ -99,7 +99,7 @@ def find_torchvision(arguments: argparse.Namespace) -> tuple[list[System], str]:
 
 
 def find_matterport(arguments: argparse.Namespace) -> tuple[list[System], str]:
-    """matterport's system and what it says of itself; none where it is not named."""
+    """Find matterport's system and version; none if it is not specified."""
     if arguments.matterport_python is None:
         return [], "no matterport: name a Python and a checkout with --matterport-python, --matterport-source"
     system = System(
@@ -117,7 +117,7 @@ def find_matterport(arguments: argparse.Namespace) -> tuple[list[System], str]:
 def take_turns(
     systems: list[System], works: list[str], backend: str, size: int, batch: int, turns: int
 ) -> Iterator[dict[str, Measured]]:
-    """For each work, every system's measurements by its name, all of them running at the same time, turn by turn."""
+    """Measure all systems turn by turn; return the measurements of each work by system name."""
     with ExitStack() as stack:
         limit = stack.enter_context(
             Worker("benchmarks.speed_limit", {}, environment={"KERAS_BACKEND": backend} | QUIET)
@@ -145,13 +145,13 @@ def take_turns(
 
 
 def tell(text: str) -> None:
-    """Progress, over the line before it, where a person watches."""
+    """Print progress over the previous line, in a terminal."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def peer_of(system: System, peers: list[System], measured: dict[str, Measured]) -> Measured | None:
-    """The fastest peer in the same precision, or in float32 where none has it."""
+    """Return the fastest peer in the same precision, or in float32 if there is none."""
     if system in peers or not peers:
         return None
     same = [peer for peer in peers if peer.precision == system.precision]

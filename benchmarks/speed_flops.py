@@ -1,7 +1,7 @@
-"""Floating-point operations of our network, counted from its layers' shapes: two for each multiply-add.
+"""Count the floating-point operations of our network from the layer shapes: two per multiply-add.
 
-Only convolutions and matrix products count; normalisation, activations, pooling and suppression are left out, as is
-usual. What trains is counted as three forward passes: forward, gradients of the inputs, gradients of the weights.
+Only convolutions and matrix products count; normalization, activations, pooling and suppression are ignored, as usual.
+Training counts as three forward passes: forward, gradients of the inputs, gradients of the weights.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TRAINING_PASSES = 3
 
 
 def layer_flops(layer: keras.layers.Layer, side: int | None = None) -> int:
-    """Of one image or region; `side` stands in for a height and width that the layer's shape leaves open.
+    """Count the operations for one image or region; `side` replaces an undefined height and width.
 
     Raises:
         TypeError: a layer with a matrix of weights whose operations are not known here.
@@ -39,7 +39,7 @@ def _cells(shape: tuple[int | None, ...], side: int | None) -> int:
 
 
 def forward_flops(model: MaskRCNN, *, batch: int, regions: int, mask_slots: int) -> int:
-    """Of one forward pass of `batch` images with `regions` boxes classified and `mask_slots` masks made in each."""
+    """Count a forward pass of `batch` images, with `regions` classified boxes and `mask_slots` masks in each."""
     image = _flops(model.backbone) + _flops(model.pyramid) + _proposal_flops(model)
     return batch * (image + regions * _flops(model.box_head) + mask_slots * _flops(model.mask_head))
 
@@ -53,7 +53,7 @@ def _proposal_flops(model: MaskRCNN) -> int:
 
 
 def training_flops(model: MaskRCNN, batch: int, positives: int) -> int:
-    """With so many positive regions in the whole batch.
+    """Count a training step with `positives` positive regions in the whole batch.
 
     The proposal head runs once over the levels; only for the sampled anchors' cells is it trained.
     """
@@ -65,11 +65,11 @@ def training_flops(model: MaskRCNN, batch: int, positives: int) -> int:
 
 
 def inference_flops(model: MaskRCNN, batch: int, kept: int) -> int:
-    """With so many detections in the whole batch."""
+    """Count an inference with `kept` detections in the whole batch."""
     slots = computed_mask_slots(kept, batch, model.config.max_detections)
     return forward_flops(model, batch=batch, regions=model.config.proposals, mask_slots=slots)
 
 
 def computed_mask_slots(regions: int, batch: int, most: int, sizes: Sequence[int] = MASK_SLOTS) -> int:
-    """Masks that the network makes for each image of a batch that has so many regions, of at most `most` an image."""
+    """Return the masks computed per image of a batch with `regions` regions, at most `most` per image."""
     return next((slots for slots in sizes if regions <= slots * batch and 2 * slots <= most), most)

@@ -1,6 +1,6 @@
-"""What the machine can do at most: a chain of 3×3 convolutions of 256 channels, in float32 and bfloat16.
+"""Measure the limit of the machine: a chain of 3×3 convolutions of 256 channels, in float32 and bfloat16.
 
-In TensorFlow; in JAX where that is the backend asked for (KERAS_BACKEND) and runs on an accelerator.
+With TensorFlow; with JAX if KERAS_BACKEND selects it and it runs on an accelerator.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BATCH, ACCELERATOR_BATCH = 4, 64
 
 
 class Limit:
-    """Answers `step` with the GFLOP/s of each precision: the best of a few calls, one call being the whole chain."""
+    """Measure the GFLOP/s of each precision in `step`: the best of a few calls of the whole chain."""
 
     def __init__(self):
         self.device, self.calls, batch = _calls()
@@ -40,12 +40,12 @@ def _seconds(call) -> float:
 def _arrays(batch: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     pixels = rng.standard_normal((batch, SIDE, SIDE, CHANNELS), np.float32)
-    # He initialisation keeps values of one size along the chain.
+    # He initialization keeps the scale of the values along the chain.
     return pixels, rng.standard_normal((3, 3, CHANNELS, CHANNELS), np.float32) / np.float32(np.sqrt(9 * CHANNELS))
 
 
 def _calls():
-    """The device's name, a synchronised call for each precision, and the images in it."""
+    """Return the device's name, a synchronized call per precision, and the batch size."""
     if os.environ.get("KERAS_BACKEND") == "jax":
         import jax
 

@@ -1,4 +1,4 @@
-"""A benchmark's measurements as rows of a Markdown table."""
+"""Format the measurements of a benchmark as rows of a Markdown table."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ WORK = {"train": "training step", "many": "inference, many", "few": "inference, 
 
 @dataclass
 class Measured:
-    """One system at one size, batch and work; `seconds` and `limits` (GFLOP/s) have an entry for each turn.
+    """Store one system at one size, batch and work; `seconds` and `limits` (GFLOP/s) have an entry per turn.
 
     Attributes:
         first: seconds of the first step, which traces and compiles.
-        peak: bytes that the process held at most.
-        gflop: of one step; None where nobody counts them.
-        kept: detections of each image.
-        device: that the limits belong to.
+        peak: peak memory of the process in bytes.
+        gflop: operations of one step; None if not counted.
+        kept: number of detections per image.
+        device: device of the limits.
     """
 
     size: int
@@ -59,7 +59,7 @@ def heading() -> str:
 
 
 def row(measured: Measured, peer: Measured | None) -> str:
-    """One line; the last cell is how many times as fast as `peer` it is: the median of the turns' ratios."""
+    """Format one row; the last cell is the speedup over `peer`, the median of the ratios per turn."""
     if measured.gflop is None:
         counted = {}
     else:
@@ -84,17 +84,17 @@ def row(measured: Measured, peer: Measured | None) -> str:
 
 
 def speedup(ours: list[float], theirs: list[float]) -> float:
-    """How many times as fast as theirs ours is, turn by turn, so that a machine that drifts slows both."""
+    """Compute the median ratio of times per turn, so that a change of the machine's speed affects both."""
     return median(their / our for our, their in zip(ours, theirs, strict=True))
 
 
 def spread(seconds: list[float]) -> str:
-    """`1.23 (1.20–1.31)`."""
+    """Format the median and the range: `1.23 (1.20–1.31)`."""
     return f"{_digits(median(seconds))} ({_digits(min(seconds))}–{_digits(max(seconds))})"
 
 
 def span(counts: list[int]) -> str:
-    """`100`, or `1–5` where images differ, or nothing for none."""
+    """Format counts: `100`, or `1–5` if images differ, or empty text without images."""
     if not counts:
         return ""
     low, high = min(counts), max(counts)
@@ -102,7 +102,7 @@ def span(counts: list[int]) -> str:
 
 
 def _digits(seconds: float) -> str:
-    """Three digits that count, or all before the point."""
+    """Format three significant digits, or all before the point."""
     return f"{seconds:.{2 if seconds >= 1 else 3}f}" if seconds < 100 else f"{seconds:.0f}"
 
 

@@ -1,4 +1,4 @@
-"""Long-living worker processes that take turns: one request a line on stdin, one answer a line on stdout, as JSON."""
+"""Run worker processes that take turns: a JSON request per line on stdin, a JSON response per line on stdout."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ GOODBYE_SECONDS = 30
 
 
 class WorkerFailed(Exception):
-    """A worker ended before it answered; the message holds the last lines that it wrote to stderr."""
+    """A worker ended before its response; the message has the last lines of its stderr."""
 
 
 def serve(make: Callable[[], object]) -> None:
-    """The worker's side: answer requests with the methods of what `make` returns, until stdin ends.
+    """Answer requests with the methods of the object that `make` returns, until stdin ends.
 
     A request is {"do": method, argument: value, …}; the answer is what the method returns.
     """
@@ -35,7 +35,7 @@ def serve(make: Callable[[], object]) -> None:
 
 
 class Worker:
-    """The asking side of one process, `python -m <module> <settings as JSON>`; a context manager that ends it."""
+    """Run `python -m <module> <settings as JSON>` and send requests to it; a context manager that ends the process."""
 
     def __init__(self, module: str, settings: dict, *, python: str = sys.executable, environment: dict | None = None):
         # A python in a virtual environment that nobody activated still needs the programs installed beside it.
@@ -53,7 +53,7 @@ class Worker:
         )
 
     def ask(self, do: str, **arguments) -> dict:
-        """Send a request and wait for its answer.
+        """Send a request and wait for the response.
 
         Raises:
             WorkerFailed: the process ended instead.

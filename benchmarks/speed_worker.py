@@ -1,4 +1,4 @@
-"""Our side of `benchmarks.speed`: trains or detects, one step a request. The backend comes from KERAS_BACKEND.
+"""Run our model for `benchmarks.speed`: a training step or a detection per request, with KERAS_BACKEND.
 
 Settings: precision, size, batch.
 """
@@ -15,8 +15,7 @@ import keras
 import numpy as np
 
 from benchmarks.speed_flops import inference_flops, training_flops
-from benchmarks.speed_machine import peak_memory
-from benchmarks.speed_scene import (
+from benchmarks.speed_setup import (
     INSTANCES,
     MANY_THRESHOLD,
     SEED,
@@ -24,6 +23,7 @@ from benchmarks.speed_scene import (
     fill_boxes,
     make_boxes,
     make_images,
+    peak_memory,
 )
 from benchmarks.speed_turns import serve
 from mrcnn.config import ModelConfig
@@ -35,7 +35,7 @@ from mrcnn.models.mask_rcnn.targets import region_targets
 
 
 class Ours:
-    """One precision, size and batch of our model; `work` is `train`, `many` or `few` (detections kept)."""
+    """Time one precision, size and batch of our model; `work` is `train`, `many` or `few` (detections kept)."""
 
     def __init__(self, precision: str, size: int, batch: int):
         self.precision, self.size, self.batch = precision, size, batch
@@ -44,7 +44,7 @@ class Ours:
         self.model = self.run = None
 
     def prepare(self, work: str) -> dict:
-        """Build the model and run it twice: the first time traces and compiles, the second is the caches' warm-up.
+        """Build the model and run it twice: the first run traces and compiles, the second warms the caches.
 
         Returns:
             `seconds` of the first run, `gflop` of each, detections `kept` in each image (none in training).
@@ -77,7 +77,7 @@ class Ours:
         return {"seconds": time.perf_counter() - start}
 
     def peak(self) -> dict:
-        """Most memory that this process ever held; `device_bytes` on a GPU, where the backend tells."""
+        """Return the peak memory of this process; `device_bytes` on a GPU, if the backend reports it."""
         answer = {"bytes": peak_memory()}
         if keras.backend.backend() == "jax":
             import jax
@@ -129,7 +129,7 @@ class Ours:
         )
 
     def _positives(self) -> int:
-        """Positive regions of the batch: for so many are masks made."""
+        """Count the positive regions of the batch, for which masks are computed."""
         model, batch = self.model, self._training_batch()
         levels = model.pyramid(model.backbone(batch["image"]))
         logits, deltas = flatten_levels([model.proposal_head(level) for level in levels], model.config)

@@ -1,9 +1,9 @@
-"""How the trials of a sweep in a given time grow with its workers on one machine.
+"""Measure the throughput of a sweep against its number of workers on one machine.
 
     python -m benchmarks.sweep_workers [--workers 1 2 4] [--trials 4] [--engine processes]
 
-Prints a Markdown table: for each number of workers the time from their start to the end of the last trial, on thyroid
-phantoms with the small backbone, and the most memory that all of them held together. Judging the winner is left out.
+Prints a Markdown table: for each number of workers the time from the start to the end of the last trial, on thyroid
+phantoms with the small backbone, and the peak memory of all of them. The evaluation of the best trial is excluded.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from pathlib import Path
 import psutil
 from mlflow import MlflowClient
 
-from benchmarks.speed_machine import describe_machine
+from benchmarks.speed_setup import describe_machine
 from mrcnn.phantoms import write_dataset
 from sweeps.command import read
 from sweeps.study import left, open_study, refill_queue
-from sweeps.sweep import Wanted, Workers, engine
+from sweeps.options import SweepArgs
+from sweeps.sweep import Workers, engine
 from sweeps.training import Job
 from trackers.runs.run import Parent
 
@@ -30,7 +31,7 @@ PAUSE = 0.5
 
 
 def measure(workers: int, trials: int, kind: str, dataset: Path) -> tuple[float, float]:
-    """Seconds for all trials, and the peak of the workers' memory in GiB."""
+    """Measure the seconds for all trials, and the peak memory of the workers in GiB."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
@@ -41,7 +42,7 @@ def measure(workers: int, trials: int, kind: str, dataset: Path) -> tuple[float,
             f" --sampler random --pruner none --thresholds.sets 0 --trials {trials} --workers {workers} --engine {kind}"
         )
         resolved, options = read(words.split())
-        wanted = Wanted(resolved, options, ("dice",), f"sqlite:///{folder}/sweeps.db", "s")
+        wanted = SweepArgs(resolved, options, ("dice",), f"sqlite:///{folder}/sweeps.db", "s")
         study = open_study(wanted.storage, wanted.study, options, wanted.objectives, epochs=EPOCHS)
         refill_queue(study, trials)
         job = Job(resolved.config, options, ("dice",), wanted.storage, wanted.study, Parent(parent, experiment))
@@ -57,7 +58,7 @@ def measure(workers: int, trials: int, kind: str, dataset: Path) -> tuple[float,
 
 
 def memory_of_children() -> float:
-    """GiB, memory that several share counted once."""
+    """Measure the memory of the children in GiB; shared memory counts once."""
     total = 0
     for child in psutil.Process().children(recursive=True):
         try:

@@ -1,15 +1,14 @@
-"""How fast slices of BraTS volumes come, and how much memory 300 cases of them take.
+"""Measure the speed of reading slices of BraTS volumes, and the memory for 300 cases.
 
     python -m benchmarks.volumes [folder of cases] [--cases 300] [--slices 400] [--workers 1]
 
-The cases of the folder, phantoms without one, are given again and again under new names by hard links (copies where the
-disk has none), until there are as many as asked for. Measured:
+The cases of the folder (default: phantoms) are multiplied under new names by hard links (copies if the disk has none)
+up to the requested number. Measured:
 
 - seconds to read all cases; seconds to make the cache of one, which is keyed by content, so that copies share it;
-- slices a second in random order: out of the compressed files themselves, from the cache, and as batches;
-- the largest resident memory of the process that reads all cases and opens the slices, and of the loader's worker,
-  which also keeps opened slices (1 GiB at most). Together they are what a training adds to its network; the goal is
-  2 GiB.
+- slices per second in random order: from the compressed files, from the cache, and as batches;
+- the peak resident memory of the process that reads all cases and opens the slices, and of the loader's worker, which
+  also caches opened slices (at most 1 GiB). Their sum is the memory of the data of a training; the goal is 2 GiB.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ UNCACHED = 12
 
 
 def multiply(source: Path, folder: Path, cases: int) -> None:
-    """Fills `folder` with `cases` cases: the folders in `source`, over and over."""
+    """Fill `folder` with `cases` cases, repeating the folders in `source`."""
     found = sorted(path for path in source.iterdir() if path.is_dir())
     for number in range(cases):
         case = found[number % len(found)]
@@ -48,7 +47,7 @@ def multiply(source: Path, folder: Path, cases: int) -> None:
 
 
 def uncached(dataset: Dataset, chosen: np.ndarray) -> float:
-    """Slices a second out of the compressed files, each read up to the slice by nibabel."""
+    """Measure slices per second from the compressed files, read up to the slice by nibabel."""
     start = time.perf_counter()
     for index in chosen[:UNCACHED]:
         record = dataset.records[index]
@@ -58,7 +57,7 @@ def uncached(dataset: Dataset, chosen: np.ndarray) -> float:
 
 
 def seconds_to_cache(dataset: Dataset) -> float:
-    """A volume: the first slice of each."""
+    """Measure the seconds per volume, by reading its first slice."""
     first = {record.volume.digest: index for index, record in enumerate(dataset.records)}
     start = time.perf_counter()
     for index in first.values():
@@ -67,7 +66,7 @@ def seconds_to_cache(dataset: Dataset) -> float:
 
 
 def opened(dataset: Dataset, chosen: np.ndarray) -> float:
-    """Samples a second."""
+    """Measure samples per second."""
     start = time.perf_counter()
     for index in chosen:
         dataset[index]
@@ -75,7 +74,7 @@ def opened(dataset: Dataset, chosen: np.ndarray) -> float:
 
 
 def loaded(dataset: Dataset, chosen: np.ndarray, workers: int) -> float:
-    """Samples a second as batches of two, the first left out, for it waits for the workers to start."""
+    """Measure samples per second in batches of two, without the first batch, which waits for the workers to start."""
     config = ModelConfig(class_names=dataset.class_names, image_size=256, channels=dataset[0].image.shape[2])
     batches = Loader(dataset.subset(chosen), config, 2, workers=workers).epoch(0)
     next(batches)
@@ -84,7 +83,7 @@ def loaded(dataset: Dataset, chosen: np.ndarray, workers: int) -> float:
 
 
 def peak(who: int) -> float:
-    """Largest resident memory in MiB."""
+    """Return the peak resident memory in MiB."""
     return resource.getrusage(who).ru_maxrss / 1024
 
 

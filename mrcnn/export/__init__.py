@@ -1,17 +1,17 @@
-"""A trained model as one file or folder that runs without this project: a TensorFlow SavedModel, or ONNX.
+"""Export a trained model as a TensorFlow SavedModel or an ONNX file that runs without this project.
 
-Both take and return the same tensors:
+Both formats have the same inputs and outputs:
 
-- `images` (batch, height, width, channels) float32: images of one size, any size, as they were read, not resized or
-  normalised. Channels: the model's own number, or 1 for grey, or 3 where the model takes grey. An image that holds only
-  whole numbers from 0 to 255 counts as an 8-bit one.
+- `images` (batch, height, width, channels) float32: images of any one size, not resized or normalized. The
+  number of channels is that of the model, or 1 (gray), or 3 for a model with one channel. An image with only integers
+  from 0 to 255 is treated as 8-bit.
 - `boxes` (batch, N, 4) float32: x1, y1, x2, y2 in pixels of the images, x2 and y2 exclusive, best score first. N is the
-  number of instances in the fullest image of the batch; slots that an image leaves empty are 0, and last.
+  largest number of instances of an image in the batch; the padding is 0.
 - `scores` (batch, N) float32; `class_ids` (batch, N) int32, 1 for the first class name.
-- `masks` (batch, N, height, width) uint8, 1 where the instance is.
-- `count` (batch,) int32: instances in each image.
+- `masks` (batch, N, height, width) uint8, 0 or 1.
+- `count` (batch,) int32: number of instances per image.
 
-They are what `MaskRCNN.detect` returns. Research use only.
+The values are those of `MaskRCNN.detect`. Research use only.
 """
 
 from mrcnn.export.exporting import FORMS, export_model

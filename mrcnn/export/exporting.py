@@ -1,4 +1,4 @@
-"""A model checked, brought to float32 and its working point, and written in the form that was asked for."""
+"""Check a model, convert it to float32 and its confidence threshold, and export it."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ if TYPE_CHECKING:
     from mrcnn.models import MaskRCNN
 
 FORMS = {"saved_model": "", "onnx": ".onnx"}
-"""Forms of export, and how the names of their files end; a SavedModel is a folder."""
+"""Export formats and their file name extensions; a SavedModel is a folder."""
 NOTICE = "Research use only: not a medical device."
 EXPORTABLE = {"conventions": "paper", "equalise": "none"}
-"""Options of the preprocessing of which `mrcnn.export.pixels.prepare` knows one value only."""
+"""Preprocessing options of which `mrcnn.export.pixels.prepare` supports one value only."""
 NOTES_FILE = Path("assets.extra", "mrcnn.json")
-"""Where in a SavedModel the notes are; TensorFlow leaves that folder to whoever exports."""
+"""Path of the notes in a SavedModel; TensorFlow reserves this folder for exporters."""
 
 
 def check_form(form: str, path: Path) -> None:
-    """Raises:
-    InputError: an unknown form, a package that it needs is missing, or `path` cannot be written. Loads nothing.
+    """Check format and output path before loading a model.
+
+    Raises:
+        InputError: the format is unknown, its package is missing, or `path` cannot be written.
     """
     if form not in FORMS:
         raise InputError(f"--to {form}: expected {' or '.join(FORMS)}")
@@ -38,20 +40,20 @@ def check_form(form: str, path: Path) -> None:
 
 
 def export_model(model: MaskRCNN, form: str, path: str | Path, *, confidence: float | None = None) -> dict[str, str]:
-    """Writes `model` so that it runs without this project; what it takes and returns stands in `mrcnn.export`.
+    """Export `model` in a format that runs without this project; `mrcnn.export` defines inputs and outputs.
 
-    Whatever precision it was trained in, the exported model computes in float32.
+    The exported model computes in float32, whatever the training precision.
 
     Args:
         form: `saved_model` or `onnx`.
-        path: of the new folder or file.
-        confidence: least score of what the exported model reports; `config.score_threshold` where None or lower.
+        path: the new folder or file.
+        confidence: minimum score of the exported model's detections; `config.score_threshold` if None or lower.
 
     Returns:
-        The notes that were written with it, texts by name: `notice`, `class_names` and `confidence` as JSON.
+        The notes in the exported file: `notice`, and `class_names` and `confidence` as JSON.
 
     Raises:
-        InputError: a form, path, confidence or model that cannot be exported.
+        InputError: the format, path, confidence or model cannot be exported.
     """
     path = Path(path)
     check_form(form, path)
@@ -65,7 +67,7 @@ def export_model(model: MaskRCNN, form: str, path: str | Path, *, confidence: fl
     if confidence is not None and not 0 <= confidence <= 1:
         raise InputError(f"confidence={confidence}: expected a number from 0 to 1")
     confidence = max(config.score_threshold, confidence or 0.0)
-    model = _plain(model, confidence)
+    model = _to_float32(model, confidence)
     notes = {"notice": NOTICE, "class_names": json.dumps(config.class_names), "confidence": json.dumps(confidence)}
     draft = path.with_name(f".{path.name}.being-written")
     try:
@@ -91,9 +93,9 @@ def _write(model: MaskRCNN, form: str, path: Path, notes: dict[str, str]) -> Non
     (path / NOTES_FILE).write_text(json.dumps(notes, indent=2) + "\n", encoding="utf-8")
 
 
-def _plain(model: MaskRCNN, confidence: float) -> MaskRCNN:
-    """The same weights in a model of float32 that reports what reaches `confidence`."""
+def _to_float32(model: MaskRCNN, confidence: float) -> MaskRCNN:
+    """Copy the weights to a float32 model with the score threshold `confidence`."""
     config = model.config.model_copy(update={"score_threshold": confidence})
-    plain = type(model)(config, dtype="float32")
-    plain.set_weights(model.get_weights())
-    return plain
+    copy = type(model)(config, dtype="float32")
+    copy.set_weights(model.get_weights())
+    return copy

@@ -1,4 +1,4 @@
-"""From feature maps to detections in ONNX: what `MaskRCNN._detect` does, with ONNX's own RoIAlign and suppression."""
+"""Build the ONNX graph of `MaskRCNN._detect` with the RoiAlign and NonMaxSuppression operators of ONNX."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ from mrcnn.models.mask_rcnn.heads import BOX_SCALE
 from mrcnn.models.mask_rcnn.rpn import MIN_SIDE
 
 SAMPLING = 2
-"""Samples along a side of a bin, as in `mrcnn.geometry.roi_align`."""
+"""Samples per side of a bin, as in `mrcnn.geometry.roi_align`."""
 NOTHING = -1e9
-"""Score of what is not eligible; ONNX's suppression leaves out what is below `NOTHING / 10`."""
+"""Score of invalid boxes; NonMaxSuppression drops boxes below `NOTHING / 10`."""
 
 
 def detect(model: MaskRCNN, planes: Value, graph: Graph) -> dict[str, Value]:
-    """`boxes` (B, N, 4) in network pixels, `scores` and `class_ids` (B, N), `masks` (B, N, m, m), `count` (B,) of
-    `planes` (B, C, S, S), N being the largest count."""
+    """Add the detection of `planes` (B, C, S, S) to the graph.
+
+    Returns:
+        `boxes` (B, N, 4) in network pixels, `scores` and `class_ids` (B, N), `masks` (B, N, m, m) and `count` (B,),
+        where N is the largest count.
+    """
     levels = convert(model.pyramid, convert(model.backbone, [planes], graph), graph)
     proposals, valid, regions = _propose(model, levels, graph)
     levels = levels[:4]
@@ -37,7 +41,7 @@ def detect(model: MaskRCNN, planes: Value, graph: Graph) -> dict[str, Value]:
 
 
 def _propose(model: MaskRCNN, levels: list[Value], graph: Graph) -> tuple[Value, Value, int]:
-    """As `mrcnn.models.mask_rcnn.rpn.propose`: boxes (B, R, 4), best first, valid (B, R), and R."""
+    """Add `mrcnn.models.mask_rcnn.rpn.propose`: boxes (B, R, 4), best first, valid (B, R), and R."""
     config, anchors = model.config, model.anchors
     level_boxes, level_scores, start, total = [], [], 0, 0
     for level, cells in zip(levels, config.grid_sizes, strict=True):
@@ -59,12 +63,12 @@ def _propose(model: MaskRCNN, levels: list[Value], graph: Graph) -> tuple[Value,
 
 
 def _classify(model: MaskRCNN, levels: list[Value], proposals: Value, valid: Value, regions: int, graph: Graph):
-    """Boxes (B, D, 4), scores and class ids (B, D), best first, of what stays of the proposals."""
+    """Add classification and suppression: boxes (B, D, 4), scores and class ids (B, D), best first."""
     config, classes = model.config, len(model.config.class_names)
     flat = graph.reshape(proposals, (-1, 4))
     batch = graph.arange(graph.shape(flat)[0], "int64") / regions
     pooled, order = _pool(model, levels, flat, batch, config.pool_size, graph)
-    logits, deltas = (_put_back(each, order, graph) for each in convert(model.box_head, [pooled], graph))
+    logits, deltas = (_scatter_rows(each, order, graph) for each in convert(model.box_head, [pooled], graph))
     scores = graph.reshape(graph.op("Softmax", logits, axis=-1), (-1, regions, classes + 1))
     scores = graph.where(graph.expand_dims(valid, -1), graph.slice(scores, 1, classes + 1, 2), 0.0)
     deltas = graph.reshape(deltas, (-1, regions, 1 if config.class_agnostic else classes, 4))
@@ -76,7 +80,7 @@ def _classify(model: MaskRCNN, levels: list[Value], proposals: Value, valid: Val
     top, index = graph.top_k(graph.reshape(scores, (-1, total)), candidates)
     boxes = graph.rows(graph.reshape(boxes, (-1, total, 4)), index)
     class_ids = graph.cast(graph.op("Mod", index, classes), "int32") + 1
-    # As in the model: boxes of two classes are moved so far apart that they never overlap.
+    # As in the model: boxes are shifted per class so that boxes of two classes never overlap.
     apart = graph.expand_dims(graph.cast(class_ids, "float32"), -1) * (2.0 * config.image_size)
     eligible = graph.where(top >= config.score_threshold, top, NOTHING)
     kept = _suppress(boxes + apart, eligible, config.nms_iou, graph)
@@ -90,7 +94,7 @@ def _classify(model: MaskRCNN, levels: list[Value], proposals: Value, valid: Val
 
 
 def _masks(model: MaskRCNN, levels: list[Value], boxes: Value, class_ids: Value, found: Value, graph: Graph) -> Value:
-    """Probabilities (B, N, m, m) for what was found, 0 in the empty slots."""
+    """Add mask probabilities (B, N, m, m), 0 in the padding."""
     config, side = model.config, model.config.mask_size
     flat = graph.reshape(boxes, (-1, 4))
     here = graph.op("Squeeze", graph.op("NonZero", graph.reshape(found, (-1,)), dtype="int64"), np.array([0]))
@@ -110,15 +114,15 @@ def _masks(model: MaskRCNN, levels: list[Value], boxes: Value, class_ids: Value,
 
 
 def _pool(model: MaskRCNN, levels: list[Value], boxes: Value, batch: Value, size: int, graph: Graph):
-    """What `mrcnn.geometry.roi_align.roi_align` pools for boxes (M, 4) of the images `batch` (M,), level by level.
+    """Add `mrcnn.geometry.roi_align.roi_align` of boxes (M, 4) in the images `batch` (M,), level by level.
 
     Returns:
-        (M, C, size, size), and the row of `boxes` that each came from, (M,) int64.
+        (M, C, size, size), and the index (M,) int64 of each row's box in `boxes`.
     """
     sides = [graph.maximum(graph.take(boxes, i + 2, axis=1) - graph.take(boxes, i, axis=1), 0.0) for i in (0, 1)]
     side = graph.sqrt(graph.maximum(sides[0] * sides[1], 1e-6))
     exponent = graph.op("Log", side / model.config.roi_canonical_size) / math.log(2)
-    # As there: the small addend keeps a box of exactly the canonical size on its own level.
+    # As there: the small addend assigns a box of exactly the canonical size to its level despite rounding.
     level = graph.floor(exponent + CANONICAL_LEVEL + 1e-6) - FIRST_LEVEL
     level = graph.cast(graph.minimum(graph.maximum(level, 0.0), len(levels) - 1.0), "int32")
     pooled, order = [], []
@@ -142,27 +146,27 @@ def _pool(model: MaskRCNN, levels: list[Value], boxes: Value, batch: Value, size
     return graph.concatenate(pooled, 0), graph.concatenate(order, 0)
 
 
-def _put_back(rows: Value, order: Value, graph: Graph) -> Value:
-    """Rows (M, …) in the places `order` (M,) that they came from."""
+def _scatter_rows(rows: Value, order: Value, graph: Graph) -> Value:
+    """Add the inverse of the gather with the indices `order` (M,) for rows (M, …)."""
     empty = graph.full(graph.shape(rows), 0, rows.dtype)
     return graph.op("ScatterND", empty, graph.expand_dims(order, -1), rows, dtype=rows.dtype)
 
 
 def _suppress(boxes: Value, scores: Value, iou: float, graph: Graph) -> Value:
-    """Scores (B, K) of boxes (B, K, 4), `NOTHING` where a better box overlaps by more than `iou`."""
+    """Add non-maximum suppression: scores (B, K) of boxes (B, K, 4), `NOTHING` for suppressed boxes."""
     count = graph.shape(scores)[1]
     limits = (np.array([iou], np.float32), np.array([NOTHING / 10], np.float32))
     chosen = graph.op(
         "NonMaxSuppression", boxes, graph.expand_dims(scores, 1), graph.sizes([count]), *limits, dtype="int64"
     )
-    # Each is (image, class, box).
+    # Rows of (image, class, box).
     places = graph.take(chosen, np.array([0, 2]), axis=1)
     nothing = graph.full(graph.shape(scores), NOTHING, "float32")
     return graph.op("ScatterND", nothing, places, graph.op("GatherND", scores, places))
 
 
 def _decode(deltas: Value, references: Value, scale: tuple[float, ...], graph: Graph) -> Value:
-    """As `mrcnn.geometry.boxes.decode`, (…, 4)."""
+    """Add `mrcnn.geometry.boxes.decode`: (…, 4)."""
     dx, dy, dw, dh = (graph.take(deltas, i, axis=-1) / factor for i, factor in enumerate(scale))
     x1, y1, x2, y2 = (graph.take(references, i, axis=-1) for i in range(4))
     width, height = graph.maximum(x2 - x1, 1e-3), graph.maximum(y2 - y1, 1e-3)

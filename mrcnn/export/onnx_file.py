@@ -1,4 +1,4 @@
-"""A trained model as an ONNX file, images in and detections out."""
+"""Write a trained model with preprocessing and postprocessing as an ONNX file."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ SHAPES = {
 
 
 def write_onnx(model: MaskRCNN, path: Path, notes: Mapping[str, str]) -> None:
-    """Writes a file whose only input and whose outputs are what `mrcnn.export` says.
+    """Write an ONNX file with the inputs and outputs defined in `mrcnn.export`.
 
     Args:
-        notes: texts by name, kept as the file's `metadata_props`; `notice` becomes its `doc_string`.
+        notes: `metadata_props` of the file; `notice` is also its `doc_string`.
 
     Raises:
-        TypeError: a layer of the model has no counterpart.
+        TypeError: a layer of the model is not supported.
     """
     graph = Graph()
     images = Value(graph, "images", "float32")

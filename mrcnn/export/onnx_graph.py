@@ -1,13 +1,14 @@
-"""An ONNX graph in the making, whose functions are called as those of `keras.ops`.
+"""Build an ONNX graph with methods that have the names and arguments of `keras.ops` functions.
 
-So what happens to pixels and masks is written once, in `mrcnn.export.pixels` and `mrcnn.export.pasting`, and becomes
-a TensorFlow graph with `keras.ops` and an ONNX graph with a `Graph`.
+Preprocessing and postprocessing (`mrcnn.export.pixels` and `mrcnn.export.pasting`) are written once: called with
+`keras.ops` they build a TensorFlow graph, called with a `Graph` an ONNX graph.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,20 +16,20 @@ from onnx import helper, numpy_helper
 
 OPSET = 18
 IR_VERSION = 8
-"""Of the file's form: the one that came with opset 18, so that runtimes of its time read it too."""
+"""Version of the file format: that of opset 18, which older runtimes read too."""
 
 
 class Value:
-    """A tensor in a `Graph`: its name and number type. Arithmetic and comparison add nodes to the graph."""
+    """Represent a tensor of a `Graph` by name and dtype. Arithmetic and comparisons add nodes to the graph."""
 
-    __array_ufunc__ = None  # an array on the left leaves the operator to this class
+    __array_ufunc__ = None  # NumPy arrays on the left use the operators of this class
 
     def __init__(self, graph: Graph, name: str, dtype: str):
         self.graph, self.name, self.dtype = graph, name, dtype
 
     @property
     def element_type(self) -> int:
-        """ONNX's number for the type."""
+        """Return the ONNX code of the dtype."""
         return helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
 
     def __add__(self, other):
@@ -62,12 +63,12 @@ class Value:
         return self.graph.op("Less", self, other, dtype="bool")
 
     def __getitem__(self, index: int):
-        """Row `index`."""
+        """Take row `index`."""
         return self.graph.take(self, index, axis=0)
 
 
 class Graph:
-    """Nodes and constants of an ONNX graph, added one by one."""
+    """Collect the nodes and constants of an ONNX graph."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -75,22 +76,29 @@ class Graph:
         self._known: dict[tuple, Value] = {}
         self._count = 0
 
-    def op(self, kind: str, *inputs, dtype: str | None = None, outputs: int = 1, **attributes):
-        """Add a node; its output, or a list of them where `outputs` says several.
+    def op(self, kind: str, *inputs, dtype: str | None = None, **attributes) -> Value:
+        """Add a node with one output, and return that.
 
         Args:
-            kind: operator's name in ONNX.
-            inputs: values; numbers become constants of the first value's type, arrays of their own; None is left out.
-            dtype: of the outputs; that of the first value among the inputs otherwise.
+            kind: name of the ONNX operator.
+            inputs: values; numbers become constants of the first value's dtype, arrays constants of their own dtype;
+                None is an omitted optional input.
+            dtype: dtype of the output; default: that of the first value among the inputs.
         """
+        return self._add_node(kind, inputs, [dtype], attributes)[0]
+
+    def _add_node(
+        self, kind: str, inputs: Sequence[Any], dtypes: Sequence[str | None], attributes: Mapping[str, Any]
+    ) -> list[Value]:
+        """Add a node with an output for each of `dtypes`."""
         first = next(each for each in inputs if isinstance(each, Value))
         names = ["" if each is None else self.value(each, first.dtype).name for each in inputs]
-        made = [Value(self, self._name(kind), dtype or first.dtype) for _ in range(outputs)]
-        self.nodes.append(helper.make_node(kind, names, [each.name for each in made], made[0].name, **attributes))
-        return made[0] if outputs == 1 else made
+        outputs = [Value(self, self._name(kind), dtype or first.dtype) for dtype in dtypes]
+        self.nodes.append(helper.make_node(kind, names, [each.name for each in outputs], outputs[0].name, **attributes))
+        return outputs
 
     def value(self, number, dtype: str) -> Value:
-        """A value as it is; an array or a number, the latter of type `dtype`, as a constant."""
+        """Convert an array, or a number with `dtype`, to a constant; return a `Value` unchanged."""
         if isinstance(number, Value):
             return number
         array = number if isinstance(number, np.ndarray) else np.array(number, dtype)
@@ -100,7 +108,7 @@ class Graph:
         return self._known[key]
 
     def constant(self, name: str, array: np.ndarray) -> Value:
-        """An array under a name of its own, kept once."""
+        """Add an array as a constant with the given name, once."""
         if name not in self.constants:
             self.constants[name] = numpy_helper.from_array(np.asarray(array, order="C"), name)
         return Value(self, name, array.dtype.name)
@@ -111,14 +119,14 @@ class Graph:
 
     @contextmanager
     def _body(self) -> Iterator[list[onnx.NodeProto]]:
-        """Within, nodes are added to a graph inside this one, whose values it sees."""
-        outside, self.nodes = self.nodes, []
+        """Add nodes to a subgraph, which can use the values of this graph."""
+        outer, self.nodes = self.nodes, []
         try:
             yield self.nodes
         finally:
-            self.nodes = outside
+            self.nodes = outer
 
-    # -- as in keras.ops -----------------------------------------------------------------------------------------------
+    # -- functions of keras.ops ----------------------------------------------------------------------------------------
 
     def shape(self, x: Value) -> Value:
         return self.op("Shape", x, dtype="int64")
@@ -185,31 +193,31 @@ class Graph:
         return self.op("ReduceMax", x, np.atleast_1d(axis), keepdims=int(keepdims))
 
     def top_k(self, x: Value, k) -> tuple[Value, Value]:
-        best, index = self.op("TopK", x, self.sizes([self.cast(k, "int64") if isinstance(k, Value) else k]), outputs=2)
-        index.dtype = "int64"
+        count = self.sizes([self.cast(k, "int64") if isinstance(k, Value) else k])
+        best, index = self._add_node("TopK", (x, count), (None, "int64"), {})
         return best, index
 
     def cond(self, condition: Value, true: Callable[[], Value], false: Callable[[], Value]) -> Value:
         branches = {}
         for name, function in (("then_branch", true), ("else_branch", false)):
             with self._body() as nodes:
-                # What a branch returns must be made in it.
+                # A branch must create the value that it returns.
                 result = self.op("Identity", function())
                 branches[name] = helper.make_graph(nodes, name, [], [_information(result)])
         return self.op("If", condition, dtype=result.dtype, **branches)
 
     def map(self, function: Callable, values: Sequence[Value]) -> Value:
-        """`function` of the tuple of each value's first, second, … rows; its results, stacked. One row at least."""
+        """Apply `function` to the tuple of the i-th rows of `values` and stack the results; at least one row."""
         rows = [Value(self, self._name("row"), each.dtype) for each in values]
         with self._body() as nodes:
             result = function(tuple(rows))
             body = helper.make_graph(nodes, "body", [_information(row) for row in rows], [_information(result)])
         return self.op("Scan", *values, dtype=result.dtype, num_scan_inputs=len(values), body=body)
 
-    # -- ONNX's own ----------------------------------------------------------------------------------------------------
+    # -- without a counterpart in keras.ops ----------------------------------------------------------------------------
 
     def sizes(self, shape: Sequence) -> Value:
-        """Lengths, numbers or int64 scalars in the graph, as one int64 vector."""
+        """Convert integers and int64 scalars of the graph to one int64 vector."""
         if not any(isinstance(each, Value) for each in shape):
             return self.value(np.array(shape, np.int64), "int64")
         parts = [
@@ -219,15 +227,15 @@ class Graph:
         return self.concatenate(parts, 0)
 
     def full(self, shape: Value, number: float, dtype: str) -> Value:
-        """`number` everywhere in a tensor of the int64 vector `shape`."""
+        """Create a tensor filled with `number`; `shape` is an int64 vector."""
         return self.op("ConstantOfShape", shape, dtype=dtype, value=numpy_helper.from_array(np.array([number], dtype)))
 
     def slice(self, x: Value, start: int, stop, axis: int) -> Value:
-        """Rows `start` … `stop` along an axis; `stop` may be an int64 scalar in the graph."""
+        """Slice from `start` to `stop` along an axis; `stop` may be an int64 scalar of the graph."""
         return self.op("Slice", x, self.sizes([start]), self.sizes([stop]), self.sizes([axis]))
 
     def rows(self, x: Value, index: Value) -> Value:
-        """Rows `index` (B, K) of `x` (B, A, …) as (B, K, …)."""
+        """Gather rows `index` (B, K) of `x` (B, A, …): (B, K, …)."""
         return self.op("GatherND", x, self.expand_dims(index, -1), batch_dims=1)
 
 

@@ -1,4 +1,4 @@
-"""Keras layers as ONNX nodes, channels first."""
+"""Convert Keras layers to ONNX nodes, channels first."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from mrcnn.models.layers.normalization import GroupNorm
 
 
 def convert(model: keras.Model, inputs: list[Value], graph: Graph) -> list[Value]:
-    """The outputs of a functional model of one call a layer, for `inputs` (B, C, H, W) in its order.
+    """Convert a functional model that calls each layer once; return its outputs for `inputs` (B, C, H, W).
 
-    Called again, it uses the same weights.
+    A second call shares the weights of the first.
 
     Raises:
-        TypeError: a layer that has no counterpart here.
+        TypeError: a layer is not supported.
     """
     values = dict(zip(map(id, model.inputs), inputs, strict=True))
     flattened: dict[str, tuple[int, ...]] = {}
@@ -30,15 +30,15 @@ def convert(model: keras.Model, inputs: list[Value], graph: Graph) -> list[Value
         function = _FUNCTIONS.get(type(layer))
         if function is None:
             raise TypeError(f"layer {layer.name} is a {type(layer).__name__}, which has no counterpart in ONNX here")
-        given = layer.input if isinstance(layer.input, list) else [layer.input]
-        taken = [values[id(each)] for each in given]
+        tensors = layer.input if isinstance(layer.input, list) else [layer.input]
+        arguments = [values[id(each)] for each in tensors]
         if isinstance(layer, layers.Flatten):
-            result = graph.op("Flatten", *taken)
-            flattened[result.name] = given[0].shape[1:]
+            result = graph.op("Flatten", *arguments)
+            flattened[result.name] = tensors[0].shape[1:]
         elif isinstance(layer, layers.Dense):
-            result = _dense(layer, graph, *taken, order=flattened.get(taken[0].name))
+            result = _dense(layer, graph, *arguments, order=flattened.get(arguments[0].name))
         else:
-            result = function(layer, graph, *taken)
+            result = function(layer, graph, *arguments)
         values[id(layer.output)] = result
     return [values[id(each)] for each in model.outputs]
 
@@ -66,7 +66,7 @@ def _convolution(layer: layers.Conv2D, graph: Graph, x: Value) -> Value:
 
 
 def _transposed_convolution(layer: layers.Conv2DTranspose, graph: Graph, x: Value) -> Value:
-    # Where the stride is the kernel, cells do not overlap and nothing is padded.
+    # If stride and kernel size are equal, outputs do not overlap and need no padding.
     if tuple(layer.strides) != tuple(layer.kernel_size):
         raise TypeError(f"layer {layer.name} has strides {layer.strides}; expected {layer.kernel_size}, as the kernel")
     kernel = _weight(layer, "kernel", graph, lambda array: array.transpose(3, 2, 0, 1))
@@ -75,7 +75,7 @@ def _transposed_convolution(layer: layers.Conv2DTranspose, graph: Graph, x: Valu
 
 
 def _dense(layer: layers.Dense, graph: Graph, x: Value, order: tuple[int, ...] | None) -> Value:
-    """`order`: height, width and channels where the input is a map that was flattened."""
+    """Convert a dense layer; `order` is (height, width, channels) if the input is a flattened feature map."""
 
     def channels_first(kernel):
         if order is None:
@@ -93,7 +93,7 @@ def _batch_norm(layer: layers.BatchNormalization, graph: Graph, x: Value) -> Val
 
 
 def _group_norm(layer: GroupNorm, graph: Graph, x: Value) -> Value:
-    # A group is an instance of one channel.
+    # Group normalization is instance normalization with a channel per group.
     groups = layer.gamma.shape[0] // layer.group_size
     one, zero = np.ones(groups, np.float32), np.zeros(groups, np.float32)
     grouped = graph.reshape(x, (0, groups, -1))
@@ -121,7 +121,7 @@ def _up_sampling(layer: layers.UpSampling2D, graph: Graph, x: Value) -> Value:
     return graph.op("Resize", x, None, scales, **settings)
 
 
-# By the very type: a layer derived from one of these may do something else.
+# By exact type: a subclass may behave differently.
 _FUNCTIONS: dict[type, Callable] = {
     layers.Conv2D: _convolution,
     Convolution3x3: _convolution,

@@ -1,5 +1,4 @@
-"""Boxes and masks in the image that was asked for, as a graph: what `mrcnn.models.mask_rcnn.model` does on
-the host.
+"""Convert boxes and masks to image pixels in a graph, as `mrcnn.models.mask_rcnn.model` does on the host.
 
 `ops` is `keras.ops`, or a `mrcnn.export.onnx_graph.Graph`.
 """
@@ -12,20 +11,20 @@ THRESHOLD = 0.5
 
 
 def to_image(boxes, scale, height, width, ops):
-    """Boxes (B, N, 4) in network pixels as those of an image of `height` × `width` pixels, cut to it."""
+    """Convert boxes (B, N, 4) from network pixels to pixels of an image of `height` × `width`, and clip them."""
     limits = ops.cast(ops.stack([width, height, width, height], axis=0), "float32")
     return ops.minimum(ops.maximum(boxes / ops.cast(scale, "float32"), 0.0), limits)
 
 
 def paste(masks, boxes, height, width, cells: int, ops):
-    """Masks in the image, as `mrcnn.geometry.masks.paste_mask` makes each.
+    """Paste masks into the image, as `mrcnn.geometry.masks.paste_mask`.
 
-    One after another, because the products are four times as large as what is kept of them.
+    Masks are pasted one by one, because the float32 products need four times the memory of the uint8 masks.
 
     Args:
-        masks: (B, N, cells, cells) probabilities laid over their boxes; a mask of zeros stays empty.
-        boxes: (B, N, 4) in the image's pixels.
-        height, width: of the image, int scalars.
+        masks: (B, N, cells, cells) probabilities; a mask of zeros stays empty.
+        boxes: (B, N, 4) in image pixels.
+        height, width: size of the image, int scalars.
 
     Returns:
         (B, N, height, width) uint8, 0 or 1.
@@ -47,15 +46,17 @@ def paste(masks, boxes, height, width, cells: int, ops):
         flat = ops.reshape(masks, (-1, cells, cells))
         return ops.reshape(ops.map(pasted, (rows, columns, flat)), shape)
 
-    # A loop of no turn has nothing to take its result's shape from.
+    # A loop without iterations has no result shape.
     return ops.cond(count > 0, all_pasted, lambda: ops.zeros(shape, dtype="uint8"))
 
 
 def _pixel_weights(low, high, pixels, cells: int, ops):
-    """Bilinear weights (M, pixels, cells) float32 of masks laid over [low, high], (M, 1) float64, at the centres of the
-    pixels; 0 for those that are not in the box."""
+    """Compute bilinear weights (M, pixels, cells) float32 of masks over [low, high], (M, 1) float64, at pixel centers.
+
+    The weights of pixels outside the box are 0.
+    """
     first, last = ops.ceil(low - 0.5), ops.floor(high - 0.5) + 1.0
-    # A box thinner than a pixel keeps the one under its centre line.
+    # A box thinner than a pixel covers the pixel at its center line.
     thin, middle = last <= first, ops.floor((low + high) / 2.0)
     first, last = ops.where(thin, middle, first), ops.where(thin, middle + 1.0, last)
     end = ops.cast(pixels, "float64")

@@ -1,4 +1,4 @@
-"""A trained model as a TensorFlow SavedModel, images in and detections out."""
+"""Write a trained model with preprocessing and postprocessing as a TensorFlow SavedModel."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from mrcnn.models import MaskRCNN
 
 
 def write_saved_model(model: MaskRCNN, folder: Path) -> None:
-    """Writes the folder, which TensorFlow loads without Keras and without this project.
+    """Write a folder that TensorFlow loads without Keras and without this project.
 
-    Its signature `serving_default` takes and returns what `mrcnn.export` says.
+    `mrcnn.export` defines the inputs and outputs of the signature `serving_default`.
 
     Raises:
         InputError: Keras runs on another backend.
@@ -25,7 +25,7 @@ def write_saved_model(model: MaskRCNN, folder: Path) -> None:
         raise InputError(
             f"--to saved_model: Keras runs on {keras.backend.backend()}; expected KERAS_BACKEND=tensorflow"
         )
-    # It finds the variables that are used; a model that is tracked besides would be written twice.
+    # The archive finds the variables that are used; tracking the model too would write them twice.
     archive = keras.export.ExportArchive()
     images = keras.InputSpec(shape=(None, None, None, None), dtype="float32", name="images")
     archive.add_endpoint("serve", lambda images: _detect(model, images), input_signature=[images])
@@ -36,7 +36,7 @@ def _detect(model: MaskRCNN, images):
     planes, scale = prepare(images, model.config, ops)
     found = model({"image": ops.transpose(planes, (0, 2, 3, 1))}, training=False)
     count = ops.sum(ops.cast(found["class_ids"] > 0, "int32"), axis=1)
-    # The best come first, so that empty slots are last.
+    # Sorted by score, so the padding is last.
     slots = ops.max(count)
     boxes, scores, class_ids, masks = (found[name][:, :slots] for name in ("boxes", "scores", "class_ids", "masks"))
     masks = ops.where(ops.reshape(class_ids > 0, (-1, slots, 1, 1)), masks, 0.0)

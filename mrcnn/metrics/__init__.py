@@ -1,6 +1,6 @@
-"""How good detections are: COCO AP, overlap, surface distance, FROC, working point, intervals over patients.
+"""Measure detections: COCO AP, overlap, surface distance, FROC, operating point, bootstrap intervals over patients.
 
-No Keras here: worker processes import these modules, and they must start fast.
+No module here imports Keras: worker processes import them and must start fast.
 """
 
 from mrcnn.metrics.evaluator import Evaluator

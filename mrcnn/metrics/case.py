@@ -1,4 +1,4 @@
-"""What the evaluation keeps of one image: run lengths and small numbers, no arrays of its size."""
+"""Store truth and detections of one image compactly: run lengths, no arrays of image size."""
 
 from __future__ import annotations
 
@@ -16,16 +16,21 @@ from mrcnn.metrics.rle import Rle, encode, intersection_over_area, ious, subtrac
 
 @dataclass(frozen=True)
 class Case:
-    """Truth and detections of one image.
+    """Store truth and detections of one image.
 
     Attributes:
-        truth_classes: (N,) int32, 1-based; truth: the N masks.
-        classes: (D,) int32, best score first, as are scores (D,) float32, boxes (D, 4) float64 in COCO's order
-            (x, y, width, height), and predicted, the D masks.
-        matched: (D,) int64, position of the instance that each detection found, or -1.
-        ignored: (D,) bool, detections that found no instance and lie in a crowd of their class: no false positives.
-        crowds: the K regions of crowds; crowd_classes: (K,) int32.
-        threshold: a working threshold of the image's own, which goes before any other; None for none.
+        place: position in a volume; None if the image is not a slice.
+        truth_classes: (N,) int32, 1-based.
+        truth: N masks.
+        classes: (D,) int32, best score first, like `scores`, `boxes` and `predicted`.
+        scores: (D,) float32.
+        boxes: (D, 4) float64 in COCO order (x, y, width, height).
+        predicted: D masks.
+        matched: (D,) int64, index of the instance that each detection matches, or -1.
+        ignored: (D,) bool, detections that match no instance and are in a crowd of their class: no false positives.
+        crowds: K crowd regions.
+        crowd_classes: (K,) int32.
+        threshold: confidence threshold of this image, which overrides the argument of methods; None for none.
     """
 
     source: str
@@ -46,26 +51,26 @@ class Case:
     crowd_classes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
     threshold: float | None = None
 
-    def shown(self, confidence: float) -> int:
-        """Detections with a score of at least `confidence`: the first so many, compared as `Detections.above` does."""
+    def count_above(self, confidence: float) -> int:
+        """Count the detections with a score of at least `confidence`, which are the first ones."""
         return int((self.scores >= (confidence if self.threshold is None else self.threshold)).sum())
 
-    def regions(self, shown: int, class_id: int) -> tuple[list[Rle], list[Rle]]:
-        """The masks of a class in the truth and in the first `shown` detections, these without what lies in a crowd."""
+    def regions(self, count: int, class_id: int) -> tuple[list[Rle], list[Rle]]:
+        """Return the masks of a class in the truth, and in the first `count` detections without crowd pixels."""
         truth = masks_of_class(self.truth, self.truth_classes, class_id)
-        predicted = masks_of_class(self.predicted[:shown], self.classes[:shown], class_id)
+        predicted = masks_of_class(self.predicted[:count], self.classes[:count], class_id)
         return truth, subtract_crowds(predicted, masks_of_class(self.crowds, self.crowd_classes, class_id), truth)
 
-    def with_detections(self, places: Sequence[int]) -> Case:
-        """The same with the detections at `places` alone, matched anew."""
-        places = np.sort(np.asarray(places, int))
-        predicted, classes = tuple(self.predicted[place] for place in places), self.classes[places]
+    def with_detections(self, indices: Sequence[int] | np.ndarray) -> Case:
+        """Return a copy with only the detections at `indices`, matched again."""
+        indices = np.sort(np.asarray(indices, int))
+        predicted, classes = tuple(self.predicted[index] for index in indices), self.classes[indices]
         matched, ignored = _match(predicted, classes, self.truth, self.truth_classes, self.crowds, self.crowd_classes)
         return replace(
             self,
             classes=classes,
-            scores=self.scores[places],
-            boxes=self.boxes[places],
+            scores=self.scores[indices],
+            boxes=self.boxes[indices],
             predicted=predicted,
             matched=matched,
             ignored=ignored,
@@ -80,7 +85,7 @@ def _match(
     crowds: Sequence[Rle],
     crowd_classes: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`Case.matched` and `Case.ignored`; as COCOeval, an instance goes before a crowd, and a crowd takes any number."""
+    """Compute `Case.matched` and `Case.ignored` as COCOeval: instances have priority, a crowd matches any number."""
     matched = match(ious(predicted, truth), truth_classes, classes)
     same = classes[:, None] == crowd_classes[None, :]
     within = (intersection_over_area(predicted, crowds) >= MATCH_IOU) & same
@@ -88,10 +93,19 @@ def _match(
 
 
 def make_case(sample: Sample, detections: Detections, class_count: int) -> Case:
-    """Keep what is needed.
+    """Encode and match the detections of an image.
 
     Raises:
-        InputError: detections of another image size, or a class id that the class names do not have.
+        InputError: the detections have another image size, or a class id is not in 1 … `class_count`.
+
+    Example:
+        >>> mask = np.zeros((1, 6, 6), bool)
+        >>> mask[0, 1:3, 1:3] = True
+        >>> sample = Sample(np.zeros((6, 6, 1), np.uint8), mask, np.array([1], np.int32), "anna", "a.png")
+        >>> box, scores = np.array([[1, 1, 3, 3]], np.float32), np.array([0.9], np.float32)
+        >>> case = make_case(sample, Detections(box, scores, np.array([1], np.int32), mask), class_count=1)
+        >>> case.boxes.tolist(), case.matched.tolist()
+        ([[1.0, 1.0, 2.0, 2.0]], [0])
     """
     height, width = sample.image.shape[:2]
     if detections.instances.shape != (len(detections), height, width):
@@ -132,6 +146,11 @@ def make_case(sample: Sample, detections: Detections, class_count: int) -> Case:
     )
 
 
-def masks_of_class(rles: tuple[Rle, ...], class_ids: np.ndarray, class_id: int) -> list[Rle]:
-    """Those of one class."""
+def masks_of_class(rles: Sequence[Rle], class_ids: np.ndarray, class_id: int) -> list[Rle]:
+    """Select the masks of one class.
+
+    Example:
+        >>> len(masks_of_class(encode(np.ones((3, 2, 2), bool)), np.array([1, 2, 1]), class_id=1))
+        2
+    """
     return [rle for rle, each in zip(rles, class_ids, strict=True) if each == class_id]

@@ -1,23 +1,38 @@
-"""How well probabilities of a positive kind tell images apart, once for each row of image weights.
+"""Compute metrics of a binary image classifier, for each row of image weights.
 
-Weights (B, I) say how often each image counts, as `bootstrap.intervals` draws them; a row of ones is the plain value.
+Weights (B, I) give how often each image counts, as `intervals.bootstrap_intervals` draws them. A row of ones gives the
+plain value.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mrcnn.metrics.calibration import brier, expected_calibration_error
-from mrcnn.metrics.intervals import bootstrap_intervals
+from mrcnn.metrics.intervals import Statistic, bootstrap_intervals, interval_bounds
 from mrcnn.metrics.operating_point import ratio
 
 
 def auc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(B,) area under the ROC curve: how often a positive image scores above a negative one, ties counting half (Hanley
-    & McNeil 1982); NaN where either kind is missing.
+    """Compute the area under the ROC curve (Hanley & McNeil 1982).
+
+    The fraction of pairs in which the positive image has the higher score; ties count half.
 
     Args:
-        positive: (I,) bool; scores: (I,); weights: (B, I).
+        positive: (I,) bool labels.
+        scores: (I,) float.
+        weights: (B, I) how often each image counts.
+
+    Returns:
+        (B,) float64; NaN if a class is missing.
+
+    Example:
+        Of the two pairs, one is ordered correctly and one is a tie.
+
+        >>> auc(np.array([True, False, False]), np.array([0.6, 0.6, 0.2]), np.ones((1, 3))).tolist()
+        [0.75]
     """
     if not len(scores):
         return np.full(len(weights), np.nan)
@@ -31,10 +46,20 @@ def auc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.nda
 
 
 def rates(positive: np.ndarray, called: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """(B,) each of `accuracy`, `sensitivity` and `specificity` of calling images positive; NaN where undefined.
+    """Compute accuracy, sensitivity TP / (TP + FN) and specificity TN / (TN + FP) (Yerushalmy 1947).
 
     Args:
-        positive, called: (I,) bool; weights: (B, I).
+        positive: (I,) bool labels.
+        called: (I,) bool predictions.
+        weights: (B, I) how often each image counts.
+
+    Returns:
+        (B,) float64 for each of `accuracy`, `sensitivity` and `specificity`; NaN where undefined.
+
+    Example:
+        >>> found = rates(np.array([True, True, False]), np.array([True, False, False]), np.ones((1, 3)))
+        >>> {name: round(float(value[0]), 3) for name, value in found.items()}
+        {'accuracy': 0.667, 'sensitivity': 0.5, 'specificity': 1.0}
     """
     return {
         "accuracy": ratio(weights @ (positive == called), weights.sum(axis=1)),
@@ -44,10 +69,14 @@ def rates(positive: np.ndarray, called: np.ndarray, weights: np.ndarray) -> dict
 
 
 def youden_threshold(positive: np.ndarray, probabilities: np.ndarray) -> float:
-    """The threshold with the greatest sensitivity + specificity (Youden 1950); for validation images only.
+    """Return the threshold with the highest sensitivity + specificity (Youden 1950); for validation images only.
 
-    It lies in the middle between the lowest probability called positive and the highest called negative. Of equally
-    good ones the lowest, which misses least; 0.5 where a kind is missing.
+    The threshold is midway between the lowest probability above it and the highest below it. Of equally good ones, the
+    lowest, which has the highest sensitivity; 0.5 if a class is missing.
+
+    Example:
+        >>> youden_threshold(np.array([False, False, True]), np.array([0.1, 0.2, 0.6]))
+        0.4
     """
     if positive.all() or not positive.any():
         return 0.5
@@ -61,7 +90,13 @@ def youden_threshold(positive: np.ndarray, probabilities: np.ndarray) -> float:
 def slice_scores(
     positive: np.ndarray, probabilities: np.ndarray, threshold: float, weights: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """(B,) each of `auc`, `accuracy`, `sensitivity`, `specificity`, `brier` and `ece`."""
+    """Compute `auc`, `accuracy`, `sensitivity`, `specificity`, `brier` and `ece`, (B,) each.
+
+    Example:
+        >>> scores = slice_scores(np.array([True, False]), np.array([0.8, 0.4]), 0.5, np.ones((1, 2)))
+        >>> {name: round(float(value[0]), 2) for name, value in scores.items()}
+        {'auc': 1.0, 'accuracy': 1.0, 'sensitivity': 1.0, 'specificity': 1.0, 'brier': 0.1, 'ece': 0.3}
+    """
     return {
         "auc": auc(positive, probabilities, weights),
         **rates(positive, probabilities >= threshold, weights),
@@ -70,11 +105,23 @@ def slice_scores(
     }
 
 
-def with_intervals(statistic, patient_ids, resamples: int, seed: int) -> tuple[dict[str, float], dict[str, float]]:
-    """The defined values of `statistic` (weights (B, I) → (B,) by name), and their 95 % intervals over patients as
-    `<name>_lo` and `<name>_hi`; see `bootstrap.intervals`."""
-    plain = {name: float(value[0]) for name, value in statistic(np.ones((1, len(patient_ids)))).items()}
-    values = {name: value for name, value in plain.items() if not np.isnan(value)}
-    found = bootstrap_intervals(statistic, patient_ids, resamples, seed)
-    ends = {f"{name}{end}": pair[side] for name, pair in found.items() for side, end in enumerate(("_lo", "_hi"))}
-    return values, ends
+def with_intervals(
+    statistic: Statistic, patient_ids: Sequence[str], resamples: int, seed: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Compute the defined values of `statistic` and their 95 % intervals over patients.
+
+    Args:
+        statistic: from weights (B, I) to values (B,) by name; see `intervals.bootstrap_intervals`.
+        patient_ids: patient of each of the I images.
+
+    Returns:
+        The values, and the intervals as `<name>_lo` and `<name>_hi`.
+
+    Example:
+        >>> scores = np.array([0.0, 1.0])
+        >>> with_intervals(lambda weights: {"mean": weights @ scores / 2}, ["anna", "ben"], resamples=200, seed=0)
+        ({'mean': 0.5}, {'mean_lo': 0.0, 'mean_hi': 1.0})
+    """
+    once = {name: float(value[0]) for name, value in statistic(np.ones((1, len(patient_ids)))).items()}
+    values = {name: value for name, value in once.items() if not np.isnan(value)}
+    return values, interval_bounds(bootstrap_intervals(statistic, patient_ids, resamples, seed))

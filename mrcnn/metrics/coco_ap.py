@@ -1,9 +1,10 @@
-"""Average precision by pycocotools' COCOeval, on COCO dicts in memory and without its printing.
+"""Compute COCO average precision (Lin et al. 2014, https://cocodataset.org/#detection-eval) with pycocotools.
 
-At most 100 detections an image and class. Crowds (`iscrowd`) count as nothing, and so do detections in them. Sizes are
-COCO's: small below 32² pixels, large from 96², medium between, by mask area for instances; detections are sized by mask
-area for masks and by box area for boxes. The AP of a class or size without instances is undefined and stays out of
-every mean.
+AP is the mean precision at 101 recalls, where the precision is the highest one at any higher recall. It uses at most
+100 detections per image and class. Crowds (`iscrowd`) and detections in them are ignored. Sizes are those of COCO,
+small below 32² pixels, large from 96², medium between: by mask area for instances, and for detections by mask area
+(masks) or box area (boxes). Means are over IoU thresholds and classes; a class or size without instances has no AP and
+is excluded from every mean. Images without instances contribute their false positives.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from mrcnn.metrics import rle
 from mrcnn.metrics.case import Case
 from mrcnn.metrics.rle import areas, as_json, coco_boxes
 
@@ -27,18 +27,18 @@ RECALLS = np.linspace(0.0, 1.0, 101)
 MAX_DETECTIONS = 100
 SIZES = ("all", "small", "medium", "large")
 NAMED_IOUS: dict[str, slice] = {"ap": slice(1, 11), "ap10": slice(0, 1), "ap50": slice(1, 2), "ap75": slice(6, 7)}
-"""Positions in `IOUS` that each named AP is a mean over; `ap` is COCO's own, .5 to .95."""
+"""Range of `IOUS` that each AP averages; `ap` is that of COCO, 0.5 to 0.95."""
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """All detections of one class, best score first, as COCOeval matched them.
+    """Store all detections of one class, best score first, as matched by COCOeval.
 
     Attributes:
-        image: (D,) int, position of the image.
-        hits: (T, D) bool at each of `IOUS`.
-        ignored: (T, D) bool, detections that lie in a crowd and count as nothing.
-        instances: (I,) int, instances of the class in each image.
+        image: (D,) int, index of the image.
+        hits: (T, D) bool, true positives at each of `IOUS`.
+        ignored: (T, D) bool, detections in a crowd.
+        instances: (I,) int, number of instances of the class per image.
     """
 
     image: np.ndarray
@@ -49,11 +49,11 @@ class Ranked:
 
 @dataclass(frozen=True)
 class CocoScores:
-    """COCOeval's answer.
+    """Store the results of COCOeval.
 
     Attributes:
-        precision: (T, 101, K, A) float64 at `IOUS`, `RECALLS`, classes and `SIZES`; -1 where there is no instance.
-        ranked: for each class.
+        precision: (T, 101, K, A) float64 at `IOUS`, `RECALLS`, classes and `SIZES`; -1 without instances.
+        ranked: detections of each class.
     """
 
     precision: np.ndarray
@@ -61,15 +61,39 @@ class CocoScores:
 
 
 def evaluate(truth: dict[str, Any], results: Sequence[dict[str, Any]], kind: Literal["segm", "bbox"]) -> CocoScores:
-    """Run COCOeval.
+    """Run COCOeval on COCO dicts in memory, without its printed output.
 
     Args:
-        truth: COCO data set, its ids counted from 1 (COCOeval takes 0 for unmatched).
+        truth: COCO data set with ids from 1 (COCOeval uses 0 for unmatched).
         results: COCO results with both `segmentation` (RLE) and `bbox`.
-        kind: what IoU is taken of.
+        kind: IoU of masks (`segm`) or boxes (`bbox`).
+
+    Example:
+        Two instances; the only detection has a mask IoU of 1, which gives precision 1 up to recall 0.5 (51 of 101).
+
+        >>> from mrcnn.metrics.rle import encode
+        >>> masks = np.zeros((2, 8, 8), bool)
+        >>> masks[0, :4, :4] = masks[1, 5:, 5:] = True
+        >>> runs = [as_json(run) for run in encode(masks)]
+        >>> boxes = [[0, 0, 4, 4], [5, 5, 3, 3]]
+        >>> annotations = [
+        ...     {"id": n, "image_id": 1, "category_id": 1, "bbox": box, "area": 16, "iscrowd": 0, "segmentation": run}
+        ...     for n, (box, run) in enumerate(zip(boxes, runs), start=1)]
+        >>> truth = {"images": [{"id": 1, "height": 8, "width": 8}], "categories": [{"id": 1, "name": "iso"}],
+        ...          "annotations": annotations}
+        >>> found = [{"image_id": 1, "category_id": 1, "score": 0.9, "bbox": boxes[0], "segmentation": runs[0]}]
+        >>> scores = evaluate(truth, found, "segm")
+        >>> round(average_precisions(scores, ("iso",), "mask")["mask_ap50"], 4)  # 51 / 101
+        0.505
+        >>> recall, precision = precision_recall(scores, ("iso",))["iso"]
+        >>> recall[[50, 51]].tolist(), precision[[50, 51]].round(3).tolist()
+        ([0.5, 0.51], [1.0, 0.0])
+        >>> twice = resampled_average_precisions(scores, np.array([[2.0]]), "mask")["mask_ap50"]
+        >>> twice.round(4).tolist()  # the same image twice has the same AP
+        [0.505]
     """
     if kind == "segm":
-        area = rle.areas([one["segmentation"] for one in results]).tolist()
+        area = areas([one["segmentation"] for one in results]).tolist()
     else:
         area = [one["bbox"][2] * one["bbox"][3] for one in results]
     found = [
@@ -81,46 +105,46 @@ def evaluate(truth: dict[str, Any], results: Sequence[dict[str, Any]], kind: Lit
         true_set = _index({**truth, "annotations": [dict(one) for one in truth["annotations"]]})
         evaluation = COCOeval(true_set, _index({**truth, "annotations": found}), kind)
         evaluation.params.iouThrs = IOUS
-        evaluation.params.recThrs = RECALLS
+        evaluation.params.recThrs = RECALLS  # pyright: ignore[reportAttributeAccessIssue]  # stub: a list
         evaluation.params.maxDets = [MAX_DETECTIONS]
         evaluation.evaluate()
         evaluation.accumulate()
     precision = evaluation.eval["precision"][..., 0]
     images = len(evaluation.params.imgIds)
     per_class = len(SIZES) * images
+    matches: list[Any] = evaluation.evalImgs
     ranked = [
-        _rank(evaluation.evalImgs[position * per_class : position * per_class + images])
-        for position in range(precision.shape[2])
+        _rank(matches[position * per_class : position * per_class + images]) for position in range(precision.shape[2])
     ]
     return CocoScores(precision, tuple(ranked))
 
 
 def _index(dataset: dict[str, Any]) -> COCO:
     coco = COCO()
-    coco.dataset = dataset
+    coco.dataset = dataset  # pyright: ignore[reportAttributeAccessIssue]  # stub: a private TypedDict
     coco.createIndex()
     return coco
 
 
 def _rank(matches: Sequence[dict[str, Any] | None]) -> Ranked:
-    """Of one class, from COCOeval's match of each image (None where it has neither instance nor detection)."""
+    """Collect one class from COCOeval's matches per image (None without instances and detections)."""
     instances = np.array([0 if one is None else int((one["gtIgnore"] == 0).sum()) for one in matches], np.int64)
-    kept = [(image, one) for image, one in enumerate(matches) if one is not None]
-    if not kept:
+    present = [(image, one) for image, one in enumerate(matches) if one is not None]
+    if not present:
         none = np.zeros((len(IOUS), 0), bool)
         return Ranked(np.zeros(0, np.int64), none, none, instances)
-    image = np.concatenate([np.full(len(one["dtIds"]), number, np.int64) for number, one in kept])
-    scores = np.concatenate([one["dtScores"] for _, one in kept])
-    ignored = np.concatenate([one["dtIgnore"] > 0 for _, one in kept], axis=1)
-    hits = np.concatenate([one["dtMatches"] > 0 for _, one in kept], axis=1) & ~ignored
+    image = np.concatenate([np.full(len(one["dtIds"]), number, np.int64) for number, one in present])
+    scores = np.concatenate([one["dtScores"] for _, one in present])
+    ignored = np.concatenate([one["dtIgnore"] > 0 for _, one in present], axis=1)
+    hits = np.concatenate([one["dtMatches"] > 0 for _, one in present], axis=1) & ~ignored
     order = np.argsort(-scores, kind="stable")
     return Ranked(image[order], hits[:, order], ignored[:, order], instances)
 
 
 def average_precisions(scores: CocoScores, class_names: Sequence[str], prefix: str) -> dict[str, float]:
-    """`<prefix>_ap`, `_ap10`, `_ap50`, `_ap75`, the same as `…/<class>`, and `_ap_small`, `_medium`, `_large`.
+    """Compute `<prefix>_ap`, `_ap10`, `_ap50`, `_ap75`, each also as `…/<class>`, and `_ap_small|medium|large`.
 
-    Undefined ones are absent.
+    Undefined values are absent. Example: see `evaluate`.
     """
     everything = scores.precision[..., 0]
     values = {}
@@ -139,7 +163,10 @@ def _mean(precision: np.ndarray) -> float | None:
 
 
 def precision_recall(scores: CocoScores, class_names: Sequence[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Class → (recall, precision), each (101,), at IoU .5 over all sizes; classes without instances are absent."""
+    """Compute class → (recall, precision), each (101,), at IoU 0.5; classes without instances are absent.
+
+    Example: see `evaluate`.
+    """
     curves = scores.precision[NAMED_IOUS["ap50"].start, :, :, 0]
     return {
         name: (RECALLS.copy(), curves[:, position].copy())
@@ -149,9 +176,9 @@ def precision_recall(scores: CocoScores, class_names: Sequence[str]) -> dict[str
 
 
 def resampled_average_precisions(scores: CocoScores, weights: np.ndarray, prefix: str) -> dict[str, np.ndarray]:
-    """`<prefix>_ap`, `_ap10`, `_ap50`, `_ap75` over all classes, once for each row of `weights` (B, I).
+    """Compute `<prefix>_ap`, `_ap10`, `_ap50`, `_ap75` over all classes, (B,) each, for rows of `weights` (B, I).
 
-    A class without instances in a resample stays out of its mean; NaN where that leaves no class.
+    A class without instances in a resample is excluded from its mean; NaN if no class remains. Example: see `evaluate`.
     """
     per_class = np.stack([_class_ap(ranked, weights) for ranked in scores.ranked])  # (K, B, T)
     defined = ~np.isnan(per_class[:, :, 0])
@@ -162,10 +189,10 @@ def resampled_average_precisions(scores: CocoScores, weights: np.ndarray, prefix
 
 
 def _class_ap(ranked: Ranked, weights: np.ndarray) -> np.ndarray:
-    """(B, T), NaN where the resample holds no instance of the class."""
+    """Compute the AP (B, T) of one class; NaN if the resample has no instance of the class."""
     instances = weights @ ranked.instances
     result = np.full((len(weights), len(IOUS)), np.nan)
-    # Between hits the precision only falls: the interpolated precision is decided at the hits.
+    # Between true positives the precision only decreases, so the interpolated precision needs them alone.
     counted = weights[:, ranked.image]
     all_seen = np.cumsum(counted, axis=1)
     for threshold, (hits, ignored) in enumerate(zip(ranked.hits, ranked.ignored, strict=True)):
@@ -174,7 +201,7 @@ def _class_ap(ranked: Ranked, weights: np.ndarray) -> np.ndarray:
         found = np.cumsum(counted[:, at], axis=1)
         precision = np.divide(found, seen[:, at], out=np.zeros_like(found), where=seen[:, at] > 0)
         interpolated = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        interpolated = np.pad(interpolated, ((0, 0), (0, 1)))  # precision 0 at recalls that are never reached
+        interpolated = np.pad(interpolated, ((0, 0), (0, 1)))  # precision 0 at recalls that are not reached
         for row in np.flatnonzero(instances):
             reached = np.searchsorted(found[row] / instances[row], RECALLS, side="left")
             result[row, threshold] = interpolated[row, reached].mean()
@@ -182,7 +209,10 @@ def _class_ap(ranked: Ranked, weights: np.ndarray) -> np.ndarray:
 
 
 def coco_ground_truth(cases: Sequence[Case], class_names: Sequence[str]) -> dict[str, Any]:
-    """COCO data set, ready for JSON: masks as run lengths, `iscrowd` 1 for crowds, ids from 1 in the order given."""
+    """Build a COCO data set for JSON: masks as run lengths, `iscrowd` 1 for crowds, ids from 1.
+
+    Example: see `coco_results`.
+    """
     images, annotations = [], []
     for image_id, case in enumerate(cases, start=1):
         images.append(
@@ -213,9 +243,23 @@ def coco_ground_truth(cases: Sequence[Case], class_names: Sequence[str]) -> dict
 
 
 def coco_results(cases: Sequence[Case]) -> list[dict[str, Any]]:
-    """COCO results, ready for JSON, with the detection's own box and mask.
+    """Build COCO results for JSON, with box and mask of each detection.
 
-    pycocotools sizes a result that has a box by that box: remove `bbox` before `loadRes` to repeat mask AP by size.
+    pycocotools uses the box area of results with a box: remove `bbox` before `loadRes` to reproduce mask AP by size.
+
+    Example:
+        >>> from mrcnn.data.sample import Sample
+        >>> from mrcnn.detections import Detections
+        >>> from mrcnn.metrics.case import make_case
+        >>> mask, ids = np.zeros((1, 6, 6), bool), np.array([1], np.int32)
+        >>> mask[0, 1:3, 1:4] = True
+        >>> sample = Sample(np.zeros((6, 6, 1), np.uint8), mask, ids, "anna", "a.png")
+        >>> found = Detections(np.array([[1, 1, 4, 3]], np.float32), np.array([0.5], np.float32), ids, mask)
+        >>> cases = [make_case(sample, found, 1)]
+        >>> coco_results(cases)[0]["bbox"], coco_results(cases)[0]["score"]
+        ([1.0, 1.0, 3.0, 2.0], 0.5)
+        >>> coco_ground_truth(cases, ("iso",))["annotations"][0]["area"]
+        6
     """
     return [
         {

@@ -1,44 +1,61 @@
-"""Every score of a set of images, gathered one image at a time."""
+"""Collect detections and truth image by image, and compute all scores."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from mrcnn.data.sample import Sample
 from mrcnn.detections import Detections
 from mrcnn.metrics import coco_ap
-from mrcnn.metrics import coco_ap as coco_form
-from mrcnn.metrics import intervals as bootstrap
-from mrcnn.metrics.case import Case, make_case
-from mrcnn.metrics.coco_ap import resampled_average_precisions
+from mrcnn.metrics.case import Case, make_case, masks_of_class
 from mrcnn.metrics.froc import RATES, froc_curve, sensitivities
-from mrcnn.metrics.measurement import Measurement, class_means, mean_over_classes, measure, overlaps_of
-from mrcnn.metrics.operating_point import GRID, UNDECIDED, best_threshold, operating_point
-from mrcnn.metrics.volumes import VolumeMeasurement, by_volume, measure_volumes, predicted_masks, stack_of
+from mrcnn.metrics.intervals import Statistic, bootstrap_intervals, interval_bounds
+from mrcnn.metrics.measurement import (
+    Measurement,
+    class_means,
+    class_overlaps,
+    mean_over_classes,
+    measure,
+    named_means,
+)
+from mrcnn.metrics.operating_point import DEFAULT_THRESHOLD, GRID, best_threshold, operating_point
+from mrcnn.metrics.volumes import VolumeMeasurement, group_slices, measure_volumes, stack_masks
 
-_KINDS = {"mask": "segm", "box": "bbox"}
+_KINDS: Mapping[str, Literal["segm", "bbox"]] = {"mask": "segm", "box": "bbox"}
 _AVERAGED = ("dice", "iou", "hd95", "hd95_mm")
 
 
 class Evaluator:
-    """Scores of detections against truth.
+    """Compute scores of detections against truth.
 
-    AP and FROC use every detection given; Dice, IoU, HD95, precision, recall, F1 and detection rate those with a score
-    of at least the confidence. What is left out of which mean is said in `measurement`, `operating_point`, `froc` and
-    `coco_ap`. Memory grows by the run lengths of the masks only.
-
-        evaluator = Evaluator(("iso", "hypo"))
-        for sample, detections in ...:
-            evaluator.add(sample, detections)
-        evaluator.summary(confidence=0.5)["mask_ap50"]
+    AP and FROC use all detections. Dice, IoU, HD95, precision, recall, F1 and detection rate use those with a score of
+    at least the confidence. The modules `coco_ap`, `froc`, `measurement`, `operating_point` and `volumes` define each
+    score, its averaging and the treatment of images without instances. Masks are stored as run lengths.
 
     Args:
-        class_names: class id 1 is the first.
-        volumes: the images are slices, and scores of the volumes that they make up (`volumes`) are wanted too.
+        class_names: names of the class ids from 1.
+        volumes: also compute scores of volumes; every image must be a slice of one.
+
+    Example:
+        Two images of a patient with one instance each; the second one is missed.
+
+        >>> mask, ids = np.zeros((1, 6, 6), bool), np.array([1], np.int32)
+        >>> mask[0, 1:3, 1:3] = True
+        >>> found = Detections(np.array([[1, 1, 3, 3]], np.float32), np.array([0.9], np.float32), ids, mask)
+        >>> evaluator = Evaluator(("iso",))
+        >>> for name, detections in (("a.png", found), ("b.png", Detections.empty(6, 6))):
+        ...     evaluator.add(Sample(np.zeros((6, 6, 1), np.uint8), mask, ids, "anna", name), detections)
+        >>> scores = evaluator.summary(confidence=0.5)
+        >>> {name: round(scores[name], 3) for name in ("mask_ap50", "dice", "precision", "recall", "froc")}
+        {'mask_ap50': 0.505, 'dice': 0.5, 'precision': 1.0, 'recall': 0.5, 'froc': 0.5}
+        >>> evaluator.best_confidence()
+        0.45
+        >>> [row["dice"] for row in evaluator.per_case(0.5)]
+        [1.0, 0.0]
     """
 
     def __init__(self, class_names: Sequence[str], *, volumes: bool = False) -> None:
@@ -51,11 +68,12 @@ class Evaluator:
 
     @classmethod
     def pooled(cls, parts: Sequence[Evaluator], confidences: Sequence[float] | None = None) -> Evaluator:
-        """All images of several evaluators of the same classes, such as the folds of a cross-validation, as one set.
+        """Combine the images of several evaluators of the same classes, such as folds of a cross-validation.
 
         Args:
-            confidences: for each part the working threshold of its images, which then goes before the one that a method
-                is given, since each part may come from a model of its own; None for none.
+            parts: at least one evaluator.
+            confidences: confidence threshold of each part, which overrides the argument of methods, because each part
+                may come from another model; None for none.
         """
         whole = cls(parts[0].class_names, volumes=parts[0]._volumes)
         for part, threshold in zip(parts, confidences or [None] * len(parts), strict=True):
@@ -64,41 +82,46 @@ class Evaluator:
 
     @property
     def patients(self) -> list[str]:
-        """Whom each image shows, in the order added."""
+        """Patient of each image, in the order added."""
         return [case.patient_id for case in self._cases]
+
+    @property
+    def sources(self) -> list[str]:
+        """Source of each image, in the order added."""
+        return [case.source for case in self._cases]
 
     def __len__(self) -> int:
         return len(self._cases)
 
     def add(self, sample: Sample, detections: Detections) -> None:
-        """Take in one image.
+        """Add an image.
 
         Raises:
-            InputError: detections of another image size, or class ids beyond the class names.
+            InputError: the detections have another image size, or a class id has no class name.
         """
         self.add_case(make_case(sample, detections, len(self.class_names)))
 
     def add_case(self, case: Case) -> None:
-        """Take in an image that was made a case before, as where detections are chosen anew among kept ones."""
+        """Add an image that is a `Case` already."""
         self._cases.append(case)
         self._average_precision.clear()
         self._measured = self._measured_volumes = None
 
     def summary(self, confidence: float) -> dict[str, float]:
-        """All scores by name, without a split's prefix; undefined ones are absent.
+        """Compute all scores by name, without the prefix of a split; undefined scores are absent.
 
         `mask_ap`, `mask_ap10`, `mask_ap50`, `mask_ap75`, each also as `…/<class>`, `mask_ap_small|medium|large`, and
         the same with `box_`; `dice`, `iou`, `hd95`, `hd95_mm`, each also as `…/<class>`; `precision`, `recall`, `f1`,
         `detection_rate`; `froc`, the mean of `froc_0.125` … `froc_8`. Counts: `images`, `images_without_instances`,
         `patients`, `instances`, `detections`, `true_positives`, `false_positives`, `misses`; `dice_images/<class>` and
-        `hd95_images/<class>`, images in those means; `hd95_mm_images`, those with a value in mm of any class;
-        `hd95_skipped`, (image, class) pairs where truth or prediction, not both, is empty.
+        `hd95_images/<class>`, images in those means; `hd95_mm_images`, images with a value in mm of any class;
+        `hd95_skipped`, (image, class) pairs with exactly one of truth and prediction empty.
 
         With `volumes` also `volume_dice` and `volume_hd95` (mm), each also as `…/<class>`, and the counts `volumes` and
         `volume_hd95_skipped`.
 
         Raises:
-            InputError: `volumes`, and an image is no slice of one (`volumes.by_volume`).
+            InputError: `volumes` is set and an image is not a slice (`volumes.group_slices`).
         """
         measured = self._measure(confidence)
         scores = {}
@@ -115,57 +138,56 @@ class Evaluator:
         return scores | {name: float(value) for name, value in counts.items()}
 
     def best_confidence(self) -> float:
-        """The confidence of 0.05, 0.10 … 0.95 with the highest mean of Dice and F1; for validation images only.
+        """Choose the confidence of 0.05, 0.10 … 0.95 with the highest mean of Dice and F1; for validation images only.
 
-        Dice alone hardly minds small false instances beside a large true one, F1 alone hardly minds poor outlines.
-        0.5 without any detection or without any instance. Equal ones: see `confidence.middle_of_best`.
+        Dice alone is insensitive to small false positives beside a large instance, F1 alone to inaccurate outlines.
+        0.5 without any detection or without any instance. Ties: see `operating_point.best_threshold`.
         """
         cases, count = self._cases, len(self.class_names)
         if not any(len(case.truth) for case in cases) or not any(len(case.scores) for case in cases):
-            return UNDECIDED
+            return DEFAULT_THRESHOLD
         dice = np.full((len(GRID), len(cases), count), np.nan)
         detections, hits = np.zeros(len(GRID)), np.zeros(len(GRID))
         for position, case in enumerate(cases):
-            shown = [case.shown(confidence) for confidence in GRID]
-            of_shown = {number: overlaps_of(case, number, count)[:, 0] for number in set(shown)}
-            dice[:, position] = [of_shown[number] for number in shown]
-            detections += [(~case.ignored[:number]).sum() for number in shown]
-            hits += [(case.matched[:number] >= 0).sum() for number in shown]
+            above = [case.count_above(confidence) for confidence in GRID]
+            overlaps = {number: class_overlaps(case, number, count)[:, 0] for number in set(above)}
+            dice[:, position] = [overlaps[number] for number in above]
+            detections += [(~case.ignored[:number]).sum() for number in above]
+            hits += [(case.matched[:number] >= 0).sum() for number in above]
         once = np.ones((1, len(cases)))
         f1 = 2 * hits / (detections + sum(len(case.truth) for case in cases))
         return best_threshold(f1 + [mean_over_classes(class_means(values, once))[0] for values in dice])
 
     def intervals(self, confidence: float, resamples: int = 1000, seed: int = 0) -> dict[str, float]:
-        """95 % bootstrap intervals over patients, `<name>_lo` and `<name>_hi`; none with fewer than two patients.
+        """Compute 95 % bootstrap intervals over patients, `<name>_lo` and `<name>_hi`.
 
-        Of the AP over all classes and sizes, Dice, IoU and HD95 with their classes, precision, recall, F1, detection
-        rate, `froc`, and the scores of volumes. `resamples` goes for all of them.
+        For AP over all classes and sizes, Dice, IoU and HD95 with their classes, precision, recall, F1, detection rate,
+        `froc`, and the scores of volumes. Empty with fewer than two patients. See `intervals.bootstrap_intervals`.
         """
         if not self._cases:
             return {}
-        found = bootstrap.bootstrap_intervals(self.statistic(confidence), self.patients, resamples, seed)
+        found = bootstrap_intervals(self.statistic(confidence), self.patients, resamples, seed)
         if self._volumes:
             volumes = self._measure_volumes(confidence)
-            found |= bootstrap.bootstrap_intervals(
+            found |= bootstrap_intervals(
                 lambda weights: self._volume_averages(volumes, weights), volumes.patient_ids, resamples, seed
             )
-        low = {f"{name}_lo": pair[0] for name, pair in found.items()}
-        return low | {f"{name}_hi": pair[1] for name, pair in found.items()}
+        return interval_bounds(found)
 
-    def statistic(self, confidence: float) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-        """What `intervals` resamples of images: from weights (B, I) to scores (B,) by name."""
+    def statistic(self, confidence: float) -> Statistic:
+        """Return the function from image weights (B, I) to scores (B,) by name that `intervals` resamples."""
         measured = self._measure(confidence)
 
         def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
             values = self._averages(measured, weights) | {"froc": self._frocs(weights)["froc"]}
             for prefix in _KINDS:
-                values |= resampled_average_precisions(self._coco(prefix), weights, prefix)
+                values |= coco_ap.resampled_average_precisions(self._coco(prefix), weights, prefix)
             return values
 
         return statistic
 
     def per_case(self, confidence: float) -> list[dict[str, Any]]:
-        """A row for each image in the order added, all with the same keys; None where undefined.
+        """Compute a row per image in the order added, all with the same keys; None where undefined.
 
         `source`, `patient_id`, `instances`, `detections`, `true_positives`, `false_positives`, `misses`; `dice`, `iou`,
         `hd95`, `hd95_mm`, means over the classes defined in the image, and `dice/<class>`.
@@ -174,7 +196,7 @@ class Evaluator:
         rows = []
         for position, case in enumerate(self._cases):
             hits, false = int(measured.true_positives[position]), int(measured.false_positives[position])
-            row: dict[str, Any] = {
+            counts = {
                 "source": case.source,
                 "patient_id": case.patient_id,
                 "instances": len(case.truth),
@@ -185,11 +207,11 @@ class Evaluator:
             }
             means = {name: float(mean_over_classes(getattr(measured, name)[position])) for name in _AVERAGED}
             means |= {f"dice/{name}": float(measured.dice[position, k]) for k, name in enumerate(self.class_names)}
-            rows.append(row | {name: None if np.isnan(value) else value for name, value in means.items()})
+            rows.append(counts | _nan_to_none(means))
         return rows
 
     def per_volume(self, confidence: float) -> list[dict[str, Any]]:
-        """A row for each volume, all with the same keys; None where undefined.
+        """Compute a row per volume, all with the same keys; None where undefined.
 
         `volume`, `patient_id`, `slices`; `dice`, `hd95_mm`, means over the classes defined in it, and both of each
         class as `…/<class>`.
@@ -204,35 +226,42 @@ class Evaluator:
                 of_classes = getattr(volumes, score)[position]
                 values[score] = float(mean_over_classes(of_classes))
                 values |= {f"{score}/{each}": float(of_classes[k]) for k, each in enumerate(self.class_names)}
-            row = {"volume": name, "patient_id": patient_id, "slices": slices}
-            rows.append(row | {name: None if np.isnan(value) else value for name, value in values.items()})
+            rows.append({"volume": name, "patient_id": patient_id, "slices": slices} | _nan_to_none(values))
         return rows
 
     def predicted_regions(self, volume: str, confidence: float, shape: tuple[int, int, int]) -> np.ndarray:
-        """(K, slices, rows, columns) bool: for each class the union of its detections in the slices of a volume."""
-        slices = by_volume(self._cases)[volume]
+        """Stack the union of each class's detections in a volume: (K, slices, rows, columns) bool."""
+        slices = group_slices(self._cases)[volume]
+        counts = [case.count_above(confidence) for case in slices]
         return np.stack(
             [
-                stack_of(slices, [predicted_masks(case, confidence, class_id) for case in slices], shape)
+                stack_masks(
+                    slices,
+                    [
+                        masks_of_class(case.predicted[:count], case.classes[:count], class_id)
+                        for case, count in zip(slices, counts, strict=True)
+                    ],
+                    shape,
+                )
                 for class_id in range(1, len(self.class_names) + 1)
             ]
         )
 
     def coco_ground_truth(self) -> dict[str, Any]:
-        """The truth as a COCO data set, ready for JSON."""
-        return coco_form.coco_ground_truth(self._cases, self.class_names)
+        """Build the truth as a COCO data set for JSON."""
+        return coco_ap.coco_ground_truth(self._cases, self.class_names)
 
     def coco_results(self) -> list[dict[str, Any]]:
-        """All detections as COCO results, ready for JSON; see `coco_form.results` for repeating mask AP by size."""
-        return coco_form.coco_results(self._cases)
+        """Build all detections as COCO results for JSON; see `coco_ap.coco_results` to reproduce mask AP by size."""
+        return coco_ap.coco_results(self._cases)
 
     def pr_curves(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Class → (recall, precision), each (101,), interpolated as COCO does, at mask IoU .5; classes with truth."""
+        """Compute class → (recall, precision), each (101,), interpolated as in COCO, at mask IoU 0.5."""
         return coco_ap.precision_recall(self._coco("mask"), self.class_names)
 
     def froc_curve(self) -> tuple[np.ndarray, np.ndarray]:
-        """False positives an image and sensitivity, both (P,), from (0, 0) on; empty without instances."""
-        scores, hits, _ = self._pooled()
+        """Compute false positives per image and sensitivity, both (P,), from (0, 0); empty without instances."""
+        scores, hits, _ = self._pooled_detections()
         return froc_curve(scores, hits, len(self), sum(len(case.truth) for case in self._cases))
 
     def _coco(self, prefix: str) -> coco_ap.CocoScores:
@@ -254,16 +283,13 @@ class Evaluator:
         return self._measured_volumes[1]
 
     def _volume_averages(self, measured: VolumeMeasurement, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Scores of volumes, (B,) by name, once for each row of `weights` (B, V)."""
-        values = {}
-        for name, of_each in (("volume_dice", measured.dice), ("volume_hd95", measured.hd95_mm)):
-            means = class_means(of_each, weights)
-            values[name] = mean_over_classes(means)
-            values |= {f"{name}/{each}": means[:, position] for position, each in enumerate(self.class_names)}
-        return values
+        """Compute scores of volumes, (B,) by name, for rows of `weights` (B, V)."""
+        return named_means("volume_dice", measured.dice, self.class_names, weights) | named_means(
+            "volume_hd95", measured.hd95_mm, self.class_names, weights
+        )
 
-    def _pooled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Scores, hits and position of the image, (D,) each, of all detections of all images that lie in no crowd."""
+    def _pooled_detections(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Collect scores, hits and image index, (D,) each, of all detections that are not ignored."""
         empty = [np.zeros(0, np.float32)]
         scores = np.concatenate([case.scores[~case.ignored] for case in self._cases] or empty)
         matched = np.concatenate([case.matched[~case.ignored] for case in self._cases] or empty)
@@ -271,17 +297,15 @@ class Evaluator:
         return scores, matched >= 0, image
 
     def _averages(self, measured: Measurement, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Everything at the working threshold, (B,) by name, once for each row of `weights` (B, I)."""
+        """Compute the scores at the confidence threshold, (B,) by name, for rows of `weights` (B, I)."""
         values = operating_point(measured.true_positives, measured.false_positives, measured.misses, weights)
         for name in _AVERAGED:
-            means = class_means(getattr(measured, name), weights)
-            values[name] = mean_over_classes(means)
-            values |= {f"{name}/{each}": means[:, position] for position, each in enumerate(self.class_names)}
+            values |= named_means(name, getattr(measured, name), self.class_names, weights)
         return values
 
     def _frocs(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         instances = np.array([len(case.truth) for case in self._cases], np.int64)
-        at_rates = sensitivities(*self._pooled(), instances, weights)
+        at_rates = sensitivities(*self._pooled_detections(), instances, weights)
         return {"froc": at_rates.mean(axis=1)} | {
             f"froc_{rate:g}": at_rates[:, position] for position, rate in enumerate(RATES)
         }
@@ -303,3 +327,7 @@ class Evaluator:
             counts[f"dice_images/{name}"] = int((~np.isnan(measured.dice[:, position])).sum())
             counts[f"hd95_images/{name}"] = int((~np.isnan(measured.hd95[:, position])).sum())
         return counts
+
+
+def _nan_to_none(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: None if np.isnan(value) else value for name, value in values.items()}

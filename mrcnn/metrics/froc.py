@@ -1,11 +1,12 @@
-"""Free-response ROC: sensitivity against false positives an image.
+"""Compute the free-response ROC (FROC): sensitivity against false positives per image.
 
-The rates and their mean are the competition performance metric of Niemeijer et al. 2011 ("On combining computer-aided
-detection systems"), which LUNA16 (Setio et al. 2017) uses too. A detection is a hit as `matching.match` says (mask IoU
-of at least 0.5, same class); classes are pooled, and images without instances count in the false positives. Between two
-thresholds nothing is interpolated: the sensitivity at a rate is the highest that a threshold reaches with at most that
-many false positives an image. The model's own score threshold ends the curve: rates beyond its end get the sensitivity
-there.
+The rates and their mean are the competition performance metric (CPM) of Niemeijer et al. 2011, "On combining
+computer-aided detection systems", section II-D, also used by LUNA16 (Setio et al. 2017). A detection is a hit as in
+`matching.match` (mask IoU of at least 0.5, same class). Classes are pooled. Images without instances contribute their
+false positives.
+
+The curve is not interpolated: the sensitivity at a rate is the highest one at a threshold with at most that many false
+positives per image. The curve ends at the score threshold of the model; higher rates have the sensitivity of the end.
 """
 
 from __future__ import annotations
@@ -15,18 +16,27 @@ import numpy as np
 from mrcnn.metrics.operating_point import ratio
 
 RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""False positives an image."""
+"""False positives per image."""
 
 
 def froc_curve(scores: np.ndarray, hits: np.ndarray, images: int, instances: int) -> tuple[np.ndarray, np.ndarray]:
-    """The curve, one point for each distinct score after the point (0, 0).
+    """Compute the FROC curve, a point per distinct score after the point (0, 0).
 
     Args:
-        scores: (D,) of all detections of all images.
+        scores: (D,) scores of all detections of all images.
         hits: (D,) bool.
+        images: number of images, including those without instances.
+        instances: number of instances in all images.
 
     Returns:
-        False positives an image and sensitivity, both (P,); empty without images or without instances.
+        False positives per image and sensitivity, both (P,); empty without images or without instances.
+
+    Example:
+        Two images with two instances; the detections are a hit, a false positive and a hit.
+
+        >>> false, sensitivity = froc_curve(np.array([0.9, 0.8, 0.7]), np.array([True, False, True]), 2, 2)
+        >>> false.tolist(), sensitivity.tolist()
+        ([0.0, 0.0, 0.5, 0.5], [0.0, 0.5, 0.5, 1.0])
     """
     if not images or not instances:
         return np.zeros(0), np.zeros(0)
@@ -39,16 +49,23 @@ def froc_curve(scores: np.ndarray, hits: np.ndarray, images: int, instances: int
 def sensitivities(
     scores: np.ndarray, hits: np.ndarray, image: np.ndarray, instances: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """Sensitivity at each of `RATES`, once for each row of `weights`; NaN where its images hold no instance.
+    """Compute the sensitivity at each of `RATES`, for each row of image weights.
 
     Args:
         scores, hits: (D,) of all detections of all images.
-        image: (D,) int, position of each detection's image.
-        instances: (I,) instances per image.
+        image: (D,) int, index of each detection's image.
+        instances: (I,) number of instances per image.
         weights: (B, I) how often each image counts.
 
     Returns:
-        (B, 7) float64.
+        (B, 7) float64; NaN where the weighted images have no instance.
+
+    Example:
+        As in `froc_curve`: the second instance needs 0.5 false positives per image.
+
+        >>> scores, hits, image = np.array([0.9, 0.8, 0.7]), np.array([True, False, True]), np.array([0, 0, 1])
+        >>> sensitivities(scores, hits, image, np.array([1, 1]), np.ones((1, 2)))[0].tolist()
+        [0.5, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0]
     """
     order, ends = _operating_points(scores)
     counted, hits = weights[:, image[order]], hits[order]
@@ -60,7 +77,7 @@ def sensitivities(
 
 
 def _operating_points(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Order of falling score, and the last position of each distinct score in it: equal scores come in together."""
+    """Sort by descending score; return the order and the last index of each distinct score in it."""
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
     return order, np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)[: len(ranked)])

@@ -1,4 +1,4 @@
-"""Which detection found which instance."""
+"""Match detections with instances, and measure the overlap of regions."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
-from mrcnn.metrics.rle import Rle
+from mrcnn.metrics.rle import Rle, areas, merge
 
 MATCH_IOU = 0.5
-"""Mask IoU from which a detection counts as having found an instance of its class."""
+"""Lowest mask IoU at which a detection matches an instance of its class."""
 
 
 def match(ious: np.ndarray, truth_classes: np.ndarray, classes: np.ndarray, least_iou: float = MATCH_IOU) -> np.ndarray:
-    """Greedy matching by score, that of COCOeval: each detection, best score first, takes the free instance of its
-    class with the highest IoU of at least `least_iou`, the last one where several are equal.
+    """Match detections greedily by score, as COCOeval (Lin et al. 2014) does.
 
-    A detection's match does not depend on those of lower score, so one matching serves every confidence threshold.
+    Each detection, best score first, is matched with the free instance of its class with the highest IoU of at least
+    `least_iou`; the last one if several are equal. A match does not depend on detections of lower score, so one
+    matching is valid for every confidence threshold.
 
     Args:
         ious: (D, G) IoU of detections, best score first, with instances.
@@ -26,7 +26,13 @@ def match(ious: np.ndarray, truth_classes: np.ndarray, classes: np.ndarray, leas
         classes: (D,) class ids of the detections.
 
     Returns:
-        (D,) int64: position of the instance found, -1 for a false positive.
+        (D,) int64: index of the matched instance, -1 for a false positive.
+
+    Example:
+        The second detection has the higher IoU, but the instance is already matched.
+
+        >>> match(np.array([[0.6], [0.9]]), np.array([1]), np.array([1, 1])).tolist()
+        [0, -1]
     """
     free = np.where(classes[:, None] == truth_classes[None, :], ious, -1.0)
     matched = np.full(len(classes), -1, np.int64)
@@ -40,7 +46,15 @@ def match(ious: np.ndarray, truth_classes: np.ndarray, classes: np.ndarray, leas
 
 @dataclass(frozen=True)
 class Overlap:
-    """Pixels of the true region, of the predicted one, and of both at once."""
+    """Count the pixels of a true region T, of a predicted region P and of their intersection.
+
+    Example:
+        >>> both = Overlap(truth=4, predicted=6, intersection=3)
+        >>> both.dice, round(both.iou, 3)
+        (0.6, 0.429)
+        >>> Overlap(0, 0, 0).dice, Overlap(0, 6, 0).dice
+        (nan, 0.0)
+    """
 
     truth: int
     predicted: int
@@ -48,25 +62,27 @@ class Overlap:
 
     @property
     def dice(self) -> float:
-        """2|T∩P| / (|T|+|P|) (Dice 1945); NaN where both are empty, 0 where exactly one is."""
+        """2|T∩P| / (|T|+|P|) (Dice 1945); NaN if both are empty, 0 if exactly one is."""
         total = self.truth + self.predicted
         return 2 * self.intersection / total if total else float("nan")
 
     @property
     def iou(self) -> float:
-        """|T∩P| / |T∪P| (Jaccard 1912); NaN where both are empty, 0 where exactly one is."""
+        """|T∩P| / |T∪P| (Jaccard 1912); NaN if both are empty, 0 if exactly one is."""
         union = self.truth + self.predicted - self.intersection
         return self.intersection / union if union else float("nan")
 
 
 def overlap(truth: Sequence[Rle], predicted: Sequence[Rle]) -> Overlap:
-    """Overlap of the union of `truth` with the union of `predicted`; either may hold no mask."""
-    if not truth or not predicted:
-        return Overlap(_union_area(truth), _union_area(predicted), 0)
-    unions = [coco_mask.merge(list(truth)), coco_mask.merge(list(predicted))]
-    both = coco_mask.merge(unions, intersect=True)
-    return Overlap(*(int(pixels) for pixels in coco_mask.area([*unions, both])))
+    """Compute the overlap of the union of `truth` with the union of `predicted`; either may be empty.
 
-
-def _union_area(rles: Sequence[Rle]) -> int:
-    return int(coco_mask.area(coco_mask.merge(list(rles)))) if rles else 0
+    Example:
+        >>> from mrcnn.metrics.rle import encode
+        >>> masks = np.array([[[1, 1, 0]], [[0, 1, 1]]], bool)
+        >>> overlap(encode(masks[:1]), encode(masks[1:]))
+        Overlap(truth=2, predicted=2, intersection=1)
+    """
+    unions = [merge(rles) for rles in (truth, predicted) if rles]
+    both = [merge(unions, intersect=True)] if len(unions) == 2 else []
+    pixels = iter(areas([*unions, *both]).tolist())
+    return Overlap(*(next(pixels) if each else 0 for each in (truth, predicted, both)))

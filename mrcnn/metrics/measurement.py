@@ -1,14 +1,15 @@
-"""Numbers of every image at one confidence threshold, and their means.
+"""Measure every image at one confidence threshold, and average over images and classes.
 
-Policies, for a class in an image:
+Rules for a class in an image:
 
-- Dice and IoU are of the unions of the class's masks. With nothing of the class in truth and prediction, the image is
-  left out of the class's mean; with exactly one of them empty it counts as 0. A class's value is the mean over its
-  images, the whole value the mean over classes.
-- HD95 is of the same unions, in pixels, and in millimetres where the image has a spacing. It is left out where either
-  is empty; `skipped` counts where exactly one is. Classes and the whole are averaged in the same way.
-- Predicted pixels in a crowd of the class that no true mask has are left out of all of them, and detections that lie in
-  one and found no instance are not counted.
+- Dice and IoU compare the unions of the class's masks. If truth and prediction are both empty, the image is excluded
+  from the mean of the class; if exactly one is empty, it counts as 0.
+- HD95 compares the same unions, in pixels, and in millimeters if the image has a spacing. It is excluded if either is
+  empty; `skipped` counts the cases with exactly one empty.
+- Predicted pixels in a crowd of the class that are in no true mask are ignored, and so are detections in a crowd that
+  match no instance.
+
+The value of a class is the mean over its images; the overall value is the mean over classes (macro average).
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from mrcnn.metrics.surface import hausdorff95, surface_points
 
 @dataclass(frozen=True)
 class Measurement:
-    """Of I images and K classes; NaN where left out.
+    """Store the measurements of I images and K classes; NaN where excluded.
 
     Attributes:
         dice, iou, hd95, hd95_mm: (I, K) float64.
-        true_positives, false_positives, misses: (I,) int64, at mask IoU .5.
+        true_positives, false_positives, misses: (I,) int64, at mask IoU 0.5.
     """
 
     dice: np.ndarray
@@ -43,37 +44,68 @@ class Measurement:
 
     @property
     def skipped(self) -> int:
-        """(image, class) pairs without HD95 because truth or prediction, not both, is empty."""
+        """Number of (image, class) pairs without HD95 because exactly one of truth and prediction is empty."""
         return int((~np.isnan(self.dice) & np.isnan(self.hd95)).sum())
 
 
 def measure(cases: Sequence[Case], confidence: float, class_count: int) -> Measurement:
-    """Measure every image."""
-    overlaps = np.array([overlaps_of(case, case.shown(confidence), class_count) for case in cases])
-    distances = np.array([_distances_of(case, case.shown(confidence), class_count) for case in cases])
+    """Measure every image with the detections of at least `confidence`.
+
+    Example:
+        A square of 4 pixels, and a detection of which half is inside.
+
+        >>> from mrcnn.data.sample import Sample
+        >>> from mrcnn.detections import Detections
+        >>> from mrcnn.metrics.case import make_case
+        >>> masks = np.zeros((2, 1, 6, 6), bool)
+        >>> masks[0, 0, 1:3, 1:3] = masks[1, 0, 1:3, 2:4] = True
+        >>> sample = Sample(np.zeros((6, 6, 1), np.uint8), masks[0], np.array([1], np.int32), "anna", "a.png")
+        >>> box = np.array([[2, 1, 4, 3]], np.float32)
+        >>> found = Detections(box, np.array([0.9], np.float32), np.array([1], np.int32), masks[1])
+        >>> measured = measure([make_case(sample, found, 1)], 0.5, 1)
+        >>> measured.dice.tolist(), measured.iou.round(3).tolist(), measured.hd95.tolist()
+        ([[0.5]], [[0.333]], [[1.0]])
+        >>> measured.true_positives.tolist(), measured.false_positives.tolist(), measured.misses.tolist()
+        ([0], [1], [1])
+        >>> class_overlaps(make_case(sample, found, 2), 1, 2).round(3).tolist()
+        [[0.5, 0.333], [nan, nan]]
+    """
+    counts = [case.count_above(confidence) for case in cases]
+    pairs = list(zip(cases, counts, strict=True))
+    overlaps = np.array([class_overlaps(case, count, class_count) for case, count in pairs])
+    distances = np.array([_class_distances(case, count, class_count) for case, count in pairs])
     overlaps, distances = overlaps.reshape(-1, class_count, 2), distances.reshape(-1, class_count, 2)
-    shown = np.array([(~case.ignored[: case.shown(confidence)]).sum() for case in cases], np.int64)
-    hits = np.array([(case.matched[: case.shown(confidence)] >= 0).sum() for case in cases], np.int64)
+    detections = np.array([(~case.ignored[:count]).sum() for case, count in pairs], np.int64)
+    hits = np.array([(case.matched[:count] >= 0).sum() for case, count in pairs], np.int64)
     instances = np.array([len(case.truth) for case in cases], np.int64)
     return Measurement(
-        *np.moveaxis(overlaps, 2, 0), *np.moveaxis(distances, 2, 0), hits, shown - hits, instances - hits
+        dice=overlaps[..., 0],
+        iou=overlaps[..., 1],
+        hd95=distances[..., 0],
+        hd95_mm=distances[..., 1],
+        true_positives=hits,
+        false_positives=detections - hits,
+        misses=instances - hits,
     )
 
 
-def overlaps_of(case: Case, shown: int, class_count: int) -> np.ndarray:
-    """(K, 2) Dice and IoU with the first `shown` detections."""
+def class_overlaps(case: Case, count: int, class_count: int) -> np.ndarray:
+    """Compute Dice and IoU (K, 2) of the first `count` detections; NaN for a class in neither truth nor prediction.
+
+    Example: see `measure`.
+    """
     result = np.full((class_count, 2), np.nan)
-    for class_id in np.union1d(case.truth_classes, case.classes[:shown]):
-        both = overlap(*case.regions(shown, class_id))
+    for class_id in np.union1d(case.truth_classes, case.classes[:count]):
+        both = overlap(*case.regions(count, class_id))
         result[class_id - 1] = both.dice, both.iou
     return result
 
 
-def _distances_of(case: Case, shown: int, class_count: int) -> np.ndarray:
-    """(K, 2) HD95 in pixels and in millimetres."""
+def _class_distances(case: Case, count: int, class_count: int) -> np.ndarray:
+    """Compute HD95 (K, 2) in pixels and in millimeters."""
     result = np.full((class_count, 2), np.nan)
-    for class_id in np.intersect1d(case.truth_classes, case.classes[:shown]):
-        truth, predicted = (surface_points(region) for region in case.regions(shown, class_id))
+    for class_id in np.intersect1d(case.truth_classes, case.classes[:count]):
+        truth, predicted = (surface_points(region) for region in case.regions(count, class_id))
         pixels = hausdorff95(truth, predicted)
         result[class_id - 1, 0] = pixels
         if case.spacing_mm is not None:
@@ -84,11 +116,42 @@ def _distances_of(case: Case, shown: int, class_count: int) -> np.ndarray:
 
 
 def class_means(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mean of `values` (I, K) over the images where they are defined, once for each row of `weights` (B, I): (B, K),
-    NaN where no image counts."""
+    """Average `values` (I, K) over the images where they are defined, for each row of `weights` (B, I).
+
+    Returns:
+        (B, K) float64; NaN if no image counts.
+
+    Example:
+        >>> values = np.array([[0.8, np.nan], [0.4, 0.5]])
+        >>> class_means(values, np.array([[1.0, 1.0], [3.0, 1.0]])).round(3).tolist()
+        [[0.6, 0.5], [0.7, 0.5]]
+    """
     return ratio(weights @ np.nan_to_num(values), weights @ ~np.isnan(values))
 
 
 def mean_over_classes(values: np.ndarray) -> np.ndarray:
-    """(…, K) → (…): mean over the classes that are defined, NaN if none is."""
+    """Average (…, K) over the defined classes: (…), NaN if none is defined.
+
+    Example:
+        >>> mean_over_classes(np.array([[0.6, np.nan], [0.4, 0.5]])).tolist()
+        [0.6, 0.45]
+    """
     return ratio(np.nan_to_num(values).sum(axis=-1), (~np.isnan(values)).sum(axis=-1))
+
+
+def named_means(
+    name: str, values: np.ndarray, class_names: Sequence[str], weights: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Average `values` (I, K) over images and classes.
+
+    Returns:
+        (B,) for `name`, the mean over classes, and for `<name>/<class>`.
+
+    Example:
+        >>> means = named_means("dice", np.array([[0.8, np.nan], [0.4, 0.5]]), ("iso", "hypo"), np.ones((1, 2)))
+        >>> {name: round(float(value[0]), 3) for name, value in means.items()}
+        {'dice': 0.55, 'dice/iso': 0.6, 'dice/hypo': 0.5}
+    """
+    means = class_means(values, weights)
+    of_classes = {f"{name}/{each}": means[:, position] for position, each in enumerate(class_names)}
+    return {name: mean_over_classes(means)} | of_classes

@@ -1,25 +1,40 @@
-"""Precision, recall, F1 and detection rate at one confidence threshold."""
+"""Compute precision, recall, F1 and detection rate at one confidence threshold, and choose that threshold."""
 
 from __future__ import annotations
 
 import numpy as np
 
+GRID = tuple(round(0.05 * step, 2) for step in range(1, 20))
+"""Candidate thresholds: 0.05, 0.10 … 0.95."""
+DEFAULT_THRESHOLD = 0.5
+"""Threshold when the data define no score."""
+
 
 def operating_point(
     true_positives: np.ndarray, false_positives: np.ndarray, misses: np.ndarray, weights: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Scores over all images and classes together, once for each row of `weights`.
+    """Compute precision, recall, F1 and detection rate, pooled over all images and classes.
 
-    `detection_rate` is the share of images with instances in which every instance was found; false positives do
-    not lower it. False positives in images without instances lower the precision. Undefined values are NaN:
-    precision without detections, recall and detection rate without instances, F1 with neither.
+    precision = TP / (TP + FP), recall = TP / (TP + FN), F1 = 2 TP / (2 TP + FP + FN) (van Rijsbergen 1979, chapter 7).
+    `detection_rate` is the fraction of images with instances in which every instance was found; false positives do not
+    change it. The counts are summed before the division (micro average).
+
+    Images without instances contribute their false positives to the precision only. Undefined values are NaN: precision
+    without detections, recall and detection rate without instances, F1 without both.
 
     Args:
         true_positives, false_positives, misses: (I,) counts per image.
         weights: (B, I) how often each image counts.
 
     Returns:
-        (B,) each of `precision`, `recall`, `f1`, `detection_rate`.
+        (B,) float64 for each of `precision`, `recall`, `f1`, `detection_rate`.
+
+    Example:
+        Both instances of image 0 are found, and one of two in image 1, with a false positive.
+
+        >>> scores = operating_point(np.array([2, 1]), np.array([0, 1]), np.array([0, 1]), np.ones((1, 2)))
+        >>> {name: float(value[0]) for name, value in scores.items()}
+        {'precision': 0.75, 'recall': 0.75, 'f1': 0.75, 'detection_rate': 0.5}
     """
     hits, false, missed = weights @ true_positives, weights @ false_positives, weights @ misses
     with_instances = true_positives + misses > 0
@@ -32,25 +47,32 @@ def operating_point(
     }
 
 
-def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole, NaN where `whole` is 0."""
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) != 0)
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Divide elementwise; NaN where `denominator` is 0.
 
-
-GRID = tuple(round(0.05 * step, 2) for step in range(1, 20))
-"""0.05, 0.10 … 0.95."""
-UNDECIDED = 0.5
+    Example:
+        >>> ratio(np.array([1.0, 0.0]), np.array([4.0, 0.0])).tolist()
+        [0.25, nan]
+    """
+    shape = np.shape(denominator)
+    return np.divide(numerator, denominator, out=np.full(shape, np.nan), where=np.asarray(denominator) != 0)
 
 
 def best_threshold(values: np.ndarray) -> float:
-    """The threshold of `GRID` with the highest of `values` (19,).
+    """Return the threshold of `GRID` with the highest of `values` (19,).
 
-    Equal best values make plateaus; the answer is the middle of the longest (the first of equally long ones, the lower
-    of two middles), farthest from where the score falls off. NaN, where nothing is there to score, is never best;
-    `UNDECIDED` if all are NaN.
+    Equal maxima form plateaus: the result is the middle of the longest plateau (the first of equally long ones, the
+    lower of two middles), which is farthest from a drop of the score. NaN values are never the best;
+    `DEFAULT_THRESHOLD` if all are NaN.
+
+    Example:
+        >>> values = np.zeros(19)
+        >>> values[9:12] = 0.8  # the thresholds 0.5, 0.55 and 0.6
+        >>> best_threshold(values)
+        0.55
     """
     if np.isnan(values).all():
-        return UNDECIDED
+        return DEFAULT_THRESHOLD
     best = np.flatnonzero(values >= np.nanmax(values) - 1e-9)
     plateaus = np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)
     longest = max(plateaus, key=len)

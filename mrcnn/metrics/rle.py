@@ -1,6 +1,6 @@
-"""Run lengths of masks in COCO's form, so that an evaluation of many images stays small in memory.
+"""Encode masks as COCO run lengths, so that an evaluation of many images needs little memory.
 
-A `Rle` is pycocotools' `{"size": [height, width], "counts": bytes}`, runs in column-major order.
+`Rle` is pycocotools' `{"size": [height, width], "counts": bytes}` with runs in column-major order.
 """
 
 from __future__ import annotations
@@ -9,66 +9,140 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
+from pycocotools import mask
 
 from mrcnn.instance_masks import InstanceMasks
 
 Rle = dict[str, Any]
+_coco: Any = mask  # the stubs accept run lengths of a private type only
 
 
 def encode(masks: InstanceMasks | np.ndarray) -> list[Rle]:
-    """Run lengths of `masks` (N, H, W) bool.
+    """Encode `masks` (N, H, W) bool as run lengths.
 
-    The same bytes as `pycocotools.mask.encode`, from the columns that each mask covers only: instances are small in
-    their image, and transposing whole images to column-major order would take most of the evaluation's time.
+    The bytes equal those of `pycocotools.mask.encode`. Only the columns that a mask covers are read: instances are
+    small, and converting whole images to column-major order would dominate the evaluation time.
+
+    Example:
+        >>> encode(np.array([[[False, True], [False, True]]]))[0]["size"]
+        [2, 2]
     """
     masks = InstanceMasks.from_array(masks)
     return [{"size": list(masks.shape[1:]), "counts": counts} for counts in masks.to_rle()]
 
 
+def merge(rles: Sequence[Rle], *, intersect: bool = False) -> Rle:
+    """Compute the union, or the intersection, of one or more masks of the same size.
+
+    Example:
+        >>> rows = np.eye(2, dtype=bool)[:, :, None]  # the upper and the lower pixel of a 2×1 image
+        >>> areas([merge(encode(rows))]).tolist()
+        [2]
+    """
+    return _coco.merge(list(rles), intersect=intersect)
+
+
+def decode(rle: Rle) -> np.ndarray:
+    """Decode a mask: (H, W) bool.
+
+    Example:
+        >>> decode(encode(np.array([[[False, True]]]))[0]).tolist()
+        [[False, True]]
+    """
+    return _coco.decode(rle).astype(bool)
+
+
 def areas(rles: Sequence[Rle]) -> np.ndarray:
-    """Pixels of each mask: (N,) int64."""
-    # pycocotools 2.0.11 with NumPy 2 refuses more than 255 masks in one call of `area`.
+    """Count the pixels of each mask: (N,) int64.
+
+    Example:
+        >>> areas(encode(np.ones((2, 3, 4), bool))).tolist()
+        [12, 12]
+    """
+    # pycocotools 2.0.11 with NumPy 2 accepts at most 255 masks per call of `area`.
     groups = [list(rles[start : start + 255]) for start in range(0, len(rles), 255)]
-    return np.concatenate([np.zeros(0, np.int64), *(coco_mask.area(group) for group in groups)]).astype(np.int64)
+    return np.concatenate([np.zeros(0, np.int64), *(_coco.area(group) for group in groups)]).astype(np.int64)
 
 
 def coco_boxes(rles: Sequence[Rle]) -> np.ndarray:
-    """Tight boxes (N, 4) float64 in COCO's order (x, y, width, height); zeros for an empty mask."""
-    return np.asarray(coco_mask.toBbox(list(rles)), np.float64).reshape(-1, 4)
+    """Compute tight boxes (N, 4) float64 in COCO order (x, y, width, height); zeros for an empty mask.
+
+    Example:
+        >>> mask = np.zeros((1, 5, 5), bool)
+        >>> mask[0, 1:3, 2:5] = True
+        >>> coco_boxes(encode(mask)).tolist()
+        [[2.0, 1.0, 3.0, 2.0]]
+    """
+    return np.asarray(_coco.toBbox(list(rles)), np.float64).reshape(-1, 4)
 
 
 def ious(first: Sequence[Rle], second: Sequence[Rle]) -> np.ndarray:
-    """IoU of every mask of `first` (N) with every one of `second` (M): (N, M) float64."""
+    """Compute the IoU |A∩B| / |A∪B| (Jaccard 1912) of N masks with M masks: (N, M) float64.
+
+    Example:
+        >>> masks = np.array([[[1, 1, 0]], [[0, 1, 1]]], bool)
+        >>> ious(encode(masks[:1]), encode(masks)).round(3).tolist()
+        [[1.0, 0.333]]
+    """
     if not len(first) or not len(second):
         return np.zeros((len(first), len(second)))
-    return np.asarray(coco_mask.iou(list(first), list(second), [0] * len(second)))
+    return np.asarray(_coco.iou(list(first), list(second), [0] * len(second)))
 
 
 def intersection_over_area(rles: Sequence[Rle], regions: Sequence[Rle]) -> np.ndarray:
-    """Share of every mask of `rles` (N) that lies in every one of `regions` (M), COCO's overlap with crowds: (N, M)."""
+    """Compute |A∩B| / |A| of N masks A with M regions B, COCO's overlap with crowds: (N, M) float64.
+
+    Example:
+        >>> masks = np.array([[[1, 1, 0]], [[0, 1, 1]]], bool)
+        >>> intersection_over_area(encode(masks[:1]), encode(masks)).tolist()
+        [[1.0, 0.5]]
+    """
     if not len(rles) or not len(regions):
         return np.zeros((len(rles), len(regions)))
-    return np.asarray(coco_mask.iou(list(rles), list(regions), [1] * len(regions)))
+    return np.asarray(_coco.iou(list(rles), list(regions), [1] * len(regions)))
 
 
 def subtract_crowds(rles: Sequence[Rle], regions: Sequence[Rle], truth: Sequence[Rle]) -> list[Rle]:
-    """What of the union of `rles` no region covers unless `truth` does, as one mask; nothing where that is empty."""
+    """Remove the pixels in crowd `regions`, except those in `truth`, from the union of `rles`.
+
+    Returns:
+        One mask, or none if it is empty. Without regions the masks of `rles`.
+
+    Example:
+        >>> masks = np.array([[[1, 1, 1]], [[0, 1, 1]], [[0, 0, 1]]], bool)
+        >>> prediction, crowd, truth = (encode(mask[None]) for mask in masks)
+        >>> areas(subtract_crowds(prediction, crowd, truth)).tolist()
+        [2]
+    """
     if not len(rles) or not len(regions):
         return list(rles)
-    mask, ignored = (coco_mask.decode(coco_mask.merge(list(each))).astype(bool) for each in (rles, regions))
+    pixels, ignored = decode(merge(rles)), decode(merge(regions))
     if len(truth):
-        ignored &= ~coco_mask.decode(coco_mask.merge(list(truth))).astype(bool)
-    mask &= ~ignored
-    return encode(mask[None]) if mask.any() else []
+        ignored &= ~decode(merge(truth))
+    pixels &= ~ignored
+    return encode(pixels[None]) if pixels.any() else []
 
 
 def decode_cropped(rle: Rle) -> tuple[np.ndarray, tuple[int, int]]:
-    """The mask within its tight box, (h, w) bool, and the (row, column) of its first pixel in the image."""
-    top, left, pixels = InstanceMasks(*rle["size"], [rle["counts"]]).crop(0)
+    """Decode a mask within its tight box: (h, w) bool, and the (row, column) of the box in the image.
+
+    Example:
+        >>> mask = np.zeros((1, 5, 5), bool)
+        >>> mask[0, 1:3, 2:5] = True
+        >>> pixels, corner = decode_cropped(encode(mask)[0])
+        >>> pixels.shape, corner
+        ((2, 3), (1, 2))
+    """
+    height, width = rle["size"]
+    top, left, pixels = InstanceMasks(height, width, [rle["counts"]]).crop(0)
     return pixels, (top, left)
 
 
 def as_json(rle: Rle) -> Rle:
-    """The same with text in place of bytes, as COCO's files hold it."""
+    """Convert the counts to text, as in COCO files.
+
+    Example:
+        >>> as_json(encode(np.array([[[False, True]]]))[0])
+        {'size': [1, 2], 'counts': '11'}
+    """
     return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}

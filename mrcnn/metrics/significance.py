@@ -1,26 +1,26 @@
-"""How two models differ on the same images, with intervals: a resample of patients is drawn once for both."""
+"""Compare two models on the same images: paired bootstrap and permutation test over patients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mrcnn.metrics import intervals as bootstrap
 from mrcnn.metrics.evaluator import Evaluator
-from mrcnn.metrics.measurement import class_means, mean_over_classes
+from mrcnn.metrics.intervals import Statistic, percentile_interval, resample_patients
+from mrcnn.metrics.measurement import named_means
 from mrcnn.metrics.operating_point import operating_point
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A score of the second model minus that of the first, with the ends of its 95 % interval (NaN without one).
+    """Store a score of the second model minus that of the first, with its 95 % interval (NaN without resamples).
 
-    `p` is two-sided, of the same resamples: twice the share of those on the lesser side of zero, the ones that are
-    zero on both, with 1 added to share and whole so that it is never 0 (Efron & Tibshirani 1993, section 15.4;
-    Davison & Hinkley 1997, section 4.2). NaN without resamples.
+    `p` is two-sided, from the same resamples: twice the fraction of resamples on the smaller side of zero (those equal
+    to zero count on both sides), with 1 added to both counts so that it is never 0 (Efron & Tibshirani 1993, section
+    15.4; Davison & Hinkley 1997, section 4.2). NaN without resamples.
     """
 
     value: float
@@ -32,22 +32,37 @@ class Difference:
 def paired_differences(
     first: Evaluator, second: Evaluator, confidences: tuple[float, float], *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, Difference]:
-    """Every score that `Evaluator.intervals` resamples of images and that both have.
+    """Compute the difference of every image score that both evaluators define, with a paired bootstrap over patients.
 
-    The interval of a difference is mostly narrower than those of the two scores let expect, for hard patients are hard
-    for both.
+    Each resample of patients is used for both models. The interval of a difference is usually narrower than the two
+    intervals of the scores suggest, because difficult patients are difficult for both models.
 
     Args:
-        first, second: of the same images in the same order.
-        confidences: working threshold of each.
+        first, second: evaluators of the same images in the same order.
+        confidences: confidence threshold of each.
 
     Raises:
-        ValueError: they saw different images.
+        ValueError: the images differ.
+
+    Example:
+        Two patients with a square of 4 pixels. The first model misses the second one.
+
+        >>> from mrcnn.data.sample import Sample
+        >>> from mrcnn.detections import Detections
+        >>> mask, ids = np.zeros((1, 6, 6), bool), np.array([1], np.int32)
+        >>> mask[0, 1:3, 1:3] = True
+        >>> found = Detections(np.array([[1, 1, 3, 3]], np.float32), np.array([0.9], np.float32), ids, mask)
+        >>> first, second = Evaluator(("iso",)), Evaluator(("iso",))
+        >>> for patient, detections in (("anna", found), ("ben", Detections.empty(6, 6))):
+        ...     sample = Sample(np.zeros((6, 6, 1), np.uint8), mask, ids, patient, f"{patient}.png")
+        ...     first.add(sample, detections)
+        ...     second.add(sample, found)
+        >>> difference = paired_differences(first, second, (0.5, 0.5), resamples=100)["recall"]
+        >>> difference.value, difference.low, difference.high
+        (0.5, 0.0, 1.0)
     """
-    seen = [[row["source"] for row in each.per_case(confidence)]
-            for each, confidence in zip((first, second), confidences, strict=True)]  # fmt: skip
-    if seen[0] != seen[1]:
-        raise ValueError(f"{len(seen[0])} and {len(seen[1])} images: expected the same ones in the same order")
+    if first.sources != second.sources:
+        raise ValueError(f"{len(first)} and {len(second)} images: expected the same ones in the same order")
     before, after = (each.statistic(confidence) for each, confidence in zip((first, second), confidences, strict=True))
 
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -55,7 +70,7 @@ def paired_differences(
         return {name: others[name] - scores[name] for name in scores.keys() & others.keys()}
 
     values = statistic(np.ones((1, len(first))))
-    drawn = bootstrap.resample_patients(statistic, first.patients, resamples, seed)
+    drawn = resample_patients(statistic, first.patients, resamples, seed)
     return {
         name: _difference(float(value[0]), drawn.get(name, np.zeros(0)))
         for name, value in sorted(values.items())
@@ -67,34 +82,47 @@ def _difference(value: float, drawn: np.ndarray) -> Difference:
     drawn = drawn[~np.isnan(drawn)]
     if not len(drawn):
         return Difference(value, np.nan, np.nan)
-    tail = (100 - bootstrap.LEVEL) / 2
-    low, high = np.percentile(drawn, [tail, 100 - tail])
-    lesser = min((drawn <= 0).sum(), (drawn >= 0).sum())
-    return Difference(value, float(low), float(high), min(1.0, 2 * float(lesser + 1) / (len(drawn) + 1)))
+    low, high = percentile_interval(drawn)
+    smaller = min((drawn <= 0).sum(), (drawn >= 0).sum())
+    return Difference(value, low, high, min(1.0, 2 * float(smaller + 1) / (len(drawn) + 1)))
 
 
 EXACT = 12
+"""Up to this number of patients the permutation test enumerates all exchanges."""
 PERMUTATIONS = 10_000
-# Differences that rounding alone tells apart count as equal.
-_ROUNDING = 1e-12
+_ROUNDING = 1e-12  # smaller differences count as equal
 _CHUNK = 500
-
-Statistic = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 def permutation_p(statistic: Statistic, patient_ids: Sequence[str], seed: int = 0) -> dict[str, float]:
-    """Two-sided p-value of each value's difference between two models.
+    """Compute two-sided p-values for the difference of two models by a permutation test over patients.
+
+    Under the null hypothesis the models of a patient are exchangeable (Good 2005, chapter 3). All images of a patient
+    are exchanged together: all exchanges for at most `EXACT` patients, else `PERMUTATIONS` random ones, with 1 added to
+    both counts (Davison & Hinkley 1997, section 4.2). Exchanges with an undefined value are excluded.
 
     Args:
-        statistic: from weights (B, 2I) to values (B,) by name; the first I weights are of the first model's images, the
-            last I of the second's, in the same order.
-        patient_ids: of the I images.
+        statistic: from weights (B, 2I) to values (B,) by name. The first I weights are those of the first model's
+            images, the last I those of the second's, in the same order.
+        patient_ids: patient of each of the I images.
+        seed: seed of the random exchanges.
+
+    Returns:
+        p by name; values without a defined difference are absent.
+
+    Example:
+        The second model is better by 0.1 for each of three patients: 2 of 2³ exchanges differ as much.
+
+        >>> dice = np.array([0.5, 0.6, 0.7, 0.6, 0.7, 0.8])
+        >>> mean_dice = lambda weights: {"dice": weights @ dice / weights.sum(axis=1)}
+        >>> permutation_p(mean_dice, ["anna", "ben", "carl"])
+        {'dice': 0.25}
     """
     patients, patient = np.unique(np.asarray(patient_ids, dtype=str), return_inverse=True)
     observed = _differences(statistic, np.zeros((1, len(patient)), bool))
     exact = len(patients) <= EXACT
     if exact:
-        # The first patient stays: exchanging everybody turns the sign alone, which two-sided is the same.
+        # The first patient is not exchanged: exchanging all patients only changes the sign of the difference.
         numbers = np.arange(2 ** (len(patients) - 1))
         exchanged = (numbers[:, None] >> np.arange(len(patients) - 1)) & 1 == 1
         exchanged = np.pad(exchanged, ((0, 0), (1, 0)))
@@ -116,7 +144,7 @@ def permutation_p(statistic: Statistic, patient_ids: Sequence[str], seed: int = 
 
 
 def _differences(statistic: Statistic, exchanged: np.ndarray) -> dict[str, np.ndarray]:
-    """Second model minus first, (B,) by name, where `exchanged` (B, I) tells whose answers change places."""
+    """Compute second model minus first, (B,) by name, with the models swapped where `exchanged` (B, I)."""
     own, others = (~exchanged).astype(np.float64), exchanged.astype(np.float64)
     first = statistic(np.concatenate([own, others], axis=1))
     second = statistic(np.concatenate([others, own], axis=1))
@@ -126,14 +154,23 @@ def _differences(statistic: Statistic, exchanged: np.ndarray) -> dict[str, np.nd
 def operating_point_statistic(
     first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]], class_names: Sequence[str]
 ) -> Statistic:
-    """Of the rows of two models' `Evaluator.per_case`: `precision`, `recall`, `f1`, `detection_rate`, `dice` and
-    `dice/<class>`, with the policies of `measurement` and `operating_point`."""
+    """Build the statistic of `permutation_p` from two models' `Evaluator.per_case` rows.
+
+    It computes `precision`, `recall`, `f1`, `detection_rate`, `dice` and `dice/<class>` with the rules of `measurement`
+    and `operating_point`.
+
+    Example:
+        >>> rows = [{"true_positives": 1, "false_positives": n, "misses": 0, "dice/iso": 0.9} for n in (1, 0)]
+        >>> statistic = operating_point_statistic(rows[:1], rows[1:], ("iso",))
+        >>> statistic(np.array([[1.0, 0.0], [0.0, 1.0]]))["precision"].tolist()
+        [0.5, 1.0]
+    """
     rows = [*first, *second]
-    counts = [np.array([row[name] for row in rows]) for name in ("true_positives", "false_positives", "misses")]
+    hits, false, misses = _table(rows, ["true_positives", "false_positives", "misses"]).T
     dice = _table(rows, [f"dice/{name}" for name in class_names])
 
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
-        return operating_point(*counts, weights) | _means("dice", dice, class_names, weights)
+        return operating_point(hits, false, misses, weights) | named_means("dice", dice, class_names, weights)
 
     return statistic
 
@@ -141,16 +178,18 @@ def operating_point_statistic(
 def volume_statistic(
     first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]], class_names: Sequence[str]
 ) -> Statistic:
-    """Of the rows of two models' `Evaluator.per_volume`: `volume_dice` and `volume_dice/<class>`."""
+    """Build the statistic of `permutation_p` from two models' `Evaluator.per_volume` rows.
+
+    It computes `volume_dice` and `volume_dice/<class>`.
+
+    Example:
+        >>> statistic = volume_statistic([{"dice/iso": 0.5}], [{"dice/iso": 0.75}], ("iso",))
+        >>> statistic(np.array([[1.0, 0.0], [0.0, 1.0]]))["volume_dice"].tolist()
+        [0.5, 0.75]
+    """
     dice = _table([*first, *second], [f"dice/{name}" for name in class_names])
-    return lambda weights: _means("volume_dice", dice, class_names, weights)
+    return lambda weights: named_means("volume_dice", dice, class_names, weights)
 
 
 def _table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> np.ndarray:
     return np.array([[np.nan if row[name] is None else row[name] for name in names] for row in rows], np.float64)
-
-
-def _means(name: str, values: np.ndarray, class_names: Sequence[str], weights: np.ndarray) -> dict[str, np.ndarray]:
-    means = class_means(values, weights)
-    of_classes = {f"{name}/{each}": means[:, position] for position, each in enumerate(class_names)}
-    return {name: mean_over_classes(means)} | of_classes

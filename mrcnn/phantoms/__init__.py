@@ -1,4 +1,4 @@
-"""Synthetic images of each modality, written in the same forms that the readers read."""
+"""Generate synthetic images of each modality in the file formats that the readers support."""
 
 from mrcnn.phantoms.writing import PHANTOM_KINDS, PhantomKind, write_dataset, write_films
 

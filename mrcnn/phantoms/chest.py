@@ -1,7 +1,7 @@
-"""Frontal chest films with both lungs, or one where the other is opaque, from a seed.
+"""Generate frontal chest X-rays with both lungs, or with one where the other is opaque.
 
-A film is painted as what the beam meets on its way (bone, heart, abdomen, air) in parts of the chest's half width, then
-darkened by it as a film is: white where nothing comes through. The patient's right is on the left of the picture.
+The attenuation along the beam (bone, heart, abdomen, air) is painted in units of the chest's half width and converted
+to gray values, white where no beam passes. The patient's right is on the left of the image.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ import numpy as np
 from scipy import ndimage
 
 from mrcnn.data.sample import Sample
-from mrcnn.phantoms.speckle import smooth_noise
+from mrcnn.phantoms.shapes import smooth_noise
 
-__all__ = ["CLASS_NAMES", "VERSION", "Patient", "draw_patient", "make_image", "make_images"]
-
-VERSION = 1  # rises whenever the same seed gives other pictures
+VERSION = 1  # increase whenever the same seed gives other images
 CLASS_NAMES = ("left_lung", "right_lung")
 LEFT, RIGHT = 1, 2
 _HALF_WIDTH_MM = 150.0
@@ -26,16 +24,16 @@ _OPAQUE_SHARE = 0.12
 
 @dataclass(frozen=True)
 class Patient:
-    """What the films of one patient share; lengths in parts of the chest's half width, y from the apices downwards.
+    """Store what all images of one patient share; lengths in half widths of the chest, y from the apices down.
 
     Attributes:
         height: of the lungs, apex to the top of the diaphragm.
         apex: distance of the apices from the midline.
         width: of the lungs at their widest, from the midline.
-        heart: how far the heart reaches to the patient's left.
-        domes: height of the left and of the right dome of the diaphragm above the costophrenic angles.
-        opaque: class of the lung that is white all over, or 0.
-        size: (height, width) of the films in pixels.
+        heart: extent of the heart to the patient's left.
+        domes: height of the left and right dome of the diaphragm above the costophrenic angles.
+        opaque: class of the completely opaque lung, or 0.
+        size: (height, width) of the images in pixels.
     """
 
     height: float
@@ -48,7 +46,7 @@ class Patient:
 
 
 def draw_patient(rng: np.random.Generator) -> Patient:
-    """A patient; films of 256–352 by 256–384 pixels."""
+    """Draw a patient; images of 256–352 × 256–384 pixels."""
     opaque = int(rng.choice((0, LEFT, RIGHT), p=(1 - _OPAQUE_SHARE, _OPAQUE_SHARE / 2, _OPAQUE_SHARE / 2)))
     width = int(rng.integers(256, 385))
     return Patient(
@@ -69,14 +67,14 @@ def make_image(
     patient_id: str = "phantom",
     source: str = "phantom.png",
 ) -> Sample:
-    """One film.
+    """Generate one chest X-ray.
 
     Args:
-        rng: all chance comes from it; a generator in the same state gives the same film.
-        patient: one is drawn where left out.
+        rng: the only source of randomness; the same state gives the same image.
+        patient: default: draw one.
 
     Returns:
-        image (H, W, 1) uint8, a mask for each lung that is not opaque, class ids into `CLASS_NAMES`, spacing in mm.
+        image (H, W, 1) uint8, a mask per lung that is not opaque, class ids into `CLASS_NAMES`, pixel size in mm.
     """
     patient = patient or draw_patient(rng)
     width = patient.size[1]
@@ -102,7 +100,7 @@ def make_image(
 
 
 def make_images(images: int, seed: int) -> Iterator[Sample]:
-    """`images` films, one to three of a patient; a longer series begins with the shorter one of the same seed."""
+    """Generate `images` X-rays, one to three per patient; the first n images do not depend on `images`."""
     made = number = 0
     while made < images:
         number += 1
@@ -115,7 +113,7 @@ def make_images(images: int, seed: int) -> Iterator[Sample]:
 
 
 def _grid(rng: np.random.Generator, patient: Patient, unit: float) -> tuple[np.ndarray, np.ndarray]:
-    """(H, W) position of each pixel: x from the midline, y from the apices; the patient a little off and turned."""
+    """Compute the position (H, W) of each pixel, x from the midline and y from the apices, with a random pose."""
     height, width = patient.size
     rows, columns = np.mgrid[:height, :width].astype(np.float32) + 0.5
     whole = patient.height + max(patient.domes)
@@ -128,7 +126,7 @@ def _grid(rng: np.random.Generator, patient: Patient, unit: float) -> tuple[np.n
 
 
 def _lung(rng: np.random.Generator, patient: Patient, x: np.ndarray, y: np.ndarray, class_id: int) -> np.ndarray:
-    """(H, W) bool: one lung between its inner and outer border, above the dome of the diaphragm."""
+    """Draw the mask (H, W) bool of one lung, between its medial and lateral border and above the diaphragm."""
     side = 1 if class_id == LEFT else -1
     across = side * x
     bottom = patient.height + patient.domes[class_id - 1]
@@ -139,17 +137,17 @@ def _lung(rng: np.random.Generator, patient: Patient, x: np.ndarray, y: np.ndarr
     heart = patient.heart - 0.15 if class_id == LEFT else 0.1
     inner = inner + heart * np.exp(-(((t - 0.85) / 0.22) ** 2))
     waves = 0.012 * np.sin(2 * np.pi * (t * rng.uniform(2, 4) + rng.random()))
-    centre, spread = 0.55 * reach, 0.62 * reach
-    dome = bottom - patient.domes[class_id - 1] * (1 - np.abs((across - centre) / spread) ** 2.5)
+    center, spread = 0.55 * reach, 0.62 * reach
+    dome = bottom - patient.domes[class_id - 1] * (1 - np.abs((across - center) / spread) ** 2.5)
     mask = (across > inner + waves) & (across < outer + waves) & (y > 0) & (y < dome)
-    labels, _ = ndimage.label(mask)
+    labels, _ = ndimage.label(mask)  # pyright: ignore[reportGeneralTypeIssues]  # stub of SciPy
     return labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
 
 
 def _paint(
     rng: np.random.Generator, patient: Patient, x: np.ndarray, y: np.ndarray, lungs: dict[int, np.ndarray], unit: float
 ) -> np.ndarray:
-    """(H, W) what lies in the beam's way: 0 is air."""
+    """Paint the attenuation (H, W) along the beam; 0 is air."""
     bottom = patient.height + max(patient.domes)
     across = np.abs(x)
     chest = _soft(across - 1.04 - 0.5 * np.clip(0.45 - y, 0, 0.6) ** 1.5, 0.05)  # wider towards the shoulders
@@ -183,7 +181,7 @@ def _paint(
 
 
 def _bones(rng: np.random.Generator, patient: Patient, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Ribs, steep behind and faint in front, and the collar bones."""
+    """Paint posterior ribs, fainter anterior ribs, and the clavicles."""
     bones = np.zeros_like(x)
     across = np.abs(x)
     count = 10
@@ -194,7 +192,7 @@ def _bones(rng: np.random.Generator, patient: Patient, x: np.ndarray, y: np.ndar
         front = top + 0.34 - 0.22 * (across / reach) ** 1.5 + 0.12
         for line, strength, thick in ((behind, 0.13, 0.032), (front, 0.06, 0.028)):
             off = np.abs(y - line) / thick
-            # A rib is a tube: its border stands out.
+            # Ribs are tubes: their borders are denser.
             bones += (
                 strength * (_soft(off - 1, 0.25) * (0.7 + 0.5 * np.clip(off, 0, 1) ** 2)) * _soft(across - reach, 0.04)
             )
@@ -203,5 +201,5 @@ def _bones(rng: np.random.Generator, patient: Patient, x: np.ndarray, y: np.ndar
 
 
 def _soft(distance: np.ndarray, edge: float) -> np.ndarray:
-    """1 where `distance` is negative, 0 where it is positive, fading over ±`edge`."""
+    """Compute 1 where `distance` is negative and 0 where it is positive, with a linear edge of ±`edge`."""
     return np.clip(0.5 - distance / (2 * edge), 0, 1)

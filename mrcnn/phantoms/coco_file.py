@@ -1,4 +1,4 @@
-"""Samples as a folder of PNG files and a COCO JSON of the kind that makesense.ai exports."""
+"""Write samples as PNG files with annotations in COCO or VIA format, or with mask files."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from skimage.measure import approximate_polygon, find_contours
 
 from mrcnn.data.sample import Sample
 
-_TOLERANCE = 0.35  # pixels that a polygon may stray from the traced border
+_TOLERANCE = 0.35  # maximum distance in pixels between polygon and traced border
 
 
 def write_coco(samples: Iterable[Sample], class_names: Sequence[str], folder: Path, description: str) -> None:
-    """Writes `images/<source>` and `annotations.json` into an existing, empty folder.
+    """Write `images/<source>` and `annotations.json` into an existing, empty folder.
 
-    Image ids count from 1 and annotation ids from 0, as makesense.ai has them; `patient_id` and `spacing_mm` stand on
-    each image beside its own fields. Every mask must be one connected piece without holes.
+    As in exports of makesense.ai, image ids start at 1 and annotation ids at 0. `patient_id` and `spacing_mm` are
+    additional fields of each image. Every mask must be one connected component without holes.
     """
     (folder / "images").mkdir()
     images, annotations = [], []
@@ -28,7 +28,7 @@ def write_coco(samples: Iterable[Sample], class_names: Sequence[str], folder: Pa
         height, width = sample.image.shape[:2]
         Image.fromarray(sample.image[..., 0]).save(folder / "images" / sample.source)
         image = {"id": image_id, "width": width, "height": height, "file_name": sample.source}
-        image |= {"patient_id": sample.patient_id, "spacing_mm": list(sample.spacing_mm)}
+        image |= {"patient_id": sample.patient_id, "spacing_mm": list(sample.spacing_mm or ())}
         images.append(image)
         for mask, class_id in zip(sample.masks, sample.class_ids, strict=True):
             polygon = trace(mask)
@@ -45,15 +45,15 @@ def write_coco(samples: Iterable[Sample], class_names: Sequence[str], folder: Pa
 
 
 def trace(mask: np.ndarray) -> np.ndarray:
-    """(P, 2) corners (x, y) of a polygon around the one piece of a mask, in pixels from the image's corner."""
+    """Trace the single component of a mask as a polygon (P, 2) of (x, y), in pixels from the image corner."""
     border = max(find_contours(np.pad(mask, 1).astype(np.float32), 0.5), key=len)
     corners = approximate_polygon(border, _TOLERANCE)[:-1]
-    # find_contours counts from pixel centres, COCO from pixel corners: half a pixel more, less the one of padding.
+    # find_contours uses pixel centers, COCO pixel corners: add half a pixel, subtract one of padding.
     return np.round(corners[:, ::-1] - 0.5, 2)
 
 
 def _measure(polygon: np.ndarray) -> dict:
-    """bbox [x, y, width, height] and area of a polygon, by the shoelace formula."""
+    """Compute `bbox` [x, y, width, height] and `area` (shoelace formula) of a polygon."""
     low, high = polygon.min(0), polygon.max(0)
     x, y = polygon.T
     area = abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
@@ -61,7 +61,7 @@ def _measure(polygon: np.ndarray) -> dict:
 
 
 def write_film_files(samples: Iterable[Sample], folder: Path) -> None:
-    """Writes `images/`, `masks/` (one mask of all lungs, 0 and 255) and `index.csv` into an existing, empty folder."""
+    """Write `images/`, `masks/` (one mask of all lungs, 0 and 255) and `index.csv` into an existing, empty folder."""
     for name in ("images", "masks"):
         (folder / name).mkdir()
     with (folder / "index.csv").open("w", newline="", encoding="utf-8") as file:
@@ -77,14 +77,14 @@ def write_film_files(samples: Iterable[Sample], folder: Path) -> None:
 FOLDERS = ("train", "validation")
 NAME = "via_region_data.json"
 ATTRIBUTE = "class"
-_EVERY = 6  # one in so many goes to validation
+_EVERY = 6  # one in six images is for validation
 
 
 def write_via(samples: Iterable[Sample], class_names: Sequence[str], folder: Path, description: str) -> None:
-    """Writes `train` and `validation`, each with its images and `via_region_data.json`, into an existing, empty folder.
+    """Write `train` and `validation`, each with images and `via_region_data.json`, into an existing, empty folder.
 
-    Regions are polygons in a dict, as VIA 1 has them, whose attribute `class` is the class; the form knows no patient
-    but by the file name, and no size of a pixel. Every mask must be one connected piece without holes.
+    As in VIA 1, regions are polygons in a dict with the attribute `class`. The format has no patient (other than the
+    file name) and no pixel size. Every mask must be one connected component without holes.
     """
     entries: dict[str, dict] = {name: {} for name in FOLDERS}
     for name in FOLDERS:

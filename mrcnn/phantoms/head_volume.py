@@ -1,7 +1,8 @@
-"""A head in three dimensions with a glioma in it, as a map of tissues, from a seed."""
+"""Generate a 3-D tissue map of a head with a glioma, and MRI intensities from it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -13,11 +14,11 @@ _SCALP_MM, _SKULL_MM = 5.0, 6.0
 
 
 class Tissue(IntEnum):
-    """What a voxel shows."""
+    """Tissue of a voxel."""
 
     AIR = 0
     FLUID = 1
-    GREY = 2
+    GRAY = 2
     WHITE = 3
     EDEMA = 4
     CORE = 5
@@ -28,17 +29,17 @@ class Tissue(IntEnum):
 
 @dataclass(frozen=True)
 class Tumor:
-    """A glioma.
+    """Describe a glioma.
 
     Attributes:
-        centre: (slice, row, column) from the middle of the head, mm.
-        radius_mm: of all of it.
-        core: radius of the core as a share of that; 0 for none.
-        rim: how much of the core, from its border inwards, enhances; 0 for none.
-        ragged: how far its border strays, as a share of the radius.
+        center: (slice, row, column) relative to the middle of the head, in mm.
+        radius_mm: radius of the whole tumor.
+        core: radius of the core as a fraction of `radius_mm`; 0 for none.
+        rim: fraction of the core, from its border inwards, that enhances; 0 for none.
+        ragged: irregularity of the border as a fraction of the radius.
     """
 
-    centre: tuple[float, float, float]
+    center: tuple[float, float, float]
     radius_mm: float
     core: float
     rim: float
@@ -46,16 +47,16 @@ class Tumor:
 
 
 def draw_tumor(rng: np.random.Generator, *, high_grade: bool) -> Tumor:
-    """One in either half of the brain; of the high-grade ones most have a core that enhances at its rim."""
+    """Draw a tumor in one hemisphere; most high-grade tumors have a ring-enhancing core."""
     side = rng.choice((-1, 1))
-    centre = (rng.uniform(-22, 26), rng.uniform(-38, 38), side * rng.uniform(22, 36))
+    center = (rng.uniform(-22, 26), rng.uniform(-38, 38), side * rng.uniform(22, 36))
     core = rng.uniform(0.55, 0.75) if high_grade else 0.0
     rim = rng.uniform(0.35, 0.65) if high_grade and rng.random() < 0.85 else 0.0
-    return Tumor(centre, rng.uniform(19, 31), core, rim, rng.uniform(0.12, 0.3))
+    return Tumor(center, rng.uniform(19, 31), core, rim, rng.uniform(0.12, 0.3))
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], sigmas: tuple[float, ...]) -> np.ndarray:
-    """Noise of mean 0 and deviation 1 that varies over some `sigmas` voxels along each axis."""
+    """Draw normalized Gaussian noise, smoothed with `sigmas` voxels along each axis."""
     noise = gaussian_filter(rng.standard_normal(shape, np.float32), sigmas)
     return (noise - noise.mean()) / noise.std()
 
@@ -68,7 +69,10 @@ def paint_head(
     *,
     skull: bool,
 ) -> np.ndarray:
-    """Tissues (slices, rows, columns) uint8 of a head, the face at the first row, skull and scalp only if asked for."""
+    """Paint the tissues (slices, rows, columns) uint8 of a head, anterior at the first row.
+
+    `skull` adds skull and scalp.
+    """
     z, y, x = (
         ((np.arange(count) + 0.5 - count / 2) * side)
         .astype(np.float32)
@@ -79,9 +83,9 @@ def paint_head(
     def noise(size_mm: float) -> np.ndarray:
         return smooth_noise(rng, shape, tuple(size_mm / side for side in spacing_mm))
 
-    def depth(centre: tuple[float, float, float], half_mm: tuple[float, float, float]) -> np.ndarray:
-        """How far inside an ellipsoid, about in mm; negative outside."""
-        reach = np.sqrt(sum(((at - c) / h) ** 2 for at, c, h in zip((z, y, x), centre, half_mm, strict=True)))
+    def depth(center: Sequence[float], half_mm: Sequence[float]) -> np.ndarray:
+        """Approximate the depth inside an ellipsoid in mm; negative outside."""
+        reach = np.sqrt(sum(((at - c) / h) ** 2 for at, c, h in zip((z, y, x), center, half_mm, strict=True)))
         return (1 - reach) * min(half_mm)
 
     size = rng.uniform(0.93, 1.05)
@@ -94,23 +98,23 @@ def paint_head(
     brain = surface > 0
     folds = noise(3.2)
     tissues[brain] = Tissue.WHITE
-    tissues[brain & (surface < 5 + 2.5 * folds)] = Tissue.GREY
-    tissues[brain & (np.abs(folds) < 0.22) & (surface < 9)] = Tissue.FLUID  # the furrows
-    tissues[brain & (np.abs(x + 0 * surface) < 1.5) & (surface < 16)] = Tissue.FLUID  # between the halves
+    tissues[brain & (surface < 5 + 2.5 * folds)] = Tissue.GRAY
+    tissues[brain & (np.abs(folds) < 0.22) & (surface < 9)] = Tissue.FLUID  # sulci
+    tissues[brain & (np.abs(x + 0 * surface) < 1.5) & (surface < 16)] = Tissue.FLUID  # interhemispheric fissure
     wobble = noise(7)
     for side in (-1, 1):
         nuclei = depth((0, -2, side * 21), (15, 20, 9)) + wobble
         ventricle = depth((6, 2, side * 8.5), (13, 30, 6.5)) + 0.8 * wobble
-        tissues[brain & (nuclei > 0)] = Tissue.GREY
+        tissues[brain & (nuclei > 0)] = Tissue.GRAY
         tissues[brain & (ventricle > 0)] = Tissue.FLUID
 
     radius = tumor.radius_mm
     ragged = radius * tumor.ragged * noise(6)
-    inside = depth(tumor.centre, (radius,) * 3) + ragged
-    # Water runs along white matter and leaves the cortex and the ventricles alone.
-    inside = inside - np.where(tissues == Tissue.GREY, 0.15 * radius, 0)
-    whole = _largest_piece(brain & (inside > 0) & (tissues != Tissue.FLUID))
-    core = depth(tumor.centre, (radius * tumor.core,) * 3) + 0.45 * ragged if tumor.core else np.float32(-1)
+    inside = depth(tumor.center, (radius,) * 3) + ragged
+    # Edema spreads along white matter and spares the cortex and the ventricles.
+    inside = inside - np.where(tissues == Tissue.GRAY, 0.15 * radius, 0)
+    whole = _largest_component(brain & (inside > 0) & (tissues != Tissue.FLUID))
+    core = depth(tumor.center, (radius * tumor.core,) * 3) + 0.45 * ragged if tumor.core else np.float32(-1)
     tissues[whole] = Tissue.EDEMA
     tissues[whole & (core > 0)] = Tissue.CORE
     if tumor.rim:
@@ -118,19 +122,19 @@ def paint_head(
     return tissues
 
 
-def _largest_piece(mask: np.ndarray) -> np.ndarray:
-    """The connected piece of `mask` with the most voxels."""
-    pieces, _ = label(mask)
-    return mask & (pieces == np.bincount(pieces[mask]).argmax())
+def _largest_component(mask: np.ndarray) -> np.ndarray:
+    """Return the largest connected component of `mask`."""
+    components, _ = label(mask)  # pyright: ignore[reportGeneralTypeIssues]  # stub of SciPy
+    return mask & (components == np.bincount(components[mask]).argmax())
 
 
-def picture(
+def mri_intensities(
     rng: np.random.Generator, tissues: np.ndarray, contrast: dict[Tissue, float], spacing_mm: tuple[float, float, float]
 ) -> np.ndarray:
-    """(slices, rows, columns) float32 of what a sequence shows of tissues, about 0 to 1.
+    """Simulate an MRI sequence (slices, rows, columns) float32, about 0 to 1.
 
-    Each tissue has its brightness in `contrast`, with some texture; voxels at a border show a part of both; the coil's
-    gain changes slowly over the head; the noise is that of a magnitude (Gudbjartsson & Patz 1995).
+    `contrast` gives the brightness of each tissue. The simulation adds texture, partial volume effects at borders, a
+    slowly varying coil gain and Rician noise (Gudbjartsson & Patz 1995).
     """
     values = np.zeros(max(Tissue) + 1, np.float32)
     for tissue, value in contrast.items():

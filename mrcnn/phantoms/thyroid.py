@@ -1,7 +1,7 @@
-"""B-mode ultrasound of the thyroid with iso- and hypoechoic nodules, in transverse slices, from a seed.
+"""Generate B-mode ultrasound of the thyroid with iso- and hypoechoic nodules, in transverse slices.
 
-A slice is painted as tissue in millimetres (`neck`, `nodules`), then seen through a scanner (`speckle`): so shadows,
-enhancement, blurred edges and speckle follow from the tissue and need no drawing of their own.
+A slice is painted as tissue in millimeters (`neck` and the nodules here) and imaged by a simulated scanner
+(`ultrasound`), so shadows, enhancement, blurred edges and speckle follow from the tissue.
 """
 
 from __future__ import annotations
@@ -12,21 +12,176 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mrcnn.data.sample import Sample
-from mrcnn.phantoms import neck_painting as painting
-from mrcnn.phantoms.neck import Habitus, draw_habitus, lay_out, thyroid_distance
-from mrcnn.phantoms.nodules import CLASS_NAMES, draw_nodules, paint_nodule, place
-from mrcnn.phantoms.speckle import Scanner, b_mode, smooth_noise
-from mrcnn.phantoms.tissue import Tissue
+from mrcnn.phantoms.neck import (
+    FLUID_DB,
+    Habitus,
+    Neck,
+    draw_habitus,
+    lay_out,
+    paint_surroundings,
+    paint_thyroid,
+    paint_trachea,
+    paint_vessels,
+    thyroid_distance,
+)
+from mrcnn.phantoms.shapes import Outline, smooth_noise, waves
+from mrcnn.phantoms.ultrasound import Scanner, Tissue, b_mode
 
-__all__ = ["CLASS_NAMES", "VERSION", "Patient", "draw_patient", "make_image", "make_images"]
+VERSION = 5  # increase whenever the same seed gives other images
+CLASS_NAMES = ("iso", "hypo")
+ISO, HYPO = 1, 2
 
-VERSION = 5  # rises whenever the same seed gives other pictures
-_WIDE_MM = 42.0  # from this width on a picture can hold both lobes
+_NUMBER_SHARES = (0.12, 0.46, 0.28, 0.14)  # of images with 0, 1, 2, 3 nodules
+_LARGEST = {1: 0.45, 2: 0.28, 3: 0.2}  # long diameter as a fraction of the image width, by number of nodules
+_SMALLEST = {ISO: 0.1, HYPO: 0.075}  # below this size a halo looks like a dark nodule
+_GAP_MM = 0.6
+_WIDE_MM = 42.0  # images of at least this width can show both lobes
+
+
+@dataclass(frozen=True)
+class Nodule:
+    """Store a nodule's class, margin and outline; `place_nodules` sets the center."""
+
+    class_id: int
+    margin: str
+    outline: Outline
+
+    @property
+    def long_mm(self) -> float:
+        return _long(self.outline)
+
+
+def draw_nodules(rng: np.random.Generator, height_mm: float, width_mm: float, share: float = 1.0) -> list[Nodule]:
+    """Draw zero to three nodules, largest first, at most `share` times the usual length."""
+    number = int(rng.choice(4, p=_NUMBER_SHARES))
+    nodules = []
+    for _ in range(number):
+        class_id = ISO if rng.random() < 0.5 else HYPO
+        largest = min(share * _LARGEST[number] * width_mm, 0.55 * height_mm)
+        smallest = min(_SMALLEST[class_id] * width_mm, largest)
+        nodules.append(_draw_nodule(rng, class_id, smallest + (largest - smallest) * float(rng.beta(1.2, 1.5))))
+    return sorted(nodules, key=lambda nodule: -nodule.long_mm)
+
+
+def _long(outline: Outline) -> float:
+    return 2 * max(outline.half_width, outline.half_height)
+
+
+def _draw_nodule(rng: np.random.Generator, class_id: int, long_mm: float) -> Nodule:
+    # Suspicious shapes (taller than wide, irregular, lobulated) are more frequent in hypoechoic nodules (ACR TI-RADS).
+    shares = (0.65, 0.3, 0.05) if class_id == ISO else (0.4, 0.3, 0.3)
+    margin = str(rng.choice(("smooth", "lobulated", "irregular"), p=shares))
+    shape = {"smooth": (2, 3, 0.05), "lobulated": (3, 6, 0.14), "irregular": (2, 9, 0.26)}[margin]
+    tall = rng.random() < (0.12 if class_id == ISO else 0.35)
+    ratio = rng.uniform(0.62, 0.98)
+    across, along = (ratio, 1.0) if tall else (1.0, ratio)
+    outline = Outline(
+        0, 0, across * long_mm / 2, along * long_mm / 2, tilt=rng.uniform(-0.35, 0.35), waves=waves(rng, *shape)
+    )
+    return Nodule(class_id, margin, outline)
+
+
+def place_nodules(
+    rng: np.random.Generator, nodules: list[Nodule], tissue: Tissue, neck: Neck, thyroid: np.ndarray, lobes: list[int]
+) -> tuple[list[Nodule], np.ndarray]:
+    """Move nodules to positions where they fit; return those nodules and their masks (N, H, W) bool.
+
+    A nodule is mostly inside the thyroid, does not overlap trachea, arteries or other nodules, and is completely inside
+    the image. A nodule that does not fit is made smaller, and dropped after 60 attempts.
+
+    Args:
+        thyroid: (H, W) signed distance to the thyroid.
+        lobes: index of each nodule's lobe in `neck.lobes`.
+    """
+    height, width = tissue.extent
+    blocked = np.zeros(tissue.shape, bool)
+    for organ in neck.organs():
+        blocked |= organ.distance(tissue.x, tissue.z) < 0.4
+    placed, masks = [], []
+    for nodule, index in zip(nodules, lobes, strict=True):
+        lobe, outline = neck.lobes[index], nodule.outline
+        for attempt in range(60):
+            if attempt % 12 == 11 and 0.85 * _long(outline) >= _SMALLEST[nodule.class_id] * width:
+                outline = replace(outline, half_width=0.85 * outline.half_width, half_height=0.85 * outline.half_height)
+            spread = 0.2 + 0.65 * attempt / 60
+            outline = replace(
+                outline,
+                x=lobe.x + lobe.half_width * rng.uniform(-spread, spread),
+                z=lobe.z + lobe.half_height * rng.uniform(-spread, spread),
+            )
+            if abs(outline.x) + outline.reach > width / 2 - 0.5 or outline.z + outline.reach > height - 0.5:
+                continue
+            distance = outline.distance(tissue.x, tissue.z)
+            mask = distance < 0
+            if not mask.any() or (thyroid[mask] < 0).mean() < 0.85 or blocked[mask].any():
+                continue
+            placed.append(replace(nodule, outline=outline))
+            masks.append(mask)
+            blocked |= distance < _GAP_MM
+            break
+    return placed, np.stack(masks) if masks else np.zeros((0, *tissue.shape), bool)
+
+
+def paint_nodule(rng: np.random.Generator, tissue: Tissue, nodule: Nodule) -> None:
+    """Paint a hypoechoic nodule (darker than the thyroid) or an isoechoic one (similar, with a thin dark halo)."""
+    mm = 1 / tissue.spacing
+    distance = nodule.outline.distance(tissue.x, tissue.z)
+    coarse = smooth_noise(rng, tissue.shape, 0.9 * mm, 1.1 * mm)
+    if nodule.class_id == HYPO:
+        level = rng.uniform(-14, -9.5) + rng.uniform(0.4, 1.4) * coarse
+        edge = {"smooth": 0.15, "lobulated": 0.2, "irregular": 0.35}[nodule.margin]
+        tissue.fill(distance, level, attenuation=rng.uniform(-0.05, 0.3), edge_mm=edge)
+        if nodule.margin == "smooth":
+            tissue.add_interface(distance, rng.uniform(0.3, 1.2), thickness_mm=0.12)
+    else:
+        level = rng.uniform(-0.5, 4.0) + rng.uniform(0.6, 1.6) * coarse
+        halo = float(np.clip(0.06 * nodule.long_mm, 0.55, 1.0)) * rng.uniform(0.85, 1.25)
+        halo = halo * np.clip(1 + 0.35 * smooth_noise(rng, tissue.shape, 1.5 * mm, 1.5 * mm), 0.55, 1.6)
+        tissue.fill(distance, rng.uniform(-18, -13), attenuation=0.25, edge_mm=0.15)
+        tissue.fill(distance + halo, level, attenuation=rng.uniform(0.0, 0.2), edge_mm=0.2)
+    if nodule.long_mm > 6 and rng.random() < (0.1 if nodule.class_id == ISO else 0.25):
+        _paint_cyst(rng, tissue, nodule)
+    if rng.random() < (0.1 if nodule.class_id == ISO else 0.35):
+        _paint_calcifications(rng, tissue, nodule)
+
+
+def _paint_cyst(rng: np.random.Generator, tissue: Tissue, nodule: Nodule) -> None:
+    """Paint a cystic component inside the nodule, off its center."""
+    whole = nodule.outline
+    size = rng.uniform(0.22, 0.45)
+    direction, offset = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.3)
+    cyst = Outline(
+        whole.x + offset * whole.half_width * float(np.cos(direction)),
+        whole.z + offset * whole.half_height * float(np.sin(direction)),
+        size * whole.half_width,
+        size * whole.half_height,
+        tilt=rng.uniform(-0.6, 0.6),
+        waves=waves(rng, 2, 5, 0.25),
+    )
+    distance = cyst.distance(tissue.x, tissue.z)
+    tissue.fill(distance, FLUID_DB - 3, attenuation=-0.7, edge_mm=0.15)
+    tissue.add_interface(distance, 1.2, thickness_mm=0.12)
+
+
+def _paint_calcifications(rng: np.random.Generator, tissue: Tissue, nodule: Nodule) -> None:
+    """Paint punctate calcifications, or rarely one coarse calcification with a shadow."""
+    whole = nodule.outline
+    coarse = nodule.long_mm > 8 and rng.random() < 0.25
+    for _ in range(1 if coarse else rng.integers(3, 9)):
+        direction, offset = rng.uniform(0, 2 * np.pi), 0.6 * np.sqrt(rng.random())
+        piece = Outline(
+            whole.x + offset * whole.half_width * float(np.cos(direction)),
+            whole.z + offset * whole.half_height * float(np.sin(direction)),
+            *(rng.uniform(0.5, 0.9, 2) if coarse else rng.uniform(0.1, 0.2, 2)),
+            waves=waves(rng, 2, 5, 0.3),
+        )
+        distance = piece.distance(tissue.x, tissue.z)
+        tissue.fill(distance, 9.0, attenuation=12.0 if coarse else 2.0, edge_mm=0.1)
 
 
 @dataclass(frozen=True)
 class Patient:
-    """What the images of one patient share: anatomy, scanner settings, depth in mm and the picture's size in pixels."""
+    """Store what all images of one patient share: anatomy, scanner, depth in mm and image size in pixels."""
 
     habitus: Habitus
     scanner: Scanner
@@ -36,7 +191,7 @@ class Patient:
 
 
 def draw_patient(rng: np.random.Generator) -> Patient:
-    """A patient at a scanner; pictures of 240–360 by 300–560 pixels, 0.07–0.15 mm each."""
+    """Draw a patient and a scanner; images of 240–360 × 300–560 pixels of 0.07–0.15 mm."""
     width = int(rng.integers(300, 561))
     height = int(np.clip(round(width * rng.uniform(0.64, 0.84)), 240, 360))
     axial = rng.uniform(0.1, 0.14)
@@ -61,15 +216,15 @@ def make_image(
     patient_id: str = "phantom",
     source: str = "phantom.png",
 ) -> Sample:
-    """One slice with 0–3 nodules.
+    """Generate one slice with 0–3 nodules.
 
     Args:
-        rng: all chance comes from it; a generator in the same state gives the same picture.
-        height, width: in pixels; the patient's where left out.
-        patient: one is drawn where left out.
+        rng: the only source of randomness; the same state gives the same image.
+        height, width: in pixels; default: those of the patient.
+        patient: default: draw one.
 
     Returns:
-        image (H, W, 1) uint8, a mask a nodule, class ids into `CLASS_NAMES`, and the side of a pixel in mm.
+        image (H, W, 1) uint8, a mask per nodule, class ids into `CLASS_NAMES`, pixel size in mm.
     """
     patient = patient or draw_patient(rng)
     height, width = height or patient.height, width or patient.width
@@ -80,22 +235,22 @@ def make_image(
     sides = (-1, 1) if both else (int(rng.choice((-1, 1))),)
     nodules = draw_nodules(rng, *extent, share=0.75 if both else 1.0)
     lobes = [int(rng.integers(len(sides))) for _ in nodules]
-    held = dict.fromkeys(sides, 0.0)
-    for nodule, lobe in zip(nodules, lobes, strict=True):  # largest first; further ones need less than their length
-        held[sides[lobe]] += nodule.long_mm * (0.6 if held[sides[lobe]] else 1)
+    nodules_mm = dict.fromkeys(sides, 0.0)
+    for nodule, lobe in zip(nodules, lobes, strict=True):  # largest first; later ones can lie beside it
+        nodules_mm[sides[lobe]] += nodule.long_mm * (0.6 if nodules_mm[sides[lobe]] else 1)
 
-    neck = lay_out(rng, tissue, habitus, held)
+    neck = lay_out(rng, tissue, habitus, nodules_mm)
     thyroid = thyroid_distance(tissue, neck, habitus)
-    nodules, masks = place(rng, nodules, tissue, neck, thyroid, lobes)
-    for nodule in nodules:  # a nodule near the surface lifts the capsule before it
+    nodules, masks = place_nodules(rng, nodules, tissue, neck, thyroid, lobes)
+    for nodule in nodules:  # a nodule near the surface displaces the capsule
         thyroid = np.minimum(thyroid, nodule.outline.distance(tissue.x, tissue.z) - 0.9)
 
-    painting.paint_surroundings(rng, tissue, neck, habitus)
-    painting.paint_vessels(rng, tissue, neck)
-    painting.paint_thyroid(rng, tissue, thyroid, habitus)
+    paint_surroundings(rng, tissue, neck, habitus)
+    paint_vessels(rng, tissue, neck)
+    paint_thyroid(rng, tissue, thyroid, habitus)
     for nodule in nodules:
         paint_nodule(rng, tissue, nodule)
-    painting.paint_trachea(rng, tissue, neck.trachea)
+    paint_trachea(rng, tissue, neck.trachea)
 
     received = tissue.received() + _settings(rng, tissue)
     scanner = replace(patient.scanner, gain_db=patient.scanner.gain_db + rng.uniform(-2.5, 2.5))
@@ -106,7 +261,7 @@ def make_image(
 
 
 def make_images(images: int, seed: int) -> Iterator[Sample]:
-    """`images` slices, one to four of a patient; a longer series begins with the shorter one of the same seed."""
+    """Generate `images` slices, one to four per patient; the first n images do not depend on `images`."""
     made = number = 0
     while made < images:
         number += 1
@@ -119,7 +274,7 @@ def make_images(images: int, seed: int) -> Iterator[Sample]:
 
 
 def _settings(rng: np.random.Generator, tissue: Tissue) -> np.ndarray:
-    """(H, W) dB: time-gain compensation that is a little off and ends too early, and poor contact at an edge."""
+    """Draw gain errors (H, W) in dB: inaccurate time-gain compensation, and poor probe contact at one edge."""
     height, width = tissue.shape
     depth = np.linspace(-0.5, 0.5, height, dtype=np.float32)[:, None]
     gain = rng.uniform(-5, 1) * depth - rng.uniform(0, 24) * np.maximum(depth, 0) ** 2

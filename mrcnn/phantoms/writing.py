@@ -1,4 +1,4 @@
-"""Data sets of phantoms: made once, complete or not at all, and found again."""
+"""Write data sets of phantoms atomically, and reuse those that exist."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _STAMP = "phantom.json"
 
 @dataclass(frozen=True)
 class PhantomKind:
-    """One kind of phantom.
+    """Describe a kind of phantom.
 
     Attributes:
-        make: (number, seed) → that many of what `write` takes: images, or patients where a patient is a volume.
-        class_names: what the class ids of the samples mean, from 1.
-        description: stands in the data set's own file, so that nobody takes it for patients.
-        version: rises when the same seed gives other pictures.
-        write: (what is made, class names, an existing, empty folder, description) → files, as people have such images.
-        reader: of `mrcnn.data.read_dataset` that reads them.
-        patient_pattern: what the reader of a form that names no patient searches in the file name.
+        make: (number, seed) → that many items for `write`: images, or volumes with one per patient.
+        class_names: names of the class ids from 1.
+        description: text in the annotation files, so that nobody mistakes the images for patients.
+        version: increases when the same seed gives other images.
+        write: (items, class names, existing empty folder, description) → files in a common format.
+        reader: reader of `mrcnn.data.read_dataset` for these files.
+        patient_pattern: regular expression for the patient in the file name, for formats without a patient field.
     """
 
     make: Callable[[int, int], Iterator[Any]]
@@ -81,31 +81,31 @@ PHANTOM_KINDS: Mapping[str, PhantomKind] = MappingProxyType(
 
 
 def write_dataset(kind: str, folder: Path, *, images: int, seed: int) -> Path:
-    """A folder with `images` phantoms for `mrcnn.data.read_dataset` with the kind's reader.
+    """Write `images` phantoms to `folder` for `mrcnn.data.read_dataset` with the kind's reader; return the folder.
 
-    It is written beside its place and renamed, so it is complete or absent, also when several processes ask for it at
-    once. A complete set of the same kind, number, seed and version is returned as it is; another set of phantoms in its
-    place is replaced.
+    The files are written to a temporary folder that is renamed, so the data set is complete or absent, also with
+    concurrent processes. A complete data set of the same kind, number, seed and version is reused; other phantoms in
+    `folder` are replaced.
 
     Raises:
-        InputError: an unknown kind, no image asked for, or `folder` holds something that is no set of phantoms.
+        InputError: `kind` is unknown, `images` is less than 1, or `folder` contains other files than phantoms.
     """
     folder = Path(folder)
     if kind not in PHANTOM_KINDS:
         raise InputError(f"phantoms={kind!r}: expected one of {', '.join(sorted(PHANTOM_KINDS))}")
     if images < 1 or seed < 0:
         raise InputError(f"phantoms={kind}: images={images}, seed={seed}; expected at least 1 image and a seed from 0")
-    made = PHANTOM_KINDS[kind]
-    stamp = {"kind": kind, "images": images, "seed": seed, "version": made.version}
+    phantom = PHANTOM_KINDS[kind]
+    stamp = {"kind": kind, "images": images, "seed": seed, "version": phantom.version}
 
     def write(fresh: Path) -> None:
-        made.write(made.make(images, seed), made.class_names, fresh, made.description)
+        phantom.write(phantom.make(images, seed), phantom.class_names, fresh, phantom.description)
 
     return _write(folder, stamp, write)
 
 
 def write_films(folder: Path, *, images: int, seed: int) -> Path:
-    """The same chest phantoms with one mask of both lungs each and no sides: `images`, `masks` and `index.csv`."""
+    """Write the chest phantoms with one mask of both lungs per image: `images`, `masks` and `index.csv`."""
     stamp = {"kind": "films", "images": images, "seed": seed, "version": chest.VERSION}
     return _write(Path(folder), stamp, lambda fresh: write_film_files(chest.make_images(images, seed), fresh))
 
@@ -127,7 +127,7 @@ def _write(folder: Path, stamp: dict, write: Callable[[Path], None]) -> Path:
 
 
 def _put(fresh: Path, folder: Path, old: Path, stamp: dict) -> None:
-    """Moves the set to its place; when another process put the same set there meanwhile, that one stays."""
+    """Move the data set to `folder`, unless another process has written the same data set there."""
     if _is_complete(folder, stamp):
         return
     if folder.exists():

@@ -1,1 +1,1 @@
-"""What stands between a model and strangers: limits, the request's form, the gate that lets so many in."""
+"""Serve a model: parse and validate requests, and limit their size and number."""

@@ -1,11 +1,12 @@
-"""Images as somebody hands them to a served model: arrays, the nested lists that JSON brings, or files in base64."""
+"""Parse the images of a request: arrays, nested lists of JSON, or image files in base64."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterable
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,56 +16,59 @@ from mrcnn.errors import InputError
 
 
 class DecodedImage(NamedTuple):
-    """`pixels` (H, W) or (H, W, C), and the (row, column) size of one in mm where the image's own file tells it."""
+    """Store `pixels` (H, W) or (H, W, C), and the (row, column) pixel size in mm if the image file has it."""
 
     pixels: np.ndarray
     spacing_mm: Spacing | None = None
 
 
 def parse_images(model_input: object, most_pixels: int | None = None) -> list[DecodedImage]:
-    """What `predict` was given as a list of images.
+    """Convert the input of `predict` to a list of images.
 
-    One array is one image, or N of them where it has four dimensions. A list is always a list of images, each an array;
-    nested lists of numbers, as JSON brings them, whole numbers from 0 to 255 being 8-bit pixels then; or the base64 of
-    a whole image file as text. Text is never a path or an address.
+    An array is one image, or N images if it has four dimensions. A list is always a list of images. Each is an array,
+    nested lists of numbers (integers from 0 to 255 are 8-bit pixels), or the base64 text of an image file. Text is
+    never a path or a URL.
 
     Args:
-        most_pixels: rows times columns that an image may have; None: as many as an array has, and of a file those of
+        model_input: one of these forms.
+        most_pixels: maximum of rows × columns of an image; None: no limit for arrays, and for files that of
             `mrcnn.data.io.image_bytes`.
 
     Raises:
-        InputError: names the image, its shape and what was expected.
+        InputError: reports the image's number, its shape and the expected form.
     """
     if isinstance(model_input, np.ndarray) and model_input.dtype != object and model_input.ndim != 4:
         model_input = [model_input]
     if not isinstance(model_input, list | tuple | np.ndarray):
         raise InputError(f"{type(model_input).__name__}: expected an image as an array, or a list of images")
-    given = []
+    images = []
     for number, item in enumerate(model_input, start=1):
         try:
             if isinstance(item, str):
-                given.append(_of_text(item, MAX_PIXELS if most_pixels is None else most_pixels))
+                images.append(_decode_base64(item, MAX_PIXELS if most_pixels is None else most_pixels))
                 continue
             image = _as_array(item)
             if most_pixels is not None:
-                check_pixel_count(*image.shape[:2], most_pixels)
-            given.append(DecodedImage(image))
+                height, width = image.shape[:2]
+                check_pixel_count(height, width, most_pixels)
+            images.append(DecodedImage(image))
         except InputError as error:
             raise InputError(f"image {number}: {error}") from error
-    return given
+    return images
 
 
 def as_images(model_input: object) -> list[np.ndarray]:
-    """The pixels of `parse_images`; models that were logged before there was more than pixels import it."""
+    """Return the pixels of `parse_images`; models logged with earlier versions import this function."""
     return [image.pixels for image in parse_images(model_input)]
 
 
-def _of_text(text: str, most_pixels: int) -> DecodedImage:
+def _decode_base64(text: str, most_pixels: int) -> DecodedImage:
     try:
         data = base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise InputError(f"text that is no base64; expected that of {EXPECTED}, whole") from error
-    return DecodedImage(*decode_image(data, most_pixels))
+    pixels, spacing_mm = decode_image(data, most_pixels)
+    return DecodedImage(pixels, spacing_mm)
 
 
 def _as_array(item: object) -> np.ndarray:
@@ -81,8 +85,8 @@ def _as_array(item: object) -> np.ndarray:
     return image
 
 
-def _check_leaves(level: object) -> None:
-    """Refuses text and the like in nested lists: one long word would have NumPy make all of them as long."""
+def _check_leaves(level: Iterable[Any]) -> None:
+    """Reject text in nested lists: NumPy would allocate the length of the longest string for every element."""
     kinds = set(map(type, level))
     for _ in range(3):
         if not kinds <= {list, tuple}:

@@ -1,4 +1,4 @@
-"""How much a server takes on, each with the variable of the environment that changes it."""
+"""Limits of a server, and the environment variables that set them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ PREFIX = "MRCNN_SERVE_"
 
 @dataclass(frozen=True)
 class Limits:
-    """`MRCNN_SERVE_` and a name in capitals, as `MRCNN_SERVE_IMAGES=4`, sets another value.
+    """Store the limits; `MRCNN_SERVE_<NAME>`, such as `MRCNN_SERVE_IMAGES=4`, overrides a default.
 
     Attributes:
-        megabytes: 2²⁰ bytes of a request's body.
-        megapixels: 2²⁰ pixels, rows times columns, of an image.
-        images: of a request.
-        waiting: requests that have arrived and are not answered yet, the one that is computed included; others are
-            sent away.
-        seconds: that a request's body may take to arrive, and that it may then wait for its turn.
+        megabytes: maximum size of a request body, in units of 2²⁰ bytes.
+        megapixels: maximum rows × columns of an image, in units of 2²⁰ pixels.
+        images: maximum number of images per request.
+        waiting: maximum number of received, unanswered requests, including those in computation; more are rejected.
+        seconds: maximum time for a request body to arrive, and for the request to wait afterwards.
     """
 
     megabytes: int = 32
@@ -32,22 +31,22 @@ class Limits:
 
     @property
     def bytes(self) -> int:
-        """Of a request's body."""
+        """Maximum size of a request body in bytes."""
         return self.megabytes << 20
 
     @property
     def pixels(self) -> int:
-        """Of an image."""
+        """Maximum number of pixels of an image."""
         return self.megapixels << 20
 
 
 def limits_from_environment(environment: Mapping[str, str] = os.environ) -> Limits:
-    """The limits that the environment sets.
+    """Read the limits from environment variables.
 
     Raises:
-        InputError: one of them is no whole number from 1.
+        InputError: a value is not a positive integer.
     """
-    given = {}
+    values = {}
     for field in fields(Limits):
         name = PREFIX + field.name.upper()
         text = environment.get(name)
@@ -55,5 +54,5 @@ def limits_from_environment(environment: Mapping[str, str] = os.environ) -> Limi
             continue
         if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text)):
             raise InputError(f"{name}={text}: expected a whole number from 1")
-        given[field.name] = int(text)
-    return Limits(**given)
+        values[field.name] = int(text)
+    return Limits(**values)

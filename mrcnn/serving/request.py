@@ -1,4 +1,4 @@
-"""The body of a request to a served model, taken apart: `{"inputs": [image, …], "params": {…}}`."""
+"""Parse and validate the body of a request, `{"inputs": [image, …], "params": {…}}`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from mrcnn.errors import InputError
 from mrcnn.serving.limits import Limits
 
 FORM = '{"inputs": [image, ...], "params": {...}}'
-_LONGEST_VALUE = 20  # characters of a value that a message repeats
+_LONGEST_VALUE = 20  # maximum length of a value in a message
 
 Fraction = Annotated[float, Field(strict=True, ge=0, le=1)]
-"""A number from 0 to 1, which neither text nor true stands for."""
+"""A number from 0 to 1; text and booleans are invalid."""
 
 
 class Fields(BaseModel):
-    """Fields of a request, whose descriptions say what is expected of each."""
+    """Base of request models; the description of a field states the expected value."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -32,52 +32,56 @@ class _Body(Fields):
 F = TypeVar("F", bound=Fields)
 
 
-def validate(fields: type[F], given: Mapping[str, Any], what: str) -> F:
-    """Checks all fields of a request, or of its parameters.
+def validate(fields: type[F], values: Mapping[str, Any], kind: str) -> F:
+    """Validate the fields of a request, or of its parameters.
 
     Args:
-        what: one of them is called.
+        fields: the pydantic model.
+        values: value of each field.
+        kind: noun for a field in messages.
 
     Raises:
-        InputError: names the first that is unknown or wrong, and what was expected.
+        InputError: reports the first unknown or invalid field and the expected value.
     """
-    given = {name: _plain(value) for name, value in given.items()}
+    values = {name: _to_python(value) for name, value in values.items()}
     try:
-        return fields.model_validate(given)
+        return fields.model_validate(values)
     except ValidationError as error:
-        name = _first_at_fault(error)
+        name = _first_invalid_field(error)
         if name not in fields.model_fields:
             expected = ", ".join(fields.model_fields)
-            raise InputError(f"{name[:80]}: no such {what}; expected {expected}") from None
-        raise InputError(f"{name}{_shown(given.get(name))}: expected {fields.model_fields[name].description}") from None
+            raise InputError(f"{name[:80]}: no such {kind}; expected {expected}") from None
+        raise InputError(
+            f"{name}{_format_value(values.get(name))}: expected {fields.model_fields[name].description}"
+        ) from None
 
 
-def _first_at_fault(error: ValidationError) -> str:
-    """The name of a field that there is not, or else of the first that is wrong."""
+def _first_invalid_field(error: ValidationError) -> str:
+    """Return the name of the first unknown field, or else of the first invalid one."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
     found.sort(key=lambda each: each["type"] != "extra_forbidden")
     return str(found[0]["loc"][0])
 
 
-def _plain(value: Any) -> Any:
-    """Python's own numbers and lists in place of NumPy's."""
+def _to_python(value: Any) -> Any:
+    """Convert NumPy numbers and arrays to Python numbers and lists."""
     if isinstance(value, list | tuple):
         return [each.tolist() if hasattr(each, "tolist") else each for each in value]
     return value.tolist() if hasattr(value, "tolist") else value
 
 
-def _shown(value: Any) -> str:
-    """A short number or word as a message repeats it; a list may be too deep to be written, a whole number too long."""
+def _format_value(value: Any) -> str:
+    """Format a short number or text for a message; lists may be too deep and integers too long."""
     if isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 10**_LONGEST_VALUE):
         return f"={value}" if len(str(value)) <= _LONGEST_VALUE else ""
     return ""
 
 
 def parse_request(body: bytes, limits: Limits) -> tuple[list[Any], dict[str, Any]]:
-    """The images as they were sent, and the parameters.
+    """Parse the body; return the undecoded images and the parameters.
 
     Raises:
-        InputError: not that form, no image, or more than may be sent at once.
+        InputError: the body has another form, no image, or too many images.
     """
     if not body.strip():
         raise InputError(f"empty body; expected {FORM}")
@@ -93,11 +97,11 @@ def parse_request(body: bytes, limits: Limits) -> tuple[list[Any], dict[str, Any
     try:
         body_fields = _Body.model_validate(request)
     except ValidationError as error:
-        name = _first_at_fault(error)
+        name = _first_invalid_field(error)
         if name == "params":
             raise InputError(f"params: expected an object, as in {FORM}") from None
-        told = "missing, empty or no list" if name == "inputs" else "no such field"
-        raise InputError(f"{name[:80]}: {told}; expected {FORM}") from None
+        reason = "missing, empty or no list" if name == "inputs" else "no such field"
+        raise InputError(f"{name[:80]}: {reason}; expected {FORM}") from None
     images = body_fields.inputs
     if len(images) > limits.images:
         raise InputError(f"inputs: {len(images)} images; expected at most {limits.images}")

@@ -1,4 +1,4 @@
-"""Who comes in: requests of a bounded size and number, one computed after the other, every refusal in one line."""
+"""Limit the size and number of concurrent requests, and report each rejection in one line."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from mrcnn.errors import InputError
 from mrcnn.serving.limits import Limits
 
 AT_ONCE = 2
-"""Threads: while one's network computes, another image is unpacked."""
+"""Number of threads: one decodes an image while the other runs the network."""
 LONGEST_REASON = 400
-_DRAINED = 4  # times the most bytes: so much is read and dropped, as many clients hear an answer only after sending
-_HELD = 8  # times the most bytes: all bodies together
-_ARRIVING = 16  # times the requests that may wait: bodies on their way; beyond it the one that began first is cut off
+_DRAINED = 4  # × maximum bytes: read and discarded, because many clients read an answer only after sending
+_HELD = 8  # × maximum bytes: limit of all bodies in memory
+_ARRIVING = 16  # × waiting requests: limit of incomplete bodies; beyond it the oldest one is rejected
 
 _logger = logging.getLogger(__name__)
 
 
-class Refusal(Exception):
-    """An answer other than what was asked for: HTTP status and reason."""
+class Rejection(Exception):
+    """Reject a request with an HTTP status and a reason."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -34,12 +34,13 @@ class Refusal(Exception):
 
 
 class RequestLimiter:
-    """Lets requests in to `work` (body → JSON as bytes), which runs in a thread; FastAPI's endpoint is `handle`.
+    """Run `work` (body → JSON as bytes) in a thread for each accepted request; `handle` is the FastAPI endpoint.
 
     Args:
-        work: raises `InputError` for a request that is at fault, which is answered with 400 and the reason. Whatever
-            else it raises is logged here and answered with 500, without a word of it.
-        media_types: that a request's Content-Type may have; any where it is empty.
+        work: may raise `InputError` for an invalid request, which is answered with 400 and the reason. Other exceptions
+            are logged and answered with 500, without details.
+        limits: limits of requests.
+        media_types: accepted Content-Types; empty for any.
     """
 
     def __init__(self, work: Callable[[bytes], bytes], limits: Limits, media_types: Sequence[str] = ()) -> None:
@@ -47,15 +48,15 @@ class RequestLimiter:
         self._limits = limits
         self._media_types = tuple(media_types)
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="answering")
-        self._inside = 0
+        self._waiting = 0
         self._held = 0
         self._arriving: dict[asyncio.Timeout, None] = {}
 
     async def handle(self, request: Request) -> Response:
-        """The answer to a request, or the reason that there is none."""
+        """Answer a request, or reject it with a reason."""
         try:
             return Response(await self._answer(request), media_type="application/json")
-        except Refusal as error:
+        except Rejection as error:
             return error_response(error.status, str(error))
         except InputError as error:
             return error_response(400, str(error))
@@ -69,31 +70,32 @@ class RequestLimiter:
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if self._media_types and media_type not in self._media_types:
             raise InputError(f"Content-Type {media_type or 'missing'}: expected {' or '.join(self._media_types)}")
-        self._check_place()
+        self._check_waiting()
         body = bytearray()
         try:
-            # A request takes a place once it has arrived, so that those that come slowly keep nobody from theirs.
+            # Only complete requests count as waiting, so that slow uploads do not block others.
             await self._read(request, body)
-            self._check_place()
-            self._inside += 1
+            self._check_waiting()
+            self._waiting += 1
             try:
                 return await asyncio.get_running_loop().run_in_executor(
-                    self._threads, self._in_time, bytes(body), time.monotonic()
+                    self._threads, self._work_in_time, bytes(body), time.monotonic()
                 )
             finally:
-                self._inside -= 1
+                self._waiting -= 1
         finally:
             self._held -= len(body)
 
-    def _check_place(self) -> None:
-        if self._inside >= self._limits.waiting:
-            raise Refusal(503, f"busy: {self._inside} requests are waiting; try again later")
+    def _check_waiting(self) -> None:
+        if self._waiting >= self._limits.waiting:
+            raise Rejection(503, f"busy: {self._waiting} requests are waiting; try again later")
 
     async def _read(self, request: Request, body: bytearray) -> None:
-        """Fills `body`, counting it as held."""
+        """Read the stream into `body`, and count its bytes as held."""
         size = 0
+        deadline = asyncio.timeout(self._limits.seconds)
         try:
-            async with asyncio.timeout(self._limits.seconds) as deadline:
+            async with deadline:
                 self._arriving[deadline] = None
                 if len(self._arriving) > _ARRIVING * self._limits.waiting:
                     first = next(iter(self._arriving))
@@ -108,23 +110,23 @@ class RequestLimiter:
                         break
         except TimeoutError as error:
             if deadline not in self._arriving:
-                raise Refusal(503, "busy: too many bodies arrive slowly; try again later") from error
-            raise Refusal(408, f"the body did not arrive within {self._limits.seconds} seconds") from error
+                raise Rejection(503, "busy: too many bodies arrive slowly; try again later") from error
+            raise Rejection(408, f"the body did not arrive within {self._limits.seconds} seconds") from error
         finally:
             self._arriving.pop(deadline, None)
         if size > self._limits.bytes:
             raise InputError(f"body is larger than {self._limits.bytes} bytes; expected at most that many")
         if size > len(body):
-            raise Refusal(503, "busy: other requests fill the memory; try again later")
+            raise Rejection(503, "busy: other requests fill the memory; try again later")
 
-    def _in_time(self, body: bytes, arrived: float) -> bytes:
+    def _work_in_time(self, body: bytes, arrived: float) -> bytes:
         if time.monotonic() - arrived > self._limits.seconds:
-            raise Refusal(503, f"busy: waited {self._limits.seconds} seconds; try again later")
+            raise Rejection(503, f"busy: waited {self._limits.seconds} seconds; try again later")
         return self._work(body)
 
 
 def error_response(status: int, reason: str) -> Response:
-    """The reason on one line, in the form of MLflow's errors."""
+    """Build the response of an error: the reason on one line, in the format of MLflow errors."""
     code = {400: "INVALID_PARAMETER_VALUE", 500: "INTERNAL_ERROR", 503: "TEMPORARILY_UNAVAILABLE"}
     line = "".join(letter if letter.isprintable() else " " for letter in reason)[:LONGEST_REASON]
     content = json.dumps({"error_code": code.get(status, "BAD_REQUEST"), "message": line})

@@ -1,8 +1,8 @@
-"""The gate in MLflow's scoring server, which loads a model and then makes its endpoints.
+"""Install request limits in MLflow's scoring server, which loads a model and then creates its endpoints.
 
-By itself that server reads bodies of any size, queues any number of requests, and answers errors with the traceback
-and with the whole of what was sent. It has no place for another endpoint, so the gate takes that of the decorator which
-turns its errors into answers. Nothing of MLflow is imported: what is not running is left alone.
+That server reads bodies of any size, queues any number of requests, and answers errors with the traceback and the whole
+request. It has no hook for another endpoint, so the limiter replaces the decorator that converts its exceptions to
+responses. MLflow is not imported: the limits are installed only in a process that runs the server.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ Answers = Callable[[list[DecodedImage], dict[str, Any]], list[dict[str, Any]]]
 
 
 def install_limits(answers: Answers) -> bool:
-    """Has the server that is loading this model answer with `answers` behind the gate; returns whether there is one.
+    """Let the scoring server that loads this model answer with `answers`, within the limits of the environment.
 
     Args:
-        answers: (images, parameters) → an answer for each image.
+        answers: (images, parameters) → an answer per image.
+
+    Returns:
+        Whether this process runs such a server.
 
     Raises:
-        InputError: a limit of the environment is no number.
+        InputError: an environment variable of a limit is invalid.
     """
     if f"{SERVER}.app" not in sys.modules:
         return False
@@ -46,9 +49,9 @@ def install_limits(answers: Answers) -> bool:
         predictions = answers(parse_images(inputs, limits.pixels), params)
         return json.dumps({"predictions": predictions}, allow_nan=False).encode()
 
-    gate = RequestLimiter(work, limits, ["application/json"])
-    setattr(sys.modules[SERVER], DECORATOR, lambda endpoint: gate.handle)
+    limiter = RequestLimiter(work, limits, ["application/json"])
+    setattr(sys.modules[SERVER], DECORATOR, lambda endpoint: limiter.handle)
     return True
 
 
-stand_guard = install_limits  # the name that models packaged with medmrcnn 0.1 import
+stand_guard = install_limits  # models packaged with medmrcnn 0.1 import this name

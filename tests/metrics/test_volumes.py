@@ -120,12 +120,12 @@ def test_images_that_are_no_slices_are_refused(make_sample, make_detections, rec
     masks = rectangles((1, 1, 4, 4))
     evaluator = Evaluator(("one",), volumes=True)
     evaluator.add(make_sample(masks, source="lone.png"), make_detections(masks, [0.9]))
-    with pytest.raises(InputError, match=r"lone\.png: is no slice"):
+    with pytest.raises(InputError, match=r"lone\.png: is not a slice"):
         evaluator.summary(0.5)
 
 
 def test_slices_given_twice_or_of_two_sizes_are_refused(make_sample, make_detections, rectangles):
-    for second, message in ((("a", 1, 20), "given before"), (("a", 2, 30), "is 30×30 pixels; expected 20×20")):
+    for second, message in ((("a", 1, 20), "occurs twice"), (("a", 2, 30), "is 30×30 pixels; expected 20×20")):
         evaluator = Evaluator(("one",), volumes=True)
         for volume, index, side in (("a", 1, 20), second):
             masks = rectangles((1, 1, 4, 4), side=side)

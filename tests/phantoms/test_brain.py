@@ -34,7 +34,7 @@ def test_slices_are_grey_squares_that_hold_a_head_of_plausible_size(samples):
         assert np.median(sample.image[:10, :10]) < 20  # air
 
 
-def test_a_patient_has_two_to_five_slices_with_and_without_tumours(samples):
+def test_a_patient_has_two_to_five_slices_with_and_without_tumors(samples):
     slices, sizes = {}, {}
     for sample in samples[:-5]:
         slices.setdefault(sample.patient_id, []).append(len(sample.masks))
@@ -45,7 +45,7 @@ def test_a_patient_has_two_to_five_slices_with_and_without_tumours(samples):
     assert 0.08 < numbers.count(0) / len(numbers) < 0.5 and max(numbers) >= 2
 
 
-def test_tumours_are_whole_apart_and_within_the_brain(samples):
+def test_tumors_are_whole_apart_and_within_the_brain(samples):
     for sample in samples:
         assert sample.masks.sum(0).max(initial=0) <= 1
         for mask in sample.masks:
@@ -54,14 +54,14 @@ def test_tumours_are_whole_apart_and_within_the_brain(samples):
             assert mask.sum() * sample.spacing_mm[0] ** 2 > 10
 
 
-def test_tumours_take_up_contrast_agent(samples):
+def test_tumors_take_up_contrast_agent(samples):
     brighter = []
     for sample in samples:
-        grey = sample.image[..., 0].astype(float)
+        gray = sample.image[..., 0].astype(float)
         for mask in sample.masks:
             rim = mask & ~binary_erosion(mask, iterations=3)
             ring = binary_dilation(mask, iterations=8) & ~binary_dilation(sample.masks.any(0), iterations=3)
-            brighter.append(np.quantile(grey[rim], 0.7) - np.median(grey[ring]))
+            brighter.append(np.quantile(gray[rim], 0.7) - np.median(gray[ring]))
     assert len(brighter) > 50 and np.mean(np.array(brighter) > 25) > 0.95
 
 

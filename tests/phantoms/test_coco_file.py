@@ -40,9 +40,9 @@ def test_pycocotools_gives_the_mask_back(x, y, radius, ratio, order, strength):
 def test_the_file_has_the_form_that_makesense_exports(tmp_path):
     mask = np.zeros((40, 50), bool)
     mask[10:30, 20:40] = True
-    grey = np.arange(2000, dtype=np.uint8).reshape(40, 50, 1)
-    with_one = Sample(grey, mask[None], np.array([2], np.int32), "p1", "a.png", (0.1, 0.1))
-    without = Sample(grey, np.zeros((0, 40, 50), bool), np.zeros(0, np.int32), "p2", "b.png", (0.1, 0.1))
+    gray = np.arange(2000, dtype=np.uint8).reshape(40, 50, 1)
+    with_one = Sample(gray, mask[None], np.array([2], np.int32), "p1", "a.png", (0.1, 0.1))
+    without = Sample(gray, np.zeros((0, 40, 50), bool), np.zeros(0, np.int32), "p2", "b.png", (0.1, 0.1))
     write_coco([without, with_one], ("iso", "hypo"), tmp_path, "phantoms")
     content = json.loads((tmp_path / "annotations.json").read_text())
     assert content["info"] == {"description": "phantoms"}
@@ -55,4 +55,4 @@ def test_the_file_has_the_form_that_makesense_exports(tmp_path):
     assert len(annotation["segmentation"]) == 1 and len(annotation["segmentation"][0]) >= 8
     np.testing.assert_allclose(annotation["bbox"], [20, 10, 20, 20], atol=1)
     assert abs(annotation["area"] - 400) < 12
-    np.testing.assert_array_equal(np.array(Image.open(tmp_path / "images" / "a.png")), grey[..., 0])
+    np.testing.assert_array_equal(np.array(Image.open(tmp_path / "images" / "a.png")), gray[..., 0])

@@ -35,7 +35,7 @@ def test_a_longer_series_begins_with_the_shorter(heads, low_grade):
     assert (next(brats.make_cases(1, seed=3)).labels != heads[0].labels).any()
 
 
-def test_the_tumour_lies_in_the_brain_and_its_parts_in_each_other(heads):
+def test_the_tumor_lies_in_the_brain_and_its_parts_in_each_other(heads):
     for case in heads:
         brain = case.volumes["flair"] > 0
         assert all(((volume > 0) == brain).all() for volume in case.volumes.values())
@@ -92,7 +92,7 @@ def test_slices_with_masks_and_their_table(tmp_path, low_grade):
     assert {"0", "1"} == set(marks.values())
 
 
-def test_low_grade_tumours_are_one_bright_patch_in_flair(low_grade):
+def test_low_grade_tumors_are_one_bright_patch_in_flair(low_grade):
     for case in low_grade:
         pieces, count = label(case.masks)
         assert np.bincount(pieces.ravel())[1:].max() > 0.9 * case.masks.sum() and count < 12

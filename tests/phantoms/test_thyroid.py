@@ -3,7 +3,7 @@ import pytest
 from scipy.ndimage import binary_dilation, binary_erosion, label
 
 from mrcnn.phantoms import thyroid
-from mrcnn.phantoms.nodules import CLASS_NAMES, HYPO, ISO, draw_nodules
+from mrcnn.phantoms.thyroid import CLASS_NAMES, HYPO, ISO, draw_nodules
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +66,12 @@ def test_nodules_measure_six_to_forty_five_percent_of_the_width(samples):
 
 
 def contrast(sample, mask):
-    """Median grey of a nodule's core minus that of the tissue around it."""
+    """Median gray of a nodule's core minus that of the tissue around it."""
     others = binary_dilation(sample.masks.any(0), iterations=2)
     ring = binary_dilation(mask, iterations=10) & ~others
     core = binary_erosion(mask, iterations=max(2, round(0.12 * np.sqrt(mask.sum()))))
-    grey = sample.image[..., 0].astype(float)
-    return np.median(grey[core]) - np.median(grey[ring])
+    gray = sample.image[..., 0].astype(float)
+    return np.median(gray[core]) - np.median(gray[ring])
 
 
 def test_hypoechoic_is_darker_than_its_surroundings_and_isoechoic_is_not(samples):
@@ -90,10 +90,10 @@ def test_isoechoic_nodules_have_a_dark_halo(samples):
     deeper = []
     for sample in samples:
         for mask in sample.masks[sample.class_ids == ISO]:
-            grey = sample.image[..., 0].astype(float)
+            gray = sample.image[..., 0].astype(float)
             rim = binary_erosion(mask) & ~binary_erosion(mask, iterations=4)
             ring = binary_dilation(mask, iterations=8) & ~binary_dilation(mask, iterations=3)
-            deeper.append(np.median(grey[ring]) - np.median(grey[rim]))
+            deeper.append(np.median(gray[ring]) - np.median(gray[rim]))
     assert np.mean(np.array(deeper) > 10) > 0.9
 
 

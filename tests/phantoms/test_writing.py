@@ -11,12 +11,12 @@ from mrcnn.phantoms import PHANTOM_KINDS, PhantomKind, thyroid, write_dataset, w
 
 
 def dots(images, seed):
-    """Quick phantoms: one square, whose grey is the seed."""
+    """Quick phantoms: one square, whose gray is the seed."""
     for index in range(images):
         mask = np.zeros((1, 20, 30), bool)
         mask[0, 5:12, 6:20] = True
-        grey = np.full((20, 30, 1), seed, np.uint8)
-        yield Sample(grey, mask, np.array([1], np.int32), f"p{index}", f"{index}.png", (0.1, 0.1))
+        gray = np.full((20, 30, 1), seed, np.uint8)
+        yield Sample(gray, mask, np.array([1], np.int32), f"p{index}", f"{index}.png", (0.1, 0.1))
 
 
 def use(monkeypatch, make, version=1):

@@ -41,7 +41,7 @@ def test_a_run_says_what_it_is(store):
 
 def test_the_commit_of_the_code_is_kept(store, monkeypatch):
     monkeypatch.setattr(
-        "trackers.runs.run.checkout_tags", lambda file: {COMMIT: f"commit of {file.name}", "git_dirty": "true"}
+        "trackers.runs.run.git_tags", lambda file: {COMMIT: f"commit of {file.name}", "git_dirty": "true"}
     )
     with tracked_run(**ABOUT) as run:
         pass

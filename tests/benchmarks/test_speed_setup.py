@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.speed_scene import few_threshold, fill_boxes, make_boxes, make_images
+from benchmarks.speed_setup import few_threshold, fill_boxes, make_boxes, make_images
 
 
 def test_images_and_boxes_are_the_same_each_time():

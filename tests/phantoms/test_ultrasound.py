@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from mrcnn.phantoms.speckle import Scanner, b_mode, smooth_noise
+from mrcnn.phantoms.shapes import smooth_noise
+from mrcnn.phantoms.ultrasound import Scanner, b_mode
 
 SCANNER = Scanner(axial_mm=0.12, lateral_mm=0.25, focus=0.5, looks=2, dynamic_range_db=60, gain_db=30, noise_db=-60)
 
@@ -31,7 +32,7 @@ def test_ten_decibels_more_are_as_many_grey_levels_as_the_dynamic_range_says():
     level = np.zeros((200, 200))
     level[:, 100:] = -10
     picture = seen(level)
-    # Log compression: 10 dB of 60 dB on 255 grey levels.
+    # Log compression: 10 dB of 60 dB on 255 gray levels.
     assert picture[:, :90].mean() - picture[:, 110:].mean() == pytest.approx(10 / 60 * 255, abs=2)
 
 

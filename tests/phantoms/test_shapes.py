@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrcnn.phantoms.outline import Outline, waves
+from mrcnn.phantoms.shapes import Outline, waves
 
 X = np.linspace(-10, 10, 201, dtype=np.float32)[None]
 Z = np.linspace(0, 16, 161, dtype=np.float32)[:, None]
