@@ -12,8 +12,13 @@ from typing import Any
 from experiments.commands.arguments import check_model_address
 from experiments.commands.exit_status import BAD_INPUT, exit_status, quiet_libraries, silent_start
 from experiments.config.overrides import parse_arguments, parse_value, parse_words
-from experiments.prediction.answers import DEFAULT, cannot_carry, check_forms
-from experiments.prediction.inputs import Inputs, find_inputs
+from experiments.prediction.inputs import (
+    DEFAULT_FORMATS,
+    Inputs,
+    check_formats,
+    find_inputs,
+    unsupported_formats,
+)
 from experiments.preparation.datasets import standing_folder
 from mrcnn.data.readers.brats_files import MODALITIES
 from mrcnn.data.sample import SPACING_MM
@@ -69,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or {"--help", "-h"} & set(arguments):
-        print(HELP.format(default=",".join(DEFAULT)), end="")
+        print(HELP.format(default=",".join(DEFAULT_FORMATS)), end="")
         return 0
     again = "the same command again goes on from here"
     return exit_status(lambda: _predict_or_refuse(parse_command(arguments), again), stopped=f"stopped; {again}")
@@ -102,7 +107,7 @@ def parse_command(arguments: Sequence[str]) -> PredictArgs:
         model=model,
         inputs=tuple(inputs),
         output=(standing_folder() / Path(options["output"]).expanduser()).resolve(),
-        forms=check_forms(parse_words("write", options["write"]) if "write" in options else DEFAULT),
+        forms=check_formats(parse_words("write", options["write"]) if "write" in options else DEFAULT_FORMATS),
         asked="write" in options,
         confidence=_confidence(options["confidence"]) if "confidence" in options else None,
         spacing_mm=_spacing(options["spacing_mm"]) if "spacing_mm" in options else None,
@@ -139,11 +144,11 @@ def _inputs(wanted: PredictArgs, scratch: Path, console: Any) -> Inputs:
     def fetch(address: str) -> Path:
         return download(address, Path(tempfile.mkdtemp(dir=scratch)))
 
-    inputs = find_inputs(wanted.inputs, standing=standing_folder(), output=wanted.output, fetch=fetch)
-    if inputs.passed_over:
-        console.print(f"note: passed over: {inputs.passed_over_line()}", markup=False, soft_wrap=True)
+    inputs = find_inputs(wanted.inputs, base=standing_folder(), output=wanted.output, fetch=fetch)
+    if inputs.skipped:
+        console.print(f"note: skipped: {inputs.skipped_line()}", markup=False, soft_wrap=True)
     if wanted.asked and inputs.items:
-        for line in cannot_carry(wanted.forms, inputs.items):
+        for line in unsupported_formats(wanted.forms, inputs.items):
             console.print(f"note: {line}", markup=False, soft_wrap=True)
     if any(item.kind == "video" for item in inputs.items):
         from mrcnn.data.io.video import import_av
@@ -161,8 +166,8 @@ def _predict(wanted: PredictArgs, inputs: Inputs, detector: Any, console: Any) -
     from experiments.evaluation.tables import prediction_table
     from experiments.findings import FINDINGS
     from experiments.prediction.progress_record import ProgressRecord
+    from experiments.prediction.results import write_summary_files
     from experiments.prediction.run import Options, predict_items
-    from experiments.prediction.summary_files import write_summary_files
     from mrcnn.detections import Detections
     from trackers.packaging.served import NOTICE
 
