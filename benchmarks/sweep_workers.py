@@ -20,8 +20,8 @@ from mlflow import MlflowClient
 from benchmarks.speed_setup import describe_machine
 from mrcnn.phantoms import write_dataset
 from sweeps.command import read
-from sweeps.study import left, open_study, refill_queue
 from sweeps.options import SweepArgs
+from sweeps.study import left, open_study, refill_queue
 from sweeps.sweep import Workers, engine
 from sweeps.training import Job
 from trackers.runs.run import Parent

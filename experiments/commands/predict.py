@@ -15,8 +15,13 @@ from experiments.commands.command import Command
 from experiments.commands.exit_status import BAD_INPUT, quiet_libraries, silent_start
 from experiments.config.command_line import PathText, fraction, option, switch, word_list
 from experiments.config.overrides import parse_words
-from experiments.prediction.answers import DEFAULT, cannot_carry, check_forms
-from experiments.prediction.inputs import Inputs, find_inputs
+from experiments.prediction.inputs import (
+    DEFAULT_FORMATS,
+    Inputs,
+    check_formats,
+    find_inputs,
+    unsupported_formats,
+)
 from experiments.preparation.datasets import standing_folder
 from mrcnn.data.readers.brats_cases import MODALITIES
 from mrcnn.data.sample import SPACING_MM
@@ -77,11 +82,11 @@ def _inputs(arguments: PredictArgs, scratch: Path, console: Any) -> Inputs:
     def fetch(address: str) -> Path:
         return download(address, Path(tempfile.mkdtemp(dir=scratch)))
 
-    inputs = find_inputs(arguments.inputs, standing=standing_folder(), output=arguments.output, fetch=fetch)
-    if inputs.passed_over:
-        console.print(f"note: passed over: {inputs.passed_over_line()}", markup=False, soft_wrap=True)
+    inputs = find_inputs(arguments.inputs, base=standing_folder(), output=arguments.output, fetch=fetch)
+    if inputs.skipped:
+        console.print(f"note: skipped: {inputs.skipped_line()}", markup=False, soft_wrap=True)
     if arguments.explicit_forms and inputs.items:
-        for line in cannot_carry(arguments.forms, inputs.items):
+        for line in unsupported_formats(arguments.forms, inputs.items):
             console.print(f"note: {line}", markup=False, soft_wrap=True)
     if any(item.kind == "video" for item in inputs.items):
         from mrcnn.data.io.video import import_av
@@ -99,8 +104,8 @@ def _predict_inputs(arguments: PredictArgs, inputs: Inputs, detector: Any, conso
     from experiments.evaluation.tables import prediction_table
     from experiments.findings import FINDINGS
     from experiments.prediction.progress_record import ProgressRecord
+    from experiments.prediction.results import write_summary_files
     from experiments.prediction.run import Options, predict_items
-    from experiments.prediction.summary_files import write_summary_files
     from mrcnn.detections import Detections
     from trackers.packaging.served import NOTICE
 
@@ -197,7 +202,7 @@ def _spacing(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     callback=word_list,
     metavar="FORM,...",
     help="forms of the predictions: coco, findings, mask, nifti, dicom_seg, overlay, splash; default "
-    f"{','.join(DEFAULT)}, if the input supports them",
+    f"{','.join(DEFAULT_FORMATS)}, if the input supports them",
 )
 @option(
     "--confidence",
@@ -257,7 +262,7 @@ def command(
         model=check_model_address(model),
         inputs=inputs,
         output=(standing_folder() / Path(output).expanduser()).resolve(),
-        forms=DEFAULT if write is None else check_forms(list(write)),
+        forms=DEFAULT_FORMATS if write is None else check_formats(list(write)),
         explicit_forms=write is not None,
         confidence=confidence,
         spacing_mm=spacing_mm,

@@ -1,1 +1,1 @@
-"""Trained models side by side on the same images: who is measured on what, how they differ, who is champion."""
+"""Compare trained models on test images that none of them has seen, and select the champion."""

@@ -1,4 +1,4 @@
-"""The models that are compared, and what their runs tell of them."""
+"""Find the models to compare in runs and in the registry, with the configuration of their training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from trackers.packaging.tracked_model import CONFIG, load_tracked_model
 from trackers.registry.registry import CHALLENGER, CHAMPION
 
 FAMILIES = ("mrcnn", "unet")
-"""Beginnings of the names of registered models that find instances."""
+"""Prefixes of the names of registered models that detect instances."""
 CLASSIFIER = "classifier-"
 RUN = re.compile(r"(?:runs:/)?([0-9a-f]{32})")
 VERSION = re.compile(r"models:/([^/@]+)(?:/(\d+)|@(.+))")
@@ -32,15 +32,15 @@ VERSION = re.compile(r"models:/([^/@]+)(?:/(\d+)|@(.+))")
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model to be compared.
+    """A model to compare.
 
     Attributes:
-        label: A, B, …, by which tables and pictures name it.
-        spec: that opens it; see `trackers.packaging.tracked_model`.
-        run_id: of the training.
-        config: that the training resolved to.
-        name, version: in the registry, None where it is not registered.
-        aliases: that it holds there.
+        label: A, B, …, its name in tables and figures.
+        spec: see `trackers.packaging.tracked_model`.
+        run_id: run of the training.
+        config: resolved configuration of the training.
+        name, version: in the registry; None for an unregistered model.
+        aliases: its aliases in the registry.
     """
 
     label: str
@@ -53,15 +53,15 @@ class Candidate:
 
     @property
     def title(self) -> str:
-        """What a person would call it."""
+        """Name in messages and on the page."""
         return f"run {self.run_id[:8]}" if self.name is None else f"{self.name} version {self.version}"
 
 
-def named_candidates(specs: Sequence[str]) -> list[Candidate]:
-    """The models that `specs` name: runs by id or as runs:/<id>, models:/<name>/<version> or models:/<name>@<alias>.
+def find_candidates(specs: Sequence[str]) -> list[Candidate]:
+    """Find models by run id, runs:/<id>, models:/<name>/<version> or models:/<name>@<alias>.
 
     Raises:
-        InputError: there is no such model, it is a classifier, one is named twice, or they are of several modalities.
+        InputError: a model does not exist, is a classifier or occurs twice, or the models have several modalities.
     """
     client, found = MlflowClient(), []
     for spec in specs:
@@ -80,17 +80,17 @@ def named_candidates(specs: Sequence[str]) -> list[Candidate]:
     modalities = sorted({each.config.modality for each in found})
     if len(modalities) > 1:
         raise InputError(f"--models: of {' and '.join(modalities)}; expected models of one modality")
-    return _labelled(found)
+    return _with_labels(found)
 
 
-def candidates_of(modality: str, families: Iterable[str] = FAMILIES) -> tuple[list[Candidate], list[str]]:
-    """The registered models of a modality that could be champion, and a line for each that had to be left out.
+def registered_candidates(modality: str, families: Iterable[str] = FAMILIES) -> tuple[list[Candidate], list[str]]:
+    """Find the registered models of a modality that can become champion, and a line for each excluded model.
 
-    Those that hold an alias, and of each task and test set the best by the metric that its training recorded; the
-    others are known to be worse on the same images.
+    These are the models with an alias and, for each task and test set, the best by the metric that its training
+    recorded. All others are worse on the same images.
 
     Raises:
-        InputError: nothing of the modality is registered.
+        InputError: there is no registered model of the modality.
     """
     client, found, problems, any_registered = MlflowClient(), [], [], False
     for family in families:
@@ -110,9 +110,9 @@ def candidates_of(modality: str, families: Iterable[str] = FAMILIES) -> tuple[li
     if not any_registered:
         expected = " or ".join(f"{family}-{modality}" for family in families)
         raise InputError(f"--modality {modality}: nothing is registered as {expected}")
-    # The reigning champion first: the others are measured against it.
+    # The champion first: the others are compared with it.
     found.sort(key=lambda each: (CHAMPION not in each.aliases, CHALLENGER not in each.aliases))
-    return _labelled(found), problems
+    return _with_labels(found), problems
 
 
 def _best_of_each_test_set(versions: Sequence[ModelVersion]) -> set[str]:
@@ -130,7 +130,7 @@ def _best_of_each_test_set(versions: Sequence[ModelVersion]) -> set[str]:
     return {version for _, version in best.values()}
 
 
-def _labelled(found: Sequence[Candidate]) -> list[Candidate]:
+def _with_labels(found: Sequence[Candidate]) -> list[Candidate]:
     labels = [*ascii_uppercase, *(first + second for first in ascii_uppercase for second in ascii_uppercase)]
     return [replace(each, label=label) for each, label in zip(found, labels, strict=False)]
 
@@ -146,28 +146,28 @@ def _version(client: MlflowClient, spec: str, name: str, number: str | None, ali
 
 def _of_version(client: MlflowClient, version: ModelVersion, spec: str) -> Candidate:
     if version.name.startswith(CLASSIFIER):
-        raise InputError(f"{spec}: a classifier, which finds no instances; expected a model that does")
+        raise InputError(f"{spec}: a classifier, which finds no instances; expected a detection model")
     run_id = version.tags.get("run") or version.run_id
     if not run_id:
-        raise InputError(f"{spec}: no run is recorded of it, so nobody knows on which patients it was trained")
+        raise InputError(f"{spec}: has no run, so its training patients are unknown")
     aliases = client.get_registered_model(version.name).aliases
-    held = tuple(sorted(alias for alias, holder in aliases.items() if str(holder) == str(version.version)))
-    # By its number: an alias may move while the models are compared.
+    own = tuple(sorted(alias for alias, holder in aliases.items() if str(holder) == str(version.version)))
+    # By number, because an alias can move during the comparison.
     fixed = f"models:/{version.name}/{version.version}"
     config = _config(client, run_id, spec, fixed)
-    return Candidate("", fixed, run_id, config, version.name, str(version.version), held)
+    return Candidate("", fixed, run_id, config, version.name, str(version.version), own)
 
 
 def _of_run(client: MlflowClient, spec: str, run_id: str) -> Candidate:
     versions = list(client.search_model_versions(f"run_id = '{run_id}'"))
-    # One run may register a segmenter and a classifier.
+    # A run can register a detection model and a classifier.
     for version in sorted(versions, key=lambda each: each.name.startswith(CLASSIFIER)):
         return _of_version(client, version, spec)
     return Candidate("", run_id, run_id, _config(client, run_id, spec))
 
 
 def _config(client: MlflowClient, run_id: str, spec: str, packaged: str | None = None) -> TaskConfig:
-    """What the training resolved to: from its run, or from the model at `packaged`, as a sweep registers one."""
+    """Read the resolved configuration from the run, or from the model `packaged` if a sweep registered it."""
     try:
         client.get_run(run_id)
         present = {each.path for each in client.list_artifacts(run_id)}
@@ -183,7 +183,7 @@ def _config(client: MlflowClient, run_id: str, spec: str, packaged: str | None =
         else:
             content = packaged and load_tracked_model(packaged, task="", folder=Path(folder)).config
     if not content:
-        raise InputError(f"{spec}: run {run_id} keeps no {CONFIG}; expected a run that trained a model")
+        raise InputError(f"{spec}: run {run_id} has no {CONFIG}; expected a run that trained a model")
     try:
         return TaskConfig.model_validate(content)
     except ValidationError as error:

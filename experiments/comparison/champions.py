@@ -1,4 +1,4 @@
-"""Who should be champion: of each task on its own test sets, of the modality on all of them.
+"""Select the champions: of each task on its own test sets, of the modality on all test sets.
 
 - Of a task: the mean over the task's test sets of the task's own metric (`evaluate.metric`).
 - Of the modality: the mean over all test sets of the Dice of any class, every instance and detection counting as of one
@@ -15,23 +15,23 @@ from dataclasses import dataclass
 
 from experiments.comparison.candidates import Candidate
 from experiments.comparison.joint_test_set import TestSet
-from experiments.comparison.measuring import Measured
+from experiments.comparison.measurements import Measurement
 from experiments.config.schema import LOWER_IS_BETTER
 from trackers.registry.registry import CHAMPION, Move, task_alias
 
 HEAD_TO_HEAD = ("dice", "mask_ap50")
-"""Means over test sets, of any class; the first decides."""
+"""Mean metrics over all test sets, of any class; the first one decides."""
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What becomes of an alias of a registered model.
+class AliasDecision:
+    """A decision about an alias of a registered model.
 
     Attributes:
-        name: of the registered model.
+        name: name of the registered model.
         alias: `champion` or `champion-<task>`.
-        move: None where the alias stays where it is.
-        reason: in one line.
+        move: None if the alias does not change.
+        reason: one line.
     """
 
     name: str
@@ -41,9 +41,9 @@ class Verdict:
 
 
 def head_to_head(
-    candidates: Sequence[Candidate], sets: Sequence[TestSet], measured: Mapping[tuple[str, int], Measured]
+    candidates: Sequence[Candidate], sets: Sequence[TestSet], measured: Mapping[tuple[str, int], Measurement]
 ) -> dict[str, dict[str, float]]:
-    """By label: the mean over all test sets of each of `HEAD_TO_HEAD`; NaN where a test set leaves it undefined."""
+    """Compute by label the mean of each `HEAD_TO_HEAD` metric over all test sets; NaN if one is undefined."""
     found = {}
     for candidate in candidates:
         each = [measured.get((candidate.label, position)) for position in range(len(sets))]
@@ -55,9 +55,9 @@ def head_to_head(
 
 
 def task_scores(
-    candidates: Sequence[Candidate], sets: Sequence[TestSet], measured: Mapping[tuple[str, int], Measured]
+    candidates: Sequence[Candidate], sets: Sequence[TestSet], measured: Mapping[tuple[str, int], Measurement]
 ) -> dict[str, tuple[str, dict[str, float]]]:
-    """By task: its metric, and by label the mean of it over the task's test sets, for the candidates of the task."""
+    """Compute by task its metric and, by label, the mean of it over the task's test sets for models of the task."""
     found = {}
     for task in dict.fromkeys(each.task for each in sets):
         positions = [position for position, each in enumerate(sets) if each.task == task]
@@ -73,23 +73,23 @@ def task_scores(
     return found
 
 
-def verdicts(
+def decide_aliases(
     candidates: Sequence[Candidate],
     sets: Sequence[TestSet],
-    measured: Mapping[tuple[str, int], Measured],
+    measured: Mapping[tuple[str, int], Measurement],
     aliases: Mapping[str, Mapping[str, str]],
-) -> list[Verdict]:
-    """For each registered model and alias.
+) -> list[AliasDecision]:
+    """Decide on each alias of each registered model.
 
     Args:
-        aliases: of each registered model, version by alias, as they were when the comparison began.
+        aliases: registered model → alias → version, at the start of the comparison.
     """
     found = []
     of_modality = {label: each[HEAD_TO_HEAD[0]] for label, each in head_to_head(candidates, sets, measured).items()}
     for name in dict.fromkeys(each.name for each in candidates if each.name is not None):
         contenders = [each for each in candidates if each.name == name]
         what = f"mean Dice of any class over {len(sets)} test set{'s' if len(sets) > 1 else ''}"
-        found.append(_verdict(name, CHAMPION, contenders, of_modality, what, aliases[name], 0.0))
+        found.append(_decide(name, CHAMPION, contenders, of_modality, what, aliases[name], 0.0))
         for task, (metric, values) in task_scores(candidates, sets, measured).items():
             of_task = [each for each in contenders if each.config.task == task]
             if of_task:
@@ -97,32 +97,36 @@ def verdicts(
                 signed = {label: -value for label, value in values.items()} if lower else values
                 what = f"{metric} on the test images of {task}"
                 above = -math.inf if lower else 0.0
-                found.append(_verdict(name, task_alias(task), of_task, signed, what, aliases[name], above))
+                found.append(_decide(name, task_alias(task), of_task, signed, what, aliases[name], above))
     return found
 
 
-def _verdict(
+def _decide(
     name: str, alias: str, contenders: Sequence[Candidate], values: Mapping[str, float], what: str,
     aliases: Mapping[str, str], above: float,
-) -> Verdict:  # fmt: skip
+) -> AliasDecision:  # fmt: skip
     """Args: above: no model whose value is not above this gets the alias."""
     holder = aliases.get(alias)
     scored = [each for each in contenders if not math.isnan(values.get(each.label, math.nan))]
     if not scored:
-        return Verdict(name, alias, None, f"nobody has a {what}")
+        return AliasDecision(name, alias, None, f"no model has a {what}")
     best = max(scored, key=lambda each: values[each.label])
-    reigning = next((each for each in scored if each.version == holder), None)
-    if holder is not None and reigning is None:
-        return Verdict(name, alias, None, f"stays with version {holder}, which could not be measured here")
-    if reigning is not None and values[best.label] <= values[reigning.label]:
-        return Verdict(
-            name, alias, None, f"stays with version {holder}: {what} {abs(values[reigning.label]):.4g}, nobody better"
+    champion = next((each for each in scored if each.version == holder), None)
+    if holder is not None and champion is None:
+        return AliasDecision(name, alias, None, f"stays with version {holder}, which could not be measured here")
+    if champion is not None and values[best.label] <= values[champion.label]:
+        return AliasDecision(
+            name,
+            alias,
+            None,
+            f"stays with version {holder}: {what} {abs(values[champion.label]):.4g}, none is better",
         )
     if values[best.label] <= above:
-        return Verdict(name, alias, None, f"goes to nobody: {what} is {above:g}, and such a model is never champion")
-    against = "nobody held it" if reigning is None else f"{abs(values[reigning.label]):.4g} of version {holder}"
+        reason = f"is not assigned: {what} is {above:g}, and such a model is never champion"
+        return AliasDecision(name, alias, None, reason)
+    against = "no version had it" if champion is None else f"{abs(values[champion.label]):.4g} of version {holder}"
     reason = f"{what} {abs(values[best.label]):.4g}, {against}"
-    return Verdict(name, alias, Move(alias, holder, best.version, reason), f"to version {best.version}: {reason}")
+    return AliasDecision(name, alias, Move(alias, holder, best.version, reason), f"to version {best.version}: {reason}")
 
 
 def _mean(values: Sequence[float]) -> float:

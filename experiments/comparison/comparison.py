@@ -1,4 +1,4 @@
-"""A whole comparison, and the same as plain data."""
+"""The results of a comparison, and their JSON form."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from experiments.comparison.champions import Verdict, head_to_head, task_scores
+from experiments.comparison.champions import AliasDecision, head_to_head, task_scores
 from experiments.comparison.joint_test_set import LEAST_PATIENTS, TestSet
-from experiments.comparison.measuring import Measured, Opened
+from experiments.comparison.measurements import LoadedModel, Measurement
 from experiments.comparison.paired_difference import (
     RESAMPLES,
     PairedDifference,
-    dice_of_patients,
-    enough,
+    dice_by_patient,
+    has_enough_patients,
     paired_difference,
     scores,
     shared_evaluators,
@@ -25,47 +25,47 @@ from trackers.packaging.served import NOTICE
 METHOD = (
     "Intervals: 95 %, percentile bootstrap over patients (Efron & Tibshirani 1993, chapter 13), for differences the "
     f"same patients drawn for both models; {RESAMPLES} resamples. p-values, two-sided: paired permutation test that "
-    "exchanges the answers of two models for whole patients (Fisher 1935; Good 2005; Phipson & Smyth 2010); for AP, "
-    "IoU, HD95 and FROC, marked b, the paired bootstrap (Efron & Tibshirani 1993, section 15.4). They are not "
-    f"adjusted for the number of scores and models. With fewer than {LEAST_PATIENTS} patients neither is given."
+    "exchanges the predictions of two models for whole patients (Fisher 1935; Good 2005; Phipson & Smyth 2010); for "
+    "AP, IoU, HD95 and FROC, marked b, the paired bootstrap (Efron & Tibshirani 1993, section 15.4). They are not "
+    f"adjusted for the number of scores and models. Both need at least {LEAST_PATIENTS} patients."
 )
 SIZES = ("small", "medium", "large")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Models, test sets, and what was measured.
+    """Models, test sets and measurements.
 
     Attributes:
-        opened: the first is the one that others are measured against.
-        measured: by label and position of the test set; absent where a model cannot take the images.
-        seconds: an image, by label and position of the test set.
-        notes: what was left out and why, a line each.
+        models: the others are compared with the first.
+        measured: by label and position of the test set, without models that cannot process the images.
+        seconds: time per image by label and position of the test set.
+        notes: a line for each excluded model or test set.
     """
 
     modality: str
-    opened: tuple[Opened, ...]
+    models: tuple[LoadedModel, ...]
     sets: tuple[TestSet, ...]
-    measured: Mapping[tuple[str, int], Measured]
+    measured: Mapping[tuple[str, int], Measurement]
     seconds: Mapping[tuple[str, int], float]
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[AliasDecision, ...]
     notes: tuple[str, ...]
 
     @property
     def labels(self) -> list[str]:
-        return [each.candidate.label for each in self.opened]
+        return [each.candidate.label for each in self.models]
 
-    def on(self, position: int) -> dict[str, Measured]:
-        """What was measured on a test set, by label."""
+    def on(self, position: int) -> dict[str, Measurement]:
+        """Return the measurements on a test set by label."""
         return {label: self.measured[label, position] for label in self.labels if (label, position) in self.measured}
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """All numbers, ready for JSON."""
-        candidates = [each.candidate for each in self.opened]
+        """All numbers, serializable as JSON."""
+        candidates = [each.candidate for each in self.models]
         return {
             "modality": self.modality,
-            "models": [self._model(each) for each in self.opened],
+            "models": [self._model(each) for each in self.models],
             "test_sets": [self._set(position) for position in range(len(self.sets))],
             "tasks": {
                 task: {"metric": metric, "means": values}
@@ -78,8 +78,8 @@ class Comparison:
             "notice": NOTICE,
         }
 
-    def _model(self, opened: Opened) -> dict[str, Any]:
-        candidate, detector = opened.candidate, opened.detector
+    def _model(self, model: LoadedModel) -> dict[str, Any]:
+        candidate, detector = model.candidate, model.detector
         seconds = {self.sets[position].name: self.seconds[label, position]
                    for label, position in self.seconds if label == candidate.label}  # fmt: skip
         return {
@@ -91,7 +91,7 @@ class Comparison:
             "classes": list(detector.class_names),
             "confidence": detector.confidence,
             "weights": detector.weights,
-            "megabytes": opened.bytes / 1e6,
+            "megabytes": model.bytes / 1e6,
             "seconds_per_image": seconds,
         }
 
@@ -100,11 +100,11 @@ class Comparison:
         patients = [record.patient_id for record in test_set.images.records]
         volumes = test_set.config.evaluate.volumes
         shared = {label: each.by_class or each.any_class for label, each in measured.items()}
-        # Everybody by the same measure: by class only where all know the classes.
+        # The same measure for all models: by class only if all have the classes.
         if any(each.by_class is None for each in measured.values()):
             shared = {label: each.any_class for label, each in measured.items()}
         first = next(iter(measured), None)
-        # What is written is passed on: patients have numbers, the same for every model.
+        # The files are shared, so patients have numbers, the same for each model.
         numbers = {patient: str(number) for number, patient in enumerate(dict.fromkeys(patients), start=1)}
         return {
             "name": test_set.name,
@@ -115,7 +115,7 @@ class Comparison:
             "images": len(test_set.images),
             "patients": len(set(patients)),
             "left_out": test_set.left_out,
-            "enough_patients": enough(patients),
+            "enough_patients": has_enough_patients(patients),
             "instances_by_size": _sizes(test_set),
             "source": {label: each.source for label, each in measured.items()},
             "by_class": {
@@ -141,7 +141,7 @@ class Comparison:
             "dice_of_patients": {
                 label: {
                     numbers[patient]: dice
-                    for patient, dice in dice_of_patients(evaluator, measured[label].confidence).items()
+                    for patient, dice in dice_by_patient(evaluator, measured[label].confidence).items()
                 }
                 for label, evaluator in shared.items()
             },
@@ -149,7 +149,7 @@ class Comparison:
 
 
 def _sizes(test_set: TestSet) -> dict[str, int]:
-    """How many instances are small, medium and large, by COCO's bounds."""
+    """Count small, medium and large instances by the limits of COCO."""
     areas: Sequence[int] = [int(area) for record in test_set.images.records for area in record.areas]
     small, large = 32**2, 96**2
     return {
@@ -159,8 +159,8 @@ def _sizes(test_set: TestSet) -> dict[str, int]:
     }
 
 
-def differing_of(facts: Mapping[str, Any], second: str) -> dict[str, PairedDifference]:
-    """Of a test set's facts, how the model `second` differs from the first."""
+def read_differences(facts: Mapping[str, Any], second: str) -> dict[str, PairedDifference]:
+    """Return the differences between the model `second` and the first from the facts of a test set."""
     for each in facts["differences"]:
         if each["second"] == second:
             return {name: PairedDifference(**values) for name, values in each["scores"].items()}

@@ -1,4 +1,4 @@
-"""The comparison from top to bottom: models, test sets, measuring, page, promotion. `compare` is the order of it."""
+"""Run a comparison: models, test sets, measurements, page, promotion."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from mlflow import MlflowClient
 from rich.console import Console
 
 from experiments.commands.arguments import CompareArgs
-from experiments.comparison.candidates import Candidate, candidates_of, named_candidates
-from experiments.comparison.champions import Verdict, verdicts
+from experiments.comparison.candidates import Candidate, find_candidates, registered_candidates
+from experiments.comparison.champions import AliasDecision, decide_aliases
 from experiments.comparison.comparison import Comparison
-from experiments.comparison.joint_test_set import TestSet, comparable, exposures, started_elsewhere, test_sets
-from experiments.comparison.measuring import Measured, Opened, measure_all
+from experiments.comparison.joint_test_set import TestSet, exposures, initial_weight_notes, select_comparable, test_sets
+from experiments.comparison.measurements import TIMED_IMAGES, LoadedModel, Measurement, measure_all, seconds_per_image
 from experiments.comparison.page import page
 from experiments.comparison.paired_difference import SEED
-from experiments.comparison.speed import IMAGES, seconds_per_image
 from experiments.comparison.tables import print_comparison
-from experiments.prediction.detector import detector_of
+from experiments.prediction.detector import make_detector
 from experiments.preparation.datasets import standing_folder
 from mrcnn.errors import InputError
 from trackers.packaging.tracked_model import load_tracked_model
@@ -31,25 +30,25 @@ from trackers.runs.serialization import json_text
 PAGE, NUMBERS = "comparison.html", "comparison.json"
 
 
-def compare(wanted: CompareArgs) -> None:
-    """Compare, show, record, and with `promote` move the aliases.
+def compare(args: CompareArgs) -> None:
+    """Compare models, print and log the results, and with `promote` move the aliases.
 
     Raises:
-        InputError: there are not two models with test images that can be had.
+        InputError: there are fewer than two models with readable test images.
     """
     console = Console(highlight=False)
-    if wanted.modality is not None:
-        candidates, notes = candidates_of(wanted.modality)
+    if args.modality is not None:
+        candidates, notes = registered_candidates(args.modality)
     else:
-        candidates, notes = named_candidates(wanted.models), []
-    modality = wanted.modality or candidates[0].config.modality
+        candidates, notes = find_candidates(args.models), []
+    modality = args.modality or candidates[0].config.modality
     aliases = _aliases(candidates)
-    candidates, sets, further = _test_sets(candidates, strict=bool(wanted.models))
-    notes += further
+    candidates, sets, set_notes = _test_sets(candidates, strict=bool(args.models))
+    notes += set_notes
     for note in notes:
         console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
-    _enough(candidates, sets, notes)
-    folder = wanted.output or standing_folder() / f"compare-{modality}"
+    _check_enough(candidates, sets, notes)
+    folder = args.output or standing_folder() / f"compare-{modality}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -60,22 +59,22 @@ def compare(wanted: CompareArgs) -> None:
         console.print(
             f"Comparing {', '.join(each.title for each in candidates)}; run {run.id}", markup=False, soft_wrap=True
         )
-        opened = [_open(each, Path(scratch)) for each in candidates]
-        measured, cannot = measure_all(opened, sets)
-        decided = verdicts(candidates, sets, measured, aliases)
+        models = [_load(each, Path(scratch)) for each in candidates]
+        measured, cannot = measure_all(models, sets)
+        decisions = decide_aliases(candidates, sets, measured, aliases)
         comparison = Comparison(
-            modality, tuple(opened), tuple(sets), measured, _seconds(opened, sets, measured), tuple(decided),
+            modality, tuple(models), tuple(sets), measured, _seconds(models, sets, measured), tuple(decisions),
             tuple(notes + cannot),
         )  # fmt: skip
         print_comparison(comparison, console)
         _record(comparison, run, folder)
         console.print(f"\nPage: {folder / PAGE}", markup=False, soft_wrap=True)
-        _settle(decided, wanted, run, console)
+        _apply_decisions(decisions, args, run, console)
     console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
 
 
 def _aliases(candidates: Sequence[Candidate]) -> dict[str, dict[str, str]]:
-    """Version by alias of each registered model, as they are before the work."""
+    """Return the current aliases of each registered model: name → alias → version."""
     client = MlflowClient()
     return {
         name: {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
@@ -84,20 +83,23 @@ def _aliases(candidates: Sequence[Candidate]) -> dict[str, dict[str, str]]:
 
 
 def _test_sets(candidates: Sequence[Candidate], *, strict: bool) -> tuple[list[Candidate], list[TestSet], list[str]]:
-    """Candidates whose data are there, their test sets, and what was left out; `strict`: it is an error then."""
+    """Return the candidates with readable data, their test sets, and a line for each excluded one.
+
+    With `strict`, unreadable data are an error and no candidate is excluded.
+    """
     exposed, problems = exposures(candidates)
     if problems and strict:
         raise InputError("\n  ".join(problems))
     kept = [each for each in candidates if each.label in exposed]
     unfit: list[str] = []
     if not strict:
-        kept, unfit = comparable(kept, exposed)
+        kept, unfit = select_comparable(kept, exposed)
     sets, notes = test_sets(kept, exposed)
     left_out = [f"left out: {problem}" for problem in problems]
-    return kept, sets, [*left_out, *unfit, *notes, *started_elsewhere(kept)]
+    return kept, sets, [*left_out, *unfit, *notes, *initial_weight_notes(kept)]
 
 
-def _enough(candidates: Sequence[Candidate], sets: Sequence[TestSet], notes: Sequence[str]) -> None:
+def _check_enough(candidates: Sequence[Candidate], sets: Sequence[TestSet], notes: Sequence[str]) -> None:
     if len(candidates) < 2:
         what = f"only {candidates[0].title}" if candidates else "no model"
         raise InputError(f"{what} can be compared; expected at least two" + "".join(f"; {note}" for note in notes))
@@ -105,28 +107,28 @@ def _enough(candidates: Sequence[Candidate], sets: Sequence[TestSet], notes: Seq
         raise InputError("no test image that none of the models has seen; expected trainings of the same data and seed")
 
 
-def _open(candidate: Candidate, scratch: Path) -> Opened:
+def _load(candidate: Candidate, scratch: Path) -> LoadedModel:
     folder = scratch / candidate.label
-    kept = load_tracked_model(candidate.spec, task=candidate.config.task, folder=folder)
+    tracked = load_tracked_model(candidate.spec, task=candidate.config.task, folder=folder)
     size = sum(file.stat().st_size for file in folder.rglob("*.keras"))
-    return Opened(candidate, detector_of(kept), size)
+    return LoadedModel(candidate, make_detector(tracked), size)
 
 
 def _seconds(
-    opened: Sequence[Opened], sets: Sequence[TestSet], measured: dict[tuple[str, int], Measured]
+    models: Sequence[LoadedModel], sets: Sequence[TestSet], measured: dict[tuple[str, int], Measurement]
 ) -> dict[tuple[str, int], float]:
-    """An image, by label and position of the test set."""
+    """Measure the seconds per image by label and position of the test set."""
     found = {}
     for position, test_set in enumerate(sets):
-        able = {each.candidate.label: each.detector.find for each in opened
+        able = {each.candidate.label: each.detector.find for each in models
                 if (each.candidate.label, position) in measured}  # fmt: skip
-        images = [test_set.images.image(index) for index in range(min(IMAGES, len(test_set.images)))]
+        images = [test_set.images.image(index) for index in range(min(TIMED_IMAGES, len(test_set.images)))]
         found |= {(label, position): value for label, value in seconds_per_image(able, images).items()}
     return found
 
 
 def _record(comparison: Comparison, run: Run, folder: Path) -> None:
-    """Writes page and numbers into `folder`, and keeps both with the run."""
+    """Write page and numbers to `folder` and log both with the run."""
     facts = comparison.facts
     try:
         (folder / PAGE).write_text(page(comparison), encoding="utf-8")
@@ -147,14 +149,14 @@ def _record(comparison: Comparison, run: Run, folder: Path) -> None:
                  for (label, position), value in comparison.seconds.items()})  # fmt: skip
 
 
-def _settle(decided: Sequence[Verdict], wanted: CompareArgs, run: Run, console: Console) -> None:
-    """Moves the aliases, or says what would be moved."""
-    for verdict in decided:
-        console.print(f"{verdict.name} {verdict.alias}: {verdict.reason}", markup=False, soft_wrap=True)
-    moving = [each for each in decided if each.move is not None]
-    if wanted.dry_run or not wanted.promote:
+def _apply_decisions(decisions: Sequence[AliasDecision], args: CompareArgs, run: Run, console: Console) -> None:
+    """Move the aliases, or print the decisions only."""
+    for each in decisions:
+        console.print(f"{each.name} {each.alias}: {each.reason}", markup=False, soft_wrap=True)
+    moving = [each for each in decisions if each.move is not None]
+    if args.dry_run or not args.promote:
         if moving:
-            how = "dry run" if wanted.dry_run else "--promote was not given"
+            how = "dry run" if args.dry_run else "without --promote"
             console.print(f"Nothing was moved ({how}).", markup=False, soft_wrap=True)
         return
     refused = []

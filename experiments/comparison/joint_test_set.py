@@ -1,4 +1,4 @@
-"""The images on which models are compared: test splits of their trainings, without what any of them has seen."""
+"""Build the joint test sets: the test splits of all trainings, without images that any of the models has seen."""
 
 from __future__ import annotations
 
@@ -20,25 +20,24 @@ from trackers.runs.writer import LONGEST_DATASET_DIGEST
 Keys = frozenset[tuple[str, ...]]
 
 LEAST_PATIENTS = 5
-"""With fewer, an interval or p-value says more of the method than of the models: of 4 patients the least two-sided p
-that an exchange of answers can give is 1/8."""
+"""Minimum for intervals and p-values: with 4 patients the smallest two-sided p of the permutation test is 1/8."""
 
 
 @dataclass(frozen=True)
 class TestSet:
-    """Images to compare on.
+    """Images for the comparison.
 
     Attributes:
-        name: what a person would call it.
-        task: of the trainings that hold it back.
-        config: of the first of them: how volumes are measured, by which metric.
-        labels: of the candidates that hold it back.
-        digest: of the whole test split.
-        images: those that no candidate has trained or validated on.
-        left_out: how many others there are.
+        name: name in outputs.
+        task: task of the trainings with this test split.
+        config: configuration of the first of them, for the metric and the evaluation of volumes.
+        labels: labels of the candidates with this test split.
+        digest: digest of the whole test split.
+        images: images that no candidate used for training or validation.
+        left_out: number of the other images.
     """
 
-    __test__ = False  # no test class, whatever pytest thinks of the name
+    __test__ = False  # not a test class, despite its name
 
     name: str
     task: str
@@ -51,7 +50,7 @@ class TestSet:
 
 @dataclass(frozen=True)
 class Exposure:
-    """What a training held back and what it saw."""
+    """The test split of a training, the keys of its images, and the keys of the images that the training used."""
 
     test: Dataset
     test_keys: tuple[Keys, ...]
@@ -59,9 +58,9 @@ class Exposure:
 
 
 def exposures(candidates: Sequence[Candidate]) -> tuple[dict[str, Exposure], list[str]]:
-    """The data of each candidate's training, by label, and a line for each whose data are not what they were.
+    """Read the data of each training, by label; return also a line for each training whose data are missing or changed.
 
-    Data that several trainings share are read once.
+    Data of several trainings are read once.
     """
     found, problems, read = {}, [], {}
     for candidate in candidates:
@@ -74,12 +73,12 @@ def exposures(candidates: Sequence[Candidate]) -> tuple[dict[str, Exposure], lis
             found[candidate.label] = read[key]
         except InputError as error:
             first = str(error).splitlines()[0]
-            problems.append(f"{candidate.title}: its test images cannot be had again: {first}")
+            problems.append(f"{candidate.title}: its test images cannot be read again: {first}")
     return found, problems
 
 
 def test_sets(candidates: Sequence[Candidate], exposed: Mapping[str, Exposure]) -> tuple[list[TestSet], list[str]]:
-    """The test splits of all candidates, each once, and a line for each of which nothing unseen is left."""
+    """Return the test splits of all candidates, each once, and a line for each without unseen images."""
     seen = frozenset().union(*(exposed[each.label].seen for each in candidates))
     by_digest: dict[tuple[str, str], list[Candidate]] = {}
     for candidate in candidates:
@@ -102,12 +101,14 @@ def test_sets(candidates: Sequence[Candidate], exposed: Mapping[str, Exposure]) 
 test_sets.__test__ = False
 
 
-def comparable(candidates: Sequence[Candidate], exposed: Mapping[str, Exposure]) -> tuple[list[Candidate], list[str]]:
-    """Those that leave one another enough unseen test images, and a line for each of the others.
+def select_comparable(
+    candidates: Sequence[Candidate], exposed: Mapping[str, Exposure]
+) -> tuple[list[Candidate], list[str]]:
+    """Select the candidates with enough common unseen test images; return also a line for each of the others.
 
-    Taken in their order: one is left out that would bring the unseen patients of a task below `LEAST_PATIENTS`, or
-    further down where they are fewer. So a training with another seed, which has seen what the others hold back, does
-    not take their test set away.
+    Candidates are added in order. One is excluded if it reduces the unseen patients of a task below `LEAST_PATIENTS`,
+    or further if there are fewer already. So a training with another seed, which used test images of the others, does
+    not remove their test set.
     """
     kept: list[Candidate] = []
     notes: list[str] = []
@@ -115,8 +116,8 @@ def comparable(candidates: Sequence[Candidate], exposed: Mapping[str, Exposure])
     for candidate in candidates:
         task = candidate.config.task
         after = _unseen_patients([*kept, candidate], exposed)
-        enough = all(after.get(each, 0) >= min(LEAST_PATIENTS, before) for each, before in patients.items())
-        if enough and (after.get(task, 0) or not len(exposed[candidate.label].test)):
+        sufficient = all(after.get(each, 0) >= min(LEAST_PATIENTS, before) for each, before in patients.items())
+        if sufficient and (after.get(task, 0) or not len(exposed[candidate.label].test)):
             kept.append(candidate)
             patients = after
         else:
@@ -128,17 +129,17 @@ def comparable(candidates: Sequence[Candidate], exposed: Mapping[str, Exposure])
 
 
 def _unseen_patients(candidates: Sequence[Candidate], exposed: Mapping[str, Exposure]) -> dict[str, int]:
-    """How many patients the test sets of each task hold."""
+    """Count the patients in the test sets of each task."""
     found: dict[str, set[str]] = {}
     for each in test_sets(candidates, exposed)[0]:
         found.setdefault(each.task, set()).update(record.patient_id for record in each.images.records)
     return {task: len(patients) for task, patients in found.items()}
 
 
-def started_elsewhere(candidates: Sequence[Candidate]) -> list[str]:
-    """A line for each candidate that went on from another training, whose images nobody here knows."""
+def initial_weight_notes(candidates: Sequence[Candidate]) -> list[str]:
+    """Return a line for each candidate that started from another model, whose training images are unknown."""
     return [
-        f"{each.title} started from {each.config.train.weights}: what that was trained on is not left out"
+        f"{each.title} started from {each.config.train.weights}: the images of that training are not excluded"
         for each in candidates
         if each.config.train.weights not in NAMED_WEIGHTS
     ]
@@ -149,13 +150,13 @@ def _exposure(config: TaskConfig) -> Exposure:
     checked.raise_if_wrong()
     keys, held_back = _keys(checked, config), set(checked.splits["test"].tolist())
     test = checked.splits["test"]
-    # Thinned images of the training split count as seen: others of their patients are.
+    # Subsampled images of the training split count as seen, because other images of these patients are.
     others = [keys[index] for index in range(len(checked.whole)) if index not in held_back]
     return Exposure(checked.whole.subset(test), tuple(keys[index] for index in test), frozenset().union(*others))
 
 
 def _keys(checked: CheckedData, config: TaskConfig) -> list[Keys]:
-    """What makes two images the same for a training: the patient, the pixels, or being near-duplicates."""
+    """Return keys that two images share if they have the same patient or pixels, or are near-duplicates."""
     data = config.data
     where = data.dataset or f"{data.phantoms} phantoms {data.phantom_images} {data.phantom_seed}"
     contents = [record.content() for record in checked.whole.records]
@@ -170,7 +171,7 @@ def _keys(checked: CheckedData, config: TaskConfig) -> list[Keys]:
 
 
 def _check_unchanged(candidate: Candidate, test: Dataset) -> None:
-    """Raises `InputError` where the test split is not the one that the run recorded."""
+    """Raise `InputError` if the test split differs from the one in the run."""
     recorded = recorded_digest(candidate.run_id, "test")
     if recorded is not None and recorded != test.digest[:LONGEST_DATASET_DIGEST]:
         raise InputError(
@@ -179,7 +180,7 @@ def _check_unchanged(candidate: Candidate, test: Dataset) -> None:
 
 
 def recorded_digest(run_id: str, split: str) -> str | None:
-    """The beginning of the digest of a split as the run recorded it; None where it did not."""
+    """Return the recorded prefix of the digest of a split, or None."""
     for each in MlflowClient().get_run(run_id).inputs.dataset_inputs:
         if any(tag.key == "mlflow.data.context" and tag.value == split for tag in each.tags):
             return each.dataset.digest

@@ -1,4 +1,4 @@
-"""The comparison as one page that needs no other file, no network and no script."""
+"""Render the comparison as one HTML page without other files, network access or scripts."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from experiments.comparison.charts import intervals, scatter
-from experiments.comparison.comparison import Comparison, differing_of
-from experiments.comparison.pictures import Case, data_address, drawn_cases
-from experiments.comparison.tables import model_cells, score_rows, set_title, shown_scores, too_few
+from experiments.comparison.comparison import Comparison, read_differences
+from experiments.comparison.figures import Case, data_url, draw_cases, interval_chart, scatter_chart
+from experiments.comparison.tables import model_cells, patients_note, score_rows, select_scores, set_title
 from experiments.evaluation.tables import LOWER_SCORES, ROWS
 
 _STYLE = """
@@ -40,7 +39,7 @@ h2,h3{break-after:avoid}.case{grid-template-columns:repeat(3,1fr)}}
 
 
 def page(comparison: Comparison) -> str:
-    """The whole page."""
+    """Return the HTML of the page."""
     facts = comparison.facts
     title = f"Models of {comparison.modality} compared"
     parts = [
@@ -54,12 +53,12 @@ def page(comparison: Comparison) -> str:
             ("", "model", "task", "aliases", "confidence", "weights", "MB", "s an image"),
             [model_cells(model) for model in facts["models"]],
         ),
-        '<p class="soft">Seconds an image: median of single images, the models in turns in one process on this '
-        "machine; one value a test set.</p>",
+        '<p class="soft">Seconds per image: median of single images, one value for each test set; models take turns '
+        "in one process on this machine.</p>",
     ]
     for position, each in enumerate(facts["test_sets"]):
         parts += [f"<h2>{escape(set_title(each))}</h2>", *_set(comparison, position, each)]
-    parts += [f"<h2>How this was measured</h2><p>{escape(facts['method'])}</p>", _list(facts["notes"])]
+    parts += [f"<h2>Method</h2><p>{escape(facts['method'])}</p>", _list(facts["notes"])]
     return "\n".join([*parts, "</body></html>\n"])
 
 
@@ -69,14 +68,14 @@ def _verdicts(facts: Mapping[str, Any]) -> str:
         [label, *(_number(values.get(name)) for name in values)] for label, values in facts["head_to_head"].items()
     ]
     names = [ROWS[name] for name in next(iter(facts["head_to_head"].values()), {})]
-    told = "<p>None of these models is registered, so none can be champion.</p>"
+    unregistered = "<p>None of these models is registered, so none can be champion.</p>"
     return (
         "<h2>Champions</h2>"
-        + (_list(lines) or told)
+        + (_list(lines) or unregistered)
         + "<h3>Head to head</h3>"
         + _table(["", *names], heads)
-        + '<p class="soft">Mean over all test sets of any class: every instance and every detection counts as of one '
-        "class. Dice decides who is champion of the modality; 0 where a model cannot take the images.</p>"
+        + '<p class="soft">Mean over all test sets of any class: all instances and detections in one class. '
+        "Dice decides on the champion of the modality; it is 0 for a model that cannot process the images.</p>"
     )
 
 
@@ -84,52 +83,51 @@ def _set(comparison: Comparison, position: int, facts: Mapping[str, Any]) -> Ite
     labels = list(facts["any_class"])
     if not labels:
         return
-    whole = shown_scores(facts)
-    if whole is not facts["by_class"]:
-        yield '<p class="soft">Not all models know these classes: every instance and detection counts as of one.</p>'
-    if note := too_few(facts):
+    if select_scores(facts) is not facts["by_class"]:
+        yield '<p class="soft">Not all models have these classes: all instances and detections in one class.</p>'
+    if note := patients_note(facts):
         yield f'<p class="notice">{escape(note)}</p>'
     sizes = ", ".join(f"{count} {size}" for size, count in facts["instances_by_size"].items())
     kept = [label for label, source in facts["source"].items() if source == "kept"]
     yield (
         f'<p class="soft">Instances: {sizes} (COCO: below 32², up to 96², from 96² pixels). '
-        + (f"Detections of {', '.join(kept)} are those that the training kept." if kept else "")
+        + (f"Detections of {', '.join(kept)} were saved by the training." if kept else "")
         + "</p>"
     )
     headings = ["", *labels, *(f"{label} − {labels[0]}" for label in labels[1:])]
     yield _table(headings, [[name, *values, *differences] for name, values, differences in score_rows(facts)])
     yield from _charts(facts, labels)
     yield (
-        "<h3>The same cases</h3>"
-        '<p class="soft">Patients and files are not named here, but writing within an image stays.</p>'
+        "<h3>Examples</h3>"
+        '<p class="soft">This page contains no names of patients and files, but text inside an image remains.</p>'
     )
-    for case in drawn_cases(comparison.sets[position], comparison.on(position)):
+    for case in draw_cases(comparison.sets[position], comparison.on(position)):
         yield _case(case)
 
 
 def _charts(facts: Mapping[str, Any], labels: Sequence[str]) -> Iterable[str]:
     for other in labels[1:]:
         names = (labels[0], other)
-        found = differing_of(facts, other)
+        found = read_differences(facts, other)
         # Scores from 0 to 1 share an axis; distances in pixels do not belong on it.
         rows = [(label, found[name]) for name, label in ROWS.items() if name in found and name not in LOWER_SCORES]
-        dots = scatter(*(facts["dice_of_patients"][label] for label in names), names)
+        dots = scatter_chart(*(facts["dice_of_patients"][label] for label in names), names)
         yield f'<h3>{escape(labels[0])} and {escape(other)}</h3><div class="charts">'
         yield f"<figure>{dots}<figcaption>Dice of each patient; above the diagonal {escape(other)} is better."
         yield "</figcaption></figure>"
-        if bars := intervals(rows, names):
+        if bars := interval_chart(rows, names):
             yield f"<figure>{bars}<figcaption>Differences with 95 % intervals over patients.</figcaption></figure>"
         yield "</div>"
 
 
 def _case(case: Case) -> str:
     figures = "".join(
-        f'<figure><img src="{data_address(picture)}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption>'
+        f'<figure><img src="{data_url(picture)}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption>'
         "</figure>"
         for caption, picture in case.pictures
     )
-    told = f"{case.kind}: image {case.number} of the test set"
-    return f'<p class="soft">{escape(told)}</p><div class="case">{figures}</div>'
+    title = f"{case.kind}: image {case.number} of the test set"
+    return f'<p class="soft">{escape(title)}</p><div class="case">{figures}</div>'
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -139,7 +137,7 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    """The first line, the others smaller below it; an indented one stays indented."""
+    """Render the first line, with its indent, and the others smaller below it."""
     first, *below = text.split("\n")
     indent = "&emsp;" if first.startswith(" ") else ""
     return indent + escape(first.strip()) + "".join(f"<small>{escape(line)}</small>" for line in below)

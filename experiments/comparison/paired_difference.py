@@ -1,4 +1,4 @@
-"""How much better one model is than another on a test set, with intervals and p-values over patients."""
+"""Differences between two models on a test set, with intervals and p-values over patients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.comparison.joint_test_set import LEAST_PATIENTS
-from experiments.comparison.measuring import Measured
+from experiments.comparison.measurements import Measurement
 from mrcnn.metrics import Evaluator
 from mrcnn.metrics import intervals as bootstrap
 from mrcnn.metrics.significance import operating_point_statistic, paired_differences, permutation_p, volume_statistic
@@ -20,10 +20,13 @@ PERMUTATION, BOOTSTRAP = "permutation", "bootstrap"
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Second minus first, one score. Ends and p are None with fewer than `LEAST_PATIENTS` patients.
+    """A score of the second model minus that of the first; with fewer than `LEAST_PATIENTS` patients only `value`.
 
     Attributes:
-        test: by which `p` was found: `permutation` or `bootstrap`.
+        value: the difference.
+        low, high: 95 % interval.
+        p: two-sided p-value.
+        test: test of `p`, `permutation` or `bootstrap`.
     """
 
     value: float
@@ -34,39 +37,39 @@ class PairedDifference:
 
 
 def scores(evaluator: Evaluator, confidence: float) -> dict[str, float]:
-    """Of one model: values, and with enough patients the ends of their intervals, `_lo` and `_hi`."""
+    """Compute the scores of one model and, with enough patients, their intervals with `_lo` and `_hi`."""
     found = evaluator.summary(confidence)
-    if enough(evaluator.patients):
+    if has_enough_patients(evaluator.patients):
         found |= evaluator.intervals(confidence, RESAMPLES, SEED)
     return found
 
 
-def enough(patients: Sequence[str]) -> bool:
+def has_enough_patients(patients: Sequence[str]) -> bool:
     return len(set(patients)) >= LEAST_PATIENTS
 
 
-def paired_difference(first: Measured, second: Measured, *, volumes: bool = False) -> dict[str, PairedDifference]:
-    """Every score that both have, with `volumes` also Dice of volumes.
+def paired_difference(first: Measurement, second: Measurement, *, volumes: bool = False) -> dict[str, PairedDifference]:
+    """Compute the difference of each score that both models have, with `volumes` also the Dice of volumes.
 
-    By class where both know the test set's classes, of any class otherwise.
+    By class if both models have the classes of the test set, else of any class.
 
     Dice, precision, recall, F1, detection rate and Dice of volumes are tested by permutation. AP and FROC rank the
-    detections of all patients together, whose scores would not mean the same after an exchange between two models:
-    their p comes from the paired bootstrap.
+    detections of all patients by confidence, which two models do not share, so patients cannot be exchanged between
+    them; their p comes from the paired bootstrap.
     """
     one, other = shared_evaluators(first, second)
     names = one.class_names
     confidences = (first.confidence, second.confidence)
     patients = one.patients
-    resamples = RESAMPLES if enough(patients) else 0
+    resamples = RESAMPLES if has_enough_patients(patients) else 0
     found = {
         name: PairedDifference(each.value, *(_number(value) for value in (each.low, each.high, each.p)), BOOTSTRAP)
         for name, each in paired_differences(one, other, confidences, resamples=resamples, seed=SEED).items()
     }
     if resamples:
         rows = [each.per_case(confidence) for each, confidence in zip((one, other), confidences, strict=True)]
-        tested = permutation_p(operating_point_statistic(*rows, names), patients, SEED)
-        for name, p in tested.items():
+        p_values = permutation_p(operating_point_statistic(*rows, names), patients, SEED)
+        for name, p in p_values.items():
             if name in found:
                 found[name] = PairedDifference(found[name].value, found[name].low, found[name].high, p, PERMUTATION)
     else:
@@ -82,26 +85,29 @@ def _of_volumes(one: Evaluator, other: Evaluator, confidences: tuple[float, floa
     statistic = volume_statistic(*rows, one.class_names)
 
     def difference(weights: np.ndarray) -> dict[str, np.ndarray]:
-        nothing = np.zeros_like(weights)
-        first = statistic(np.concatenate([weights, nothing], axis=1))
-        second = statistic(np.concatenate([nothing, weights], axis=1))
+        zeros = np.zeros_like(weights)
+        first = statistic(np.concatenate([weights, zeros], axis=1))
+        second = statistic(np.concatenate([zeros, weights], axis=1))
         return {name: second[name] - first[name] for name in first}
 
     values = difference(np.ones((1, len(patients))))
-    few = not enough(patients)
-    ends = {} if few else bootstrap.bootstrap_intervals(difference, patients, RESAMPLES, SEED)
-    tested = {} if few else permutation_p(statistic, patients, SEED)
+    too_few = not has_enough_patients(patients)
+    ends = {} if too_few else bootstrap.bootstrap_intervals(difference, patients, RESAMPLES, SEED)
+    p_values = {} if too_few else permutation_p(statistic, patients, SEED)
     return {
         name: PairedDifference(
-            float(value[0]), *ends.get(name, (None, None)), tested.get(name), PERMUTATION if name in tested else None
+            float(value[0]),
+            *ends.get(name, (None, None)),
+            p_values.get(name),
+            PERMUTATION if name in p_values else None,
         )
         for name, value in values.items()
         if not np.isnan(value[0])
     }
 
 
-def dice_of_patients(evaluator: Evaluator, confidence: float) -> dict[str, float]:
-    """Mean Dice over each patient's images; patients without a defined one are absent."""
+def dice_by_patient(evaluator: Evaluator, confidence: float) -> dict[str, float]:
+    """Compute the mean Dice of each patient's images, without patients whose Dice is undefined."""
     values: dict[str, list[float]] = {}
     for row in evaluator.per_case(confidence):
         if row["dice"] is not None:
@@ -109,8 +115,8 @@ def dice_of_patients(evaluator: Evaluator, confidence: float) -> dict[str, float
     return {patient: float(np.mean(each)) for patient, each in values.items()}
 
 
-def shared_evaluators(first: Measured, second: Measured) -> tuple[Evaluator, Evaluator]:
-    """Those by class where both have one, of any class otherwise."""
+def shared_evaluators(first: Measurement, second: Measurement) -> tuple[Evaluator, Evaluator]:
+    """Return the evaluators by class if both models have one, else those of any class."""
     if first.by_class is None or second.by_class is None:
         return first.any_class, second.any_class
     return first.by_class, second.by_class

@@ -1,4 +1,4 @@
-"""The comparison for the terminal, and the cells that the page shows too."""
+"""Print the comparison on the terminal, and build the table cells for terminal and page."""
 
 from __future__ import annotations
 
@@ -7,49 +7,49 @@ from typing import Any
 
 from rich.table import Table
 
-from experiments.comparison.comparison import SIZES, Comparison, differing_of
+from experiments.comparison.comparison import SIZES, Comparison, read_differences
 from experiments.comparison.paired_difference import BOOTSTRAP
 from experiments.evaluation.tables import PER_CLASS, ROWS
 
 
 def score_rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Of a test set's facts: label of a score, then a cell for each model, then one for each difference."""
-    table = shown_scores(facts)
+    """Yield for each score of a test set its label, a cell for each model, and a cell for each difference."""
+    table = select_scores(facts)
     labels = list(table)
     for name, label in _names(facts["classes"]):
         if any(name in values for values in table.values()):
-            differences = [_difference(differing_of(facts, other).get(name)) for other in labels[1:]]
+            differences = [_difference(read_differences(facts, other).get(name)) for other in labels[1:]]
             yield label, [_score(table[each], name) for each in labels], differences
 
 
-def shown_scores(facts: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """By class where all models of the test set know its classes, of any class otherwise."""
-    everybody = facts["any_class"]
-    return facts["by_class"] if set(facts["by_class"]) == set(everybody) else everybody
+def select_scores(facts: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Return the scores by class if all models have the classes of the test set, else those of any class."""
+    any_class = facts["any_class"]
+    return facts["by_class"] if set(facts["by_class"]) == set(any_class) else any_class
 
 
 def set_title(facts: Mapping[str, Any]) -> str:
-    """What the images are, in a line."""
-    left_out = f"; {facts['left_out']} further left out, which another of the models has seen" * bool(facts["left_out"])
+    """Describe the images of a test set in a line."""
+    left_out = f"; {facts['left_out']} excluded, because another model has seen them" * bool(facts["left_out"])
     return f"{facts['name']}: {facts['images']} images, patients: {facts['patients']}{left_out}"
 
 
-def too_few(facts: Mapping[str, Any]) -> str:
-    """Why there are no intervals, or nothing."""
+def patients_note(facts: Mapping[str, Any]) -> str:
+    """Explain why there are no intervals; an empty text if there are."""
     if facts["enough_patients"]:
         return ""
-    return f"Patients: {facts['patients']}, too few for intervals and p-values; these numbers alone decide nothing."
+    return f"Patients: {facts['patients']}, too few for intervals and p-values; these scores prove no difference."
 
 
 def print_comparison(comparison: Comparison, console: Any) -> None:
-    """Prints models, scores, differences and verdicts."""
+    """Print models, scores, differences and notes."""
     facts = comparison.facts
     console.print(models_table(facts["models"]))
     for each in facts["test_sets"]:
         console.print(f"\n{set_title(each)}", style="bold", markup=False, soft_wrap=True)
         labels = list(each["any_class"])
         table = Table()
-        table.add_column("by class" if shown_scores(each) is each["by_class"] else "any class")
+        table.add_column("by class" if select_scores(each) is each["by_class"] else "any class")
         for label in labels:
             table.add_column(label, justify="right")
         for label in labels[1:]:
@@ -57,17 +57,17 @@ def print_comparison(comparison: Comparison, console: Any) -> None:
         for name, values, differences in score_rows(each):
             table.add_row(name, *values, *differences)
         console.print(table)
-        if note := too_few(each):
+        if note := patients_note(each):
             console.print(note, style="yellow", markup=False, soft_wrap=True)
     for label, values in facts["head_to_head"].items():
-        told = ", ".join(f"{ROWS[name]} {value:.3f}" for name, value in values.items())
-        console.print(f"Head to head, any class, mean of all test sets: {label} {told}", markup=False, soft_wrap=True)
+        means = ", ".join(f"{ROWS[name]} {value:.3f}" for name, value in values.items())
+        console.print(f"Head to head, any class, mean of all test sets: {label} {means}", markup=False, soft_wrap=True)
     for note in facts["notes"]:
         console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
 
 
 def models_table(models: Sequence[Mapping[str, Any]]) -> Table:
-    """A row a model; its aliases, which would not fit, stand among the verdicts."""
+    """Build a table with a row for each model, without the aliases, which would be too wide."""
     table = Table()
     for heading in ("", "model", "task", "confidence", "weights", "MB", "s an image"):
         table.add_column(heading, overflow="fold", justify="left" if heading in ("", "model", "task") else "right")
@@ -78,7 +78,7 @@ def models_table(models: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def model_cells(model: Mapping[str, Any]) -> list[str]:
-    """Of a model's facts."""
+    """Return the cells of a model: label, title, task, aliases, confidence, weights, MB, seconds per image."""
     seconds = " ".join(f"{value:.3f}" for value in model["seconds_per_image"].values())
     return [
         model["label"], model["title"], model["task"], ", ".join(model["aliases"]), f"{model['confidence']:g}",
@@ -105,14 +105,14 @@ def _score(values: Mapping[str, float], name: str) -> str:
 def _difference(found: Any) -> str:
     if found is None:
         return ""
-    told = f"{found.value:+.3f}"
+    text = f"{found.value:+.3f}"
     if found.low is not None:
-        told += f"\n{found.low:+.3f} to {found.high:+.3f}"
+        text += f"\n{found.low:+.3f} to {found.high:+.3f}"
     if found.p is not None:
-        told += f"\np {p_text(found.p)}{' b' if found.test == BOOTSTRAP else ''}"
-    return told
+        text += f"\np {p_text(found.p)}{' b' if found.test == BOOTSTRAP else ''}"
+    return text
 
 
 def p_text(p: float) -> str:
-    """As journals print it."""
+    """Format a p-value as in journals."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,4 +1,4 @@
-"""The demo's server: a page, images in, and what was found, at any threshold without asking the network again."""
+"""Serve the demo page: predict uploaded images once, and show the detections at any confidence threshold."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from experiments.findings import FINDINGS, ROWS
-from experiments.prediction.answers import answer_of
 from experiments.prediction.demo_page import page
 from experiments.prediction.detector import Detector
-from experiments.prediction.pictures import overlay_picture
+from experiments.prediction.item_writer import overlay_picture
+from experiments.prediction.results import to_answer
 from mrcnn.data.io.image_bytes import decode_image
 from mrcnn.data.sample import Spacing
 from mrcnn.detections import Detections
@@ -32,16 +32,16 @@ from mrcnn.serving.request import Fraction
 from mrcnn.serving.request_limiter import RequestLimiter, error_response
 from trackers.packaging.served import NOTICE
 
-KEPT = 4
-"""Images, the last that were sent, which can be looked at with another threshold."""
-MOST_BYTES = 256 << 20
-"""Of their pixels; fewer images are kept where these are large."""
+CACHED_IMAGES = 4
+"""Maximum number of uploaded images in memory, for other thresholds."""
+CACHED_BYTES = 256 << 20
+"""Maximum size of their pixels; the last image is always cached."""
 LONGEST_SIDE = 1600
-"""Pixels of a picture; the images themselves are worked on as they are."""
+"""Size of a displayed picture in pixels; the model gets the original image."""
 
 
-class Asked(BaseModel):
-    """What is asked of an image that was sent."""
+class ShowRequest(BaseModel):
+    """The detections of an uploaded image at a confidence threshold."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -50,69 +50,69 @@ class Asked(BaseModel):
 
 
 @dataclass(frozen=True)
-class Seen:
-    """An image that was sent, and all that the network found in it: the masks as run lengths, which are small."""
+class CachedImage:
+    """An uploaded image and its detections at any confidence, with the masks as run lengths to save memory."""
 
     image: np.ndarray
     spacing_mm: Spacing | None
-    found: Detections
+    detections: Detections
 
     @classmethod
-    def of(cls, image: np.ndarray, spacing_mm: Spacing | None, found: Detections) -> Seen:
-        return cls(image, spacing_mm, replace(found, masks=found.instances.compressed()))
+    def compress(cls, image: np.ndarray, spacing_mm: Spacing | None, detections: Detections) -> CachedImage:
+        return cls(image, spacing_mm, replace(detections, masks=detections.instances.compressed()))
 
 
 class Demo:
-    """What the page asks for; each method takes a request's body and returns JSON."""
+    """The requests of the page; each method takes the body of a request and returns JSON."""
 
     def __init__(self, detector: Detector, limits: Limits) -> None:
         self._detector = detector
         self._limits = limits
-        self._seen: OrderedDict[str, Seen] = OrderedDict()
-        self._turn = Lock()
+        self._cache: OrderedDict[str, CachedImage] = OrderedDict()
+        self._lock = Lock()
 
     def find(self, body: bytes) -> bytes:
-        """Asks the network about an image file, and keeps what it found under a word for `show`."""
+        """Predict an image file and cache the detections under a random key for `show`."""
         started = time.perf_counter()
         image, spacing = decode_image(body, self._limits.pixels)
         decoded = time.perf_counter()
-        with self._turn:
+        with self._lock:
             (found,) = self._detector.find([image])
             done = time.perf_counter()
-            word = secrets.token_urlsafe()
-            self._seen[word] = Seen.of(image, spacing, found)
-            while len(self._seen) > KEPT or (len(self._seen) > 1 and self._bytes() > MOST_BYTES):
-                self._seen.popitem(last=False)
-        return _json({"image": word, "reading": decoded - started, "finding": done - decoded})
+            key = secrets.token_urlsafe()
+            self._cache[key] = CachedImage.compress(image, spacing, found)
+            while len(self._cache) > CACHED_IMAGES or (len(self._cache) > 1 and self._bytes() > CACHED_BYTES):
+                self._cache.popitem(last=False)
+        return _json({"image": key, "reading": decoded - started, "finding": done - decoded})
 
     def show(self, body: bytes) -> bytes:
-        """Overlay, instances and findings of a kept image: `{"image": word, "confidence": 0 … 1}`."""
+        """Return overlay, instances and findings of a cached image: `{"image": key, "confidence": 0 … 1}`."""
         try:
-            asked = Asked.model_validate_json(body)
+            request = ShowRequest.model_validate_json(body)
         except ValidationError as error:
             fields = {each["loc"][0] for each in error.errors(include_url=False, include_input=False) if each["loc"]}
-            told = "confidence: expected a number from 0 to 1" if fields == {"confidence"} else ""
-            raise InputError(told or "expected an image and a confidence") from None
-        with self._turn:  # one at a time, as the masks of an image may take much memory while they are drawn
-            seen = self._seen.get(asked.image)
-            if seen is None:
-                raise InputError("this image is kept no longer; choose it again")
-            return self._shown(seen, asked.confidence)
+            message = "confidence: expected a number from 0 to 1" if fields == {"confidence"} else ""
+            raise InputError(message or "expected an image and a confidence") from None
+        with self._lock:  # one at a time: drawing the masks of an image can need much memory
+            cached = self._cache.get(request.image)
+            if cached is None:
+                raise InputError("this image is no longer in memory; choose it again")
+            return self._render(cached, request.confidence)
 
     def _bytes(self) -> int:
-        return sum(seen.image.nbytes for seen in self._seen.values())
+        return sum(cached.image.nbytes for cached in self._cache.values())
 
-    def _shown(self, seen: Seen, confidence: float) -> bytes:
-        names, shown = self._detector.class_names, seen.found.above(confidence)
-        finding = FINDINGS[self._detector.findings](seen.image, shown, names, seen.spacing_mm, None)
-        instances = answer_of(shown, names, finding)["instances"]
+    def _render(self, cached: CachedImage, confidence: float) -> bytes:
+        names, shown = self._detector.class_names, cached.detections.above(confidence)
+        finding = FINDINGS[self._detector.findings](cached.image, shown, names, cached.spacing_mm, None)
+        instances = to_answer(shown, names, finding)["instances"]
         areas = shown.instances.areas.tolist()
-        height, width = seen.image.shape[:2]
+        height, width = cached.image.shape[:2]
         return _json(
             {
                 "width": width,
                 "height": height,
-                "overlay": _picture(overlay_picture(seen.image, shown, names)),
+                "overlay": _picture(overlay_picture(cached.image, shown, names)),
                 "instances": [
                     {
                         "class": instance["class"],
@@ -129,22 +129,22 @@ class Demo:
 
 
 def demo_app(detector: Detector, limits: Limits, hosts: Sequence[str]) -> FastAPI:
-    """The server.
+    """Create the server.
 
     Args:
-        hosts: with their ports, under which the page may be asked for. A page of another site that has its own name
-            lead here (DNS rebinding) is turned away by the name, and one that sends images here by its origin.
+        hosts: allowed values of the Host header, with port. This check rejects DNS rebinding; the check of the Origin
+            header rejects requests from pages of other sites.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     demo = Demo(detector, limits)
     origins = {f"http://{host}" for host in hosts}
 
     @app.middleware("http")
-    async def from_here(request: Request, call_next: Any) -> Response:
+    async def check_origin(request: Request, call_next: Any) -> Response:
         if request.headers.get("host", "") not in hosts:
-            return error_response(400, f"this page is for {' or '.join(hosts)}")
+            return error_response(400, f"expected the host {' or '.join(hosts)}")
         if "origin" in request.headers and request.headers["origin"] not in origins:
-            return error_response(400, "another site's page may not ask here")
+            return error_response(400, "requests from pages of other sites are not allowed")
         response = await call_next(request)
         response.headers["Cache-Control"] = "no-store"
         response.headers["X-Content-Type-Options"] = "nosniff"
@@ -167,7 +167,7 @@ def demo_app(detector: Detector, limits: Limits, hosts: Sequence[str]) -> FastAP
 
 
 def _picture(pixels: np.ndarray) -> str:
-    """As an address that an `img` takes."""
+    """Encode an image as a data URL."""
     picture, file = Image.fromarray(pixels), io.BytesIO()
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     picture.save(file, "PNG")

@@ -1,4 +1,4 @@
-"""The demo's page: one file, nothing fetched from elsewhere."""
+"""The HTML of the demo page, which loads nothing from other servers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAGE = """\
   #drop.over { background: #ddf0ff; border-color: #0057b0 }
   input[type=file] { display: block; margin: .6rem auto 0; width: max-content; max-width: 100%%; font: inherit }
   :focus-visible { outline: 3px solid #0057b0; outline-offset: 2px }
-  #said { min-height: 1.5rem; margin: .75rem 0 } #said.wrong { color: #a40e26; font-weight: 600 }
+  #status { min-height: 1.5rem; margin: .75rem 0 } #status.wrong { color: #a40e26; font-weight: 600 }
   #result { display: grid; gap: 0 1.5rem; grid-template-columns: minmax(0, 3fr) minmax(0, 2fr) }
   #result[hidden] { display: none }
   #result > * { min-width: 0 }
@@ -36,14 +36,14 @@ PAGE = """\
 </head>
 <body>
 <header>
-  <h1>What the model finds</h1>
+  <h1>Mask R-CNN demo</h1>
   <p>Research use only: not a medical device.</p>
 </header>
 <main>
   <label id="drop" for="file">Drop an image here, or choose one: PNG, JPEG, TIFF, BMP or DICOM
     <input type="file" id="file" accept=".png,.jpg,.jpeg,.tif,.tiff,.bmp,.dcm,.dicom,.ima,image/*,application/dicom" />
   </label>
-  <p id="said" role="status">Images are kept in the memory of this page’s server only, the last four.</p>
+  <p id="status" role="status">The server stores only the last four images, in memory.</p>
   <div id="result" hidden>
     <figure><img id="overlay" alt=""></figure>
     <section aria-labelledby="seen">
@@ -62,12 +62,12 @@ PAGE = """\
 const at = id => document.getElementById(id);
 let image = null, timing = "", latest = 0, showing = false, again = false;
 
-function say(text, wrong = false) {
-  at("said").textContent = text;
-  at("said").className = wrong ? "wrong" : "";
+function report(text, wrong = false) {
+  at("status").textContent = text;
+  at("status").className = wrong ? "wrong" : "";
 }
 
-async function ask(path, body) {
+async function post(path, body) {
   const response = await fetch(path, {method: "POST", body}), answer = await response.json();
   if (!response.ok) throw new Error(answer.message);
   return answer;
@@ -96,17 +96,17 @@ async function show() {
   showing = true;
   try {
     const confidence = Number(at("confidence").value);
-    const answer = await ask("/show", JSON.stringify({image, confidence}));
+    const answer = await post("/show", JSON.stringify({image, confidence}));
     const seen = answer.instances;
     at("overlay").src = answer.overlay;
     at("overlay").alt = `The image, ${seen.length} found: ` + seen.map(one => `${one.class} ${one.score}`).join(", ");
-    fill(at("instances"), seen, "None of this confidence.");
+    fill(at("instances"), seen, "No instance with this confidence.");
     fill(at("rows"), answer.findings, "");
     at("findings").hidden = !answer.findings.length;
     at("result").hidden = false;
-    say(`${answer.width} × ${answer.height} pixels; found: ${seen.length}; ${timing}`);
+    report(`${answer.width} × ${answer.height} pixels; found: ${seen.length}; ${timing}`);
   } catch (error) {
-    say(error.message, true);
+    report(error.message, true);
   }
   showing = false;
   if (again) show();
@@ -115,9 +115,9 @@ async function show() {
 async function open(file) {
   if (!file) return;
   const mine = ++latest;
-  say(`Looking at ${file.name} …`);
+  report(`Predicting ${file.name} …`);
   try {
-    const found = await ask("/find", file);
+    const found = await post("/find", file);
     if (mine !== latest) return;
     image = found.image;
     timing = `reading ${(1000 * found.reading).toFixed(0)} ms, network ${(1000 * found.finding).toFixed(0)} ms`;
@@ -126,7 +126,7 @@ async function open(file) {
     if (mine !== latest) return;
     image = null;
     at("result").hidden = true;
-    say(`${file.name}: ${error.message}`, true);
+    report(`${file.name}: ${error.message}`, true);
   }
 }
 
@@ -148,5 +148,5 @@ addEventListener("drop", event => {
 
 
 def page(confidence: float, nonce: str) -> str:
-    """The page, its slider at `confidence`; `nonce` marks its script and style as the server's own."""
+    """Return the page with its slider at `confidence`; `nonce` allows its script and style."""
     return PAGE % {"confidence": f"{confidence:.6g}", "nonce": nonce}

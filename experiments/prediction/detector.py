@@ -1,4 +1,4 @@
-"""What finds instances: a function of images, and what is known of it."""
+"""Open a trained model for prediction, with its threshold, classes and findings."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ Find = Callable[[Sequence[np.ndarray]], list[Detections]]
 
 @dataclass(frozen=True)
 class Detector:
-    """A predictor of any kind; everything after it sees this alone.
+    """A model of any kind and its properties.
 
     Attributes:
-        find: images (H, W, C), any sizes → `Detections` of each, before the working threshold.
-        class_names: of class ids 1, 2, ….
-        channels: that it takes; grey images fit any.
-        confidence: its working point, the least score of an instance.
-        findings: what is read from the masks, one of `experiments.findings.FINDINGS`.
-        volumes: whether it was trained on slices of NIfTI volumes, normalised over the brain of each.
-        modalities: the channels' names then, or None where nobody kept them.
-        label_codes: how its label maps are to be written, or None.
-        polarity: the mean picture of the films that it was trained on, see `mrcnn.data.film_polarity`, or None.
-        digest: that differs for another predictor.
-        batch_size: images that it computes at once.
-        weights: numbers that it learned.
+        find: images (H, W, C) of any size → `Detections` of each, before the confidence threshold.
+        class_names: names of the class ids 1, 2, ….
+        channels: number of input channels; grayscale images fit any number.
+        confidence: default confidence threshold, the operating point.
+        findings: one of `experiments.findings.FINDINGS`.
+        volumes: True if the model was trained on slices of NIfTI volumes, normalized over the brain of each.
+        modalities: names of the channels of these volumes, or None if they are not recorded.
+        label_codes: codes for label maps, or None.
+        polarity: mean image of the training radiographs, see `mrcnn.data.film_polarity`, or None.
+        digest: identifies the model files.
+        batch_size: images in one batch.
+        weights: number of parameters.
     """
 
     find: Find
@@ -53,51 +53,51 @@ class Detector:
 
 
 def open_detector(spec: str, *, task: str, folder: Path) -> Detector:
-    """The model that `spec` stands for, see `trackers.packaging.tracked_model`, with the threshold and findings that
-    it brings.
+    """Open the model `spec`, see `trackers.packaging.tracked_model`.
 
     Raises:
-        InputError: there is no such model.
+        InputError: the model does not exist.
     """
     from trackers.packaging.tracked_model import load_tracked_model
 
-    return detector_of(load_tracked_model(spec, task=task, folder=folder))
+    return make_detector(load_tracked_model(spec, task=task, folder=folder))
 
 
-def detector_of(kept: TrackedModel) -> Detector:
-    """The same, of a model that was fetched already.
+def make_detector(tracked: TrackedModel) -> Detector:
+    """Open a model that was downloaded before.
 
     Raises:
-        InputError: it is no model that finds instances.
+        InputError: the model does not detect instances.
     """
-    # Of an ensemble the digest of all its files.
-    digest = file_digest(kept.files[0]) if len(kept.files) == 1 else files_digest(kept.files)
-    model = kept.predictor()
-    known, config = kept.config or {}, model.config
-    data: Mapping[str, Any] = known.get("data", {})
+    digest = file_digest(tracked.files[0]) if len(tracked.files) == 1 else files_digest(tracked.files)
+    model = tracked.predictor()
+    record, config = tracked.config or {}, model.config
+    data: Mapping[str, Any] = record.get("data", {})
     brats = data.get("brats") or {}
     size = Detector.batch_size
     return Detector(
         find=lambda images: model.detect(images, batch_size=size),
         class_names=config.class_names,
         channels=config.channels,
-        confidence=config.score_threshold if kept.confidence is None else kept.confidence,
-        findings=known.get("findings", "none"),
-        # Without a record the normalisation tells: `none` means that the reader has done it.
+        confidence=config.score_threshold if tracked.confidence is None else tracked.confidence,
+        findings=record.get("findings", "none"),
+        # Old models have no record: normalization `none` means that the reader normalized the volumes.
         volumes=data["reader"] == "brats" if "reader" in data else config.normalisation == "none",
         modalities=tuple(brats["modalities"]) if brats.get("modalities") else None,
         label_codes=brats.get("label_codes"),
-        polarity=kept.polarity,
+        polarity=tracked.polarity,
         digest=digest,
         weights=sum(network.count_params() for network in getattr(model, "networks", (model,))),
     )
 
 
-def found_in(detector: Detector, images: Sequence[np.ndarray], confidence: float) -> list[Detections | InputError]:
-    """What is found in each image at `confidence`; for an image that the model cannot take, the error that says why."""
+def detect_or_error(
+    detector: Detector, images: Sequence[np.ndarray], confidence: float
+) -> list[Detections | InputError]:
+    """Return the detections of each image with at least `confidence`, or the error for an image that does not fit."""
     try:
         return [found.above(confidence) for found in detector.find(images)]
     except InputError as error:
         if len(images) == 1:
             return [error]
-        return [each for image in images for each in found_in(detector, [image], confidence)]
+        return [each for image in images for each in detect_or_error(detector, [image], confidence)]

@@ -1,10 +1,11 @@
-"""An item's pixels, frame by frame, as the model was trained to see them."""
+"""Read the frames of an item in the form that the model was trained on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 
@@ -16,43 +17,39 @@ from mrcnn.data.sample import Spacing
 from mrcnn.errors import InputError
 
 _ANY_CODES = "brats2018"
-"""Of a volume that is only read to be predicted; `Volume` wants to know how its label map is written."""
+"""`Volume` requires label codes, which have no effect on reading images."""
 
 
 @dataclass(frozen=True)
 class Frames:
-    """An item opened.
+    """The frames of an item.
 
     Attributes:
-        numbers: of the frames to predict; None where the file does not tell, as of a video.
-        expected: about how many there are.
+        expected: approximate number of frames.
         spacing_mm: (row, column) size of a pixel, or None.
-        each: yields (number, image) in order.
-        read: number → image; None where that would mean to read all before it.
-        shape: (slices, rows, columns) of a stack, all of it, or None.
-        slice_mm: from slice to slice of a volume, or None.
-        rate: frames a second of a video, or None.
+        iterate: yields (number, image) in order.
+        read: number → image; None for a video, which has no random access.
+        shape: (slices, rows, columns) of the whole stack, or None.
+        rate: frames per second of a video, or None.
     """
 
-    numbers: tuple[int, ...] | None
     expected: int
     spacing_mm: Spacing | None
-    each: Callable[[], Iterator[tuple[int, np.ndarray]]]
+    iterate: Callable[[], Iterator[tuple[int, np.ndarray]]]
     read: Callable[[int], np.ndarray] | None = None
     shape: tuple[int, int, int] | None = None
-    slice_mm: float | None = None
     rate: Fraction | None = None
 
 
 def open_frames(item: Item, detector: Detector) -> Frames:
-    """Opens an item. Reading a frame later may raise `InputError` too.
+    """Open an item. Reading its frames can raise `InputError` too.
 
     Raises:
-        InputError: it cannot be read, or is of a kind that this model was not trained on.
+        InputError: the item cannot be read, or the model was not trained on this kind of item.
     """
     if detector.volumes and item.kind not in ("volume", "case"):
         raise InputError(
-            f"{item.source}: this model was trained on NIfTI volumes, normalised over the brain; expected a volume or "
+            f"{item.source}: this model was trained on NIfTI volumes, normalized over the brain; expected a volume or "
             "a case, not a single image, DICOM or video"
         )
     return {"video": _video, "series": _series, "volume": _volume, "case": _volume}.get(item.kind, _image)(
@@ -81,19 +78,19 @@ def _volume(item: Item, detector: Detector) -> Frames:
     for other in opened[1:]:
         if not other.has_same_grid(opened[0]):
             raise InputError(f"{other.path.name}: lies on another grid than {files[0].name}: {other.grid()}")
-    shape, (step, *spacing) = opened[0].shape, opened[0].spacing_mm
+    shape, (_, *spacing) = opened[0].shape, opened[0].spacing_mm
     first = opened[0].stack()
     if not detector.volumes:
         slices = first.astype(np.float32, copy=False)
-        return _stack(tuple(range(shape[0])), tuple(spacing), lambda index: slices[index][..., None], shape, step)
-    # As `mrcnn.data.readers.brats` chooses the slices of a training: those in which the first modality shows brain.
+        return _stack(tuple(range(shape[0])), tuple(spacing), lambda index: slices[index][..., None], shape)
+    # As in training (`mrcnn.data.readers.brats`): only slices with brain in the first modality.
     brain = (first != background_value(first)).any(axis=(1, 2))
     volume = Volume(files, shape, files_digest(files), _ANY_CODES)
-    return _stack(tuple(np.flatnonzero(brain).tolist()), tuple(spacing), volume.read_slice, shape, step)
+    return _stack(tuple(np.flatnonzero(brain).tolist()), tuple(spacing), volume.read_slice, shape)
 
 
-def _channels(item: Item, detector: Detector):
-    """The files that make up the channels, in the order of the training."""
+def _channels(item: Item, detector: Detector) -> tuple[Path, ...]:
+    """Return the files of the channels, in the order of the training."""
     if item.kind == "volume" or not detector.volumes:
         if len(item.files) == 1 and (detector.channels == 1 or not detector.volumes):
             return item.files
@@ -101,26 +98,26 @@ def _channels(item: Item, detector: Detector):
             raise InputError(
                 f"{item.source}: has {', '.join(item.modalities)}; this model takes one image; name the file"
             )
-        wanted = ", ".join(detector.modalities or ()) or f"{detector.channels} modalities"
-        raise InputError(f"{item.source}: is one volume; this model takes {wanted}; expected the folder of a case")
-    wanted = detector.modalities
-    if wanted is None:
+        needed = ", ".join(detector.modalities or ()) or f"{detector.channels} modalities"
+        raise InputError(f"{item.source}: is one volume; this model takes {needed}; expected the folder of a case")
+    modalities = detector.modalities
+    if modalities is None:
         if len(item.modalities) != detector.channels:
             raise InputError(
                 f"{item.source}: has {', '.join(item.modalities)}, and this model takes {detector.channels} modalities "
                 "without saying which; expected --modalities"
             )
-        wanted = item.modalities
-    if missing := [name for name in wanted if name not in item.modalities]:
-        raise InputError(f"{item.source}: has no {missing[0]}; this model takes {', '.join(wanted)}")
-    return tuple(item.files[item.modalities.index(name)] for name in wanted)
+        modalities = item.modalities
+    if missing := [name for name in modalities if name not in item.modalities]:
+        raise InputError(f"{item.source}: has no {missing[0]}; this model takes {', '.join(modalities)}")
+    return tuple(item.files[item.modalities.index(name)] for name in modalities)
 
 
 def _video(item: Item, _: Detector) -> Frames:
     from mrcnn.data.io.video import read_frames, read_video_header
 
     header = read_video_header(item.files[0])
-    return Frames(None, header.count, None, lambda: enumerate(read_frames(item.files[0])), rate=header.rate)
+    return Frames(header.count, None, lambda: enumerate(read_frames(item.files[0])), rate=header.rate)
 
 
 def _stack(
@@ -128,8 +125,5 @@ def _stack(
     spacing_mm: Spacing | None,
     read: Callable[[int], np.ndarray],
     shape: tuple[int, int, int] | None = None,
-    slice_mm: float | None = None,
 ) -> Frames:
-    return Frames(
-        numbers, len(numbers), spacing_mm, lambda: ((number, read(number)) for number in numbers), read, shape, slice_mm
-    )
+    return Frames(len(numbers), spacing_mm, lambda: ((number, read(number)) for number in numbers), read, shape)

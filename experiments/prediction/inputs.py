@@ -1,4 +1,4 @@
-"""What a person wants predicted: files, folders, patterns and addresses as items, each of which is one thing."""
+"""Find the items to predict in files, folders, patterns and web addresses, and check their output formats."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import glob
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 from experiments.prediction.downloads import is_web_address, redact_address
 from mrcnn.data.io.images import HEAD_BYTES, is_dicom
@@ -20,23 +21,46 @@ from mrcnn.errors import InputError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima", "")
-"""Looked into for DICOM's mark; a file of a folder may lack a suffix, or have the end of a UID for one."""
+"""Suffixes of DICOM files. Other files are checked by content: their names can end in a part of a UID."""
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 STACKS = ("series", "volume", "case")
 _PATTERN = frozenset("*?[")
 
+ALL_KINDS = frozenset({"image", "dicom", "series", "volume", "case", "video"})
+SUPPORTED_KINDS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "coco": ALL_KINDS,
+        "findings": ALL_KINDS,
+        "overlay": ALL_KINDS,
+        "splash": ALL_KINDS,
+        "mask": frozenset({"image", "dicom"}),
+        "nifti": frozenset({"volume", "case"}),
+        "dicom_seg": frozenset({"dicom", "series"}),
+    }
+)
+"""Output format → kinds of `Item` that support it. The JSON of each input is always written."""
+SUMMARY_FORMATS = frozenset({"coco", "findings"})
+"""Formats with one file for all inputs."""
+DEFAULT_FORMATS = ("coco", "findings", "mask", "nifti", "overlay")
+"""Without `dicom_seg`, which references its source, and `splash`, which repeats the overlay."""
+_REQUIREMENTS = {
+    "mask": "a single image (nifti or dicom_seg hold volumes)",
+    "nifti": "a NIfTI volume",
+    "dicom_seg": "DICOM",
+}
+
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to predict.
+    """An input to predict: an image, a stack of slices or a video.
 
     Attributes:
-        name: of what is written for it: a relative path, without suffix.
+        name: relative path of its output files, without suffix.
         kind: image, dicom (a single DICOM image), series (DICOM slices), volume (a NIfTI file), case (NIfTI files of
             several modalities) or video.
-        files: of which it is made, in order.
-        source: what a person would call it, with no folder of the machine in it.
-        modalities: of a case, what each file is.
+        files: its files, in order.
+        source: its name in outputs and messages, without folders of this machine.
+        modalities: the modality of each file of a case.
     """
 
     name: str
@@ -48,35 +72,68 @@ class Item:
 
 @dataclass
 class Inputs:
-    """Items, what is wrong with other inputs, and files of folders that are none: their names by what they are."""
+    """Items, errors of other inputs, and the skipped files of folders: reason → names."""
 
     items: list[Item] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    passed_over: dict[str, list[str]] = field(default_factory=dict)
+    skipped: dict[str, list[str]] = field(default_factory=dict)
 
-    def pass_over(self, kind: str, name: str) -> None:
-        self.passed_over.setdefault(kind, []).append(name)
+    def skip(self, reason: str, name: str) -> None:
+        self.skipped.setdefault(reason, []).append(name)
 
-    def passed_over_line(self) -> str:
-        """How many files of each kind, and the first of their names; empty where there are none."""
-        return "; ".join(summarize_names(kind, names) for kind, names in self.passed_over.items())
+    def skipped_line(self) -> str:
+        """Summarize the skipped files: their number and first names for each reason, or an empty text."""
+        return "; ".join(summarize_names(reason, names) for reason, names in self.skipped.items())
 
 
-def find_inputs(words: Sequence[str], *, standing: Path, output: Path, fetch: Callable[[str], Path]) -> Inputs:
-    """All items that the words of a command line stand for, each once.
+def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
+    """Return the requested output formats in a fixed order. Raises `InputError` for an unknown format."""
+    for name in formats:
+        if name not in SUPPORTED_KINDS:
+            raise InputError(f"--write {name}: expected some of {', '.join(SUPPORTED_KINDS)}")
+    return tuple(name for name in SUPPORTED_KINDS if name in formats)
 
-    Args:
-        words: paths, patterns such as `scans/*.png`, or addresses.
-        standing: the folder that paths are seen from.
-        output: a folder of which nothing is an input, even where it lies in one.
-        fetch: an address → the file fetched; an `InputError` of it becomes one of the problems.
+
+def item_formats(formats: Sequence[str], kind: str) -> frozenset[str]:
+    """Return the formats of the files that an item of this kind gets for itself."""
+    supported = {name for name in formats if kind in SUPPORTED_KINDS[name]}
+    return frozenset({"json"} | (supported - SUMMARY_FORMATS))
+
+
+def unsupported_formats(formats: Sequence[str], items: Sequence[Item]) -> list[str]:
+    """Return a line for each requested format that some of the items do not support.
 
     Raises:
-        InputError: a path that is not there, a pattern that nothing fits, an address of another scheme, two items of
-            one name, or nothing at all.
+        InputError: none of the items supports a format.
     """
-    addresses = [is_web_address(word) for word in words]  # all, before the first is fetched
-    paths = [[] if web else _paths(word, standing) for word, web in zip(words, addresses, strict=True)]
+    lines = []
+    for name in formats:
+        without = [item for item in items if item.kind not in SUPPORTED_KINDS[name]]
+        if not without:
+            continue
+        kinds = ", ".join(f"{kind} ({count})" for kind, count in Counter(item.kind for item in without).items())
+        needs = _REQUIREMENTS[name]
+        if len(without) == len(items):
+            raise InputError(f"--write {name}: {without[0].source}: needs {needs}; the inputs are {kinds}")
+        lines.append(f"{name} needs {needs}: not written for {len(without)} of {len(items)} inputs, {kinds}")
+    return lines
+
+
+def find_inputs(words: Sequence[str], *, base: Path, output: Path, fetch: Callable[[str], Path]) -> Inputs:
+    """Find all items in the inputs of a command line, each once.
+
+    Args:
+        words: paths, patterns such as `scans/*.png`, or web addresses.
+        base: folder of relative paths.
+        output: folder to exclude, even if it lies inside an input folder.
+        fetch: web address → path of the downloaded file; its `InputError` becomes one of the problems.
+
+    Raises:
+        InputError: a path does not exist, a pattern matches no file, an address has another scheme, two items have
+            the same name, or there are no items.
+    """
+    addresses = [is_web_address(word) for word in words]  # check all before the first download
+    paths = [[] if web else _paths(word, base) for word, web in zip(words, addresses, strict=True)]
     found = Inputs()
     seen: set[tuple[Path, ...]] = set()
     for word, web, several in zip(words, addresses, paths, strict=True):
@@ -96,27 +153,26 @@ def find_inputs(words: Sequence[str], *, standing: Path, output: Path, fetch: Ca
                     seen.add(item.files)
                     found.items.append(item)
     if not found.items and not found.problems:
-        left_out = f" (passed over: {found.passed_over_line()})" if found.passed_over else ""
-        raise InputError(f"{words[0]}: holds nothing to predict; expected images, DICOM, NIfTI or videos{left_out}")
-    found.items = _named_apart(found.items)
+        skipped = f" (skipped: {found.skipped_line()})" if found.skipped else ""
+        raise InputError(f"{words[0]}: contains nothing to predict; expected images, DICOM, NIfTI or videos{skipped}")
+    found.items = _with_unique_names(found.items)
     return found
 
 
-def _paths(word: str, standing: Path) -> list[Path]:
-    path = standing / Path(word).expanduser()
+def _paths(word: str, base: Path) -> list[Path]:
+    path = base / Path(word).expanduser()
     if path.exists():
         return [path.resolve()]
     if _PATTERN & set(word):
-        fitting = sorted(glob.glob(str(path), recursive=True))
-        fitting = [each for each in fitting if not is_system_name(Path(each).name)]
-        if fitting:
-            return [Path(each).resolve() for each in fitting]
-        raise InputError(f"{word}: no file fits this pattern")
+        matches = [Path(each) for each in sorted(glob.glob(str(path), recursive=True))]
+        if matches := [each.resolve() for each in matches if not is_system_name(each.name)]:
+            return matches
+        raise InputError(f"{word}: no file matches this pattern")
     raise InputError(f"{word}: no such file or folder")
 
 
 def _of_file(path: Path, origin: str | None = None) -> Item:
-    """A file by itself is what its name says; of another suffix, DICOM by its content, or an image that will tell."""
+    """Determine the kind of a single file by its suffix; with an unknown suffix it is DICOM by content, or an image."""
     lower = path.name.lower()
     if lower.endswith(NIFTI_SUFFIXES):
         kind = "volume"
@@ -128,7 +184,7 @@ def _of_file(path: Path, origin: str | None = None) -> Item:
 
 
 def _of_folder(folder: Path, output: Path, found: Inputs) -> list[Item]:
-    """Everything below a folder, in the order of names; hidden files and what lies in `output` are left out."""
+    """Find the items below a folder, sorted by name, without hidden files and the folder `output`."""
     dicom, nifti, items = [], [], []
     for path in _files(folder, output):
         lower, relative = path.name.lower(), path.relative_to(folder).as_posix()
@@ -141,7 +197,7 @@ def _of_folder(folder: Path, output: Path, found: Inputs) -> list[Item]:
         elif _is_dicom(path):
             dicom.append(path)
         else:
-            found.pass_over("of no kind that is read", relative)
+            found.skip("of no kind that is read", relative)
     items += _dicom_items(folder, dicom, found) + _nifti_items(folder, nifti, found)
     return sorted(items, key=lambda item: (item.name, item.source))
 
@@ -150,17 +206,17 @@ def _files(folder: Path, output: Path) -> Iterator[Path]:
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not is_system_name(name) and Path(place, name) != output)
         paths = (Path(place, name) for name in sorted(names) if not is_system_name(name))
-        yield from (path for path in paths if path.is_file())  # a pipe would be waited for
+        yield from (path for path in paths if path.is_file())  # reading a pipe would block
 
 
 def _dicom_items(folder: Path, files: Sequence[Path], found: Inputs) -> list[Item]:
     if not files:
         return []
-    from mrcnn.data.io.dicom_series import group_series  # pydicom: only for those who have DICOM
+    from mrcnn.data.io.dicom_series import group_series  # imports pydicom, which takes time
 
     grouped = group_series(files)
     for kind, path in grouped.others:
-        found.pass_over(f"DICOM of the kind {kind}", path.relative_to(folder).as_posix())
+        found.skip(f"DICOM of the kind {kind}", path.relative_to(folder).as_posix())
     items = []
     for path in grouped.alone:
         relative = path.relative_to(folder).as_posix()
@@ -171,7 +227,7 @@ def _dicom_items(folder: Path, files: Sequence[Path], found: Inputs) -> list[Ite
         parent = each.files[0].parent
         name = parent.relative_to(folder).as_posix()
         name = folder.name if name == "." else name
-        if of_folder[parent] > 1:  # a description may hold a name of the patient's; the UID's digest tells nothing
+        if of_folder[parent] > 1:  # series descriptions can contain patient names; a digest of the UID cannot
             name += f"/series-{hashlib.sha256(each.uid.encode()).hexdigest()[:8]}"
             stacks[name] += 1
             name += f"-{stacks[name]}" if stacks[name] > 1 else ""
@@ -180,9 +236,9 @@ def _dicom_items(folder: Path, files: Sequence[Path], found: Inputs) -> list[Ite
 
 
 def _nifti_items(folder: Path, files: Sequence[Path], found: Inputs) -> list[Item]:
-    """Cases of several modalities by BraTS's names, and elsewhere every NIfTI file as a volume.
+    """Find BraTS cases by the names of their files; in other folders every NIfTI file is a volume.
 
-    What else lies in a case's folder, such as label maps and masks of the brain, is passed over, as in a training.
+    Other files in the folder of a case, such as label maps and brain masks, are skipped, as in training.
     """
     kinds = {path: file_kind(path) for path in files}
     of_cases = {path.parent for path, kind in kinds.items() if kind in MODALITIES}
@@ -205,7 +261,7 @@ def _nifti_items(folder: Path, files: Sequence[Path], found: Inputs) -> list[Ite
             relative = path.relative_to(folder).as_posix()
             items.append(Item(_stem(relative), "volume", (path,), relative))
         elif kind == LABELS or kind is None:
-            found.pass_over("NIfTI files beside a case", path.relative_to(folder).as_posix())
+            found.skip("NIfTI files beside a case", path.relative_to(folder).as_posix())
     return items
 
 
@@ -218,7 +274,7 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _stem(relative: str) -> str:
-    """A relative path without the suffixes that say what it is; others, as of a UID, are part of the name."""
+    """Remove the suffix of a known file type; other suffixes, such as a part of a UID, belong to the name."""
     path = PurePosixPath(relative)
     for suffix in (*NIFTI_SUFFIXES[::-1], *IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *(each for each in DICOM_SUFFIXES if each)):
         if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
@@ -226,16 +282,16 @@ def _stem(relative: str) -> str:
     return path.as_posix()
 
 
-def _named_apart(items: Sequence[Item]) -> list[Item]:
-    """Items whose names differ, also where case does not count: `a.png` beside `a.jpg` become `a_png` and `a_jpg`."""
+def _with_unique_names(items: Sequence[Item]) -> list[Item]:
+    """Make names unique regardless of case: `a.png` and `a.jpg` become `a_png` and `a_jpg`."""
     counts = Counter(item.name.lower() for item in items)
-    apart = [
+    unique = [
         replace(item, name=f"{item.name}_{_suffix(item)}") if counts[item.name.lower()] > 1 else item for item in items
     ]
-    for name, count in Counter(item.name.lower() for item in apart).items():
+    for name, count in Counter(item.name.lower() for item in unique).items():
         if count > 1:
-            raise InputError(f"{name}: two inputs are called so; predict them with an --output each")
-    return apart
+            raise InputError(f"{name}: two inputs have this name; predict each with its own --output")
+    return unique
 
 
 def _suffix(item: Item) -> str:

@@ -1,8 +1,7 @@
-"""What stands in a folder of predictions, so that the same command again goes on where the last one ended.
+"""Record the completed items in the output folder, so that the same command resumes after an interruption.
 
-`record.json` says with what model and options they were made; `done.jsonl` gets a line an item when all that is written
-for it stands in its place. A process that is killed leaves at most a hidden file that begins with `.part-`, and a line
-cut short, which does not count.
+`record.json` contains the model and the options; `done.jsonl` gets a line for each completed item.
+A killed process leaves at most a hidden file `.part-…` and an incomplete last line, which is ignored.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _PART = ".part-"
 
 @dataclass(frozen=True)
 class Done:
-    """An item that is complete: its name, kind and source, the digest of its content, and the files by form."""
+    """A completed item: its name, kind and source, the digest of its content, and its files by format."""
 
     name: str
     kind: str
@@ -34,15 +33,16 @@ class Done:
 
 
 class ProgressRecord:
-    """The record of a folder, which it makes where there is none.
+    """The record of an output folder; creates the folder.
 
     Args:
-        folder: of the predictions.
-        about: what decides them: the model's digest, the options. As plain data.
-        overwrite: whether a record of something else, and all that it lists, is removed first.
+        folder: the output folder.
+        about: model digest and options, serializable as JSON.
+        overwrite: remove predictions of another model or other options first.
 
     Raises:
-        InputError: the folder holds something else, or predictions made otherwise, and `overwrite` is not set.
+        InputError: the folder contains other files, or predictions of another model or other options without
+            `overwrite`.
     """
 
     def __init__(self, folder: Path, about: Mapping[str, Any], *, overwrite: bool = False) -> None:
@@ -55,7 +55,7 @@ class ProgressRecord:
         if before is not None and before != self.about:
             key = next(key for key in {**before, **self.about} if before.get(key) != self.about.get(key))
             raise InputError(
-                f"{folder}: holds predictions with {key}={before.get(key)}, these have {key}={self.about.get(key)}; "
+                f"{folder}: contains predictions with {key}={before.get(key)}, these have {key}={self.about.get(key)}; "
                 "expected another --output, or --overwrite true"
             )
         folder.mkdir(parents=True, exist_ok=True)
@@ -63,18 +63,18 @@ class ProgressRecord:
             self.write(RECORD, json_text(self.about))
         self.done = {each.name: each for each in self._read_done() if (folder / each.files["json"]).is_file()}
 
-    def is_done(self, name: str, sha256: str, forms: frozenset[str]) -> bool:
-        """Whether an item of that content is complete, with all these forms, and its files are there."""
+    def is_done(self, name: str, sha256: str, formats: frozenset[str]) -> bool:
+        """Return True if the item was completed with this content and these formats, and its files exist."""
         done = self.done.get(name)
         return (
             done is not None
             and done.sha256 == sha256
-            and forms <= done.files.keys()
-            and all((self.folder / done.files[form]).is_file() for form in forms)
+            and formats <= done.files.keys()
+            and all((self.folder / done.files[name]).is_file() for name in formats)
         )
 
     def add(self, done: Done) -> None:
-        """Notes that an item is complete."""
+        """Record a completed item."""
         self.done[done.name] = done
         with (self.folder / DONE).open("a", encoding="utf-8") as file:
             file.write(json_text(asdict(done), indent=None) + "\n")
@@ -82,14 +82,14 @@ class ProgressRecord:
             os.fsync(file.fileno())
 
     def forget(self, name: str) -> None:
-        """Takes an item out of the record, and its files off the disk."""
+        """Remove an item from the record and delete its files."""
         for relative in self.done.pop(name).files.values():
             (self.folder / relative).unlink(missing_ok=True)
         self.write(DONE, "".join(json_text(asdict(each), indent=None) + "\n" for each in self.done.values()))
 
     @contextmanager
-    def place(self, relative: str) -> Iterator[Path]:
-        """Where to write a file of the folder: under another name, which becomes its own when the body is through."""
+    def atomic_path(self, relative: str) -> Iterator[Path]:
+        """Yield a temporary path for a file of the folder; the file gets its name when the `with` block succeeds."""
         path = self.folder / relative
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(_PART + path.name)
@@ -100,7 +100,7 @@ class ProgressRecord:
             part.unlink(missing_ok=True)
 
     def write(self, relative: str, text: str) -> None:
-        with self.place(relative) as path:
+        with self.atomic_path(relative) as path:
             path.write_text(text, encoding="utf-8")
 
     def _read_record(self) -> dict[str, Any] | None:
@@ -108,10 +108,10 @@ class ProgressRecord:
         if not self.folder.exists():
             return None
         if not self.folder.is_dir():
-            raise InputError(f"{self.folder}: is a file; expected a folder, or a name that is free")
+            raise InputError(f"{self.folder}: is a file; expected a folder or a new name")
         if not path.exists():
             if any(not each.name.startswith(_PART) for each in self.folder.iterdir()):
-                raise InputError(f"{self.folder}: holds other files; expected a new folder, or one of this command")
+                raise InputError(f"{self.folder}: contains other files; expected a new folder, or one of this command")
             return None
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
@@ -126,17 +126,17 @@ class ProgressRecord:
         if not path.exists():
             return
         text = path.read_text(encoding="utf-8")
-        if not text.endswith("\n") and text:  # cut short; what is added must begin a line of its own
+        if not text.endswith("\n") and text:  # an incomplete line; the next one must start on a new line
             text = text[: text.rfind("\n") + 1]
             self.write(DONE, text)
         for number, line in enumerate(text.splitlines(), start=1):
             try:
                 yield Done(**json.loads(line))
             except (ValueError, TypeError) as error:
-                raise InputError(f"{path}: line {number}: expected an item as this command notes it") from error
+                raise InputError(f"{path}: line {number}: expected an item in the format of this command") from error
 
     def _remove(self) -> None:
-        """The files that the record lists, and no other; the record last."""
+        """Delete only the files in the record, then the record."""
         root = self.folder.resolve()
         for done in self._read_done():
             for relative in done.files.values():

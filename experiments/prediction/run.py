@@ -1,24 +1,22 @@
-"""Item after item: read, find, write; what fails is noted, and the others go on."""
+"""Predict items one after another: read, detect, write. An error of one item does not stop the others."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments.findings import FINDINGS
-from experiments.prediction.answers import own_forms
-from experiments.prediction.detector import Detector, found_in
+from experiments.prediction.detector import Detector, detect_or_error
 from experiments.prediction.frames import Frames, open_frames
-from experiments.prediction.inputs import Item
+from experiments.prediction.inputs import Item, item_formats
+from experiments.prediction.item_writer import ItemWriter
 from experiments.prediction.progress_record import Done, ProgressRecord
-from experiments.prediction.writing import ItemWriter
 from mrcnn.data.digest import files_digest
 from mrcnn.data.duplicates import thumbnail
 from mrcnn.data.film_polarity import find_negatives
@@ -32,8 +30,8 @@ SINGLE = ("image", "dicom")
 
 @dataclass
 class Report:
-    """What became of the items: how many were predicted and skipped as complete, how many of them have another polarity
-    than the films that the model was trained on, and what went wrong, a line each."""
+    """Numbers of predicted items, of items skipped as complete, and of images with another polarity than the training
+    images; and a line for each error."""
 
     predicted: int = 0
     skipped: int = 0
@@ -43,11 +41,17 @@ class Report:
 
 @dataclass(frozen=True)
 class Options:
-    """Least score of an instance, forms to write, a size of pixels that overrides the files' (row, column; mm), and
-    whether a DICOM segmentation bears the patient of its source."""
+    """Options of a prediction.
+
+    Attributes:
+        confidence: threshold of the scores.
+        formats: output formats.
+        spacing_mm: (row, column) size of a pixel instead of that in the files.
+        keep_patient: write the patient of the source to DICOM segmentations.
+    """
 
     confidence: float
-    forms: tuple[str, ...]
+    formats: tuple[str, ...]
     spacing_mm: Spacing | None = None
     keep_patient: bool = False
 
@@ -63,143 +67,133 @@ class _Job:
 def predict_items(
     items: Sequence[Item], detector: Detector, options: Options, record: ProgressRecord, console: Console
 ) -> Report:
-    """Predicts all items that are not complete in the record yet. Single images share batches."""
-    report = Report()
-    with _Screen(console, len(items)) as screen:
-        waiting: list[tuple[_Job, np.ndarray]] = []
+    """Predict all items that the record does not contain yet. Single images share batches."""
+    with _ProgressDisplay(console, len(items)) as display:
+        predictor = _Predictor(detector, options, record, display)
         for item in items:
-            single = item.kind in SINGLE
-            if not single:
-                _finish(waiting, detector, options, record, report, screen)
-            job = _open(item, detector, options, record, report, screen)
-            if job is None:
-                continue
-            if not single:
-                _whole(job, detector, options, record, report, screen)
-                continue
+            predictor.predict(item)
+        predictor.flush()
+    return predictor.report
+
+
+class _Predictor:
+    def __init__(self, detector: Detector, options: Options, record: ProgressRecord, display: _ProgressDisplay) -> None:
+        self._detector, self._options, self._record, self._display = detector, options, record, display
+        self._batch: list[tuple[_Job, np.ndarray]] = []
+        self.report = Report()
+
+    def predict(self, item: Item) -> None:
+        """Predict an item; a single image is predicted when its batch is full."""
+        if item.kind not in SINGLE:
+            self.flush()
+        job = self._open(item)
+        if job is None:
+            return
+        if item.kind not in SINGLE:
+            self._predict_frames(job)
+            return
+        try:
+            self._batch += [(job, image) for _, image in job.frames.iterate()]
+        except InputError as error:
+            self._fail(job, error)
+        if len(self._batch) == self._detector.batch_size:
+            self.flush()
+
+    def flush(self) -> None:
+        """Predict the single images in the batch."""
+        batch, self._batch = self._batch, []
+        if not batch:
+            return
+        results = self._detect([image for _, image in batch])
+        for (job, image), result in zip(batch, results, strict=True):
             try:
-                waiting.append((job, job.frames.read(0)))
+                with job.writer:
+                    self._add(job, 0, image, result)
+                    job.writer.finish()
             except InputError as error:
-                _fail(job, error, record, report, screen)
-            if len(waiting) == detector.batch_size:
-                _finish(waiting, detector, options, record, report, screen)
-        _finish(waiting, detector, options, record, report, screen)
-    return report
+                self._fail(job, error)
+            else:
+                if self._detector.polarity is not None:
+                    self.report.negatives += int(find_negatives(thumbnail(image)[None], self._detector.polarity)[0])
+                self._complete(job)
 
-
-def _open(
-    item: Item, detector: Detector, options: Options, record: ProgressRecord, report: Report, screen: _Screen
-) -> _Job | None:
-    """The item, unless it is complete or cannot be opened."""
-    forms = own_forms(options.forms, item.kind)
-    try:
-        sha256 = files_digest(item.files)
-        if record.is_done(item.name, sha256, forms):
-            report.skipped += 1
-            screen.item_done()
+    def _open(self, item: Item) -> _Job | None:
+        """Open an item; None if it is complete or cannot be opened."""
+        formats = item_formats(self._options.formats, item.kind)
+        try:
+            sha256 = files_digest(item.files)
+            if self._record.is_done(item.name, sha256, formats):
+                self.report.skipped += 1
+                self._display.item_done()
+                return None
+            frames = open_frames(item, self._detector)
+        except InputError as error:
+            self.report.problems.append(_with_source(item, error))
+            self._display.item_done()
             return None
-        frames = open_frames(item, detector)
-    except InputError as error:
-        report.problems.append(_named(item, error))
-        screen.item_done()
-        return None
-    return _Job(item, frames, sha256, ItemWriter(item, frames, detector, forms, record, options.keep_patient))
+        writer = ItemWriter(item, frames, self._detector, formats, self._record, self._options.keep_patient)
+        return _Job(item, frames, sha256, writer)
 
-
-def _finish(
-    waiting: list[tuple[_Job, np.ndarray]],
-    detector: Detector,
-    options: Options,
-    record: ProgressRecord,
-    report: Report,
-    screen: _Screen,
-) -> None:
-    """Predicts the single images that wait, and empties the list."""
-    jobs, images = [job for job, _ in waiting], [image for _, image in waiting]
-    waiting.clear()
-    if not jobs:
-        return
-    for job, image, found in zip(jobs, images, found_in(detector, images, options.confidence), strict=True):
+    def _predict_frames(self, job: _Job) -> None:
+        """Predict an item of many frames, with one batch in memory at a time."""
+        done = 0
         try:
             with job.writer:
-                _add(job, 0, image, found, detector, options)
+                frames = job.frames.iterate()
+                while batch := list(islice(frames, self._detector.batch_size)):
+                    results = self._detect([image for _, image in batch])
+                    for (number, image), result in zip(batch, results, strict=True):
+                        self._add(job, number, image, result)
+                    done += len(batch)
+                    self._display.frames(job.item.source, done, job.frames.expected)
                 job.writer.finish()
         except InputError as error:
-            _fail(job, error, record, report, screen)
+            self._fail(job, error)
         else:
-            if detector.polarity is not None:
-                report.negatives += int(find_negatives(thumbnail(image)[None], detector.polarity)[0])
-            _complete(job, record, report, screen)
+            self._complete(job)
+
+    def _detect(self, images: Sequence[np.ndarray]) -> list[Detections | InputError]:
+        return detect_or_error(self._detector, images, self._options.confidence)
+
+    def _add(self, job: _Job, number: int, image: np.ndarray, result: Detections | InputError) -> None:
+        if isinstance(result, InputError):
+            raise result
+        spacing = self._options.spacing_mm or job.frames.spacing_mm
+        findings = FINDINGS[self._detector.findings](image, result, self._detector.class_names, spacing, None)
+        job.writer.add(number, image, result, findings)
+
+    def _complete(self, job: _Job) -> None:
+        item, files = job.item, job.writer.files
+        before = self._record.done.get(item.name)
+        if before is not None:  # other content or formats: files that were not written again are outdated
+            self._delete(set(before.files.values()) - set(files.values()))
+        self._record.add(Done(item.name, item.kind, item.source, job.sha256, files))
+        self.report.predicted += 1
+        self._display.item_done()
+
+    def _fail(self, job: _Job, error: InputError) -> None:
+        """Report an error and delete the incomplete files of the item."""
+        before = self._record.done.get(job.item.name)
+        if before is not None and before.sha256 != job.sha256:  # the predictions of the old content are outdated
+            self._record.forget(job.item.name)
+            before = None
+        self._delete(set(job.writer.files.values()) - set(before.files.values() if before else ()))
+        self.report.problems.append(_with_source(job.item, error))
+        self._display.item_done()
+
+    def _delete(self, files: set[str]) -> None:
+        for relative in files:
+            (self._record.folder / relative).unlink(missing_ok=True)
 
 
-def _whole(
-    job: _Job, detector: Detector, options: Options, record: ProgressRecord, report: Report, screen: _Screen
-) -> None:
-    """Predicts an item of many frames, a batch of them in memory at a time."""
-    done = 0
-    try:
-        with job.writer:
-            for batch in _batches(job.frames.each, detector.batch_size):
-                found = found_in(detector, [image for _, image in batch], options.confidence)
-                for (number, image), each in zip(batch, found, strict=True):
-                    _add(job, number, image, each, detector, options)
-                done += len(batch)
-                screen.frames(job.item.source, done, job.frames.expected)
-            job.writer.finish()
-    except InputError as error:
-        _fail(job, error, record, report, screen)
-    else:
-        _complete(job, record, report, screen)
-
-
-def _batches(each: Callable[[], Iterator[Any]], size: int) -> Iterator[list[Any]]:
-    frames = each()
-    while batch := list(islice(frames, size)):
-        yield batch
-
-
-def _add(
-    job: _Job, number: int, image: np.ndarray, found: Detections | InputError, detector: Detector, options: Options
-) -> None:
-    if isinstance(found, InputError):
-        raise found
-    spacing = options.spacing_mm or job.frames.spacing_mm
-    findings = FINDINGS[detector.findings](image, found, detector.class_names, spacing, None)
-    job.writer.add(number, image, found, findings)
-
-
-def _complete(job: _Job, record: ProgressRecord, report: Report, screen: _Screen) -> None:
-    item, files = job.item, job.writer.files
-    before = record.done.get(item.name)
-    if before is not None:  # of other content, or with other forms: what is not written anew is no longer true
-        for relative in set(before.files.values()) - set(files.values()):
-            (record.folder / relative).unlink(missing_ok=True)
-    record.add(Done(item.name, item.kind, item.source, job.sha256, files))
-    report.predicted += 1
-    screen.item_done()
-
-
-def _fail(job: _Job, error: InputError, record: ProgressRecord, report: Report, screen: _Screen) -> None:
-    """Notes what went wrong, and removes what the item has left half done."""
-    before = record.done.get(job.item.name)
-    if before is not None and before.sha256 != job.sha256:  # what was found in other content is no longer true
-        record.forget(job.item.name)
-        before = None
-    kept = set(before.files.values()) if before else set()
-    for relative in set(job.writer.files.values()) - kept:
-        (record.folder / relative).unlink(missing_ok=True)
-    report.problems.append(_named(job.item, error))
-    screen.item_done()
-
-
-def _named(item: Item, error: InputError) -> str:
-    """The error with its input named: messages about a file begin with its path, those about pixels do not."""
+def _with_source(item: Item, error: InputError) -> str:
+    """Begin the message with the input. Messages about files contain the path, messages about pixels do not."""
     text = str(error)
     return text if any(str(path) in text for path in item.files) or item.source in text else f"{item.source}: {text}"
 
 
-class _Screen:
-    """A bar on a terminal, a line now and then elsewhere."""
+class _ProgressDisplay:
+    """Show a progress bar on a terminal, and a line every `SECONDS_BETWEEN_LINES` elsewhere."""
 
     def __init__(self, console: Console, items: int) -> None:
         self._console, self._items, self._done = console, items, 0
@@ -216,7 +210,7 @@ class _Screen:
         self._all = self._bar.add_task("predicting", total=items)
         self._one = self._bar.add_task("", total=1, visible=False)
 
-    def __enter__(self) -> _Screen:
+    def __enter__(self) -> _ProgressDisplay:
         self._bar.start()
         return self
 

@@ -57,7 +57,7 @@ def test_a_folder_is_predicted_and_a_second_call_has_nothing_to_do(place, monkey
     assert f"Predicted: 0, complete before: 3; in {place}/out" in capsys.readouterr().out
     assert main([*words[:6], "0.3"]) == 2
     assert capsys.readouterr().err == (
-        f"mrcnn: {place}/out: holds predictions with confidence=0.2, these have confidence=0.3; "
+        f"mrcnn: {place}/out: contains predictions with confidence=0.2, these have confidence=0.3; "
         "expected another --output, or --overwrite true\n"
     )
 

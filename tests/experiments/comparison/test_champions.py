@@ -4,8 +4,8 @@ from types import SimpleNamespace
 import pytest
 
 from experiments.comparison.candidates import Candidate
-from experiments.comparison.champions import head_to_head, verdicts
-from experiments.comparison.measuring import Measured
+from experiments.comparison.champions import decide_aliases, head_to_head
+from experiments.comparison.measurements import Measurement
 from experiments.config.schema import TaskConfig
 
 
@@ -25,7 +25,7 @@ def scored(any_class, by_class=None):
     def of(value):
         return SimpleNamespace(summary=lambda confidence: {"dice": value, "hd95": value, "mask_ap50": value / 2})
 
-    return Measured(None if by_class is None else of(by_class), of(any_class), 0.5, "kept")
+    return Measurement(None if by_class is None else of(by_class), of(any_class), 0.5, "kept")
 
 
 TASKS = [test_set("brain_tumor"), test_set("lgg")]
@@ -45,7 +45,7 @@ def test_head_to_head_is_the_mean_over_all_test_sets_and_nothing_where_it_cannot
 
 def test_each_task_by_its_own_metric_and_the_modality_by_all():
     aliases = {"mrcnn-mri": {"champion": "1", "champion-brain_tumor": "1", "champion-lgg": "3"}}
-    found = {each.alias: each for each in verdicts(MODELS, TASKS, FOUND, aliases)}
+    found = {each.alias: each for each in decide_aliases(MODELS, TASKS, FOUND, aliases)}
     assert (found["champion"].move.holder, found["champion"].move.version) == ("1", "3")
     assert found["champion-brain_tumor"].move.version == "2"
     assert found["champion-brain_tumor"].reason == (
@@ -56,7 +56,7 @@ def test_each_task_by_its_own_metric_and_the_modality_by_all():
 
 def test_less_is_better_of_a_distance():
     aliases = {"mrcnn-mri": {"champion-brain_tumor": "2"}}
-    found = {each.alias: each for each in verdicts(MODELS[:2], [test_set("brain_tumor", "hd95")], FOUND, aliases)}
+    found = {each.alias: each for each in decide_aliases(MODELS[:2], [test_set("brain_tumor", "hd95")], FOUND, aliases)}
     assert found["champion-brain_tumor"].move.version == "1"
     assert "hd95 on the test images of brain_tumor 0.7, 0.75 of version 2" in found["champion-brain_tumor"].reason
 
@@ -64,19 +64,20 @@ def test_less_is_better_of_a_distance():
 def test_a_tie_a_holder_that_was_not_measured_and_a_score_that_is_no_number_move_nothing():
     tie = {("A", 0): scored(0.5, 0.5), ("B", 0): scored(0.5, 0.5)}
     reasons = [
-        {each.alias: each for each in verdicts(MODELS[:2], TASKS[:1], found, {"mrcnn-mri": {"champion": holder}})}[
-            "champion"
-        ]
+        {
+            each.alias: each
+            for each in decide_aliases(MODELS[:2], TASKS[:1], found, {"mrcnn-mri": {"champion": holder}})
+        }["champion"]
         for found, holder in ((tie, "2"), (tie, "9"), ({("A", 0): scored(math.nan), ("B", 0): scored(math.nan)}, "1"))
     ]
     assert [each.move for each in reasons] == [None] * 3
-    assert "nobody better" in reasons[0].reason
+    assert "none is better" in reasons[0].reason
     assert reasons[1].reason == "stays with version 9, which could not be measured here"
 
 
 def test_registered_models_do_not_contend_with_one_another():
     models = [candidate("A", "1"), candidate("B", "1", name="unet-mri")]
-    found = verdicts(models, TASKS[:1], FOUND, {"mrcnn-mri": {}, "unet-mri": {}})
+    found = decide_aliases(models, TASKS[:1], FOUND, {"mrcnn-mri": {}, "unet-mri": {}})
     assert {(each.name, each.alias): each.move.version for each in found} == {
         (name, alias): "1" for name in ("mrcnn-mri", "unet-mri") for alias in ("champion", "champion-brain_tumor")
     }
@@ -84,7 +85,7 @@ def test_registered_models_do_not_contend_with_one_another():
 
 def test_a_model_that_reaches_nothing_gets_no_alias_but_a_distance_of_0_is_the_best():
     found = {("A", 0): scored(0.0, 0.0), ("B", 0): scored(0.0, 0.0)}
-    for each in verdicts(MODELS[:2], TASKS[:1], found, {"mrcnn-mri": {}}):
+    for each in decide_aliases(MODELS[:2], TASKS[:1], found, {"mrcnn-mri": {}}):
         assert each.move is None and each.reason.endswith("is 0, and such a model is never champion")
-    distance = verdicts(MODELS[:2], [test_set("brain_tumor", "hd95")], found, {"mrcnn-mri": {}})
+    distance = decide_aliases(MODELS[:2], [test_set("brain_tumor", "hd95")], found, {"mrcnn-mri": {}})
     assert [each.move and each.move.version for each in distance] == [None, "1"]

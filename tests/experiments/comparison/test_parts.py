@@ -6,11 +6,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from experiments.comparison.charts import intervals, scatter
-from experiments.comparison.measuring import Measured, by_image, detections_of
+from experiments.comparison.figures import interval_chart, scatter_chart, select_cases
+from experiments.comparison.measurements import Measurement, coco_to_detections, group_by_image, seconds_per_image
 from experiments.comparison.paired_difference import PairedDifference, paired_difference, scores
-from experiments.comparison.pictures import chosen_cases
-from experiments.comparison.speed import seconds_per_image
 from mrcnn.data.sample import Sample
 from mrcnn.detections import Detections
 from mrcnn.metrics import Evaluator
@@ -28,7 +26,7 @@ def measured(shifts, patients):
         detections = Detections(box, np.full(1, 0.9, np.float32), np.ones(1, np.int32), guess)
         sample = Sample(np.zeros((40, 40, 1), np.uint8), truth, np.ones(1, np.int32), patient, f"{number}.png")
         found.add(sample, detections)
-    return Measured(found, found, 0.5, "asked")
+    return Measurement(found, found, 0.5, "asked")
 
 
 def test_with_five_patients_there_are_intervals_and_p_values_with_four_none():
@@ -46,15 +44,15 @@ def test_with_five_patients_there_are_intervals_and_p_values_with_four_none():
 
 def test_results_of_coco_come_back_as_the_detections_that_they_were():
     kept = measured([3], "a").by_class.coco_results()
-    found = detections_of(by_image(kept)[1], 40, 40)
+    found = coco_to_detections(group_by_image(kept)[1], 40, 40)
     assert found.boxes.tolist() == [[13, 10, 23, 20]]
     assert found.masks.sum() == 100 and found.masks[0, 10:20, 13:23].all()
-    assert len(detections_of([], 40, 40)) == 0
+    assert len(coco_to_detections([], 40, 40)) == 0
 
 
 def test_cases_are_shown_once_each():
     dice = {"A": [0.9, 0.1, 0.5, None, 0.8, 0.7, None], "B": [0.9, 0.2, 0.6, 0.9, 0.3, 0.7, None]}
-    found = chosen_cases(dice)
+    found = select_cases(dice)
     assert found == [("most different", 3), ("most different", 4), ("worst", 1), ("worst", 2), ("best", 0), ("best", 5)]
 
 
@@ -75,7 +73,7 @@ def test_speed_is_measured_in_turns():
 
 def test_a_dot_stands_where_its_patient_is():
     names = ("A", "<B>")
-    drawing = ElementTree.fromstring(scatter({"p&1": 0.5, "p2": 1.0}, {"p&1": 0.75, "p3": 1}, names))
+    drawing = ElementTree.fromstring(scatter_chart({"p&1": 0.5, "p2": 1.0}, {"p&1": 0.75, "p3": 1}, names))
     (dot,) = drawing.iter(f"{SVG}circle")
     area = next(drawing.iter(f"{SVG}rect"))
     x, y, side = (float(area.get(name)) for name in ("x", "y", "width"))
@@ -86,11 +84,11 @@ def test_a_dot_stands_where_its_patient_is():
 
 def test_bars_lie_about_zero():
     rows = [("Dice", PairedDifference(0.1, -0.1, 0.2)), ("F1", PairedDifference(0.1))]
-    drawing = ElementTree.fromstring(intervals(rows, ("A", "B")))
+    drawing = ElementTree.fromstring(interval_chart(rows, ("A", "B")))
     bars = [line for line in drawing.iter(f"{SVG}line") if line.get("class") == "bar"]
     zero = next(line for line in drawing.iter(f"{SVG}line") if line.get("class") == "guide")
     assert len(bars) == 1
     left, right, middle = float(bars[0].get("x1")), float(bars[0].get("x2")), float(zero.get("x1"))
     assert right - middle == pytest.approx(2 * (middle - left), abs=0.2)
-    assert intervals(rows[1:], ("A", "B")) == ""
-    assert not re.search("nan", intervals(rows, ("A", "B")))
+    assert interval_chart(rows[1:], ("A", "B")) == ""
+    assert not re.search("nan", interval_chart(rows, ("A", "B")))

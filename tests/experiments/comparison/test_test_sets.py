@@ -47,7 +47,7 @@ def test_no_image_of_a_patient_that_any_model_has_seen(candidate):
 
 def test_who_has_seen_the_test_images_of_the_champion_is_left_out(candidate):
     models = [candidate("A", 0), candidate("B", 2), candidate("C", 0)]
-    kept, (note,) = testing.comparable(models, testing.exposures(models)[0])
+    kept, (note,) = testing.select_comparable(models, testing.exposures(models)[0])
     assert [each.label for each in kept] == ["A", "C"]
     assert note.startswith(
         "left out: run BBBBBBBB: it and run AAAAAAAA have seen too many of one another's test images"
@@ -58,8 +58,8 @@ def test_a_model_that_went_on_from_another_is_told(candidate):
     began = candidate("A", 0)
     train = began.config.train.model_copy(update={"weights": "last"})
     went_on = replace(began, label="B", config=began.config.model_copy(update={"train": train}))
-    (note,) = testing.started_elsewhere([began, went_on])
-    assert note.endswith("started from last: what that was trained on is not left out")
+    (note,) = testing.initial_weight_notes([began, went_on])
+    assert note.endswith("started from last: the images of that training are not excluded")
 
 
 def test_a_copy_under_another_name_is_known_by_its_pixels(candidate, phantom_folder, tmp_path):
@@ -75,7 +75,7 @@ def test_a_copy_under_another_name_is_known_by_its_pixels(candidate, phantom_fol
 def test_data_that_are_gone_or_changed_are_told_in_a_line(candidate, tmp_path, monkeypatch):
     found, problems = testing.exposures([candidate("A", 0, tmp_path / "gone")])
     assert found == {}
-    assert len(problems) == 1 and "its test images cannot be had again" in problems[0]
+    assert len(problems) == 1 and "its test images cannot be read again" in problems[0]
     assert f"{tmp_path}/gone does not exist" in problems[0]
     monkeypatch.setattr(testing, "recorded_digest", lambda run_id, split: "0" * 36)
     found, problems = testing.exposures([candidate("A", 0)])

@@ -61,7 +61,7 @@ def predicted(tmp_path, squares):
 
     def run(*paths, forms=("coco",), detector=squares, confidence=0.5, spacing_mm=None, keep_patient=False, **options):
         output = tmp_path / "out"
-        inputs = find_inputs([str(path) for path in paths], standing=tmp_path, output=output, fetch=None)
+        inputs = find_inputs([str(path) for path in paths], base=tmp_path, output=output, fetch=None)
         record = ProgressRecord(output, {"model": detector.digest, "confidence": confidence}, **options)
         console = Console(quiet=True)
         chosen = Options(confidence, forms, spacing_mm, keep_patient)

@@ -20,8 +20,8 @@ from PIL import Image
 
 from experiments.cli import main
 from experiments.commands.demo import command, listening_socket
-from experiments.prediction.demo_app import KEPT, Demo, Seen, demo_app
-from experiments.prediction.pictures import overlay_picture
+from experiments.prediction.demo_app import CACHED_IMAGES, CachedImage, Demo, demo_app
+from experiments.prediction.item_writer import overlay_picture
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 from mrcnn.serving.limits import Limits
@@ -94,9 +94,9 @@ def test_an_image_is_found_in_once_and_shown_at_any_threshold(demo, squares, sce
 
 
 def test_only_the_last_images_are_kept(demo, scene_png):
-    words = [json.loads(demo("/find", scene_png[1])[2])["image"] for _ in range(KEPT + 1)]
+    words = [json.loads(demo("/find", scene_png[1])[2])["image"] for _ in range(CACHED_IMAGES + 1)]
     statuses = [demo("/show", json.dumps({"image": word, "confidence": 0.5}))[0] for word in words]
-    assert statuses == [400] + [200] * KEPT
+    assert statuses == [400] + [200] * CACHED_IMAGES
 
 
 def test_masks_are_kept_as_run_lengths_and_large_images_are_fewer(squares, monkeypatch):
@@ -110,16 +110,16 @@ def test_masks_are_kept_as_run_lengths_and_large_images_are_fewer(squares, monke
     demo.find(file.getvalue())  # what is imported and compiled then
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
-    for _ in range(KEPT):
+    for _ in range(CACHED_IMAGES):
         demo.find(file.getvalue())
     kept = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
-    assert kept < (KEPT + 1) * 300 * 400 < masks.nbytes  # the images, and little more
-    seen = Seen.of(np.zeros((300, 400, 1), np.uint8), None, found)
-    np.testing.assert_array_equal(seen.found.above(0.5).masks, masks[:25])
-    monkeypatch.setattr("experiments.prediction.demo_app.MOST_BYTES", 2 * 300 * 400)
+    assert kept < (CACHED_IMAGES + 1) * 300 * 400 < masks.nbytes  # the images, and little more
+    cached = CachedImage.compress(np.zeros((300, 400, 1), np.uint8), None, found)
+    np.testing.assert_array_equal(cached.detections.above(0.5).masks, masks[:25])
+    monkeypatch.setattr("experiments.prediction.demo_app.CACHED_BYTES", 2 * 300 * 400)
     demo.find(file.getvalue())
-    assert len(demo._seen) == 2
+    assert len(demo._cache) == 2
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_masks_are_kept_as_run_lengths_and_large_images_are_fewer(squares, monke
         ("/show", b'{"image": "x", "confidence": "0.5"}', "confidence: expected"),
         ("/show", b'{"image": "x", "confidence": ' + b"[" * 90_000, "expected an image and a confidence"),
         ("/show", b'{"image": 7, "confidence": 0.5}', "expected an image and a confidence"),
-        ("/show", b'{"image": "x", "confidence": 0.5}', "this image is kept no longer"),
+        ("/show", b'{"image": "x", "confidence": 0.5}', "this image is no longer in memory"),
     ],
 )
 def test_what_cannot_be_shown_is_told_in_one_line(demo, path, body, told):
@@ -243,7 +243,7 @@ def test_a_person_chooses_a_file_and_moves_the_slider(demo, scene_png, tmp_path)
             browser("DOM.setFileInputFiles", nodeId=place, files=[str(tmp_path / name)])
 
         choose("scene.png")
-        said = browser.wait("!at('result').hidden && at('said').textContent")
+        said = browser.wait("!at('result').hidden && at('status').textContent")
         assert said.startswith("120 × 90 pixels; found: 2; reading ")
         rows = "[...document.querySelectorAll('#instances tbody tr')].map(row => row.cells[0].textContent).join()"
         assert browser.value(rows) == "bright,dim"
@@ -259,7 +259,7 @@ def test_a_person_chooses_a_file_and_moves_the_slider(demo, scene_png, tmp_path)
         assert browser.value("document.documentElement.scrollWidth") <= 390
         browser.picture(tmp_path / "phone.png")
         choose("<b>note.png")
-        told = browser.wait("at('said').className === 'wrong' && at('said').textContent")
+        told = browser.wait("at('status').className === 'wrong' && at('status').textContent")
         assert told.startswith("<b>note.png: expected a PNG") and browser.value("at('result').hidden")
         assert browser.value("document.querySelectorAll('b').length") == 0
     finally:

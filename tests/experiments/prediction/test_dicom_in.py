@@ -195,7 +195,7 @@ def test_what_is_no_series_is_single_images(tmp_path):
     for series in ("1.5", "1.6"):
         for place in range(2):
             write(folder / f"both/{series}-{place}", zero, series=series, place=float(place))
-    found = find_inputs([str(folder)], standing=tmp_path, output=tmp_path / "out", fetch=None)
+    found = find_inputs([str(folder)], base=tmp_path, output=tmp_path / "out", fetch=None)
     kinds = {item.name: (item.kind, len(item.files)) for item in found.items}
     assert {name: kind for name, kind in kinds.items() if "series" not in name} == {
         f"{name}/{file}": ("dicom", 1) for name in ("two", "turned", "sizes", "us") for file in "ab"
@@ -204,7 +204,7 @@ def test_what_is_no_series_is_single_images(tmp_path):
 
 
 def found_in(folder):
-    found = find_inputs([str(folder)], standing=folder, output=folder / "out", fetch=None)
+    found = find_inputs([str(folder)], base=folder, output=folder / "out", fetch=None)
     return [(item.name, item.kind, len(item.files)) for item in found.items], found
 
 
@@ -228,7 +228,7 @@ def test_what_is_no_image_is_left_out_with_its_kind_and_the_stack_stays_together
     (folder / "VIEWER.EXE").write_bytes(b"MZ")
     items, found = found_in(folder)
     assert items == [("ct", "series", 4)] and found.problems == []
-    line = found.passed_over_line()
+    line = found.skipped_line()
     for name, (_, _, kind) in OTHERS.items():
         assert f"1 DICOM of the kind {kind}: {name}" in line
     assert "1 of no kind that is read: VIEWER.EXE" in line and "1 DICOM of the kind localizer: IM9" in line
@@ -255,7 +255,7 @@ def test_localizers_alone_are_images(tmp_path):
 def test_a_folder_of_nothing_but_other_files_is_an_error_that_names_them(tmp_path):
     write(tmp_path / "cd/SR0", slices()[0], storage=STORAGE + "88.33", modality="SR")
     (tmp_path / "cd/autorun.inf").write_bytes(b"x")
-    with pytest.raises(InputError, match=r"holds nothing to predict; .*autorun\.inf; 1 DICOM .* Comprehensive SR: SR0"):
+    with pytest.raises(InputError, match=r"nothing to predict; .*autorun\.inf; 1 DICOM .* Comprehensive SR: SR0"):
         found_in(tmp_path / "cd")
 
 
@@ -284,7 +284,7 @@ def test_a_cd_of_a_hospital(tmp_path):
         pytest.skip("no such data here")
     items, found = found_in(folder)
     assert items == [(f"DICOM/IM00000{number}", "dicom", 1) for number in range(3)]
-    assert found.passed_over_line() == (
+    assert found.skipped_line() == (
         "2 of no kind that is read: VIEWER.EXE, autorun.inf; "
         "1 DICOM of the kind Media Storage Directory: DICOMDIR; 1 DICOM of the kind Comprehensive SR: DICOM/SR000000"
     )

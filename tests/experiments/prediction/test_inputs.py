@@ -1,14 +1,13 @@
 import pytest
 
-from experiments.prediction.answers import cannot_carry, check_forms, own_forms
-from experiments.prediction.inputs import find_inputs
+from experiments.prediction.inputs import check_formats, find_inputs, item_formats, unsupported_formats
 from mrcnn.errors import InputError
 
 
 @pytest.fixture
 def find(tmp_path):
     def find(*words, fetch=None):
-        return find_inputs(words, standing=tmp_path, output=tmp_path / "out", fetch=fetch)
+        return find_inputs(words, base=tmp_path, output=tmp_path / "out", fetch=fetch)
 
     return find
 
@@ -27,7 +26,7 @@ def test_a_folder_is_sorted_into_what_it_holds(find, tmp_path):
     make(tmp_path, "in/b.PNG", "in/a/c.tif", "in/film.mp4", "in/notes.txt", "in/.hidden.png", "in/x.nii.gz")
     found = find("in")
     assert kinds(found) == [("a/c", "image"), ("b", "image"), ("film", "video"), ("x", "volume")]
-    assert found.passed_over_line() == "1 of no kind that is read: notes.txt"
+    assert found.skipped_line() == "1 of no kind that is read: notes.txt"
 
 
 def test_cases_by_their_names_and_nothing_else_in_their_folders(find, tmp_path):
@@ -38,7 +37,7 @@ def test_cases_by_their_names_and_nothing_else_in_their_folders(find, tmp_path):
     assert [(item.modalities, [file.name for file in item.files]) for item in found.items[:1]] == [
         (("flair", "t1ce"), ["p1_flair.nii.gz", "p1_t1ce.nii.gz"])
     ]
-    assert found.passed_over_line() == (
+    assert found.skipped_line() == (
         "4 NIfTI files beside a case: p1/p1_brainmask.nii.gz, p1/p1_seg.nii.gz, p2/p2_brainmask.nii.gz, "
         "p2/p2_seg.nii.gz"
     )
@@ -58,7 +57,7 @@ def test_patterns_files_and_folders_give_each_thing_once(find, tmp_path):
 def test_names_that_would_meet_are_kept_apart(find, tmp_path):
     make(tmp_path, "in/a.png", "in/a.jpg", "in/b.png", "other/b.png")
     assert kinds(find("in")) == [("a_jpg", "image"), ("a_png", "image"), ("b", "image")]
-    with pytest.raises(InputError, match=r"b_png: two inputs are called so"):
+    with pytest.raises(InputError, match=r"b_png: two inputs have this name"):
         find("in", "other")
 
 
@@ -71,8 +70,8 @@ def test_predictions_are_no_inputs(find, tmp_path):
     ("word", "told"),
     [
         ("gone.png", "gone.png: no such file or folder"),
-        ("gone/*.png", r"gone/\*.png: no file fits this pattern"),
-        ("empty", "empty: holds nothing to predict"),
+        ("gone/*.png", r"gone/\*.png: no file matches this pattern"),
+        ("empty", "empty: contains nothing to predict"),
         ("ftp://host/a.png", "ftp://host/a.png: expected http:// or https://"),
         ("file:///etc/passwd", "file:///etc/passwd: expected http:// or https://"),
         ("ftp://me:secret@host/a.png?key=1", "^ftp://host/a.png: expected"),
@@ -107,11 +106,11 @@ def test_one_address_that_fails_loses_no_other_input(find, tmp_path):
 def test_what_an_input_cannot_carry_is_told_before(find, tmp_path):
     make(tmp_path, "in/1.png", "in/2.nii")
     items = find("in").items
-    assert cannot_carry(("coco", "mask", "overlay"), items) == [
+    assert unsupported_formats(("coco", "mask", "overlay"), items) == [
         "mask needs a single image (nifti or dicom_seg hold volumes): not written for 1 of 2 inputs, volume (1)"
     ]
     with pytest.raises(InputError, match=r"--write dicom_seg: 1.png: needs DICOM; the inputs are image \(1\), volume"):
-        cannot_carry(("dicom_seg",), items)
+        unsupported_formats(("dicom_seg",), items)
     with pytest.raises(InputError, match="--write png: expected some of coco, findings"):
-        check_forms(["png"])
-    assert own_forms(("coco", "mask", "nifti", "overlay"), "image") == {"json", "mask", "overlay"}
+        check_formats(["png"])
+    assert item_formats(("coco", "mask", "nifti", "overlay"), "image") == {"json", "mask", "overlay"}

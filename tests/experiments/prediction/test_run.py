@@ -10,7 +10,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from experiments.prediction.summary_files import write_summary_files
+from experiments.prediction.results import write_summary_files
 from mrcnn.data.duplicates import thumbnail
 from mrcnn.data.film_polarity import mean_film
 from mrcnn.errors import InputError
@@ -139,8 +139,8 @@ def find(images):
     left[0] -= 1
     return find_squares(images)
 detector = Detector(find=find, class_names=NAMES, channels=3, confidence=0.5, digest="d" * 64, batch_size=2)
-items = find_inputs([str(folder / "pictures")], standing=folder, output=folder / "out", fetch=None).items
-record = Record(folder / "out", {{"model": detector.digest, "confidence": 0.5}})
+items = find_inputs([str(folder / "pictures")], base=folder, output=folder / "out", fetch=None).items
+record = ProgressRecord(folder / "out", {{"model": detector.digest, "confidence": 0.5}})
 predict_items(items, detector, Options(0.5, ("coco", "mask")), record, Console(quiet=True))
 """
 
@@ -173,11 +173,11 @@ def test_a_line_cut_short_does_not_count(predicted, pictures):
 def test_another_model_or_threshold_does_not_mix(predicted, pictures, squares):
     predicted(pictures, forms=("coco", "mask"))
     with pytest.raises(
-        InputError, match=r"out: holds predictions with confidence=0\.5, these have confidence=0\.7; exp"
+        InputError, match=r"out: contains predictions with confidence=0\.5, these have confidence=0\.7; exp"
     ):
         predicted(pictures, confidence=0.7)
     other = replace(squares, digest="e" * 64)
-    with pytest.raises(InputError, match="holds predictions with model=ddd"):
+    with pytest.raises(InputError, match="contains predictions with model=ddd"):
         predicted(pictures, detector=other)
     report, record = predicted(pictures / "0.png", detector=other, overwrite=True)
     assert report.predicted == 1
@@ -189,7 +189,7 @@ def test_a_folder_of_something_else_is_left_alone(predicted, pictures, tmp_path)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.doc").touch()
     for options in ({}, {"overwrite": True}):
-        with pytest.raises(InputError, match="out: holds other files; expected a new folder"):
+        with pytest.raises(InputError, match="out: contains other files; expected a new folder"):
             predicted(pictures, **options)
 
 

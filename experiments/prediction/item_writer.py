@@ -1,0 +1,181 @@
+"""Write the output files of an item: JSON, pictures, label maps and DICOM segmentations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from experiments.prediction.detector import Detector
+from experiments.prediction.frames import Frames
+from experiments.prediction.inputs import STACKS, Item
+from experiments.prediction.progress_record import ProgressRecord
+from experiments.prediction.results import to_answer, to_detections
+from mrcnn.data.readers.brats_cases import REGIONS, label_map, output_label_codes
+from mrcnn.detections import Detections
+from mrcnn.inference.drawing import captioned, color_splash, contact_sheet, overlay
+from mrcnn.inference.label_map import to_label_map
+from trackers.packaging.served import NOTICE
+from trackers.runs.serialization import json_text
+
+SHEET_SLICES = 12
+SHEET_COLUMNS = 4
+_SUFFIX = {"json": ".json", "mask": ".png", "nifti": ".nii.gz", "dicom_seg": ".dcm"}
+
+
+def overlay_picture(image: np.ndarray, found: Detections, class_names: Sequence[str]) -> np.ndarray:
+    """Draw the instances on the image; (H', W', 3) uint8, see `mrcnn.inference.drawing.overlay`."""
+    return overlay(image, found.instances, found.class_ids, class_names, scores=found.scores)
+
+
+def splash_picture(image: np.ndarray, found: Detections, class_names: Sequence[str]) -> np.ndarray:
+    """Draw the instances in color and the rest in gray; (H', W', 3) uint8, see `mrcnn.inference.drawing`."""
+    return captioned(color_splash(image, found.instances, found.class_ids), class_names)
+
+
+PICTURES: Mapping[str, Callable[[np.ndarray, Detections, Sequence[str]], np.ndarray]] = {
+    "overlay": overlay_picture,
+    "splash": splash_picture,
+}
+
+
+class ItemWriter:
+    """Write the files of an item from its frames, added in order; a context manager.
+
+    Args:
+        formats: see `experiments.prediction.inputs.item_formats`.
+        keep_patient: see `mrcnn.data.io.dicom_segmentation.write_dicom_seg`.
+
+    Attributes:
+        files: format → path in the output folder of each file that exists after `finish`.
+    """
+
+    def __init__(
+        self,
+        item: Item,
+        frames: Frames,
+        detector: Detector,
+        formats: frozenset[str],
+        record: ProgressRecord,
+        keep_patient: bool = False,
+    ) -> None:
+        self._keep_patient = keep_patient
+        self._item, self._frames, self._detector, self._record = item, frames, detector, record
+        self._formats = formats
+        self._answers: dict[int, dict[str, Any]] = {}
+        self._videos: dict[str, Any] = {}
+        self._open = ExitStack()
+        self.files: dict[str, str] = {name: f"{name}/{item.name}{self._suffix(name)}" for name in sorted(formats)}
+
+    def __enter__(self) -> ItemWriter:
+        if self._item.kind == "video":
+            from mrcnn.data.io.video import VideoWriter
+
+            with ExitStack() as opening:
+                for name in self._formats & PICTURES.keys():
+                    path = opening.enter_context(self._record.atomic_path(self.files[name]))
+                    self._videos[name] = opening.enter_context(VideoWriter(path, self._frames.rate))
+                self._open = opening.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._open.__exit__(*error)
+
+    def add(self, number: int, image: np.ndarray, found: Detections, findings: Mapping[str, Any]) -> None:
+        """Add a frame, its detections and findings."""
+        class_names = self._detector.class_names
+        self._answers[number] = to_answer(found, class_names, findings)
+        for name, video in self._videos.items():
+            video.write(PICTURES[name](image, found, class_names))
+        if self._item.kind in STACKS or self._item.kind == "video":
+            return
+        for name in self._formats & PICTURES.keys():
+            self._save(name, PICTURES[name](image, found, class_names))
+        if "mask" in self._formats:
+            self._save("mask", to_label_map(found, class_names))
+
+    def finish(self) -> None:
+        """Write the files that need all frames, the JSON last."""
+        if self._item.kind in STACKS:
+            for name in sorted(self._formats & PICTURES.keys()):
+                if self._answers:
+                    self._save(name, self._sheet(name))
+                else:  # a volume without any brain
+                    self.files.pop(name)
+        if "nifti" in self._formats:
+            self._write_nifti()
+        if "dicom_seg" in self._formats:
+            self._write_dicom_seg()
+        if self._item.kind in ("image", "dicom"):
+            content = self._answers[0]
+        else:
+            frames = [{"frame": number, **answer} for number, answer in self._answers.items()]
+            content = {"frames": frames, "notice": NOTICE}
+        self._record.write(self.files["json"], json_text(content))
+
+    def _suffix(self, name: str) -> str:
+        if name in PICTURES:
+            return ".mp4" if self._item.kind == "video" else ".png"
+        return _SUFFIX[name]
+
+    def _detections(self, number: int) -> Detections:
+        return to_detections(self._answers[number], self._detector.class_names)
+
+    def _sheet(self, name: str) -> np.ndarray:
+        """Draw up to `SHEET_SLICES` slices of a stack on one sheet, evenly spaced among those with instances."""
+        numbers = list(self._answers)
+        shown = [number for number in numbers if self._answers[number]["instances"]] or [numbers[len(numbers) // 2]]
+        chosen = sorted({shown[index] for index in np.linspace(0, len(shown) - 1, SHEET_SLICES).round().astype(int)})
+        class_names = self._detector.class_names
+        pictures = [PICTURES[name](self._frames.read(each), self._detections(each), class_names) for each in chosen]
+        return contact_sheet(pictures, SHEET_COLUMNS)
+
+    def _save(self, name: str, pixels: np.ndarray) -> None:
+        with self._record.atomic_path(self.files[name]) as path:
+            Image.fromarray(pixels).save(path, format="PNG")
+
+    def _write_nifti(self) -> None:
+        from mrcnn.data.io.nifti import write_label_map
+
+        names, shape = self._detector.class_names, self._frames.shape
+        if names == REGIONS:
+            labels = label_map(self._regions(), self._codes())
+        else:
+            labels = np.zeros(shape, np.uint8)
+            for number in self._answers:
+                labels[number] = to_label_map(self._detections(number), names)
+        with self._record.atomic_path(self.files["nifti"]) as path:
+            write_label_map(path, labels, self._item.files[0])
+
+    def _write_dicom_seg(self) -> None:
+        from mrcnn.data.io.dicom_segmentation import write_dicom_seg
+
+        with self._record.atomic_path(self.files["dicom_seg"]) as path:
+            write_dicom_seg(
+                path,
+                self._item.files,
+                self._regions(),
+                self._detector.class_names,
+                model_digest=self._detector.digest,
+                version=version("medmrcnn"),
+                keep_patient=self._keep_patient,
+            )
+
+    def _regions(self) -> np.ndarray:
+        """Return the union of the instances of each class: (K, slices, rows, columns) bool."""
+        first = next(iter(self._answers.values()), None)
+        shape = self._frames.shape or (1, first["height"], first["width"])
+        regions = np.zeros((len(self._detector.class_names), *shape), bool)
+        for number in self._answers:
+            found = self._detections(number)
+            for class_id, crop in zip(found.class_ids, found.instances, strict=True):
+                regions[class_id - 1, number][crop.slices] |= crop.pixels
+        return regions
+
+    def _codes(self) -> str:
+        """Return the label codes of the training, or of the challenge that the name of the case belongs to."""
+        return self._detector.label_codes or output_label_codes(self._item.source)

@@ -1,0 +1,115 @@
+"""Convert detections to JSON answers and back, and write the summary files of all inputs: COCO and findings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from experiments.evaluation.artifacts import csv_text
+from experiments.findings import ROWS
+from experiments.prediction.progress_record import ProgressRecord
+from mrcnn.detections import Detections
+from mrcnn.instance_masks import InstanceMasks
+from trackers.packaging.served import NOTICE, as_dict
+from trackers.runs.serialization import json_text
+
+Row = dict[str, Any]
+
+
+def to_answer(detections: Detections, class_names: Sequence[str], findings: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert the detections of an image to `{"width", "height", "instances", "findings", "notice"}`, as served."""
+    return as_dict(detections, *detections.instances.shape[1:], tuple(class_names), dict(findings))
+
+
+def to_detections(answer: Mapping[str, Any], class_names: Sequence[str]) -> Detections:
+    """Convert an answer back to detections; the inverse of `to_answer`."""
+    results = [{**each, "category_id": class_names.index(each["class"]) + 1} for each in answer["instances"]]
+    return coco_to_detections(results, answer["height"], answer["width"])
+
+
+def coco_to_detections(results: Sequence[Mapping[str, Any]], height: int, width: int) -> Detections:
+    """Convert the COCO results of one image (x, y, w, h boxes; RLE masks) to detections, best score first."""
+    if not results:
+        return Detections.empty(height, width)
+    results = sorted(results, key=lambda result: -result["score"])
+    boxes = np.array([result["bbox"] for result in results], np.float64)
+    boxes[:, 2:] += boxes[:, :2]
+    return Detections(
+        boxes.astype(np.float32),
+        np.array([result["score"] for result in results], np.float32),
+        np.array([result["category_id"] for result in results], np.int32),
+        InstanceMasks(height, width, [result["segmentation"]["counts"].encode("ascii") for result in results]),
+    )
+
+
+def write_summary_files(
+    record: ProgressRecord, formats: Sequence[str], class_names: Sequence[str], findings: str
+) -> list[Row]:
+    """Write `coco.json`, `findings.json` and `findings.csv` of all items in the record; return the rows of the table.
+
+    Args:
+        formats: the requested output formats.
+        findings: one of `experiments.findings.FINDINGS`.
+    """
+    if "coco" in formats:
+        record.write("coco.json", json_text(coco_dataset(read_answers(record), class_names), indent=None))
+    if findings == "none":
+        return []
+    all_findings: list[Row] = []
+    for source, frame, answer in read_answers(record):
+        location: Row = {"source": source} if frame is None else {"source": source, "frame": frame}
+        all_findings.append({**location, **answer["findings"]})
+    rows = []
+    if findings in ROWS:
+        for each in all_findings:
+            location = {"source": each["source"], "frame": each.get("frame")}
+            rows += [{**location, **row} for row in ROWS[findings](each)]
+    if "findings" in formats:
+        record.write("findings.json", json_text(all_findings))
+        record.write("findings.csv", csv_text(rows))
+    return rows
+
+
+def read_answers(record: ProgressRecord) -> Iterator[tuple[str, int | None, Mapping[str, Any]]]:
+    """Yield (source, frame number or None for a single image, answer), sorted by the names of the items."""
+    for item in sorted(record.done.values(), key=lambda item: item.name):
+        content = json.loads((record.folder / item.files["json"]).read_text(encoding="utf-8"))
+        if "frames" not in content:
+            yield item.source, None, content
+        for frame in content.get("frames", ()):
+            yield item.source, frame["frame"], frame
+
+
+def coco_dataset(
+    answers: Iterator[tuple[str, int | None, Mapping[str, Any]]], class_names: Sequence[str]
+) -> dict[str, Any]:
+    """Build a COCO data set. Its annotations have a `score`, so they can be read as results too (`COCO.loadRes`)."""
+    ids = {name: class_id for class_id, name in enumerate(class_names, start=1)}
+    images, annotations = [], []
+    for source, frame, answer in answers:
+        name = source if frame is None else f"{source}:{frame}"
+        size = {"width": answer["width"], "height": answer["height"]}
+        images.append({"id": len(images) + 1, "file_name": name, **size})
+        for instance in answer["instances"]:
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": len(images),
+                    "category_id": ids[instance["class"]],
+                    "bbox": instance["bbox"],
+                    "area": float(coco_mask.area(instance["segmentation"])),
+                    "segmentation": instance["segmentation"],
+                    "iscrowd": 0,
+                    "score": instance["score"],
+                }
+            )
+    return {
+        "info": {"description": f"medmrcnn predictions. {NOTICE}"},
+        "images": images,
+        "categories": [{"id": class_id, "name": name} for name, class_id in ids.items()],
+        "annotations": annotations,
+    }
