@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -44,8 +45,9 @@ def _export(arguments: ExportArgs) -> None:
             "mrcnn: warning: the confidence was chosen with test-time augmentation, which an exported model leaves out",
             file=sys.stderr,
         )
+    classes = ", ".join(json.loads(notes["class_names"]))
     print(
-        f"Wrote {arguments.output}: classes {', '.join(model.config.class_names)}; instances of a score of at least "
+        f"Wrote {arguments.output}: classes {classes}; instances of a score of at least "
         f"{float(notes['confidence']):g}. {notes['notice']}"
     )
 
