@@ -1,4 +1,4 @@
-"""What the section `sweep` of a task's file may say. Each field's description is what `mrcnn sweep --help` prints."""
+"""Schema of the section `sweep` of a task file. `mrcnn sweep --help` prints the description of each field."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from experiments.config.schema import LOWER_IS_BETTER, Metric
 from mrcnn.errors import InputError
 
 INFERENCE_MS = "inference_ms"
-"""Milliseconds to find the instances of one image, the median over validation images."""
+"""Median time in milliseconds to predict one validation image."""
 MEASURED = (*get_args(Metric), INFERENCE_MS)
 
 
@@ -23,7 +23,7 @@ class Section(BaseModel):
 
 
 class Range(Section):
-    """Numbers from `low` to `high`, both included; whole ones where the option takes whole ones."""
+    """Numbers from `low` to `high`, both included; integers if the option is an integer."""
 
     low: float
     high: float
@@ -42,7 +42,7 @@ class Range(Section):
 
 
 class Choices(Section):
-    """One of some values."""
+    """A list of values to choose from."""
 
     choices: tuple[Any, ...] = Field(min_length=2)
 
@@ -61,17 +61,17 @@ class Thresholds(Section):
     """The search for confidence and NMS thresholds after each training, on its detections of the validation images."""
 
     sets: int = Field(
-        default=1000, ge=0, description="threshold sets tried after each training; 0: those of the task stay"
+        default=1000, ge=0, description="threshold sets evaluated after each training; 0: the thresholds of the task"
     )
     per_class: bool = Field(
-        default=True, description="also look for thresholds of each class, and record what they would gain; not applied"
+        default=True, description="also search thresholds per class and record their gain; not applied"
     )
 
 
 class SweepOptions(Section):
-    """How a sweep searches."""
+    """Options of a sweep."""
 
-    trials: int = Field(default=20, ge=1, description="trainings in all; more than before continues a finished sweep")
+    trials: int = Field(default=20, ge=1, description="number of trainings; a higher number continues a finished sweep")
     workers: int = Field(
         default=1,
         ge=1,
@@ -84,8 +84,8 @@ class SweepOptions(Section):
     ray_address: str | None = Field(
         default=None,
         min_length=1,
-        description="of the cluster, such as 10.0.0.1:6379; local: one of this machine alone is started; null: the one "
-        "that this machine belongs to, otherwise local",
+        description="address of the cluster, such as 10.0.0.1:6379; local: start one on this machine; null: the "
+        "cluster of this machine, otherwise local",
     )
     cpus_per_worker: int = Field(default=1, ge=1, description="cores that each Ray actor reserves and uses")
     gpus_per_worker: float | None = Field(
@@ -99,18 +99,18 @@ class SweepOptions(Section):
         description="tree-structured Parzen estimator, random search, or Gaussian process (needs PyTorch)",
     )
     pruner: Literal["hyperband", "median", "none"] = Field(
-        default="hyperband", description="what ends a training that promises little; with two objectives none does"
+        default="hyperband", description="method that stops trainings with poor results; not used with two objectives"
     )
     objectives: tuple[str, ...] = Field(
         default=(),
         max_length=2,
         description="validation metrics, such as [dice, inference_ms]; two give a Pareto front; none: evaluate.metric",
     )
-    storage: str | None = Field(
-        default=None, description="database of the study, such as sqlite:///sweeps.db, which it is where this is null"
-    )
+    storage: str | None = Field(default=None, description="database of the study; null: sqlite:///sweeps.db")
     study: str | None = Field(
-        default=None, min_length=1, description="its name; null: the task and a digest of all that decides a trial"
+        default=None,
+        min_length=1,
+        description="name; null: the task and a digest of the settings that affect a trial",
     )
     thresholds: Thresholds = Thresholds()
     space: dict[str, Distribution] = Field(
@@ -141,7 +141,7 @@ def higher_is_better(objective: str) -> bool:
 
 
 def check_options(content: Any, file: str, given: Mapping[str, Any]) -> SweepOptions:
-    """The section `content` of `file` with the options `given` on the command line in their places.
+    """Validate the section `content` of `file`, with the command-line options `given` over it.
 
     Raises:
         InputError: one line that names each key, its value and what was expected.
@@ -169,10 +169,10 @@ def check_options(content: Any, file: str, given: Mapping[str, Any]) -> SweepOpt
 
 
 def _line(error: Mapping[str, Any], file: str, given: Mapping[str, Any]) -> str:
-    """One pydantic error as `<file>: sweep.<key>=<value>: expected …`."""
+    """Format a pydantic error as `<file>: sweep.<key>=<value>: expected …`."""
     place = [str(part) for part in error["loc"]]
     if place[:1] == ["space"] and len(place) > 2:
-        del place[2]  # the name that the union gives to its member
+        del place[2]  # pydantic's name of the union member
     key, message = ".".join(place), error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
         name, _, message = message.partition(": ")
@@ -191,7 +191,7 @@ def _line(error: Mapping[str, Any], file: str, given: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class SweepArgs:
-    """A checked sweep: the task, how it is searched, and where the study is."""
+    """Validated arguments of a sweep: the task, the search options, and the study."""
 
     resolved: Resolved
     options: SweepOptions

@@ -1,4 +1,4 @@
-"""The `model` section of a task: the fields of `mrcnn.ModelConfig`, some of which can be left to the data."""
+"""Schema of the sections `model` and `baseline` of a task, from the fields of `mrcnn.ModelConfig`."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ PLANNED = (
     "conventions", "channels", "normalisation", "norm", "anchor_sizes", "anchor_ratios", "max_instances",
     "fpn_channels", "head_width", "mask_channels", "mask_convolutions", "proposals", "max_detections",
 )  # fmt: skip
-"""Fields that may say `auto`: `experiments.training.planner` fills them from the training split, the weights and the
+"""Fields that accept `auto`: `experiments.training.planner` fills them from the training split, the weights and the
 backbone."""
 
 DESCRIPTIONS = {
     "image_size": "side of the square network input in pixels, a multiple of 32; images are scaled and padded to it",
-    "conventions": "whose Mask R-CNN it is in anchors, pooling and padding, which weights depend on; auto: by weights",
-    "channels": "channels of the network input; auto: 1 for grey images without ImageNet weights, else 3",
-    "normalisation": "image: zero mean, unit variance an image; imagenet: as its weights expect; none: as the reader "
-    "gives it (brats: normalised over the volume); auto: by weights",
-    "equalise": "spreads the grey levels first: histogram over the image, clahe tile by tile",
-    "backbone": "small is made for training from scratch on little data",
-    "norm": "normalisation layers; auto: frozen_batch with ImageNet weights, group from scratch",
+    "conventions": "anchors, pooling and padding of an implementation, which pretrained weights need; auto: by weights",
+    "channels": "channels of the network input; auto: 1 for gray images without ImageNet weights, else 3",
+    "normalisation": "image: zero mean and unit variance per image; imagenet: as its weights expect; none: as the "
+    "reader returns it (brats: normalized over the volume); auto: by weights",
+    "equalise": "equalization before normalization: histogram over the image, clahe tile by tile",
+    "backbone": "feature extractor; small is for training from scratch on little data",
+    "norm": "normalization layers; auto: frozen_batch with ImageNet weights, group from scratch",
     "fpn_channels": "channels of every pyramid level; auto: 64 with the small backbone, else 256",
     "head_width": "units of the two dense layers of the box head; auto: 256 with the small backbone, else 1024",
     "mask_channels": "channels of the mask head; auto: 64 with the small backbone, else 256",
@@ -48,13 +48,13 @@ DESCRIPTIONS = {
     "class_weights": "weights of background and of each class in the class loss, or null",
     "focal_gamma": "exponent of the focal loss of the class head; 0 is cross-entropy",
     "max_detections": "most detections per image; auto: twice max_instances, at least 100",
-    "score_threshold": "detections below this score are never reported; keep it low, average precision needs them",
+    "score_threshold": "minimum score of a detection; choose a low one, average precision needs them",
     "nms_iou": "IoU above which the lower-scored detection of the same class is dropped",
 }
 
 
 def _options() -> dict[str, Any]:
-    """Fields for `ModelOptions`, with the types, limits and defaults that `ModelConfig` states."""
+    """Return the fields of `ModelOptions`, with the types, limits and defaults of `ModelConfig`."""
     fields = {}
     for name, description in DESCRIPTIONS.items():
         stated = ModelConfig.model_fields[name]
@@ -70,10 +70,10 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def to_model_config(self, class_names: tuple[str, ...], **planned: Any) -> ModelConfig:
-        """The model's configuration, with `planned` in place of every field that says `auto`.
+        """Return the configuration of the model, with `planned` in place of every `auto`.
 
         Raises:
-            pydantic.ValidationError: values that do not fit together.
+            pydantic.ValidationError: the values contradict each other.
         """
         given = {name: value for name, value in self.model_dump().items() if value != "auto"}
         return ModelConfig(class_names=class_names, **{**planned, **given})
@@ -83,7 +83,7 @@ ModelOptions = create_model("ModelOptions", __base__=_Section, __module__=__name
 
 
 class BaselineOptions(BaseModel):
-    """The models that `mrcnn baselines` trains. Input, training, augmentation and evaluation are the task's own."""
+    """Options of the models of `mrcnn baselines`, beside the training, augmentation and evaluation of the task."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -92,14 +92,14 @@ class BaselineOptions(BaseModel):
     )
     unet_loss: Literal["dice_cross_entropy", "focal_tversky"] = Field(
         default="dice_cross_entropy",
-        description="of the ResUNet; focal_tversky minds missed pixels more than false ones",
+        description="loss of the ResUNet; focal_tversky weights false negatives more than false positives",
     )
     classifier_backbone: Literal["small", "resnet50", "resnet101"] = Field(
-        default="small", description="of the classifier; small is made for training from scratch on little data"
+        default="small", description="backbone of the classifier; small is for training from scratch on little data"
     )
     classifier_weights: Literal["none", "imagenet"] = Field(
         default="none",
-        description="that the classifier starts from; imagenet is downloaded, and train.stages then hold for it",
+        description="initial weights of the classifier; imagenet is downloaded and uses train.stages",
     )
     classifier_balance: bool = Field(
         default=True, description="train the classifier on positive and negative images equally often"

@@ -1,4 +1,4 @@
-"""What a task's YAML file may say. Each field's description is what `mrcnn train --help` prints."""
+"""Schema of the task files. `mrcnn train --help` prints the description of each field."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mrcnn.data.sample import SPACING_MM
 from mrcnn.data.transforms.augmentation import Augmentation
 
 WEIGHTS = re.compile(r"(runs|models):/.+|[0-9a-f]{32}")
-"""What MLflow keeps; see `trackers.checkpoints.initial_weights`."""
+"""Addresses of weights in MLflow; see `trackers.checkpoints.initial_weights`."""
 Millimetres = Annotated[float, Field(ge=SPACING_MM[0], le=SPACING_MM[1])]
 Share = Annotated[float, Field(ge=0, le=1)]
 Layers = Literal["heads", "5+", "4+", "3+", "all"]
@@ -30,7 +30,7 @@ class Section(BaseModel):
 
 
 class DataOptions(Section):
-    """Where the images come from and who sees which."""
+    """Images, annotations and splits."""
 
     dataset: str | None = Field(
         default=None,
@@ -39,12 +39,12 @@ class DataOptions(Section):
     reader: Literal["auto", "brats", "coco", "lgg", "masks", "via"] = Field(
         default="auto",
         description="form of the annotations: NIfTI cases with _seg (brats), COCO JSON, folders of *_k.tif and "
-        "*_k_mask.tif (lgg), mask folders, VGG Image Annotator; auto: what is found",
+        "*_k_mask.tif (lgg), mask folders, VGG Image Annotator; auto: detected",
     )
     on_error: Literal["fail", "skip"] = Field(
         default="fail",
-        description="what is done about images that cannot be read or whose annotations are wrong; fail: nothing "
-        "begins, and all of them are listed; skip: these images are left out, listed, and counted as data/skipped",
+        description="handling of unreadable images and invalid annotations; fail: list all of them and stop before the "
+        "training; skip: leave these images out, list them, and count them as data/skipped",
     )
     patient_pattern: str | None = Field(
         default=None,
@@ -56,7 +56,7 @@ class DataOptions(Section):
     via: ViaOptions = ViaOptions()
     near_duplicates: Literal["together", "ignore"] = Field(
         default="together",
-        description="together: images that are nearly the same, mirrored or recoloured ones included, stay in one "
+        description="together: images that are nearly the same, mirrored or recolored ones included, stay in one "
         "split; ignore: they are not looked for",
     )
     empty_share: float | None = Field(
@@ -84,12 +84,12 @@ class DataOptions(Section):
         description="size of a pixel, or [row, column], of images whose files name none; null: sizes are in pixels",
     )
     phantoms: Literal["thyroid", "brain_tumor", "brats", "lgg", "lung"] = Field(
-        default="thyroid", description="kind of synthetic images made without a dataset"
+        default="thyroid", description="kind of synthetic images that replace a dataset"
     )
     phantom_images: int = Field(
-        default=240, ge=10, description="how many of them; of volumes (brats, lgg) how many patients"
+        default=240, ge=10, description="number of phantoms; for volumes (brats, lgg), number of patients"
     )
-    phantom_seed: int = Field(default=0, ge=0, description="random seed of the images themselves")
+    phantom_seed: int = Field(default=0, ge=0, description="random seed of the phantoms")
 
     @model_validator(mode="after")
     def _check(self) -> DataOptions:
@@ -101,15 +101,15 @@ class DataOptions(Section):
 
 
 class Stage(Section):
-    """A part of the training in which the same layers learn."""
+    """A part of the training with one set of trainable layers."""
 
-    layers: Layers = Field(default="all", description="what learns; without pretrained weights always all")
-    epochs: int | None = Field(default=None, ge=1, description="its length; null: until train.epochs")
+    layers: Layers = Field(default="all", description="trainable layers; without pretrained weights always all")
+    epochs: int | None = Field(default=None, ge=1, description="length of the stage; null: until train.epochs")
     learning_rate: float | None = Field(default=None, gt=0, description="null: train.learning_rate")
 
 
 class TrainOptions(Section):
-    """How the model learns."""
+    """Training."""
 
     epochs: int = Field(default=10, ge=1, description="epochs over all stages")
     steps_per_epoch: int | None = Field(default=None, ge=1, description="null: once through the training images")
@@ -126,19 +126,19 @@ class TrainOptions(Section):
         f"({', '.join(FILES)})",
     )
     optimizer: Literal["sgd", "adamw"] = Field(default="sgd", description="SGD with momentum, or AdamW")
-    learning_rate: float = Field(default=0.01, gt=0, description="after the warm-up")
+    learning_rate: float = Field(default=0.01, gt=0, description="learning rate after the warm-up")
     schedule: Literal["constant", "cosine", "step"] = Field(
-        default="cosine", description="course of the learning rate within a stage; step: /10 after 2/3 and 8/9 of it"
+        default="cosine", description="learning rate within a stage; step: /10 after 2/3 and 8/9 of it"
     )
     warmup_steps: int = Field(default=50, ge=0, description="steps over which each stage's learning rate rises")
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="of SGD")
-    weight_decay: float = Field(default=1e-4, ge=0, description="decoupled; never on biases and normalisation")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum of SGD")
+    weight_decay: float = Field(default=1e-4, ge=0, description="decoupled; not applied to biases and normalization")
     clip_norm: float | None = Field(
         default=5.0, gt=0, description="largest global norm of the gradients; null: no limit"
     )
     precision: Literal["auto", "float32", "mixed_bfloat16"] = Field(
         default="auto",
-        description="of the network's arithmetic; auto: mixed_bfloat16 on a GPU, or with TensorFlow on a processor "
+        description="precision of the network; auto: mixed_bfloat16 on a GPU, or with TensorFlow on a processor "
         "(AVX-512 BF16, AMX), that computes in it, else float32",
     )
     patience: int = Field(
@@ -147,9 +147,10 @@ class TrainOptions(Section):
     validate_every: int = Field(
         default=1, ge=1, description="epochs between validations; the last epoch is always validated"
     )
-    workers: int = Field(default=1, ge=0, description="processes that make batches ahead; 0: a thread")
+    workers: int = Field(default=1, ge=0, description="processes that prepare batches; 0: a thread")
     devices: Literal["all"] | Annotated[int, Field(ge=1)] = Field(
-        default=1, description="of this machine that share each batch, which has to divide evenly"
+        default=1,
+        description="devices of this machine that share each batch; their number must divide batch_size",
     )
     seeds: int | None = Field(
         default=None,
@@ -171,16 +172,16 @@ class TrainOptions(Section):
 
 
 class EvaluateOptions(Section):
-    """How the model is judged."""
+    """Evaluation."""
 
-    metric: Metric = Field(default="mask_ap50", description="decides the best checkpoint and who is champion")
+    metric: Metric = Field(default="mask_ap50", description="metric that selects the best checkpoint and the champion")
     confidence: Literal["auto"] | Share = Field(
         default="auto",
-        description="working threshold; auto: the one with the highest mean of Dice and F1 on the validation split",
+        description="minimum score; auto: the one with the highest mean of Dice and F1 on the validation split",
     )
     volumes: bool = Field(
         default=False,
-        description="images are slices: put them back into volumes and measure Dice and HD95 in mm there too",
+        description="images are slices: also assemble volumes and measure Dice and HD95 in mm on them",
     )
     resamples: int = Field(
         default=1000, ge=0, description="bootstrap resamples of patients for 95 % intervals; 0: none"
@@ -192,7 +193,7 @@ class EvaluateOptions(Section):
         "the registered model",
     )
     images_at_once: int = Field(default=4, ge=1, description="images per prediction step")
-    overlays: int = Field(default=4, ge=0, description="images kept of each of the best, median and worst cases")
+    overlays: int = Field(default=4, ge=0, description="overlays saved of each of the best, median and worst cases")
 
     @model_validator(mode="after")
     def _check(self) -> EvaluateOptions:
@@ -202,21 +203,24 @@ class EvaluateOptions(Section):
 
 
 class TaskConfig(Section):
-    """A task, resolved: everything that a run needs to be repeated."""
+    """Complete configuration of a task, sufficient to repeat a run."""
 
     task: str = Field(min_length=1, description="name of the task and of its MLflow experiment")
     modality: str = Field(
         pattern="^[a-z][a-z0-9_]*$",
-        description="ultrasound, mri, xray, ct, or a name of your own; the model is registered as mrcnn-<modality>",
+        description="ultrasound, mri, xray, ct, or another name; the model is registered as mrcnn-<modality>",
     )
     findings: Literal["none", "nodules", "lungs"] = Field(
-        default="none", description="what is read from the masks of an image beside the masks; see experiments.findings"
+        default="none", description="findings derived from the masks of an image; see experiments.findings"
     )
     seed: int = Field(
-        default=0, ge=0, lt=2**32, description="of the split, the initial weights, the order, the augmentation"
+        default=0,
+        ge=0,
+        lt=2**32,
+        description="seed of the split, the initial weights, the order and the augmentation",
     )
     data: DataOptions = DataOptions()
-    model: ModelOptions = ModelOptions()
+    model: ModelOptions = ModelOptions()  # pyright: ignore[reportInvalidTypeForm]: made by create_model
     train: TrainOptions = TrainOptions()
     augment: Augmentation = Augmentation()
     evaluate: EvaluateOptions = EvaluateOptions()
@@ -224,13 +228,13 @@ class TaskConfig(Section):
 
     @property
     def split_seed(self) -> int:
-        """The seed that divides the patients."""
+        """Return the random seed of the split."""
         return self.seed if self.data.split_seed is None else self.data.split_seed
 
     @model_validator(mode="before")
     @classmethod
     def _empty_sections(cls, given: Any) -> Any:
-        """A section with nothing under its name means its defaults."""
+        """Replace an empty section by its defaults."""
         if not isinstance(given, dict):
             return given
         return {key: {} if value is None and key not in ("task", "modality", "seed") else value
@@ -260,7 +264,7 @@ class TaskConfig(Section):
         if "matterport" in (conventions, self.model.conventions):
             planned |= {"conventions": "matterport", "norm": "batch", "normalisation": "imagenet"}
         try:
-            # The data will name the classes and channels; everything else must fit together before they are read.
+            # The classes and channels are read from the data; all other fields are validated before that.
             self.model.model_copy(update={"class_weights": None}).to_model_config(("any",), **planned)
         except ValidationError as error:
             raise ValueError(f"model.{error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
