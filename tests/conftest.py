@@ -32,12 +32,12 @@ TESTS = Path(__file__).parent
 
 # Minutes each. xdist begins with the files of the most tests, which would leave these to one process at the very end.
 LONG = (
-    "model/test_backends.py",
-    "trackers/test_server_outage.py",
+    "models/test_backends.py",
+    "trackers/offline/test_server_outage.py",
     "test_tour.py",
-    "model/test_replicas.py",
-    "experiments/test_train.py",
-    "model/test_mask_rcnn.py",
+    "models/training/test_replicas.py",
+    "experiments/training/test_trainer.py",
+    "models/mask_rcnn/test_model.py",
 )
 
 

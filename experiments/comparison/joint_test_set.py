@@ -159,7 +159,7 @@ def _keys(checked: CheckedData, config: TaskConfig) -> list[Keys]:
     """Return keys that two images share if they have the same patient or pixels, or are near-duplicates."""
     data = config.data
     where = data.dataset or f"{data.phantoms} phantoms {data.phantom_images} {data.phantom_seed}"
-    contents = [record.content() for record in checked.whole.records]
+    contents = [record.content_digest() for record in checked.whole.records]
     first_of_group: dict[int, str] = {}
     groups = np.arange(len(contents)) if checked.groups is None else checked.groups
     for group, content in zip(groups.tolist(), contents, strict=True):

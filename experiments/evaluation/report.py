@@ -84,7 +84,7 @@ def log_report(run: Run) -> None:
         run.json({**environment_facts(), "seconds": round(time.time() - recorded.started / 1000)}, ENVIRONMENT)
         run.text(report(recorded), FILE)
     except Exception as error:  # noqa: BLE001 whatever it is, the model is there
-        said = "the tracking server is away" if unreachable(error) else disk_problem(error, run.folders())
+        said = "the tracking server is away" if unreachable(error) else disk_problem(error, run.folders)
         said = said or f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         _log.warning("%s: %s is not made; the model is not affected", hide_credentials(said), FILE)
 

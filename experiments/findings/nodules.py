@@ -53,7 +53,7 @@ def nodules(
     for crop in instances:
         covered[crop.slices] += crop.pixels
     for index, (score, class_id, reader) in enumerate(zip(detections.scores, detections.class_ids, given, strict=True)):
-        mask = instances.one(index)
+        mask = instances.mask(index)
         name = class_names[class_id - 1]
         sizes = measure(mask, spacing_mm) if mask.any() else None
         nodule = {"class": name, "score": float(score), **_sizes(sizes), "tirads": None}

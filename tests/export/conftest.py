@@ -119,5 +119,5 @@ def _assert_same(found: dict, slot: int, expected):
         np.testing.assert_allclose(found["boxes"][slot, best], box, atol=1e-2)
         np.testing.assert_allclose(found["scores"][slot, best], score, atol=1e-4)
         pasted = found["masks"][slot, best].astype(bool)
-        # Of a mask of a few hundred pixels, one may lie on the threshold.
-        assert (pasted ^ mask).sum() <= max(1, 0.001 * (pasted | mask).sum())
+        # Some pixels of a small mask lie on the threshold. How many depends on the processor: 1 with AVX2, 3 with AMX.
+        assert (pasted ^ mask).sum() <= max(3, 0.001 * (pasted | mask).sum())

@@ -32,6 +32,7 @@ from trackers.runs.address import hide_credentials
 from trackers.runs.disk import DiskRefused, disk_problem
 from trackers.runs.environment import COMMIT, git_tags
 from trackers.runs.killed import preserve_killed_status
+from trackers.runs.local_store import place_of
 from trackers.runs.signals import Pruned, SignalHandler
 from trackers.runs.writer import SYNC, Run, left_behind
 
@@ -114,7 +115,7 @@ def tracked_run(
                     f"run {run.id}: the tracking server {hide_credentials(mlflow.get_tracking_uri())} refuses access "
                     f"(HTTP {status}); {ACCESS}"
                 ) from error
-            if isinstance(error, Exception) and (problem := disk_problem(error, run.folders())) is not None:
+            if isinstance(error, Exception) and (problem := disk_problem(error, run.folders)) is not None:
                 status = "FAILED" if ended else "could not be marked FAILED"
                 raise DiskRefused(f"{problem}; run {run.id} {status}; {_saved(run.id)}") from error
             raise
@@ -183,7 +184,9 @@ def _start(
     try:
         if not active.info.run_id:
             raise WrongServer(f"no MLflow tracking server answers at {hide_credentials(mlflow.get_tracking_uri())}")
-        run = Run(client, active.info.run_id, active.info.experiment_id, resumed=resumed is not None)
+        place = place_of(active.info.artifact_uri)
+        folders = () if place is None else (place,)
+        run = Run(client, active.info.run_id, active.info.experiment_id, resumed=resumed is not None, folders=folders)
     except BaseException:
         mlflow.end_run("FAILED")
         raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,6 @@ from trackers.offline.server import ServerAway, one_attempt, unreachable
 from trackers.offline.uploader import ARTIFACT, END, KIND, PARAMS, TAGS, input_record, metrics_record
 from trackers.runs.address import hide_credentials, how_to_open, run_url
 from trackers.runs.disk import written_to
-from trackers.runs.local_store import place_of
 from trackers.runs.names import Names, param_text
 from trackers.runs.serialization import json_text
 
@@ -47,13 +46,23 @@ class Run:
     artifacts, with / between folders.
     """
 
-    def __init__(self, client: MlflowClient, run_id: str, experiment_id: str, *, resumed: bool = False) -> None:
+    def __init__(
+        self,
+        client: MlflowClient,
+        run_id: str,
+        experiment_id: str,
+        *,
+        resumed: bool = False,
+        folders: Sequence[Path] = (),
+    ) -> None:
         self._sender = BufferedLogger(client, run_id)
         self._resumed = resumed
         self.experiment_id = experiment_id
         self._names = Names()
         self._last_time = 0
         self.id = run_id
+        self.folders = tuple(folders)
+        """Folders of this machine that the artifacts go to; known from the start, for a server may be away at the end."""
         self._undo: list[Callable[[], object]] = []
 
     def params(self, values: Mapping[str, object]) -> None:
@@ -176,12 +185,6 @@ class Run:
             except Exception as error:
                 if not unreachable(error):
                     raise
-
-    def folders(self) -> list[Path]:
-        """Folders of this machine that the artifacts go to."""
-        active = mlflow.active_run() or mlflow.last_active_run()
-        place = None if active is None else place_of(active.info.artifact_uri)
-        return [] if place is None else [place]
 
     def url(self) -> str:
         """Address of the run's page (see `trackers.runs.address.run_url`)."""

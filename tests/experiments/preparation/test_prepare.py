@@ -137,7 +137,7 @@ def test_images_alone_with_a_model(films, tmp_path, monkeypatch):
 
     import mrcnn.models
 
-    monkeypatch.setattr(mrcnn.model, "load", lambda path, kinds: Model())
+    monkeypatch.setattr(mrcnn.models, "load", lambda path, kinds: Model())
     (tmp_path / "lung.keras").write_text("")
     output, report = run(films / "images", tmp_path, "--model", str(tmp_path / "lung.keras"))
     assert report["counts"]["films"] == COUNT and report["counts"]["undecided"] == 0

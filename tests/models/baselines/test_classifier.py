@@ -65,7 +65,10 @@ def test_the_label_of_the_image_decides_where_images_have_one():
     ],
 )
 def test_labels_count_where_they_part_images_with_instances_from_others(labels, instances, classes, expected):
-    records = [SimpleNamespace(label=label, class_ids=[1] * n) for label, n in zip(labels, instances, strict=True)]
+    records = [
+        SimpleNamespace(label=label, class_ids=[1] * n, crowd_ids=None)
+        for label, n in zip(labels, instances, strict=True)
+    ]
     assert infer_binary_labels(records, classes) == expected
 
 

@@ -123,8 +123,8 @@ class Set:
     def __init__(self, samples):
         self.records, self._samples = samples, samples
 
-    def masks(self, index):
-        return self._samples[index].masks
+    def instances(self, index):
+        return self._samples[index].instances
 
 
 def test_classes_overlap_where_they_share_more_than_a_border():
