@@ -62,7 +62,7 @@ class Run:
         self._last_time = 0
         self.id = run_id
         self.folders = tuple(folders)
-        """Folders of this machine that the artifacts go to; known from the start, for a server may be away at the end."""
+        """Folders of this machine that the artifacts go to, known from the start: a server may be away at the end."""
         self._undo: list[Callable[[], object]] = []
 
     def params(self, values: Mapping[str, object]) -> None:
