@@ -96,7 +96,7 @@ def train(kept):
 
 for devices in (1, 2):
     kept = {}
-    with data_parallel(devices, 4):
+    with make_data_parallel(devices, 4):
         train(kept)
     saved = mrcnn.models.load(sys.argv[2] + ".keras")
     np.testing.assert_array_equal(saved.get_weights()[0], kept["weight/0"])
