@@ -27,7 +27,6 @@ from mrcnn.data.io.pictures import (
     page_orientation,
     page_values,
     png_kind,
-    read_deep_png,
     read_orientation,
     single_page,
 )
@@ -103,6 +102,8 @@ def _read_picture(path: Path) -> tuple[np.ndarray, int]:
         if image.format == "PNG" and (kind := png_kind(path))[0] == 16 and kind[1] in (2, 4, 6):
             if kind in _DEEP_WITH_ALPHA:
                 raise InputError(f"{path}: holds 16 bits with alpha; expected values without alpha")
+            from mrcnn.data.io.deep_png import read_deep_png  # OpenCV, for a rare kind of file
+
             return orient(read_deep_png(path, gray=False), orientation), orientation
         if is_tiff and changes_values(image):
             return single_page(path, lambda page: (page_values(page), page_orientation(page)))

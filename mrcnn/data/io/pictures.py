@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import cv2
 import numpy as np
 import tifffile
 from PIL import Image
@@ -102,6 +101,9 @@ def read_with_pillow(path: Path) -> np.ndarray:
     """Read the displayed pixels (H, W, C). Raises one of `DECODING_ERRORS`."""
     with open_picture(path) as image:
         if image.format == "PNG" and (kind := png_kind(path)) in _DEEP_COLORS:
+            # Imported here: a served model does without OpenCV.
+            from mrcnn.data.io.deep_png import read_deep_png
+
             deep = read_deep_png(path, gray=kind == _DEEP_GRAY_ALPHA)
             return np.ascontiguousarray(orient(deep, read_orientation(image)))
         if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
@@ -198,19 +200,6 @@ def page_values(page: tifffile.TiffPage) -> np.ndarray:
 def page_orientation(page: tifffile.TiffPage) -> int:
     """Read the EXIF orientation of a page."""
     return valid_orientation(page.tags.valueof(ORIENTATION))
-
-
-def read_deep_png(path: Path, *, gray: bool) -> np.ndarray:
-    """Read a 16-bit PNG as (H, W, 3) uint16, or (H, W, 1) if it is `gray` with alpha; alpha is dropped.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
-    array = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if array is None:
-        raise ValueError("damaged")
-    # OpenCV returns BGR, and converts gray with alpha to BGRA.
-    return array[..., :1] if gray else array[..., 2::-1]
 
 
 def read_orientation(image: Image.Image) -> int:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import shapely
 from pycocotools import mask as coco_mask
 from scipy.ndimage import find_objects, label
 
@@ -63,6 +62,9 @@ def polygon_warnings(segmentation: Any, height: int, width: int) -> list[str]:
         return []
     found = []
     corners = [np.array(polygon, np.float64).reshape(-1, 2) for polygon in segmentation]
+    # Imported here: a served model does without Shapely.
+    from mrcnn.data.readers.polygon_checks import self_intersects
+
     if any(self_intersects(ring) for ring in corners):
         found.append(CROSSING)
     points = np.concatenate(corners)
@@ -131,11 +133,6 @@ def _canonical(lengths: np.ndarray, height: int, width: int) -> bytes:
     inside = np.arange(len(lengths)) % 2
     mask = np.repeat(inside, lengths).astype(np.uint8).reshape((height, width), order="F")
     return coco_mask.encode(mask)["counts"]
-
-
-def self_intersects(corners: np.ndarray) -> bool:
-    """Check whether the closed polygon through corners (N, 2) intersects or touches itself."""
-    return not shapely.is_simple(shapely.LinearRing(corners))
 
 
 _TOUCHING = np.ones((3, 3), bool)
