@@ -63,7 +63,7 @@ def test_a_body_beyond_the_limit_is_dropped_while_it_comes():
 
 def test_bodies_together_keep_a_limit_too():
     gate = RequestLimiter(lambda body: b"1", Limits(megabytes=1))
-    found = answers(gate, *[Sent(bytes(1 << 20), pause=0.01) for _ in range(12)])
+    found = answers(gate, *[Sent(bytes(1 << 20), pause=0.05) for _ in range(12)])
     assert found.count((200, 1)) == 8
     assert found.count((503, "busy: other requests fill the memory; try again later")) == 4
     assert answers(gate, *[Sent(bytes(1 << 20)) for _ in range(8)]) == [(200, 1)] * 8
