@@ -11,7 +11,7 @@ def test_only_runs_of_the_sweep_that_left_something_are_delivered(monkeypatch):
     for run_id in ("a" * 32, "b" * 32):
         study.ask().set_user_attr(RUN, run_id)
     study.ask()  # one that never began
-    monkeypatch.setattr(sweep, "unsent_runs", lambda: ["b" * 32, "c" * 32])
-    monkeypatch.setattr(sweep, "deliver_unsent", delivered.append)
+    monkeypatch.setattr(sweep, "pending_runs", lambda: ["b" * 32, "c" * 32])
+    monkeypatch.setattr(sweep, "upload_pending", delivered.append)
     sweep.deliver_trials(study)
     assert delivered == ["b" * 32]

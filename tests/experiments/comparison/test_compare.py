@@ -119,7 +119,8 @@ def test_the_winner_is_promoted(store, compared, tmp_path):
     assert main(["compare", *words]) == 0
     aliases = {alias: str(version) for alias, version in store.get_registered_model(NAME).aliases.items()}
     assert (aliases["champion"], aliases["challenger"]) == (versions[better], versions[worse])
-    assert "champion-thyroid" in aliases
+    # A model that reaches nothing is never champion of its task, as networks without training may be.
+    assert ("champion-thyroid" in aliases) == (max(facts["tasks"]["thyroid"]["means"].values()) > 0)
     assert "mean Dice of any class" in store.get_model_version(NAME, versions[better]).tags["champion_reason"]
 
 
