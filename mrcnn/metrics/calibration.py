@@ -1,4 +1,8 @@
-"""Measure and correct the calibration of probabilities."""
+"""Measure and correct the calibration of probabilities.
+
+An item is an image, with the probability of the positive class, or a detection, with its score and whether it matches
+an instance.
+"""
 
 from __future__ import annotations
 
@@ -33,15 +37,16 @@ def brier(positive: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) 
 def expected_calibration_error(positive: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Compute the expected calibration error (Naeini et al. 2015, equation 3).
 
-    The mean over `BINS` equal-width bins of |mean probability − fraction of positives|, weighted by the images per bin.
+    The mean over `BINS` equal-width bins of |mean probability − fraction of positives|, weighted by the items per bin.
+    For detections it compares the mean score of a bin with its precision (Küppers et al. 2020, section 3.1).
 
     Args:
         positive: (I,) bool labels.
         probabilities: (I,) probability of the positive class.
-        weights: (B, I) how often each image counts.
+        weights: (B, I) how often each item counts.
 
     Returns:
-        (B,) float64; NaN without images.
+        (B,) float64; NaN without items.
 
     Example:
         Bin 0.8–0.9 has a mean probability of 0.85 and one positive of two; bin 0.1–0.2 has 0.1 and none of one.
@@ -59,7 +64,7 @@ def reliability(positive: np.ndarray, probabilities: np.ndarray) -> tuple[np.nda
     """Compute the reliability diagram (Niculescu-Mizil & Caruana 2005, section 4).
 
     Returns:
-        Mean probability, fraction of positives and number of images of each non-empty bin, in ascending order.
+        Mean probability, fraction of positives and number of items of each non-empty bin, in ascending order.
 
     Example:
         >>> mean, share, counts = reliability(np.array([True, False, False]), np.array([0.87, 0.83, 0.1]))
@@ -126,6 +131,6 @@ def log_loss(positive: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def _membership(probabilities: np.ndarray) -> np.ndarray:
-    """Compute (I, BINS) float64, 1 where the image's probability is in the bin; the last bin includes 1."""
+    """Compute (I, BINS) float64, 1 where the item's probability is in the bin; the last bin includes 1."""
     bins = np.minimum((np.asarray(probabilities) * BINS).astype(int), BINS - 1)
     return (bins[:, None] == np.arange(BINS)).astype(np.float64)

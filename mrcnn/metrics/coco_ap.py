@@ -20,6 +20,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from mrcnn.metrics.case import Case
+from mrcnn.metrics.operating_point import ratio
 from mrcnn.metrics.rle import areas, as_json, coco_boxes
 
 IOUS = np.concatenate([[0.1], np.linspace(0.5, 0.95, 10)])
@@ -53,11 +54,11 @@ class CocoScores:
 
     Attributes:
         precision: (T, 101, K, A) float64 at `IOUS`, `RECALLS`, classes and `SIZES`; -1 without instances.
-        ranked: detections of each class.
+        ranked: detections of each class for each of `SIZES`.
     """
 
     precision: np.ndarray
-    ranked: tuple[Ranked, ...]
+    ranked: tuple[tuple[Ranked, ...], ...]
 
 
 def evaluate(truth: dict[str, Any], results: Sequence[dict[str, Any]], kind: Literal["segm", "bbox"]) -> CocoScores:
@@ -88,7 +89,7 @@ def evaluate(truth: dict[str, Any], results: Sequence[dict[str, Any]], kind: Lit
         >>> recall, precision = precision_recall(scores, ("iso",))["iso"]
         >>> recall[[50, 51]].tolist(), precision[[50, 51]].round(3).tolist()
         ([0.5, 0.51], [1.0, 0.0])
-        >>> twice = resampled_average_precisions(scores, np.array([[2.0]]), "mask")["mask_ap50"]
+        >>> twice = resampled_average_precisions(scores, ("iso",), np.array([[2.0]]), "mask")["mask_ap50/iso"]
         >>> twice.round(4).tolist()  # the same image twice has the same AP
         [0.505]
     """
@@ -111,12 +112,10 @@ def evaluate(truth: dict[str, Any], results: Sequence[dict[str, Any]], kind: Lit
         evaluation.accumulate()
     precision = evaluation.eval["precision"][..., 0]
     images = len(evaluation.params.imgIds)
-    per_class = len(SIZES) * images
-    matches: list[Any] = evaluation.evalImgs
-    ranked = [
-        _rank(matches[position * per_class : position * per_class + images]) for position in range(precision.shape[2])
-    ]
-    return CocoScores(precision, tuple(ranked))
+    matches: list[Any] = evaluation.evalImgs  # by class, then size, then image
+    starts = np.arange(precision.shape[2] * len(SIZES)).reshape(-1, len(SIZES)) * images
+    ranked = tuple(tuple(_rank(matches[start : start + images]) for start in of_size) for of_size in starts.T)
+    return CocoScores(precision, ranked)
 
 
 def _index(dataset: dict[str, Any]) -> COCO:
@@ -175,27 +174,42 @@ def precision_recall(scores: CocoScores, class_names: Sequence[str]) -> dict[str
     }
 
 
-def resampled_average_precisions(scores: CocoScores, weights: np.ndarray, prefix: str) -> dict[str, np.ndarray]:
-    """Compute `<prefix>_ap`, `_ap10`, `_ap50`, `_ap75` over all classes, (B,) each, for rows of `weights` (B, I).
+def resampled_average_precisions(
+    scores: CocoScores, class_names: Sequence[str], weights: np.ndarray, prefix: str
+) -> dict[str, np.ndarray]:
+    """Compute the values of `average_precisions`, (B,) each, for rows of `weights` (B, I).
 
-    A class without instances in a resample is excluded from its mean; NaN if no class remains. Example: see `evaluate`.
+    A class without instances in a resample is excluded from its mean; NaN if no class remains. Values by size are
+    computed for `_ap` over all classes. Example: see `evaluate`.
     """
-    per_class = np.stack([_class_ap(ranked, weights) for ranked in scores.ranked])  # (K, B, T)
-    defined = ~np.isnan(per_class[:, :, 0])
-    classes = defined.sum(axis=0)
-    total = np.where(defined[:, :, None], per_class, 0.0).sum(axis=0)
-    mean = np.where(classes[:, None] > 0, total / np.maximum(classes, 1)[:, None], np.nan)
-    return {f"{prefix}_{name}": mean[:, positions].mean(axis=1) for name, positions in NAMED_IOUS.items()}
+    per_class = np.stack([_class_ap(ranked, weights) for ranked in scores.ranked[0]])  # (K, B, T)
+    values = {}
+    for name, positions in NAMED_IOUS.items():
+        of_classes = per_class[:, :, positions].mean(axis=2)
+        values[f"{prefix}_{name}"] = _mean_of_defined(of_classes)
+        values |= {f"{prefix}_{name}/{each}": of_classes[k] for k, each in enumerate(class_names)}
+    for size, ranked in zip(SIZES[1:], scores.ranked[1:], strict=True):
+        of_classes = [_class_ap(each, weights, NAMED_IOUS["ap"]).mean(axis=1) for each in ranked]
+        values[f"{prefix}_ap_{size}"] = _mean_of_defined(np.stack(of_classes))
+    return values
 
 
-def _class_ap(ranked: Ranked, weights: np.ndarray) -> np.ndarray:
-    """Compute the AP (B, T) of one class; NaN if the resample has no instance of the class."""
+def _mean_of_defined(of_classes: np.ndarray) -> np.ndarray:
+    """Average (K, B) over the classes that are not NaN: (B,)."""
+    return ratio(np.nan_to_num(of_classes).sum(axis=0), (~np.isnan(of_classes)).sum(axis=0))
+
+
+def _class_ap(ranked: Ranked, weights: np.ndarray, positions: slice = slice(None)) -> np.ndarray:
+    """Compute the AP (B, T) of one class at `positions` of `IOUS`; NaN if the resample has no instance of the class."""
     instances = weights @ ranked.instances
-    result = np.full((len(weights), len(IOUS)), np.nan)
+    of_thresholds = list(zip(ranked.hits[positions], ranked.ignored[positions], strict=True))
+    result = np.full((len(weights), len(of_thresholds)), np.nan)
+    if not instances.any():
+        return result
     # Between true positives the precision only decreases, so the interpolated precision needs them alone.
     counted = weights[:, ranked.image]
     all_seen = np.cumsum(counted, axis=1)
-    for threshold, (hits, ignored) in enumerate(zip(ranked.hits, ranked.ignored, strict=True)):
+    for threshold, (hits, ignored) in enumerate(of_thresholds):
         seen = np.cumsum(counted * ~ignored, axis=1) if ignored.any() else all_seen
         at = np.flatnonzero(hits)
         found = np.cumsum(counted[:, at], axis=1)

@@ -11,7 +11,9 @@ import numpy as np
 from mrcnn.data.sample import Sample
 from mrcnn.detections import Detections
 from mrcnn.metrics import coco_ap
+from mrcnn.metrics.calibration import expected_calibration_error, reliability
 from mrcnn.metrics.case import Case, make_case, masks_of_class
+from mrcnn.metrics.confusion import confusion_matrix
 from mrcnn.metrics.froc import RATES, froc_curve, sensitivities
 from mrcnn.metrics.intervals import Statistic, bootstrap_intervals, interval_bounds
 from mrcnn.metrics.measurement import (
@@ -22,11 +24,19 @@ from mrcnn.metrics.measurement import (
     measure,
     named_means,
 )
-from mrcnn.metrics.operating_point import DEFAULT_THRESHOLD, GRID, best_threshold, operating_point
+from mrcnn.metrics.operating_point import (
+    DEFAULT_THRESHOLD,
+    GRID,
+    best_threshold,
+    confidence_curves,
+    operating_point,
+)
 from mrcnn.metrics.volumes import VolumeMeasurement, group_slices, measure_volumes, stack_masks
 
 _KINDS: Mapping[str, Literal["segm", "bbox"]] = {"mask": "segm", "box": "bbox"}
 _AVERAGED = ("dice", "iou", "hd95", "hd95_mm")
+CURVE_THRESHOLDS = np.linspace(0, 1, 101)
+"""Confidence thresholds of `Evaluator.confidence_curves`."""
 
 
 class Evaluator:
@@ -80,6 +90,17 @@ class Evaluator:
             whole._cases += [replace(case, threshold=threshold) for case in part._cases]
         return whole
 
+    def subset(self, indices: Sequence[int] | np.ndarray) -> Evaluator:
+        """Return an evaluator of the images at `indices` only, such as those of one scanner."""
+        part = Evaluator(self.class_names, volumes=self._volumes)
+        part._cases = [self._cases[index] for index in indices]
+        return part
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """Truth and detections of each image, in the order added."""
+        return tuple(self._cases)
+
     @property
     def patients(self) -> list[str]:
         """Patient of each image, in the order added."""
@@ -111,11 +132,12 @@ class Evaluator:
         """Compute all scores by name, without the prefix of a split; undefined scores are absent.
 
         `mask_ap`, `mask_ap10`, `mask_ap50`, `mask_ap75`, each also as `…/<class>`, `mask_ap_small|medium|large`, and
-        the same with `box_`; `dice`, `iou`, `hd95`, `hd95_mm`, each also as `…/<class>`; `precision`, `recall`, `f1`,
-        `detection_rate`; `froc`, the mean of `froc_0.125` … `froc_8`. Counts: `images`, `images_without_instances`,
-        `patients`, `instances`, `detections`, `true_positives`, `false_positives`, `misses`; `dice_images/<class>` and
-        `hd95_images/<class>`, images in those means; `hd95_mm_images`, images with a value in mm of any class;
-        `hd95_skipped`, (image, class) pairs with exactly one of truth and prediction empty.
+        the same with `box_`; `dice`, `iou`, `hd95`, `hd95_mm`, `precision`, `recall`, `f1`, each also as `…/<class>`;
+        `detection_rate`; `froc`, the mean of `froc_0.125` … `froc_8`; `detection_ece`, the expected calibration error
+        of the scores of all detections. Counts: `images`, `images_without_instances`, `patients`, `instances`,
+        `detections`, `true_positives`, `false_positives`, `misses`; `dice_images/<class>` and `hd95_images/<class>`,
+        images in those means; `hd95_mm_images`, images with a value in mm of any class; `hd95_skipped`, (image, class)
+        pairs with exactly one of truth and prediction empty.
 
         With `volumes` also `volume_dice` and `volume_hd95` (mm), each also as `…/<class>`, and the counts `volumes` and
         `volume_hd95_skipped`.
@@ -128,7 +150,7 @@ class Evaluator:
         for prefix in _KINDS:
             scores |= coco_ap.average_precisions(self._coco(prefix), self.class_names, prefix)
         once = np.ones((1, len(self)))
-        defined = self._averages(measured, once) | self._frocs(once)
+        defined = self._averages(measured, once) | self._frocs(once) | self._calibration(once)
         counts = self._counts(measured)
         if self._volumes:
             volumes = self._measure_volumes(confidence)
@@ -161,8 +183,8 @@ class Evaluator:
     def intervals(self, confidence: float, resamples: int = 1000, seed: int = 0) -> dict[str, float]:
         """Compute 95 % bootstrap intervals over patients, `<name>_lo` and `<name>_hi`.
 
-        For AP over all classes and sizes, Dice, IoU and HD95 with their classes, precision, recall, F1, detection rate,
-        `froc`, and the scores of volumes. Empty with fewer than two patients. See `intervals.bootstrap_intervals`.
+        For every score of `summary` that is not a count. Empty with fewer than two patients. See
+        `intervals.bootstrap_intervals`.
         """
         if not self._cases:
             return {}
@@ -179,9 +201,9 @@ class Evaluator:
         measured = self._measure(confidence)
 
         def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
-            values = self._averages(measured, weights) | {"froc": self._frocs(weights)["froc"]}
+            values = self._averages(measured, weights) | self._frocs(weights) | self._calibration(weights)
             for prefix in _KINDS:
-                values |= coco_ap.resampled_average_precisions(self._coco(prefix), weights, prefix)
+                values |= coco_ap.resampled_average_precisions(self._coco(prefix), self.class_names, weights, prefix)
             return values
 
         return statistic
@@ -195,7 +217,7 @@ class Evaluator:
         measured = self._measure(confidence)
         rows = []
         for position, case in enumerate(self._cases):
-            hits, false = int(measured.true_positives[position]), int(measured.false_positives[position])
+            hits, false = (int(each[position].sum()) for each in (measured.true_positives, measured.false_positives))
             counts = {
                 "source": case.source,
                 "patient_id": case.patient_id,
@@ -203,7 +225,7 @@ class Evaluator:
                 "detections": hits + false,
                 "true_positives": hits,
                 "false_positives": false,
-                "misses": int(measured.misses[position]),
+                "misses": int(measured.misses[position].sum()),
             }
             means = {name: float(mean_over_classes(getattr(measured, name)[position])) for name in _AVERAGED}
             means |= {f"dice/{name}": float(measured.dice[position, k]) for k, name in enumerate(self.class_names)}
@@ -264,6 +286,21 @@ class Evaluator:
         scores, hits, _ = self._pooled_detections()
         return froc_curve(scores, hits, len(self), sum(len(case.truth) for case in self._cases))
 
+    def confidence_curves(self) -> dict[str, np.ndarray]:
+        """Compute `threshold`, `precision`, `recall` and `f1`, (101,) each; see `operating_point.confidence_curves`."""
+        scores, hits, _ = self._pooled_detections()
+        instances = sum(len(case.truth) for case in self._cases)
+        return {"threshold": CURVE_THRESHOLDS} | confidence_curves(scores, hits, instances, CURVE_THRESHOLDS)
+
+    def reliability(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Compute mean score, precision and number of all detections by score; see `calibration.reliability`."""
+        scores, hits, _ = self._pooled_detections()
+        return reliability(hits, scores)
+
+    def confusion_matrix(self, confidence: float) -> np.ndarray:
+        """Compute the (K + 1, K + 1) confusion matrix; see `confusion.confusion_matrix`."""
+        return confusion_matrix(self._cases, confidence, len(self.class_names))
+
     def _coco(self, prefix: str) -> coco_ap.CocoScores:
         if not self._average_precision:
             truth, results = self.coco_ground_truth(), self.coco_results()
@@ -298,7 +335,11 @@ class Evaluator:
 
     def _averages(self, measured: Measurement, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Compute the scores at the confidence threshold, (B,) by name, for rows of `weights` (B, I)."""
-        values = operating_point(measured.true_positives, measured.false_positives, measured.misses, weights)
+        hits, false, missed = measured.true_positives, measured.false_positives, measured.misses
+        values = operating_point(hits.sum(axis=1), false.sum(axis=1), missed.sum(axis=1), weights)
+        for position, class_name in enumerate(self.class_names):
+            of_class = operating_point(hits[:, position], false[:, position], missed[:, position], weights)
+            values |= {f"{name}/{class_name}": of_class[name] for name in ("precision", "recall", "f1")}
         for name in _AVERAGED:
             values |= named_means(name, getattr(measured, name), self.class_names, weights)
         return values
@@ -309,6 +350,10 @@ class Evaluator:
         return {"froc": at_rates.mean(axis=1)} | {
             f"froc_{rate:g}": at_rates[:, position] for position, rate in enumerate(RATES)
         }
+
+    def _calibration(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        scores, hits, image = self._pooled_detections()
+        return {"detection_ece": expected_calibration_error(hits, scores, weights[:, image])}
 
     def _counts(self, measured: Measurement) -> dict[str, int]:
         counts = {

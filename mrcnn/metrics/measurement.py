@@ -31,7 +31,7 @@ class Measurement:
 
     Attributes:
         dice, iou, hd95, hd95_mm: (I, K) float64.
-        true_positives, false_positives, misses: (I,) int64, at mask IoU 0.5.
+        true_positives, false_positives, misses: (I, K) int64, at mask IoU 0.5.
     """
 
     dice: np.ndarray
@@ -66,7 +66,7 @@ def measure(cases: Sequence[Case], confidence: float, class_count: int) -> Measu
         >>> measured.dice.tolist(), measured.iou.round(3).tolist(), measured.hd95.tolist()
         ([[0.5]], [[0.333]], [[1.0]])
         >>> measured.true_positives.tolist(), measured.false_positives.tolist(), measured.misses.tolist()
-        ([0], [1], [1])
+        ([[0]], [[1]], [[1]])
         >>> class_overlaps(make_case(sample, found, 2), 1, 2).round(3).tolist()
         [[0.5, 0.333], [nan, nan]]
     """
@@ -75,9 +75,15 @@ def measure(cases: Sequence[Case], confidence: float, class_count: int) -> Measu
     overlaps = np.array([class_overlaps(case, count, class_count) for case, count in pairs])
     distances = np.array([_class_distances(case, count, class_count) for case, count in pairs])
     overlaps, distances = overlaps.reshape(-1, class_count, 2), distances.reshape(-1, class_count, 2)
-    detections = np.array([(~case.ignored[:count]).sum() for case, count in pairs], np.int64)
-    hits = np.array([(case.matched[:count] >= 0).sum() for case, count in pairs], np.int64)
-    instances = np.array([len(case.truth) for case in cases], np.int64)
+
+    def of_classes(class_ids: list[np.ndarray]) -> np.ndarray:
+        return np.array([np.bincount(each, minlength=class_count + 1)[1:] for each in class_ids], np.int64).reshape(
+            -1, class_count
+        )
+
+    detections = of_classes([case.classes[:count][~case.ignored[:count]] for case, count in pairs])
+    hits = of_classes([case.classes[:count][case.matched[:count] >= 0] for case, count in pairs])
+    instances = of_classes([case.truth_classes for case in cases])
     return Measurement(
         dice=overlaps[..., 0],
         iou=overlaps[..., 1],

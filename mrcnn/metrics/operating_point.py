@@ -1,4 +1,4 @@
-"""Compute precision, recall, F1 and detection rate at one confidence threshold, and choose that threshold."""
+"""Compute precision, recall and F1 at one or at every confidence threshold, and choose the threshold."""
 
 from __future__ import annotations
 
@@ -45,6 +45,37 @@ def operating_point(
         "f1": ratio(2 * hits, 2 * hits + false + missed),
         "detection_rate": ratio(weights @ complete, weights @ with_instances),
     }
+
+
+def confidence_curves(
+    scores: np.ndarray, hits: np.ndarray, instances: int, thresholds: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Compute precision, recall and F1 at each confidence threshold, pooled over all images and classes.
+
+    The formulas and the rules for undefined values are those of `operating_point`. A detection counts at a threshold if
+    its score is at least as high.
+
+    Args:
+        scores: (D,) scores of all detections of all images.
+        hits: (D,) bool, whether the detection matches an instance; see `matching.match`.
+        instances: number of instances in all images.
+        thresholds: (T,) confidence thresholds.
+
+    Returns:
+        (T,) float64 for each of `precision`, `recall`, `f1`.
+
+    Example:
+        Three instances; the detections are a hit, a false positive and a hit.
+
+        >>> scores, hits = np.array([0.9, 0.8, 0.3]), np.array([True, False, True])
+        >>> curves = confidence_curves(scores, hits, 3, np.array([0.2, 0.5, 0.95]))
+        >>> {name: values.round(2).tolist() for name, values in curves.items()}
+        {'precision': [0.67, 0.5, nan], 'recall': [0.67, 0.33, 0.0], 'f1': [0.67, 0.4, 0.0]}
+    """
+    shown = np.asarray(scores)[None, :] >= np.asarray(thresholds)[:, None]
+    found, false = (shown & hits).sum(axis=1), (shown & ~hits).sum(axis=1)
+    values = operating_point(found[None], false[None], instances - found[None], np.ones((1, 1)))
+    return {name: values[name][0] for name in ("precision", "recall", "f1")}
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

@@ -258,7 +258,9 @@ def evaluated(random_pairs):
 
 
 def named(prefix):
-    return [f"{prefix}_{name}" for name in ("ap", "ap10", "ap50", "ap75")]
+    names = ("ap", "ap10", "ap50", "ap75")
+    of_classes = [f"{name}/{class_name}" for name in names for class_name in CLASS_NAMES]
+    return [f"{prefix}_{name}" for name in (*names, *of_classes, "ap_small", "ap_medium", "ap_large")]
 
 
 @settings(max_examples=25)
@@ -272,7 +274,7 @@ def test_weights_are_repeated_images(evaluated, weights):
             repeated.add(*pair)
     expected = repeated.summary(0.5)
     for prefix in ("mask", "box"):
-        found = resampled_average_precisions(scores[prefix], np.array([weights], float), prefix)
+        found = resampled_average_precisions(scores[prefix], CLASS_NAMES, np.array([weights], float), prefix)
         for name in named(prefix):
             assert found[name][0] == pytest.approx(expected.get(name, np.nan), nan_ok=True)
 
@@ -280,9 +282,9 @@ def test_weights_are_repeated_images(evaluated, weights):
 def test_rows_are_independent(evaluated):
     _, scores = evaluated
     weights = np.random.default_rng(0).integers(0, 4, (7, IMAGES)).astype(float)
-    together = resampled_average_precisions(scores["mask"], weights, "mask")
+    together = resampled_average_precisions(scores["mask"], CLASS_NAMES, weights, "mask")
     for row, one in enumerate(weights):
-        alone = resampled_average_precisions(scores["mask"], one[None], "mask")
+        alone = resampled_average_precisions(scores["mask"], CLASS_NAMES, one[None], "mask")
         assert [together[name][row] for name in named("mask")] == pytest.approx(
             [alone[name][0] for name in named("mask")], nan_ok=True
         )
@@ -290,5 +292,5 @@ def test_rows_are_independent(evaluated):
 
 def test_no_instance_left(evaluated):
     _, scores = evaluated
-    found = resampled_average_precisions(scores["mask"], np.zeros((1, IMAGES)), "mask")
+    found = resampled_average_precisions(scores["mask"], CLASS_NAMES, np.zeros((1, IMAGES)), "mask")
     assert all(np.isnan(value[0]) for value in found.values())
