@@ -34,9 +34,10 @@ _MASK = "_mask"
 
 
 def matches(path: Path) -> bool:
-    """Check for masks of slices whose names begin with the name of their folder."""
+    """Check for masks of slices whose names begin with the name of their folder, which has a number."""
     return path.is_dir() and any(
-        re.fullmatch(rf"{re.escape(file.parent.name)}_\d+{_MASK}\.tiff?", file.name, re.IGNORECASE)
+        re.search(r"\d", file.parent.name)
+        and re.fullmatch(rf"{re.escape(file.parent.name)}_\d+{_MASK}\.tiff?", file.name, re.IGNORECASE)
         for file in files_below(path.resolve(), f"**/*_[0-9]*{_MASK}.tif*")
     )
 

@@ -45,8 +45,15 @@ class MasksOptions(ReaderOptions):
     class_names: tuple[str, ...] = Field(
         ("object",), min_length=1, description="classes of the values 1, 2, …; a single one stands for all above 0"
     )
-    mask_suffix: str = Field(
-        "_mask", min_length=1, description="what a mask's name may have behind that of its image, as in a_mask.png"
+    mask_suffix: str | None = Field(
+        None,
+        min_length=1,
+        description="suffix of the names of masks, as in a_mask.png; null: _mask, -seg, _label, mask_ and the like",
+    )
+    class_folders: bool | None = Field(
+        None,
+        description="whether folders are classes, as benign/ and malignant/; null: if two to twenty folders beside "
+        "splits hold two or more images each and have no digits in their names",
     )
 
     @model_validator(mode="after")

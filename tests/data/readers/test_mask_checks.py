@@ -217,13 +217,13 @@ def test_a_jpeg_mask_side_by_side(tmp_path):
 def test_masks_of_no_image_take_the_images_that_they_may_be_of(tmp_path):
     folder(tmp_path, ONE, BOX, SEVERAL)
     masks = tmp_path / "masks"
-    (masks / "1.png").rename(masks / "1_segmentation.png")
-    with pytest.raises(InputError, match=r"1 problem\n.*1_segmentation\.png: no image of.*1\.png.*mask_suffix"):
+    (masks / "1.png").rename(masks / "1_outline.png")
+    with pytest.raises(InputError, match=r"1 problem\n.*1_outline\.png: no image of.*1\.png.*mask_suffix"):
         read_dataset(tmp_path)
     dataset = read_dataset(tmp_path, on_error="skip")
     assert [record.file_name for record in dataset.records] == ["images/0.png", "images/2.png"]
     assert told(dataset) == []
-    (masks / "1_segmentation.png").rename(masks / "other.png")
+    (masks / "1_outline.png").rename(masks / "other.png")
     assert len(read_dataset(tmp_path, on_error="skip")) == 2  # any image without a mask could be that of other.png
 
 

@@ -114,15 +114,19 @@ def test_a_file_for_each_instance(tmp_path, names):
     assert boxes(read_dataset(tmp_path)) == [[[0, 0, 16, 10], MIDDLE], []]
 
 
-def test_images_and_masks_side_by_side(tmp_path):
+@pytest.mark.parametrize("suffix", ["_seg", "_outline"])
+def test_images_and_masks_side_by_side(tmp_path, suffix):
     for name in ("a", "b"):
         picture(tmp_path / f"{name}.tif")
-    save(tmp_path / "a_seg.tif", squares(1))
-    save(tmp_path / "b_seg_0.tif", squares(1))
-    save(tmp_path / "b_seg_1.tif", squares(0, 1))
-    assert boxes(read_dataset(tmp_path, "masks", mask_suffix="_seg")) == [[LEFT], [LEFT, MIDDLE]]
-    with pytest.raises(InputError, match="no known form"):
-        read_dataset(tmp_path)
+    save(tmp_path / f"a{suffix}.tif", squares(1))
+    save(tmp_path / f"b{suffix}_0.tif", squares(1))
+    save(tmp_path / f"b{suffix}_1.tif", squares(0, 1))
+    assert boxes(read_dataset(tmp_path, "masks", mask_suffix=suffix)) == [[LEFT], [LEFT, MIDDLE]]
+    if suffix == "_seg":
+        assert boxes(read_dataset(tmp_path)) == [[LEFT], [LEFT, MIDDLE]]
+    else:
+        with pytest.raises(InputError, match="no known form"):
+            read_dataset(tmp_path)
 
 
 def test_a_folder_for_each_image(tmp_path):
