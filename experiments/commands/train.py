@@ -15,7 +15,7 @@ from experiments.commands.command import Command, run_job
 from experiments.config.command_line import option
 from experiments.config.config_options import config_options
 from experiments.config.resolve import Resolved, parameters, resolve_options, task_options
-from experiments.preparation.datasets import dataset_path
+from experiments.preparation.datasets import data_path
 from mrcnn.errors import InputError
 
 
@@ -45,15 +45,14 @@ def _job(resolved: Resolved, resume: str | None) -> Callable[[], None]:
 
 
 def with_absolute_dataset(resolved: Resolved) -> Resolved:
-    """Make the path of the dataset absolute, so that the recorded configuration is valid in every folder.
+    """Make the paths of dataset and splits absolute, so that the recorded configuration is valid in every folder.
 
     Raises:
-        InputError: the dataset does not exist.
+        InputError: the dataset or the file of splits does not exist.
     """
     data = resolved.config.data
-    if data.dataset is None:
-        return resolved
-    found = data.model_copy(update={"dataset": str(dataset_path(data.dataset))})
+    given = {"dataset": data.dataset, "splits": data.splits}
+    found = data.model_copy(update={name: str(data_path(name, text)) for name, text in given.items() if text})
     return replace(resolved, config=resolved.config.model_copy(update={"data": found}))
 
 

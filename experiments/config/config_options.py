@@ -17,7 +17,7 @@ from experiments.config.command_line import VALUES, Option, PathText
 from experiments.config.schema import TaskConfig
 
 LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-PATHS = ("data.dataset", "train.weights")
+PATHS = ("data.dataset", "data.splits", "train.weights")
 
 
 def options(

@@ -70,6 +70,11 @@ class DataOptions(Section):
         default=(0.8, 0.1, 0.1),
         description="shares of the patients that train, validate and test; a test share of 0 reports on validation",
     )
+    splits: str | None = Field(
+        default=None,
+        description="JSON file with splits of your own, in place of split: {train: [names], val: [names], test: "
+        "[names]}, the splits.json of a run, or nnU-Net's splits_final.json; null: by split and split_seed",
+    )
     folds: int | None = Field(
         default=None,
         ge=2,

@@ -10,13 +10,14 @@ from rich.console import Console
 
 from experiments.config.schema import TaskConfig
 from experiments.evaluation.tables import data_table, data_text
-from experiments.preparation.datasets import dataset_name, open_dataset
+from experiments.preparation.datasets import data_path, dataset_name, open_dataset
 from mrcnn.cache_folder import cache_folder
 from mrcnn.data import Dataset, fingerprint, split_by_patient, subsample_negatives
 from mrcnn.data.duplicates import cached_groups, make_thumbnails
 from mrcnn.data.film_polarity import MODALITY, find_rarer_polarity, mean_film
 from mrcnn.data.fingerprint import Fingerprint
 from mrcnn.data.problems import Problems
+from mrcnn.data.split_files import read_splits
 from mrcnn.data.validation import constant_warnings, find_constant, validate_images
 from mrcnn.errors import InputError
 
@@ -37,6 +38,7 @@ class CheckedData:
         groups: (N,) of near-duplicates, or None where they were not looked for.
         found: what it holds.
         problems: why it cannot be trained on, one line each.
+        held_out: positions of the images of each fold of a cross-validation, where the user gave folds.
     """
 
     name: str
@@ -45,6 +47,7 @@ class CheckedData:
     groups: np.ndarray | None
     found: Fingerprint
     problems: tuple[str, ...]
+    held_out: tuple[np.ndarray, ...] = ()
 
     def raise_if_wrong(self) -> None:
         """Raises one `InputError` that holds all problems."""
@@ -68,12 +71,17 @@ def check_data(config: TaskConfig) -> CheckedData:
     Raises:
         InputError: it cannot be read; lists all that is wrong with annotations and image files.
     """
-    whole, name = open_dataset(config.data), dataset_name(config.data)
-    whole, groups = validate_dataset_images(whole, config)
-    problems = []
+    opened, name = open_dataset(config.data), dataset_name(config.data)
+    whole, groups = validate_dataset_images(opened, config)
+    problems: list[str] = []
+    held_out: tuple[np.ndarray, ...] = ()
     train, val, test = config.data.split
     try:
-        splits = split_by_patient(whole, train=train, val=val, test=test, seed=config.split_seed, groups=groups)
+        if config.data.splits is not None:
+            splits, held_out, warnings = given_splits(config, whole, groups, opened)
+            whole = whole.with_warnings(warnings)
+        else:
+            splits = split_by_patient(whole, train=train, val=val, test=test, seed=config.split_seed, groups=groups)
     except InputError as error:
         splits = {}
         problems.append(f"{name}: {error}")
@@ -85,7 +93,43 @@ def check_data(config: TaskConfig) -> CheckedData:
     found = fingerprint(whole, splits, groups)
     if config.modality == MODALITY:
         found = with_polarity(found, whole, splits.get("train", splits.get(DEVELOPMENT, ())))
-    return CheckedData(name, whole, splits, groups, found, tuple(problems))
+    return CheckedData(name, whole, splits, groups, found, tuple(problems), held_out)
+
+
+def given_splits(
+    config: TaskConfig, whole: Dataset, groups: np.ndarray | None, opened: Dataset
+) -> tuple[dict[str, np.ndarray], tuple[np.ndarray, ...], list[str]]:
+    """Read the splits of `data.splits`.
+
+    Args:
+        whole: the images that can be trained on.
+        opened: the images before the invalid ones were left out.
+
+    Returns:
+        The splits; the held-out images of each fold, if the file has folds and `data.folds` is set; and warnings.
+        Without `data.folds`, the first of several folds is used.
+
+    Raises:
+        InputError: the file is invalid, or its folds do not fit `data.folds`.
+    """
+    path, count = data_path("splits", config.data.splits or ""), config.data.folds
+    valid = {record.file_name for record in whole.records}
+    left_out = [record.file_name for record in opened.records if record.file_name not in valid]
+    folds, warnings = read_splits(path, whole, groups, left_out)
+    if len(folds) == 1 or count is None:
+        if len(folds) > 1:
+            warnings.append(f"{path.name}: fold 1 of {len(folds)} is used; --folds {len(folds)} trains all of them")
+        return folds[0], (), warnings
+    if len(folds) != count:
+        raise InputError(f"{path}: has {len(folds)} folds; expected --folds {len(folds)}, not {count}")
+    development = np.union1d(folds[0]["train"], folds[0]["val"])
+    for number, fold in enumerate(folds, start=1):
+        if not np.array_equal(np.union1d(fold["train"], fold["val"]), development):
+            raise InputError(f"{path}: fold {number} has other images than fold 1; expected the same in train and val")
+    held_out = tuple(fold["val"] for fold in folds)
+    if len(np.unique(np.concatenate(held_out))) != sum(map(len, held_out)):
+        raise InputError(f"{path}: an image is in val of several folds; expected each in one at most")
+    return {"train": development, "val": held_out[0][:0], "test": folds[0]["test"]}, held_out, warnings
 
 
 def with_polarity(found: Fingerprint, whole: Dataset, train: Sequence[int]) -> Fingerprint:

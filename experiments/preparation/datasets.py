@@ -63,14 +63,20 @@ def dataset_name(options: DataOptions) -> str:
 
 
 def dataset_path(text: str) -> Path:
-    """The path that `text` names, as seen from where the person stands.
+    """Return the path of a dataset; see `data_path`."""
+    return data_path("dataset", text)
+
+
+def data_path(option: str, text: str) -> Path:
+    """Return the path that an option names, relative to the folder in which the command was called.
 
     Raises:
-        InputError: there is nothing.
+        InputError: the path does not exist.
     """
     path = standing_folder() / Path(text).expanduser()
     if not path.exists():
-        raise InputError(f"--data.dataset {text}: expected a folder or a JSON file, {path} does not exist")
+        expected = "a JSON file" if option == "splits" else "a folder or a JSON file"
+        raise InputError(f"--data.{option} {text}: expected {expected}, {path} does not exist")
     return path.resolve()
 
 

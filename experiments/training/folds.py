@@ -35,7 +35,9 @@ def divide(checked: CheckedData, config: TaskConfig) -> list[CheckedData]:
         return {"seed": config.split_seed, "groups": None if groups is None else groups[positions]}
 
     try:
-        held_out = folds_by_patient(whole.subset(development), options.folds, **within(development))
+        held_out = [np.searchsorted(development, chosen) for chosen in checked.held_out] or folds_by_patient(
+            whole.subset(development), options.folds, **within(development)
+        )
     except InputError as error:
         raise InputError(f"data.folds={options.folds}: {error}") from error
     folds, problems = [], []

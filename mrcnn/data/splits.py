@@ -95,17 +95,21 @@ def _traits(dataset: Dataset, owner: np.ndarray) -> np.ndarray:
 
 
 def check_splits(dataset: Dataset, splits: Mapping[str, Iterable[int]], groups: np.ndarray | None = None) -> None:
-    """Raise `InputError` if a patient or a group of near-duplicates is in two splits."""
-    seen: dict[tuple[str, str | int], str] = {}
+    """Raise `InputError` if a patient or a group of near-duplicates is in two splits; the message names two images."""
+    seen: dict[tuple[str, str | int], tuple[str, str]] = {}
     for name, indices in splits.items():
         chosen = [int(index) for index in indices]
-        found = {("patient", dataset.records[index].patient_id) for index in chosen}
+        found = {("patient", dataset.records[index].patient_id): index for index in reversed(chosen)}
         if groups is not None:
-            found |= {("group of near-duplicate images", int(groups[index])) for index in chosen}
-        for kind, key in found:
+            found |= {("group of near-duplicate images", int(groups[index])): index for index in reversed(chosen)}
+        for (kind, key), index in found.items():
+            image = dataset.records[index].file_name
             if (kind, key) in seen:
-                raise InputError(f"{kind} {key!r} is in {seen[kind, key]} and in {name}; expected one split only")
-            seen[kind, key] = name
+                other, first = seen[kind, key]
+                raise InputError(
+                    f"{kind} {key!r} is in {other} ({first}) and in {name} ({image}); expected one split only"
+                )
+            seen[kind, key] = name, image
 
 
 def subsample_negatives(dataset: Dataset, indices: np.ndarray, share: float, seed: int = 0) -> np.ndarray:

@@ -42,7 +42,7 @@ def test_coco_sizes(in_memory):
 
 
 def test_a_patient_in_two_splits_is_an_error(in_memory):
-    with pytest.raises(InputError, match="patient 'a' is in train and in test"):
+    with pytest.raises(InputError, match=r"patient 'a' is in train \(0.png\) and in test \(1.png\)"):
         fingerprint(in_memory([("a", []), ("a", [])]), {"train": [0], "test": [1]})
 
 

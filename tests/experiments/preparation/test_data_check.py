@@ -12,6 +12,7 @@ from PIL import Image
 from experiments.commands.check import main
 from experiments.config.resolve import resolve
 from experiments.preparation.data_check import check_data
+from experiments.training.folds import divide
 from experiments.training.training_data import record_data, usable_data
 from mrcnn.errors import InputError
 
@@ -205,3 +206,26 @@ def test_films_of_both_polarities_are_told(tmp_path, capsys):
     assert all(file.name in line for file in inverted)
     main([*words[:1], "--task", "thyroid"])  # of other modalities nothing is said
     assert "negatives" not in capsys.readouterr().out
+
+
+def test_splits_of_ones_own(nodules, capsys):
+    """The splits of one check, given to the next, come back; nnU-Net's folds become those of a cross-validation."""
+    first = check_data(resolve(["--dataset", "mine"]).config)
+    Path("splits.json").write_text(json.dumps(first.split_lists()))
+    again = check_data(resolve(["--dataset", "mine", "--splits", "splits.json", "--split_seed", "7"]).config)
+    assert again.split_lists() == first.split_lists()
+    names = [Path(record.file_name).stem for record in first.whole.records]
+    parts = [[names[index] for index in np.union1d(first.splits["val"], first.splits["test"])],
+             [names[index] for index in first.splits["train"]]]  # fmt: skip
+    Path("folds.json").write_text(json.dumps([{"train": parts[1 - k], "val": parts[k]} for k in (0, 1)]))
+    config = resolve(["--dataset", "mine", "--splits", "folds.json", "--folds", "2"]).config
+    held_out = [sorted(fold.splits["held_out"].tolist()) for fold in divide(check_data(config), config)]
+    assert held_out == [sorted(names.index(name) for name in part) for part in parts]
+    single = check_data(resolve(["--dataset", "mine", "--splits", "folds.json"]).config)
+    assert sorted(single.splits["val"]) == held_out[0] and not len(single.splits["test"])
+    assert any("fold 1 of 2 is used; --folds 2 trains all" in warning for warning in single.found.warnings)
+    wrong = check_data(resolve(["--dataset", "mine", "--splits", "folds.json", "--folds", "3"]).config)
+    assert "has 2 folds; expected --folds 2, not 3" in wrong.problems[0]
+    Path("splits.json").write_text(json.dumps({"train": ["nobody"], "val": names}))
+    assert main(["mine", "--splits", "splits.json"]) == 2
+    assert "names are of no image, volume or patient of the data set: nobody" in " ".join(capsys.readouterr().out.split())
