@@ -36,10 +36,26 @@ class DataOptions(Section):
         default=None,
         description="folder of images with their annotations, or the JSON file; null: phantoms, made on the first run",
     )
-    reader: Literal["auto", "brats", "coco", "lgg", "masks", "via"] = Field(
+    reader: Literal[
+        "auto",
+        "brats",
+        "coco",
+        "csv",
+        "cvat",
+        "label_studio",
+        "labelme",
+        "lgg",
+        "masks",
+        "panoptic",
+        "supervisely",
+        "via",
+        "voc",
+        "yolo",
+    ] = Field(
         default="auto",
         description="form of the annotations: NIfTI cases with _seg (brats), COCO JSON, folders of *_k.tif and "
-        "*_k_mask.tif (lgg), mask folders, VGG Image Annotator; auto: detected",
+        "*_k_mask.tif (lgg), mask folders, files of an annotation tool, tables of run lengths or boxes (csv); "
+        "auto: detected",
     )
     on_error: Literal["fail", "skip"] = Field(
         default="fail",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -12,7 +13,19 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from mrcnn.data.dataset import Dataset
-from mrcnn.data.readers import coco, coco_files, lgg, masks, via
+from mrcnn.data.readers import coco, coco_files, lgg, masks
+from mrcnn.data.readers.annotation_tools import (
+    cvat,
+    label_studio,
+    labelme,
+    panoptic,
+    supervisely,
+    tables,
+    via,
+    voc,
+    yolo,
+)
+from mrcnn.data.readers.annotation_tools.annotated_images import read_tool
 from mrcnn.data.readers.image_files import files_below
 from mrcnn.data.readers.options import BratsOptions, MasksOptions, ReaderOptions, ViaOptions
 from mrcnn.errors import InputError
@@ -46,11 +59,19 @@ def _matches_brats(path: Path) -> bool:
 
 READERS: Mapping[str, Reader] = MappingProxyType(
     {
+        "supervisely": Reader(partial(read_tool, supervisely.parse), supervisely.matches),
+        "labelme": Reader(partial(read_tool, labelme.parse), labelme.matches),
+        "label_studio": Reader(partial(read_tool, label_studio.parse), label_studio.matches),
+        "panoptic": Reader(partial(read_tool, panoptic.parse), panoptic.matches),
+        "cvat": Reader(partial(read_tool, cvat.parse), cvat.matches),
         "via": Reader(via.read, via.matches, ViaOptions),
         "coco": Reader(coco.read, coco_files.matches),
         "brats": Reader(_read_brats, _matches_brats, BratsOptions),
         "lgg": Reader(lgg.read, lgg.matches),
+        "voc": Reader(partial(read_tool, voc.parse), voc.matches),
         "masks": Reader(masks.read, masks.matches, MasksOptions),
+        "yolo": Reader(partial(read_tool, yolo.parse), yolo.matches),
+        "csv": Reader(partial(read_tool, tables.parse), tables.matches),
     }
 )
 """Readers by name, in the order in which `find_reader` tries them."""

@@ -57,7 +57,9 @@ class ImageFiles:
                     if os.path.isfile(path):
                         return self._note(file_name, path, start > 0 or len(parts) < len(stated.split("/")))
         last = parts[-1] if parts else ""
-        for name in dict.fromkeys((last, _UPLOAD_HASH.sub("", last))):
+        for name in dict.fromkeys(
+            (last, _UPLOAD_HASH.sub("", last), unquote(last), unquote(_UPLOAD_HASH.sub("", last)))
+        ):
             for alike in (str, compose_unicode, _folded):
                 found = [path for path in self._below().get(_folded(name), ()) if os.path.isfile(path)]
                 found = [path for path in found if alike(os.path.basename(path)) == alike(name)]
@@ -158,6 +160,20 @@ def read_bytes(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror})") from error
+
+
+def read_text(file: Path) -> str:
+    """Read a text file as UTF-8, or as UTF-16 if it begins with that mark.
+
+    Raises:
+        InputError: the file cannot be read, or has another encoding.
+    """
+    content = read_bytes(file)
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
 
 
 def load_json(file: Path) -> Any:

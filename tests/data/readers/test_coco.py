@@ -175,8 +175,8 @@ def test_no_json_or_no_choice(tmp_path, coco, write_coco):
     (tmp_path / "annotations.json").write_text("[]")
     with pytest.raises(InputError, match="expected a COCO object"):
         read_dataset(tmp_path)
-    with pytest.raises(InputError, match=r"reader='voc': expected auto or one of .*coco"):
-        read_dataset(tmp_path, "voc")
+    with pytest.raises(InputError, match=r"reader='excel': expected auto or one of .*coco"):
+        read_dataset(tmp_path, "excel")
 
 
 def test_a_damaged_image_is_told_when_reading(coco, write_coco):

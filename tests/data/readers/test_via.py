@@ -144,18 +144,102 @@ def test_all_problems_are_told_at_once(tmp_path):
 
 
 def test_what_is_no_via_file(tmp_path):
-    with pytest.raises(InputError, match="expected a VIA JSON"):
+    with pytest.raises(InputError, match="expected a VIA file"):
         read_dataset(tmp_path, "via")
     (tmp_path / "via_region_data.json").write_text('{"filename" "regions"')
     with pytest.raises(InputError, match="not a JSON file"):
         read_dataset(tmp_path)
     (tmp_path / "via_region_data.json").write_text('{"_via_img_metadata": {}}')
-    with pytest.raises(InputError, match="no image; expected at least one"):
+    with pytest.raises(InputError, match="no image can be read; expected at least one"):
         read_dataset(tmp_path)
     (tmp_path / "via_region_data.json").write_text('{"a": {"filename": "x", "regions": 5}, "b": 3}')
     with pytest.raises(InputError, match="regions are int") as caught:
         read_dataset(tmp_path)
     assert "b: expected an object with filename and regions" in str(caught.value)
+
+
+def via3(tmp_path, *metadata, **files):
+    """A VIA 3 project of the images a.png and b.png, each in a view of its own."""
+    write(tmp_path, entry("a.png"), entry("b.png"), name="unused.json")
+    (tmp_path / "unused.json").unlink()
+    attribute = {
+        "1": {"aname": "kind", "anchor_id": "FILE1_Z0_XY1", "type": 4, "options": {"0": "cyst", "1": "nodule"}},
+        "2": {"aname": "patient_id", "anchor_id": "FILE1_Z0_XY0", "type": 1, "options": {}},
+    }
+    file = {str(key): {"fid": str(key), "fname": f"{name}.png", "type": 2, "loc": 1, "src": ""} for key, name in
+            ((1, "a"), (2, "b"))} | files  # fmt: skip
+    content = {
+        "project": {"pid": "x", "data_format_version": "3.1.1"}, "config": {}, "attribute": attribute, "file": file,
+        "metadata": {f"m{number}": each for number, each in enumerate(metadata)},
+        "view": {"1": {"fid_list": ["1"]}, "2": {"fid_list": ["2"]}},
+    }  # fmt: skip
+    (tmp_path / "project.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def meta(xy, value="1", view="1", attribute="1", z=()):
+    return {"vid": view, "flg": 0, "z": list(z), "xy": xy, "av": {attribute: value}}
+
+
+def test_a_project_of_via_3(tmp_path):
+    folder = via3(
+        tmp_path,
+        meta([2, 2, 3, 5, 3]),
+        meta([7, 10, 10, 20, 10, 20, 20, 10, 20], "0"),
+        meta([3, 30, 20, 9]),
+        meta([4, 30, 20, 9, 4]),
+        meta([8, 12, 10, 20, 15, 15, 20, 10, 15]),
+        meta([], "P2", attribute="2"),
+    )
+    dataset = read_dataset(folder)
+    assert dataset.class_names == ("cyst", "nodule")
+    assert [record.patient_id for record in dataset.records] == ["P2", "b.png"]
+    first = dataset.records[0]
+    assert first.class_ids.tolist() == [2, 1, 2, 2, 2] and first.areas[[0, 1, 4]].tolist() == [15, 100, 100]
+    assert first.boxes.tolist() == [
+        [2, 3, 7, 6], [10, 10, 20, 20], [21, 11, 39, 29], [21, 16, 39, 24], [10, 10, 20, 20],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (meta([1, 2, 3]), r"project\.json: a\.png, region m0: shape 'point' has no area"),
+        (meta([2, 2, 3]), "shape '2 of 2 coordinates' has no area"),
+        (meta([2, 2, 3, 5, 3], z=[1.5]), "region m0: expected shape_attributes"),
+        (meta([2, 2, 3, 5, 3], view="7"), "metadata m0: expected an object with the vid of a view"),
+        (meta([7, 1, 2, 3, 4]), "has a polygon with 2 points"),
+    ],
+)
+def test_what_via_3_cannot_say_is_named(tmp_path, wrong, message):
+    with pytest.raises(InputError, match=message):
+        read_dataset(via3(tmp_path, wrong))
+
+
+def test_videos_of_via_3_are_not_read(tmp_path):
+    with pytest.raises(InputError, match="view 1: expected one image; videos"):
+        read_dataset(via3(tmp_path, **{"1": {"fid": "1", "fname": "a.mp4", "type": 4}}))
+
+
+def test_a_table(tmp_path):
+    write(tmp_path, entry("a.png"), entry("b.png"), name="unused.json")
+    (tmp_path / "unused.json").unlink()
+    columns = "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes"
+
+    def row(name, shape, attributes):
+        cells = (json.dumps(each).replace('"', '""') for each in ({"patient_id": "7"}, shape, attributes))
+        file, shape, attributes = (f'"{each}"' for each in cells)
+        return f"{name},7,{file},1,0,{shape},{attributes}"
+
+    rows = [row("a.png", SQUARE, {"type": "cyst"}), row("a.png", TRIANGLE, {"type": "nodule"}), row("b.png", {}, {})]
+    (tmp_path / "via_region_data.csv").write_text("\n".join([columns, *rows]))
+    dataset = read_dataset(tmp_path)
+    assert dataset.class_names == ("cyst", "nodule") and {record.patient_id for record in dataset.records} == {"7"}
+    assert [record.class_ids.tolist() for record in dataset.records] == [[1, 2], []]
+    assert dataset.records[0].areas[0] == 15
+    (tmp_path / "via_region_data.csv").write_text("\n".join([columns, rows[0].replace("{", "", 2)]))
+    with pytest.raises(InputError, match=r"a\.png, region 0: expected shape_attributes"):
+        read_dataset(tmp_path)
 
 
 def test_options_are_the_readers_own(tmp_path):

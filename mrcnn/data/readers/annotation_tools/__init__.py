@@ -1,0 +1,1 @@
+"""Read the files of annotation tools; one module per tool."""

@@ -1,0 +1,109 @@
+"""The reader of CSV tables: Kaggle's run lengths, and boxes."""
+
+import numpy as np
+import pytest
+
+from mrcnn.data import read_dataset
+from mrcnn.errors import InputError
+
+
+def runs_of(mask):
+    """Kaggle's run lengths of a mask: starts from 1 down the columns, counted pixel by pixel."""
+    pairs, last = [], False
+    for place, value in enumerate(mask.T.ravel().tolist(), start=1):
+        if value and not last:
+            pairs.append([place, 0])
+        if value:
+            pairs[-1][1] += 1
+        last = value
+    return " ".join(f"{start} {length}" for start, length in pairs)
+
+
+@pytest.fixture
+def write(tmp_path, save_images):
+    def write(text, *names, name="train.csv"):
+        save_images(tmp_path / "images", *(names or ("a.png", "b.png")))
+        (tmp_path / name).write_text(text)
+        return tmp_path
+
+    return write
+
+
+def test_run_lengths(write):
+    masks = np.random.default_rng(1).random((3, 40, 60)) > 0.7
+    rows = [f"a,{runs_of(masks[0])}", f"a,{runs_of(masks[1])}", f"b,{runs_of(masks[2])}", "c,", "d,-1"]
+    folder = write("\n".join(["ImageId,EncodedPixels", *rows]), "a.png", "b.jpg", "c.PNG", "d.png")
+    dataset = read_dataset(folder)
+    assert dataset.class_names == ("object",)
+    names = [record.file_name for record in dataset.records]
+    assert names == ["images/a.png", "images/b.jpg", "images/c.PNG", "images/d.png"]
+    np.testing.assert_array_equal(np.concatenate([dataset[0].masks, dataset[1].masks]), masks)
+    assert [len(record.class_ids) for record in dataset.records] == [2, 1, 0, 0]
+
+
+def test_columns_of_class_patient_and_split(write):
+    folder = write(
+        "\ufeffpatient_id; image ;class;split;EncodedPixels\r\nP1;a.png;cyst;train;1 3\r\n"
+        "P2;images\\b.png;nodule;Valid;\r\nP1;a.png;nodule;train;9 2\r\n"
+    )  # fmt: skip
+    dataset = read_dataset(folder)
+    assert dataset.class_names == ("cyst", "nodule")
+    assert [(each.patient_id, each.split) for each in dataset.records] == [("P1", "train"), ("P2", "val")]
+    assert dataset.records[0].areas.tolist() == [3, 2]
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("filename,width,height,class,xmin,ymin,xmax,ymax", "{}.png,60,40,cyst,2,3,7,6"),
+        ("image_id,class_name,class_id,x1,y1,x2,y2", "{},cyst,1,2,3,7,6"),
+        ("patientId,x,y,width,height,label", "{},2.0,3.0,5.0,3.0,cyst"),
+    ],
+)
+def test_boxes(write, header, row):
+    empty = row.format("b").replace("2,3,7,6", ",,,").replace("2.0,3.0,5.0,3.0", ",,,")
+    dataset = read_dataset(write(f"{header}\n{row.format('a')}\n{empty}\n"))
+    assert dataset.class_names == ("cyst",)
+    assert dataset.records[0].boxes.tolist() == [[2, 3, 7, 6]] and len(dataset.records[1].class_ids) == 0
+    assert any("1 annotations are boxes without an outline" in warning for warning in dataset.warnings)
+    assert dataset.records[0].patient_id == ("a" if header.startswith("patient") else "images/a.png")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("a,1 2 3", r"train\.csv, line 2: has run lengths that are not pairs of numbers from 1 to 2400 \(60×40\)"),
+        ("a,0 5", "pairs of numbers from 1 to 2400"),
+        ("a,1 x", "pairs of numbers"),
+        ("a,2399 3", "has a run that ends at pixel 2401; expected at most 2400"),
+        ("a,5 3 2 4", "has runs that overlap; expected starts counted from the first pixel"),
+        ("c,1 2", r"line 2: c: 'c' is neither in"),
+        ("a", "line 2: 1 values; expected 2"),
+    ],
+)
+def test_damaged_rows_are_named(write, row, message):
+    with pytest.raises(InputError, match=message):
+        read_dataset(write(f"ImageId,EncodedPixels\n{row}\nb,1 2\n"))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("a.png,60,41,cyst,2,3,7,6", r"a\.png has 60×40 pixels; expected 60×41"),
+        ("a.png,60,40,cyst,7,3,2,6", "has a box that ends before it begins"),
+        ("a.png,60,40,cyst,2,3,,6", "has the coordinate ''"),
+        ("a.png,60,40,,2,3,7,6", "class ''; expected a text"),
+        ("a.png,60,40,cyst,80,3,90,6", "lies outside its image"),
+    ],
+)
+def test_damaged_boxes_are_named(write, row, message):
+    header = "filename,width,height,class,xmin,ymin,xmax,ymax"
+    folder = write(f"{header}\n{row}\nb.png,60,40,cyst,2,3,7,6\n")
+    with pytest.raises(InputError, match=message):
+        read_dataset(folder)
+    assert [record.file_name for record in read_dataset(folder, on_error="skip").records] == ["images/b.png"]
+
+
+def test_tables_of_something_else_are_not_read(write):
+    with pytest.raises(InputError, match="no known form"):
+        read_dataset(write("filename,age\na.png,40\n"))
