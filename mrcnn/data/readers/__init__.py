@@ -69,8 +69,8 @@ READERS: Mapping[str, Reader] = MappingProxyType(
         "brats": Reader(_read_brats, _matches_brats, BratsOptions),
         "lgg": Reader(lgg.read, lgg.matches),
         "voc": Reader(partial(read_tool, voc.parse), voc.matches),
-        "masks": Reader(masks.read, masks.matches, MasksOptions),
         "yolo": Reader(partial(read_tool, yolo.parse), yolo.matches),
+        "masks": Reader(masks.read, masks.matches, MasksOptions),
         "csv": Reader(partial(read_tool, tables.parse), tables.matches),
     }
 )
