@@ -89,7 +89,8 @@ class DataOptions(Section):
     splits: str | None = Field(
         default=None,
         description="JSON file with splits of your own, in place of split: {train: [names], val: [names], test: "
-        "[names]}, the splits.json of a run, or nnU-Net's splits_final.json; null: by split and split_seed",
+        "[names]}, the splits.json of a run, or nnU-Net's splits_final.json; patient: by split and split_seed; null: "
+        "those of the annotation tool, if it states any and no patient is in two, else by split and split_seed",
     )
     folds: int | None = Field(
         default=None,

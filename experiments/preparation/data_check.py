@@ -18,9 +18,12 @@ from mrcnn.data.film_polarity import MODALITY, find_rarer_polarity, mean_film
 from mrcnn.data.fingerprint import Fingerprint
 from mrcnn.data.problems import Problems
 from mrcnn.data.split_files import read_splits
+from mrcnn.data.splits import find_stated_splits
 from mrcnn.data.validation import constant_warnings, find_constant, validate_images
 from mrcnn.errors import InputError
 
+BY_PATIENT = "patient"
+"""Value of `data.splits` for a split by patient whatever the annotations state."""
 DEVELOPMENT = "folds"
 """Name of what a cross-validation divides: all that a single training would train and validate on."""
 SHOWN = 5
@@ -77,11 +80,14 @@ def check_data(config: TaskConfig) -> CheckedData:
     held_out: tuple[np.ndarray, ...] = ()
     train, val, test = config.data.split
     try:
-        if config.data.splits is not None:
+        if config.data.splits not in (None, BY_PATIENT):
             splits, held_out, warnings = given_splits(config, whole, groups, opened)
-            whole = whole.with_warnings(warnings)
         else:
-            splits = split_by_patient(whole, train=train, val=val, test=test, seed=config.split_seed, groups=groups)
+            stated, warnings = find_stated_splits(whole, groups) if config.data.splits is None else (None, [])
+            splits = stated or split_by_patient(
+                whole, train=train, val=val, test=test, seed=config.split_seed, groups=groups
+            )
+        whole = whole.with_warnings(warnings)
     except InputError as error:
         splits = {}
         problems.append(f"{name}: {error}")

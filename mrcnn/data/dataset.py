@@ -44,7 +44,7 @@ class Record:
         pseudonymous: whether `patient_id` is a pseudonym from the image file; it differs between machines.
         crowd_ids: class of each crowd region; see `Sample.crowd_masks`.
         orientation: EXIF orientation of the file; height, width and masks refer to the displayed image.
-        split: train, val or test, if the annotation tool states it; see `find_given_splits`.
+        split: train, val or test, if the annotation tool states it; see `find_stated_splits`.
     """
 
     file_name: str

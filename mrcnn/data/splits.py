@@ -112,6 +112,37 @@ def check_splits(dataset: Dataset, splits: Mapping[str, Iterable[int]], groups: 
             seen[kind, key] = name, image
 
 
+def find_stated_splits(
+    dataset: Dataset, groups: np.ndarray | None = None
+) -> tuple[dict[str, np.ndarray] | None, list[str]]:
+    """Return the splits that an annotation tool states, and a line for the user: which are used, or why they are not.
+
+    The tool's splits are used if they place every image, and no patient and no group of near-duplicates is in two.
+
+    Args:
+        groups: as in `split_by_patient`.
+
+    Returns:
+        The sorted positions of the images, int64, for "train", "val" and "test", or None; and warnings.
+    """
+    stated = [record.split for record in dataset.records]
+    splits = {name: np.flatnonzero([split == name for split in stated]) for name in SPLITS}
+    if sum(len(indices) > 0 for indices in splits.values()) < 2:
+        return None, []
+    counts = ", ".join(f"{name} {len(indices)}" for name, indices in splits.items())
+    refusal = f"the splits of the annotation tool ({counts} images) are not used, data are split by patient: "
+    if unplaced := [record.file_name for record in dataset.records if record.split is None]:
+        return None, [f"{refusal}{len(unplaced)} images are in none, such as {unplaced[0]}"]
+    if not len(splits["train"]) or not len(splits["val"]):
+        return None, [f"{refusal}expected at least train and val"]
+    try:
+        check_splits(dataset, splits, groups)
+    except InputError as error:
+        return None, [f"{refusal}{error}"]
+    without_test = "" if len(splits["test"]) else "; there is no test split, so results are reported on val"
+    return splits, [f"the splits of the annotation tool are used: {counts} images{without_test}"]
+
+
 def subsample_negatives(dataset: Dataset, indices: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
     """Select all images with instances, and a random subset of the images without.
 

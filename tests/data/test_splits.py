@@ -1,5 +1,6 @@
 """Properties that any split must have, and brute force over small sets."""
 
+import re
 import time
 from itertools import product
 
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrcnn.data import folds_by_patient, split_by_patient, subsample_negatives
-from mrcnn.data.splits import check_splits
+from mrcnn.data.splits import check_splits, find_stated_splits
 from mrcnn.errors import InputError
 
 IMAGES = st.lists(
@@ -176,6 +177,33 @@ def test_folds_are_alike(in_memory):
         for kind in (1, 2, 3):
             share = np.mean([kind in images[index][1] for index in fold])
             assert share == pytest.approx(np.mean([kind in ids for _, ids in images]), abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("stated", "groups", "expected", "told"),
+    [
+        (("train", "val", "test", "train"), None, ([0, 3], [1], [2]), "are used: train 2, val 1, test 1 images"),
+        (("train", "val", "val", "train"), None, ([0, 3], [1, 2], []), "no test split, so results are reported on val"),
+        (("train", "val", "test", "val"), None, None, "not used.*: patient 'a' is in train .* and in val"),
+        (("train", "val", "test", "train"), (0, 1, 2, 1), None, "not used.*: group of near-duplicate images 1 is in"),
+        (("train", "val", None, "train"), None, None, "not used.*: 1 images are in none, such as 2.png"),
+        (("train", "test", "test", "train"), None, None, "not used.*: expected at least train and val"),
+        (("train",) * 4, None, None, None),
+        ((None,) * 4, None, None, None),
+    ],
+)
+def test_splits_of_the_annotation_tool(in_memory, stated, groups, expected, told):
+    """Images 0 and 3 are of one patient."""
+    dataset = in_memory([("a", [1]), ("b", [1]), ("c", [1]), ("a", [1])])
+    for record, name in zip(dataset.records, stated, strict=True):
+        object.__setattr__(record, "split", name)
+    splits, warnings = find_stated_splits(dataset, None if groups is None else np.array(groups))
+    if expected is None:
+        assert splits is None
+    else:
+        assert [splits[name].tolist() for name in ("train", "val", "test")] == list(expected)
+    assert len(warnings) == (told is not None)
+    assert told is None or re.search(told, warnings[0])
 
 
 def test_ten_thousand_patients_are_split_in_no_time(in_memory):

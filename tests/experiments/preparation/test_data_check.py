@@ -115,7 +115,7 @@ def test_copies_are_told_and_pictured(nodules, capsys):
     [
         (["none"], "none does not exist"),
         (["mine", "--to"], "--to: expected a value"),
-        (["mine", "--reader", "voc"], "--data.reader='voc': expected"),
+        (["mine", "--reader", "excel"], "--data.reader='excel': expected"),
         (["mine", "--to", "mine/annotations.json"], "cannot be written"),
     ],
 )
@@ -228,4 +228,28 @@ def test_splits_of_ones_own(nodules, capsys):
     assert "has 2 folds; expected --folds 2, not 3" in wrong.problems[0]
     Path("splits.json").write_text(json.dumps({"train": ["nobody"], "val": names}))
     assert main(["mine", "--splits", "splits.json"]) == 2
-    assert "names are of no image, volume or patient of the data set: nobody" in " ".join(capsys.readouterr().out.split())
+    assert "names are of no image, volume or patient of the data set: nobody" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
+def test_splits_of_the_annotation_tool(nodules):
+    """A YOLO set of two folders is divided as they are, unless a patient is in both or the user says otherwise."""
+    names = []
+    for number, image in enumerate(sorted(file for file in nodules.rglob("*.png"))):
+        split = "val" if number < 4 else "train"
+        for folder, text in (("images", None), ("labels", "0 0.3 0.3 0.6 0.3 0.6 0.6")):
+            place = Path("yolo", split, folder, image.name)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(image, place) if text is None else place.with_suffix(".txt").write_text(text)
+        names += [image.name] * (split == "val")
+    Path("yolo", "data.yaml").write_text("names: [nodule]\n")
+    words = ["--dataset", "yolo", "--near_duplicates", "ignore"]
+    checked = check_data(resolve(words).config)
+    assert sorted(Path(each["file_name"]).name for each in checked.split_lists()["val"]) == sorted(names)
+    assert not len(checked.splits["test"])
+    assert any("splits of the annotation tool are used: train 16, val 4" in each for each in checked.found.warnings)
+    chosen = check_data(resolve([*words, "--splits", "patient"]).config)
+    assert len(chosen.splits["test"]) and not any("annotation tool" in each for each in chosen.found.warnings)
+    mixed = check_data(resolve([*words, "--patient_pattern", r"(\d)\.png"]).config)
+    assert any("annotation tool (train 16, val 4, test 0 images) are not used" in each for each in mixed.found.warnings)
