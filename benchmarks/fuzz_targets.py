@@ -4,9 +4,12 @@ Reading a damaged file must return samples or raise `InputError`."""
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import json
+import re
+import zlib
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -197,6 +200,108 @@ def _npy(values: np.ndarray) -> bytes:
     return file.getvalue()
 
 
+def damage_table(content: bytes, random: Random) -> bytes:
+    """Replace a word of a text file, or damage its bytes."""
+    words = re.split(rb"([\s,;:<>\"=]+)", content)
+    if random.randint(0, 2) == 0:
+        return damage_bytes(content, random)
+    for _ in range(random.randint(1, 3)):
+        nasty = random.choice([each for each in NASTY if isinstance(each, int | float | str)])
+        words[random.randrange(len(words))] = str(nasty).encode("utf-8", "backslashreplace")
+    return b"".join(words)
+
+
+def _tool_targets(pictures: dict[str, bytes], mask: bytes) -> dict[str, Target]:
+    """Return a target for each annotation tool; `mask` is a PNG of two pieces of value 1."""
+    square = [[2, 3], [7, 3], [7, 6], [2, 6]]
+    packed = base64.b64encode(mask).decode()
+    shapes = [
+        {"label": "iso", "points": square, "shape_type": "polygon", "group_id": 3},
+        {"label": "iso", "points": square[:3:2], "shape_type": "rectangle", "group_id": None},
+        {"label": "hypo", "points": [[6, 6], [9, 6]], "shape_type": "circle"},
+        {"label": "hypo", "points": [[0, 0], [19, 11]], "shape_type": "mask", "mask": packed},
+    ]
+    labelme = {"version": "5.5.0", "flags": {}, "shapes": shapes, "imagePath": "a_1.png", "imageData": None,
+               "imageHeight": HEIGHT, "imageWidth": WIDTH}  # fmt: skip
+    alpha = [0] * 3 + [255]
+    bits = f"{HEIGHT * WIDTH * 4:032b}{7:05b}{2:04b}{7:04b}{11:04b}{15:04b}"
+    bits += f"000{3:03b}" + "".join(f"{value:08b}" for value in alpha) + f"110{HEIGHT * WIDTH * 4 - 5:012b}{0:08b}"
+    brush = [int(bits[at : at + 8].ljust(8, "0"), 2) for at in range(0, len(bits), 8)]
+    values = (
+        ("polygonlabels", {"points": square}), ("brushlabels", {"format": "rle", "rle": brush}),
+        ("rectanglelabels", {"x": 10, "y": 20, "width": 30, "height": 20, "rotation": 20}),
+        ("ellipselabels", {"x": 50, "y": 50, "radiusX": 10, "radiusY": 20, "rotation": 3}),
+    )  # fmt: skip
+    tasks = [
+        {"id": number, "data": {"image": f"/data/upload/1/01234567-{name}"}, "annotations": [{"result": [
+            {"type": kind, "original_width": WIDTH, "original_height": HEIGHT, "image_rotation": 0,
+             "value": value | {kind: ["iso"]}} for kind, value in values]}]}
+        for number, name in enumerate(pictures)
+    ]  # fmt: skip
+    points = {"exterior": square, "interior": [[[3, 4], [5, 4], [4, 5]]]}
+    objects = [
+        {"classTitle": "iso", "geometryType": "polygon", "points": points},
+        {"classTitle": "iso", "geometryType": "rectangle", "points": {"exterior": square[:3:2], "interior": []}},
+        {"classTitle": "iso", "geometryType": "bitmap",
+         "bitmap": {"data": base64.b64encode(zlib.compress(mask)).decode(), "origin": [0, 0]}},
+    ]  # fmt: skip
+    ann = {
+        "size": {"height": HEIGHT, "width": WIDTH},
+        "tags": [{"name": "patient_id", "value": "7"}],
+        "objects": objects,
+    }
+    meta = {"classes": [{"title": "iso", "shape": "any"}], "tags": []}
+    sly = {"meta.json": json.dumps(meta).encode(), "d/ann/a_1.png.json": json.dumps(ann).encode()}
+    panoptic = {
+        "categories": [{"id": 1, "name": "iso", "isthing": 1}, {"id": 2, "name": "rest", "isthing": 0}],
+        "images": [{"id": 1, "file_name": "a_1.png", "height": HEIGHT, "width": WIDTH}],
+        "annotations": [{"image_id": 1, "file_name": "m.png", "segments_info": [{"id": 1, "category_id": 1}]}],
+    }
+    drawn = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    drawn[2:7, 3:9, 0] = 1
+    via3 = {
+        "project": {}, "attribute": {"1": {"aname": "kind", "type": 4, "options": {"0": "iso"}}},
+        "file": {"1": {"fid": "1", "fname": "a_1.png", "type": 2}}, "view": {"1": {"fid_list": ["1"]}},
+        "metadata": {"m": {"vid": "1", "z": [], "xy": [7, 2, 3, 7, 3, 7, 6], "av": {"1": "0"}},
+                     "n": {"vid": "1", "z": [], "xy": [4, 6, 6, 4, 3], "av": {"1": "0"}}},
+    }  # fmt: skip
+    table = "filename,file_attributes,region_shape_attributes,region_attributes\n"
+    table += 'a_1.png,{},"{""name"":""circle"",""cx"":6,""cy"":6,""r"":4}","{""kind"":""iso""}"\n'
+    size = f'width="{WIDTH}" height="{HEIGHT}"'
+    cvat = f"""<annotations><meta><task><labels><label><name>iso</name></label></labels></task></meta>
+<image id="0" name="a_1.png" subset="train" {size}><polygon label="iso" points="2,3;7,3;7,6" group_id="1"/>
+<box label="iso" xtl="2" ytl="3" xbr="7" ybr="6" rotation="30"/><ellipse label="iso" cx="6" cy="6" rx="4" ry="3"/>
+<mask label="iso" rle="2,3,1" left="2" top="3" width="3" height="2"/></image></annotations>"""
+    voc = f"""<annotation><filename>a_1.png</filename><size><width>{WIDTH}</width><height>{HEIGHT}</height></size>
+<object><name>iso</name><bndbox><xmin>2</xmin><ymin>3</ymin><xmax>7</xmax><ymax>6</ymax></bndbox></object></annotation>"""
+    label_map = b"# label:color_rgb:parts:actions\nbackground:0,0,0::\niso:1,0,0::\n"
+    yolo = {
+        "data.yaml": b"train: images\nnames:\n  0: iso\n",
+        "labels/a_1.txt": b"0 0.1 0.1 0.5 0.1 0.5 0.6\n0 .5 .5 .2 .2\n",
+    }
+    tables = {
+        "runs.csv": b"ImageId,EncodedPixels,class,split\na_1,2 4 9 3,iso,train\nb_1,-1,,val\n",
+        "boxes.csv": f"image,width,height,class,xmin,ymin,xmax,ymax\na_1.png,{WIDTH},{HEIGHT},iso,2,3,7,6\n".encode(),
+    }
+    picture, masks = pictures["a_1.png"], {"SegmentationClass/a_1.png": _picture(drawn, "PNG")}
+    masks |= {"SegmentationObject/a_1.png": _picture(drawn, "PNG"), "labelmap.txt": label_map}
+    return {
+        "labelme": Target({"a_1.json": json.dumps(labelme).encode()}, _open_all("labelme"), pictures, damage_json),
+        "label_studio": Target({"p.json": json.dumps(tasks).encode()}, _open_all("label_studio"), pictures,
+                               damage_json),
+        "supervisely": Target(sly, _open_all("supervisely"), sly | {"d/img/a_1.png": picture}, damage_json),
+        "panoptic": Target({"p.json": json.dumps(panoptic).encode()}, _open_all("panoptic"),
+                           pictures | {"m.png": _picture(drawn, "PNG")}, damage_json),
+        "via3": Target({"p.json": json.dumps(via3).encode()}, _open_all("via"), pictures, damage_json),
+        "via_csv": Target({"v.csv": table.encode()}, _open_all("via"), pictures, damage_table),
+        "cvat": Target({"annotations.xml": cvat.encode()}, _open_all("cvat"), pictures, damage_table),
+        "voc": Target({"Annotations/a_1.xml": voc.encode()}, _open_all("voc"), pictures, damage_table),
+        "voc_masks": Target(masks, _open_all("voc"), masks | {"images/a_1.png": picture}, damage_bytes),
+        "yolo": Target(yolo, _open_all("yolo"), yolo | {"images/a_1.png": picture}, damage_table),
+        "csv": Target(tables, _open_all("csv"), pictures, damage_table),
+    }  # fmt: skip
+
+
 def _targets() -> dict[str, Target]:
     rng = np.random.default_rng(3)
     grey = rng.integers(0, 256, (HEIGHT, WIDTH), np.uint8)
@@ -250,7 +355,7 @@ def _targets() -> dict[str, Target]:
         "dicom": Target({"a.dcm": _dicom(grey), "b.dcm": _dicom(deep)}, _open_image, {}, damage_bytes),
         "nifti": Target({"a.nii": volume}, _open_volume, {}, damage_header),
         "packed_nifti": Target({"a.nii.gz": gzip.compress(volume)}, _open_volume, {}, damage_packed),
-    }
+    } | _tool_targets(pictures, mask)
 
 
 TARGETS = _targets()

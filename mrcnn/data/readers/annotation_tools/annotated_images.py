@@ -151,6 +151,8 @@ def build_dataset(
     doubtful: dict[str, list[str]] = {}
     for owner, (image, row) in enumerate(zip(opened, rows, strict=True)):
         together: dict[Hashable, int] = {}
+        if image.size is not None and row["path"] not in sizes:
+            continue  # the sizes differ, which is reported
         for shape in image.shapes:
             try:
                 run, doubts = _encode(shape, image, row, on_stored)
@@ -231,8 +233,6 @@ def _encode(shape: Shape, image: AnnotatedImage, row: dict[str, Any], on_stored:
     """Encode a shape on the grid of the displayed image."""
     stored = row["path"] in on_stored
     size = stored_size(row) if stored else (row["height"], row["width"])
-    if image.size is not None and image.size != size:
-        size = image.size  # the sizes differ, which is reported; the outline is checked by itself
     run, doubts = shape.encode(*size)
     if BEYOND in doubts and image.size is None and row["orientation"] != UPRIGHT:
         raise ValueError(f"reaches beyond its picture as the EXIF orientation turns it; {REMEDY}")

@@ -75,7 +75,7 @@ def parse(path: Path, problems: Problems, warnings: list[str]) -> tuple[list[Ann
     if path.is_dir():
         annotated = {Path(image.where).with_suffix("").as_posix() for image in images}
         pictures = [file for file in sorted(files_below(path, "**/*")) if file.suffix.lower() in IMAGE_SUFFIXES]
-        found = {image.file for image in images}
+        found = {image.file for image in images if isinstance(image.file, Path)}
         bare = [
             relative_name(file, root)
             for file in pictures

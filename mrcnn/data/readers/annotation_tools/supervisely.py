@@ -44,7 +44,7 @@ def parse(path: Path, problems: Problems, warnings: list[str]) -> tuple[list[Ann
     meta = load_json(project / _META)
     classes = meta.get("classes") if isinstance(meta, dict) else None
     if not isinstance(classes, list) or not all(isinstance(each, dict) and each.get("title") for each in classes):
-        raise InputError(f"{project / _META}: classes {str(classes)[:80]}; expected a list of objects with title")
+        raise InputError(f"{project / _META}: classes {repr(classes)[:80]}; expected a list of objects with title")
     files_of: dict[Path, ImageFiles] = {}
     images = []
     for file in sorted(files_below(project, "**/ann/*.json")):

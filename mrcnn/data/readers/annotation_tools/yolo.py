@@ -8,6 +8,7 @@ such as `data.yaml`, or from a text file with a name a line. Splits come from th
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -190,7 +191,7 @@ def _below(stated: str, folders: Sequence[Path]) -> Path | None:
     for start in range(len(parts)):
         for folder in folders:
             place = folder.joinpath(*parts[start:])
-            if "\0" not in stated and place.exists():
+            if "\0" not in stated and os.path.exists(place):
                 return place
     return None
 
