@@ -28,6 +28,7 @@ from mrcnn.data.readers.annotation_tools import (
 from mrcnn.data.readers.annotation_tools.annotated_images import read_tool
 from mrcnn.data.readers.image_files import files_below
 from mrcnn.data.readers.options import BratsOptions, MasksOptions, ReaderOptions, ViaOptions
+from mrcnn.data.readers.recognition import explain_unrecognized
 from mrcnn.errors import InputError
 
 
@@ -143,7 +144,7 @@ def find_reader(path: Path) -> str:
     for name, reader in READERS.items():
         if reader.matches(path):
             return name
-    raise InputError(f"{path}: no known form of annotations is there; expected one of {', '.join(sorted(READERS))}")
+    raise InputError(explain_unrecognized(path, READERS))
 
 
 def _validate(options: type[ReaderOptions], values: Mapping[str, Any], reader: str) -> ReaderOptions:

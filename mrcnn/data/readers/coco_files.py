@@ -35,8 +35,8 @@ def matches(path: Path) -> bool:
 def find_coco_files(path: Path) -> list[Path]:
     """Find the JSON at `path`, or the JSON files of a folder, sorted by name.
 
-    A folder has one JSON, or one per split such as `train.json` and `val.json`, directly or in its folder
-    `annotations`; or each of its folders has one, as in Roboflow exports.
+    A folder has one JSON, or one per split such as `train.json` and `val.json`, or several of different images,
+    directly or in its folder `annotations`; or each of its folders has one, as in Roboflow exports.
 
     Raises:
         InputError: there is no JSON file, or the choice between several is ambiguous.
@@ -46,11 +46,11 @@ def find_coco_files(path: Path) -> list[Path]:
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder; expected a COCO JSON or a folder with annotations.json")
     found = _own_files(path) or _split_files(path)
-    if not found or (len(found) > 1 and not _are_splits(found)):
+    if not found or (len(found) > 1 and not _are_splits(found) and not _list_different_images(found)):
         names = f"found {', '.join(file.name for file in found[:_SHOWN])}" if found else "found none"
         raise InputError(
-            f"{path}: expected annotations.json or a single *.json, or one for each split as train.json and val.json; "
-            f"{names}"
+            f"{path}: expected annotations.json or a single *.json, or one for each split as train.json and val.json, "
+            f"or several of different images; {names}"
         )
     return found
 
@@ -98,6 +98,20 @@ def _split_files(folder: Path) -> list[Path]:
 def _are_splits(files: Sequence[Path]) -> bool:
     """Check that each file has its own folder or the name of a split."""
     return len({file.parent for file in files}) == len(files) or all(_SPLIT.search(file.stem) for file in files)
+
+
+def _list_different_images(files: Sequence[Path]) -> bool:
+    """Check that no image is in two COCO files, such as those of several annotators; a backup has the same images."""
+    seen: set[str] = set()
+    for file in files:
+        content = load_json(file)
+        entries = content.get("images") if isinstance(content, dict) else None
+        listed = entries if isinstance(entries, list) else []
+        names = {str(entry.get("file_name")).casefold() for entry in listed if isinstance(entry, dict)}
+        if not names or names & seen:
+            return False
+        seen |= names
+    return True
 
 
 def identifier(value: Any) -> int | str | None:

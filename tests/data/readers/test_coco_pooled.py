@@ -113,6 +113,17 @@ def test_several_files_of_unknown_meaning_are_not_pooled(tmp_path):
     assert len(read_dataset(tmp_path)) == 1
 
 
+def test_files_of_several_annotators_are_pooled_by_the_names_of_their_categories(tmp_path):
+    for name in "ab":
+        image(tmp_path / "images" / f"{name}.png")
+    (tmp_path / "anna.json").write_text(json.dumps(content(["a.png"], ((1, "cyst", ""), (2, "nodule", "")))))
+    (tmp_path / "ben.json").write_text(json.dumps(content(["b.png"], ((1, "nodule", ""), (2, "cyst", "")))))
+    dataset = read_dataset(tmp_path)
+    assert dataset.class_names == ("cyst", "nodule")
+    assert [record.class_ids.tolist() for record in dataset.records] == [[1], [2]]
+    assert "anna.json, ben.json: pooled" in dataset.warnings[0]
+
+
 def as_text(number):
     return str(number)
 

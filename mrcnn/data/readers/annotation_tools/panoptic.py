@@ -46,16 +46,16 @@ def parse(path: Path, problems: Problems, warnings: list[str]) -> tuple[list[Ann
     labels = [f"{relative_name(file, root)}: " for file in found]
     names, class_of = read_categories(contents, labels, problems, warnings)
     problems.raise_if_fatal()
-    images, stuff = [], []
+    images, stuff, bare = [], [], []
     for file, content, label, classes in zip(found, contents, labels, class_of, strict=True):
         things = _things(content)
-        folders = image_folders(file, found)
-        files = ImageFiles([*folders, *(folder / file.stem.removeprefix(_PREFIX) for folder in folders)])
+        folders, split = image_folders(file, found), file.stem.removeprefix(_PREFIX)
+        files = ImageFiles([*(folder / name / split for folder in folders for name in ("images", "")), *folders])
         masks = ImageFiles([file.parent / file.stem, file.parent, root])
         listed = {}
         for where, key, entry in entries_by_id("images", content["images"], label, lambda text, _: problems.add(text)):
             image = AnnotatedImage(where, entry.get("file_name"), files, patient=find_patient(entry))
-            image.split = split_name(file.stem.removeprefix(_PREFIX).rstrip("0123456789"))
+            image.split = split_name(split.rstrip("0123456789"))
             height, width = parse_integer(entry.get("height")), parse_integer(entry.get("width"))
             if height is None or width is None:
                 image.faults.append(f"{where}: expected its height and width")
@@ -73,9 +73,10 @@ def parse(path: Path, problems: Problems, warnings: list[str]) -> tuple[list[Ann
             else:
                 seen.add(key)
                 _read_segments(entry, where, listed[key], masks, (names, classes), things, stuff)
-        for key in listed.keys() - seen:
-            listed[key].faults.append(f"{listed[key].where}: has no annotation; expected one, even if without segments")
+        bare += [image.where for key, image in listed.items() if key not in seen]
         images += listed.values()
+    if bare:
+        warnings.append(summarize_names("images have no annotation and count as images without instances", bare))
     if stuff:
         warnings.append(summarize_names("segments of stuff (isthing 0) are left out", stuff))
     return images, names
@@ -132,6 +133,14 @@ def _read_segments(
         crops = dict(crops_by_value(codes, path))
     except (ValueError, *DECODING_ERRORS, Image.UnidentifiedImageError) as error:
         image.faults.append(f"{where}: its PNG cannot be read ({error})")
+        return
+    try:
+        image.file = image.files.find(image.file) if image.files else image.file
+    except ValueError:
+        return  # reported when it is opened
+    if image.file == path:
+        image.file = None
+        image.faults.append(f"{image.where}: {path.name} is found as mask only; expected an image of that name, too")
         return
     if image.size is not None and codes.shape != image.size:
         image.faults.append(

@@ -75,7 +75,7 @@ def _find_files(path: Path) -> list[Path]:
 
 
 def _is_table(file: Path) -> bool:
-    line = read_bytes(file)[:_HEAD].decode("utf-8-sig", "replace").partition("\n")[0]
+    line = next(iter(read_bytes(file)[:_HEAD].decode("utf-8-sig", "replace").splitlines()), "")
     columns = _columns(next(csv.reader([line], delimiter=_delimiter(line)), []))
     return "image" in columns and ("runs" in columns or "box" in columns)
 

@@ -60,10 +60,12 @@ def parse(path: Path, problems: Problems, warnings: list[str]) -> tuple[list[Ann
     root = _root(path)
     if root is None:
         raise InputError(f"{path}: expected {_CLASSES}/, {_OBJECTS}/ or {_BOXES}/ with annotations")
-    splits = _read_splits(root)
-    files = ImageFiles([root / name for name in _IMAGES if (root / name).is_dir()] or [root])
+    folders = [root / name for name in _IMAGES if (root / name).is_dir()]
     if (root / _CLASSES).is_dir():
-        return _read_masks(root, path, splits, files, problems, warnings)
+        if not folders:
+            raise InputError(f"{root}: expected the images in {_IMAGES[0]}; CVAT exports them if `Save images` is set")
+        return _read_masks(root, path, ImageFiles(folders), problems, warnings)
+    files, splits = ImageFiles(folders or [root]), _read_lists(root, "Main")
     images = []
     for file in sorted(files_below(root, f"{_BOXES}/**/*.xml")) or sorted(files_below(root, "**/*.xml")):
         image = _read_boxes(file, relative_name(file, path), files)
@@ -92,23 +94,21 @@ def _is_voc(file: Path) -> bool:
     return b"<annotation>" in head or b"<annotation " in head
 
 
-def _read_splits(root: Path) -> dict[str, str]:
-    """Read the split of each image from `ImageSets/Segmentation/train.txt` and the others there."""
-    splits: dict[str, str] = {}
-    for folder in ("Segmentation", "Main"):
-        for file in sorted(files_below(root, f"ImageSets/{folder}/*.txt")):
-            split = split_name(file.stem)
-            for line in read_text(file).splitlines() if split else ():
-                if words := line.split():
-                    splits.setdefault(compose_unicode(words[0]), str(split))
-        if splits:
-            break
+def _read_lists(root: Path, folder: str) -> dict[str, str | None]:
+    """Read the images of `ImageSets/<folder>/train.txt` and the other lists there, with the split of each or None."""
+    splits: dict[str, str | None] = {}
+    for file in sorted(files_below(root, f"ImageSets/{folder}/*.txt")):
+        for line in read_text(file).splitlines():
+            if words := line.split():
+                name = compose_unicode(words[0])
+                splits[name] = splits.get(name) or split_name(file.stem)
     return splits
 
 
 def _read_masks(
-    root: Path, path: Path, splits: dict[str, str], files: ImageFiles, problems: Problems, warnings: list[str]
+    root: Path, path: Path, files: ImageFiles, problems: Problems, warnings: list[str]
 ) -> tuple[list[AnnotatedImage], list[str]]:
+    splits = _read_lists(root, "Segmentation")
     names, colors = _read_label_map(root)
     by_object = (root / _OBJECTS).is_dir()
     images, alone = [], []
@@ -136,11 +136,18 @@ def _read_masks(
             problems.add_skippable(f"{name}: no mask of that name in {_CLASSES}")
     else:
         warnings.append(f"{_OBJECTS} is missing: each connected piece of a class counts as one instance")
-    found = {image.file for image in images}
+    found, bare = {image.file for image in images}, []
     for folder in _IMAGES:
-        alone += [file for file in sorted(files_below(root, f"{folder}/**/*")) if file not in found]
-    if alone := [relative_name(file, path) for file in alone if file.suffix.lower() in IMAGE_SUFFIXES]:
-        warnings.append(summarize_names(f"images have no mask in {_CLASSES} and are left out", alone))
+        for file in sorted(files_below(root, f"{folder}/**/*")):
+            if file in found or file.suffix.lower() not in IMAGE_SUFFIXES:
+                continue
+            name = compose_unicode(file.relative_to(root / folder).with_suffix("").as_posix())
+            if name in splits:  # CVAT writes no mask of an image without objects
+                images.append(AnnotatedImage(relative_name(file, path), file, split=splits[name]))
+            (bare if name in splits else alone).append(relative_name(file, path))
+    for names_of, what in ((bare, "count as images without instances"), (alone, "are left out, as no list has them")):
+        if names_of:
+            warnings.append(summarize_names(f"images have no mask in {_CLASSES} and {what}", names_of))
     return images, [name for name in names if name != _BACKGROUND]
 
 
@@ -164,9 +171,10 @@ def _read_label_map(root: Path) -> tuple[list[str], list[tuple[int, int, int]]]:
     for number, line in enumerate(read_text(file).splitlines(), start=1):
         if not line.strip() or line.startswith("#"):
             continue
-        # Names may contain colons; color, parts and actions follow.
+        # Names may contain colons; color, parts and actions follow. A class without a color has that of its number.
         parts = line.rsplit(":", 3)
-        values = [parse_integer(value) for value in parts[1].split(",")] if len(parts) == 4 else []
+        values = [parse_integer(value) for value in parts[1].split(",")] if len(parts) == 4 and parts[1] else []
+        values = values or list(_voc_color(len(names)) if len(parts) == 4 else ())
         if len(values) != 3 or any(value is None or not 0 <= value <= 255 for value in values):
             raise InputError(f"{file}, line {number}: {line[:80]!r}; expected name:red,green,blue::")
         names.append(parts[0].strip())

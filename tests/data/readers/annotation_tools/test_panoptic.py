@@ -110,6 +110,15 @@ def test_damaged_files_are_named(write, change, message):
         read_dataset(write(change))
 
 
+def test_images_without_annotation_and_masks_without_image(write, tmp_path):
+    dataset = read_dataset(write(lambda content: content["annotations"].pop()))
+    assert len(dataset.records[1].class_ids) == 0
+    assert any("1 images have no annotation and count as images without instances" in each for each in dataset.warnings)
+    write(changed("images", 0, "file_name", to="a.png"))
+    with pytest.raises(InputError, match=r"a\.png is found as mask only"):
+        read_dataset(tmp_path)
+
+
 def test_a_mask_of_another_size(write):
     with pytest.raises(InputError, match=r"a\.png: has 60×39 pixels; expected 60×40"):
         read_dataset(write(values=segments()[1:]))

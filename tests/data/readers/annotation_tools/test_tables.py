@@ -105,5 +105,6 @@ def test_damaged_boxes_are_named(write, row, message):
 
 
 def test_tables_of_something_else_are_not_read(write):
-    with pytest.raises(InputError, match="no known form"):
-        read_dataset(write("filename,age\na.png,40\n"))
+    for text in ("filename,age\na.png,40\n", "Im\r\rageId,split\na,b\n", ""):
+        with pytest.raises(InputError, match="no known form"):
+            read_dataset(write(text))

@@ -110,7 +110,25 @@ def test_the_folder_of_an_archive_and_pieces_without_objects(write, tmp_path, sa
     assert sorted(dataset.records[0].areas.tolist()) == [10 * 20, 12 * 21]
     text = "\n".join(dataset.warnings)
     assert "each connected piece of a class counts as one instance" in text
-    assert "1 images have no mask in SegmentationClass and are left out: VOCdevkit/VOC2012/JPEGImages/c.jpg" in text
+    assert "1 images have no mask in SegmentationClass and are left out, as no list has them: VOCdevkit/" in text
+    lists = root / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "default.txt").write_text("a\nb\nc\n")
+    dataset = read_dataset(tmp_path)
+    assert [len(record.class_ids) for record in dataset.records] == [2, 0, 0]
+    assert any("have no mask in SegmentationClass and count as images without" in each for each in dataset.warnings)
+
+
+def test_masks_without_images(write, tmp_path):
+    write(as_gray)
+    (tmp_path / "JPEGImages").rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"expected the images in JPEGImages; CVAT exports them if `Save images` is"):
+        read_dataset(tmp_path)
+
+
+def test_classes_without_colors(write):
+    dataset = read_dataset(write(as_palette, label_map="background:::\ncyst:::\nnodule:::\n"))
+    assert dataset.class_names == ("cyst", "nodule") and dataset.records[0].class_ids.tolist() == [1, 1, 2]
 
 
 def box(name, *corners):
@@ -170,6 +188,7 @@ def test_damaged_masks_are_named(write, tmp_path):
         ({"classes": np.where(classes == 2, 0, classes)}, "an instance has no class"),
         ({"objects": objects[1:]}, r"SegmentationObject/a\.png: has 60×39 pixels; expected 60×40"),
         ({"classes": classes[1:], "objects": objects[1:]}, r"a\.JPG has 60×40 pixels; expected 60×39"),
+        ({"label_map": "cyst\n"}, r"line 1: 'cyst'; expected name:red"),
         ({"label_map": "cyst:1,2::\n"}, r"labelmap\.txt, line 1: 'cyst:1,2::'; expected name:red,green,blue"),
         ({"label_map": "cyst:1,2,3::\nwall:1,2,3::\n"}, "two classes have one name or color"),
     ):
