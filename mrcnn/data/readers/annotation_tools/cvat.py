@@ -55,7 +55,9 @@ def parse(path: Path, problems: Problems, warnings: list[str]) -> tuple[list[Ann
         labels += [label.text or "" for label in tree.findall("meta//labels/label/name")]
         files = ImageFiles([file.parent, root])
         for entry in tree.iter("image"):
-            images.append(_read_image(entry, files, where, passed))
+            image = _read_image(entry, files, where, passed)
+            image.split = image.split or split_name(file.stem)
+            images.append(image)
     if passed:
         warnings.append(summarize_names("annotations have no area (points, polylines) and are passed over", passed))
     return images, unique_names(labels) or None

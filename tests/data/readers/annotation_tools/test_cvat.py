@@ -67,6 +67,12 @@ def test_shapes(write):
     assert any("annotations have no area (points, polylines)" in warning for warning in dataset.warnings)
 
 
+def test_splits_of_files(write, tmp_path):
+    (write(SQUARE) / "annotations.xml").rename(tmp_path / "train.xml")
+    (tmp_path / "train.xml").write_text((tmp_path / "train.xml").read_text().replace('subset="Train"', ""))
+    assert [record.split for record in read_dataset(tmp_path).records] == ["train", "val"]
+
+
 def test_groups_and_several_tasks(write):
     grouped = SQUARE.replace("<polygon", '<polygon group_id="3"')
     other = grouped.replace("2.00,3.00;7.00,3.00;7.00,6.00;2.00,6.00", "20,20;30,20;30,30")
