@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from experiments.commands.arguments import with_absolute_weights
 from experiments.commands.exit_status import quiet_libraries, silent_start
@@ -25,6 +26,11 @@ from experiments.commands.train import with_absolute_dataset
 from experiments.config.resolve import Resolved, resolve
 from experiments.config.schema import TaskConfig
 from mrcnn.errors import InputError
+
+if TYPE_CHECKING:
+    from mrcnn.data import Dataset
+    from mrcnn.metrics import Evaluator
+    from mrcnn.models import MaskRCNN
 
 SHOWN = {"mask_ap50": "mask AP50", "mask_ap": "mask AP", "dice": "Dice", "f1": "F1"}
 
@@ -58,7 +64,7 @@ def trained(resolved: Resolved, folder: Path) -> list:
     return [load(file) for file in load_tracked_model(run, task=resolved.config.task, folder=folder / run).files]
 
 
-def judged(config: TaskConfig, single, members: Sequence) -> list[Judged]:
+def judged(config: TaskConfig, single: MaskRCNN, members: Sequence) -> list[Judged]:
     """Evaluate the four ways, or two if no flip is allowed."""
     from experiments.evaluation.evaluate import evaluate
     from experiments.preparation.data_check import check_data
@@ -75,7 +81,7 @@ def judged(config: TaskConfig, single, members: Sequence) -> list[Judged]:
     ways = []
     for flips in [(), *([config.augment.flips] if config.augment.flips else [])]:
 
-        def seen(networks, dataset, flips=flips):
+        def seen(networks: Sequence[MaskRCNN], dataset: Dataset, flips: Sequence[str] = flips) -> Evaluator:
             return evaluate(make_predictor(networks, flips, ids), dataset, batch_size=at_once)
 
         out_of_fold = [

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -71,7 +73,7 @@ def main() -> None:
         seconds["add"] += time.perf_counter() - start
     grown = peak_memory() - start_memory
 
-    def timed(name, work):
+    def timed(name: str, work: Callable[[], Any]) -> Any:
         start = time.perf_counter()
         result = work()
         seconds[name] = time.perf_counter() - start

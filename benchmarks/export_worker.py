@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from mrcnn.export import FORMS
 class Detect:
     """Time `MaskRCNN.detect` of the model of `benchmarks.speed`."""
 
-    def __init__(self, size: int, batch: int, folder: str):
+    def __init__(self, size: int, batch: int, folder: str) -> None:
         from benchmarks.speed_worker import Ours
 
         self.folder = Path(folder)
@@ -52,7 +53,7 @@ class Detect:
 class Exported:
     """Time an exported model: a request of uint8 images per step."""
 
-    def __init__(self, form: str, size: int, batch: int, folder: str):
+    def __init__(self, form: str, size: int, batch: int, folder: str) -> None:
         self.form, self.folder = form, Path(folder)
         self.images = np.stack(make_images(size, batch))
 
@@ -87,13 +88,13 @@ def _load_saved_model(path: Path) -> Callable[[np.ndarray], dict[str, np.ndarray
     loaded = tf.saved_model.load(str(path))
     signature = loaded.signatures["serving_default"]
 
-    def run(images: np.ndarray, _loaded=loaded) -> dict[str, np.ndarray]:  # the signature alone holds no weights
+    def run(images: np.ndarray, _loaded: Any = loaded) -> dict[str, np.ndarray]:  # the signature alone holds no weights
         return {name: value.numpy() for name, value in signature(images=images).items()}
 
     return run
 
 
-def make(system: str, **settings) -> Detect | Exported:
+def make(system: str, **settings: Any) -> Detect | Exported:
     return Detect(**settings) if system == "detect" else Exported(system, **settings)
 
 

@@ -78,6 +78,9 @@ def guided(name: str, seconds: float, keep: Path, real: Path | None) -> None:
     """Run atheris until a file crashes or the time is over; it ends the process.
 
     Args:
+        name: one of `benchmarks.fuzz_targets.TARGETS`.
+        seconds: time limit.
+        keep: folder for the files that crash.
         real: a folder, whose files of the reader's suffixes it begins with besides ours.
     """
     import atheris

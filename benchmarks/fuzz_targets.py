@@ -1,6 +1,7 @@
 """Generate small valid files of every supported format, and damage them.
 
-Reading a damaged file must return samples or raise `InputError`."""
+Reading a damaged file must return samples or raise `InputError`.
+"""
 
 from __future__ import annotations
 

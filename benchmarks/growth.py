@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -67,16 +68,16 @@ def measure_step(size: int, batch: int, instances: int, regions: int, turns: int
     model.compile(optimizer="sgd")
     prepared = make_batch(samples, config)
 
-    def seconds(work) -> float:
+    def seconds(work: Callable[[], object]) -> float:
         start = time.perf_counter()
         work()
         return time.perf_counter() - start
 
-    def train():
+    def train() -> None:
         if not math.isfinite(model.train_on_batch(prepared, return_dict=True)["loss"]):
             raise ArithmeticError("the loss is not finite")
 
-    def detect():
+    def detect() -> None:
         model.detect([sample.image for sample in samples], batch_size=batch)
 
     first = seconds(train)

@@ -11,7 +11,9 @@ import math
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -32,7 +34,7 @@ from benchmarks.speed_turns import serve
 LOGIT_SCALE = 1e-3
 
 
-def prepare_source(source: str):
+def prepare_source(source: str) -> tuple[Any, Any]:
     """Its module, with what it expects of older releases of its libraries."""
     sys.path.insert(0, source)
     np.bool = np.bool_
@@ -43,7 +45,7 @@ def prepare_source(source: str):
 
     resize = utils.resize
 
-    def resize_as_float(image, *args, **kwargs):
+    def resize_as_float(image: np.ndarray, *args: Any, **kwargs: Any) -> np.ndarray:
         return resize(image.astype(float) if image.dtype == bool else image, *args, **kwargs)
 
     utils.resize = resize_as_float
@@ -53,7 +55,7 @@ def prepare_source(source: str):
 class Matterport:
     """As `benchmarks.speed_worker.Ours`."""
 
-    def __init__(self, size: int, batch: int, source: str):
+    def __init__(self, size: int, batch: int, source: str) -> None:
         self.modules = prepare_source(source)
         self.size, self.batch = size, batch
         self.images = make_images(size, batch)
@@ -97,7 +99,7 @@ class Matterport:
     def peak(self) -> dict:
         return {"bytes": peak_memory()}
 
-    def _config(self, threshold: float):
+    def _config(self, threshold: float) -> Any:
         from mrcnn.config import Config
 
         settings = {
@@ -117,15 +119,15 @@ class Matterport:
         }
         return type("Speed", (Config,), settings)()
 
-    def _training(self):
+    def _training(self) -> Callable[[], None]:
         model, utils = self.modules
         images, boxes = self.images, make_boxes(self.size, self.batch)
 
         class Noise(utils.Dataset):
-            def load_image(self, image_id):
+            def load_image(self, image_id: int) -> np.ndarray:
                 return images[image_id]
 
-            def load_mask(self, image_id):
+            def load_mask(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
                 return np.moveaxis(fill_boxes(boxes[image_id], images[0].shape[0]), 0, -1), np.ones(INSTANCES, np.int32)
 
         noise = Noise()
@@ -138,7 +140,7 @@ class Matterport:
         self.model.compile(1e-6, 0.9)
         inputs, _ = model.DataGenerator(noise, self.model.config, shuffle=False)[0]
 
-        def train():
+        def train() -> None:
             loss = np.ravel(self.model.keras_model.train_on_batch(inputs, []))[0]
             if not math.isfinite(loss):
                 raise ArithmeticError(f"the loss is {loss}")

@@ -11,6 +11,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Callable
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -33,7 +34,7 @@ TRAINING_PASSES = 3
 class Torchvision:
     """As `benchmarks.speed_worker.Ours`."""
 
-    def __init__(self, precision: str, size: int, batch: int, setup: str | None):
+    def __init__(self, precision: str, size: int, batch: int, setup: str | None) -> None:
         if setup:
             sys.path.insert(0, setup)
             importlib.import_module("torchvision_cpu")
@@ -80,7 +81,7 @@ class Torchvision:
             answer["device_bytes"] = torch.cuda.max_memory_allocated()
         return answer
 
-    def _build(self, threshold: float):
+    def _build(self, threshold: float) -> torch.nn.Module:
         from torchvision.models.detection import MaskRCNN
         from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
         from torchvision.ops.misc import FrozenBatchNorm2d
@@ -107,14 +108,14 @@ class Torchvision:
         torch.nn.init.zeros_(model.rpn.head.bbox_pred.weight)
         return model.to(memory_format=torch.channels_last) if self.mixed else model
 
-    def _autocast(self):
+    def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed)
 
     def _inputs(self) -> list[torch.Tensor]:
         """Convert from uint8 pixels in every step, as `detect` does."""
         return [torch.from_numpy(image).to(self.device).permute(2, 0, 1).float() / 255 for image in self.images]
 
-    def _training(self):
+    def _training(self) -> Callable[..., None]:
         self.model.train()
         optimizer = torch.optim.SGD([p for p in self.model.parameters() if p.requires_grad], 1e-6, momentum=0.9)
         inputs = self._inputs()
@@ -127,7 +128,7 @@ class Torchvision:
             for boxes in make_boxes(self.size, self.batch)
         ]
 
-        def train(*, backward: bool = True):
+        def train(*, backward: bool = True) -> None:
             with self._autocast():
                 loss = sum(self.model(inputs, targets).values())
             if backward:
@@ -139,7 +140,7 @@ class Torchvision:
 
         return train
 
-    def _detection(self):
+    def _detection(self) -> Callable[[], list[dict]]:
         self.model.eval()
 
         def detect() -> list[dict]:

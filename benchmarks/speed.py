@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 from benchmarks.speed_setup import describe_machine
 from benchmarks.speed_table import WORK, Measured, heading, row
@@ -56,7 +57,7 @@ class System:
     environment: dict[str, str]
     settings: dict
 
-    def start(self, **settings) -> Worker:
+    def start(self, **settings: Any) -> Worker:
         return Worker(
             self.module, {**self.settings, **settings}, python=self.python, environment=self.environment | QUIET
         )

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +21,7 @@ BATCH, ACCELERATOR_BATCH = 4, 64
 class Limit:
     """Measure the GFLOP/s of each precision in `step`: the best of a few calls of the whole chain."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.device, self.calls, batch = _calls()
         self.gflop = 2 * 9 * CHANNELS**2 * SIDE**2 * batch * CHAIN / 1e9
         self.step()
@@ -31,7 +33,7 @@ class Limit:
         return {"device": self.device}
 
 
-def _seconds(call) -> float:
+def _seconds(call: Callable[[], object]) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
@@ -44,7 +46,7 @@ def _arrays(batch: int) -> tuple[np.ndarray, np.ndarray]:
     return pixels, rng.standard_normal((3, 3, CHANNELS, CHANNELS), np.float32) / np.float32(np.sqrt(9 * CHANNELS))
 
 
-def _calls():
+def _calls() -> tuple[str, dict[str, Callable[[], object]], int]:
     """Return the device's name, a synchronized call per precision, and the batch size."""
     if os.environ.get("KERAS_BACKEND") == "jax":
         import jax
@@ -59,28 +61,28 @@ def _calls():
     return name, _in_tensorflow(tf, *_arrays(batch)), batch
 
 
-def _in_tensorflow(tf, pixels: np.ndarray, kernel: np.ndarray) -> dict:
+def _in_tensorflow(tf: Any, pixels: np.ndarray, kernel: np.ndarray) -> dict:
     @tf.function
-    def chain(x, kernel):
+    def chain(x: Any, kernel: Any) -> Any:
         for _ in range(CHAIN):
             x = tf.nn.conv2d(x, kernel, 1, "SAME")
         return tf.reduce_max(x)
 
-    def of(dtype):
+    def of(dtype: Any) -> Callable[[], object]:
         x, k = tf.constant(pixels, dtype), tf.constant(kernel, dtype)
         return lambda: chain(x, k).numpy()
 
     return {"float32": of(tf.float32), "mixed_bfloat16": of(tf.bfloat16)}
 
 
-def _in_jax(jax, pixels: np.ndarray, kernel: np.ndarray) -> dict:
+def _in_jax(jax: Any, pixels: np.ndarray, kernel: np.ndarray) -> dict:
     @jax.jit
-    def chain(x, kernel):
+    def chain(x: Any, kernel: Any) -> Any:
         for _ in range(CHAIN):
             x = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
         return x.max()
 
-    def of(dtype):
+    def of(dtype: Any) -> Callable[[], object]:
         x, k = jax.numpy.asarray(pixels, dtype), jax.numpy.asarray(kernel, dtype)
         return lambda: np.asarray(chain(x, k))
 

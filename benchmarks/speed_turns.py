@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 LAST_LINES = 12
@@ -37,11 +38,13 @@ def serve(make: Callable[[], object]) -> None:
 class Worker:
     """Run `python -m <module> <settings as JSON>` and send requests to it; a context manager that ends the process."""
 
-    def __init__(self, module: str, settings: dict, *, python: str = sys.executable, environment: dict | None = None):
+    def __init__(
+        self, module: str, settings: dict, *, python: str = sys.executable, environment: dict | None = None
+    ) -> None:
         # A python in a virtual environment that nobody activated still needs the programs installed beside it.
         path = os.pathsep.join([os.path.dirname(python), os.environ.get("PATH", "")])
         self.name = module
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed at exit
         self._process = subprocess.Popen(
             [python, "-m", module, json.dumps(settings)],
             cwd=ROOT,
@@ -52,7 +55,7 @@ class Worker:
             text=True,
         )
 
-    def ask(self, do: str, **arguments) -> dict:
+    def ask(self, do: str, **arguments: Any) -> dict:
         """Send a request and wait for the response.
 
         Raises:
@@ -73,7 +76,7 @@ class Worker:
     def __enter__(self) -> Worker:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._process.poll() is None:
             try:
                 self._process.communicate(timeout=GOODBYE_SECONDS)

@@ -10,6 +10,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -37,7 +38,7 @@ from mrcnn.models.mask_rcnn.targets import region_targets
 class Ours:
     """Time one precision, size and batch of our model; `work` is `train`, `many` or `few` (detections kept)."""
 
-    def __init__(self, precision: str, size: int, batch: int):
+    def __init__(self, precision: str, size: int, batch: int) -> None:
         self.precision, self.size, self.batch = precision, size, batch
         self.images = make_images(size, batch)
         self.scores: list[list[float]] = []
@@ -100,12 +101,12 @@ class Ours:
             score_threshold=threshold,
         )
 
-    def _training(self):
+    def _training(self) -> Callable[[], None]:
         # The rate is so low that every step meets the same network, whatever the number of repetitions.
         self.model.compile(optimizer=keras.optimizers.SGD(1e-6, momentum=0.9))
         batch = self._training_batch()
 
-        def train():
+        def train() -> None:
             loss = self.model.train_on_batch(batch, return_dict=True)["loss"]
             if not math.isfinite(loss):
                 raise ArithmeticError(f"the loss is {loss}")
@@ -138,7 +139,7 @@ class Ours:
         found = region_targets(proposals, valid, batch, noise, model.config)
         return int(keras.ops.convert_to_numpy(found.positive).sum())
 
-    def _detection(self):
+    def _detection(self) -> Callable[[], list]:
         return lambda: self.model.detect(self.images, batch_size=self.batch)
 
 

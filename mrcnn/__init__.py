@@ -5,6 +5,7 @@ Names are imported at their first use, so that data and metrics do not load Tens
 
 import os
 from importlib import import_module
+from typing import Any
 
 from mrcnn import legacy_modules
 
@@ -23,10 +24,10 @@ _MODULES = {
     "make_batch": "mrcnn.data",
     "read_dataset": "mrcnn.data",
 }
-__all__ = sorted(_MODULES)
+__all__ = sorted(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll] - names of `__getattr__`
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'mrcnn' has no attribute {name!r}")
     return getattr(import_module(_MODULES[name]), name)

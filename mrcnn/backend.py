@@ -6,20 +6,23 @@ Further such code: `mrcnn.models.training.data_parallel` and `mrcnn.models.train
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import cache, partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import keras
 import numpy as np
 
 from mrcnn.processor import cpu_info
 
+Tensor: TypeAlias = Any
+"""A tensor of the Keras backend, or a NumPy array where Keras accepts one; the backends share no static type."""
+
 ops: Any = keras.ops
 """`keras.ops`. Its functions have no annotations, from which type checkers infer that they may return None."""
 
 
-def xla_jit(function: Callable, **settings) -> Callable:
+def xla_jit(function: Callable, **settings: Hashable) -> Callable:
     """Compile a pure function of tensors with XLA on TensorFlow.
 
     The rest of the model runs without XLA on TensorFlow, whose convolutions are faster on a CPU. Chains of small
@@ -35,7 +38,7 @@ def xla_jit(function: Callable, **settings) -> Callable:
         return bound
     import tensorflow as tf
 
-    def call(*args):
+    def call(*args: Tensor) -> Any:
         # Eager calls are too few to pay for a compilation per shape.
         return bound(*args) if tf.executing_eagerly() else _compiled(function, **settings)(*args)
 
@@ -43,13 +46,13 @@ def xla_jit(function: Callable, **settings) -> Callable:
 
 
 @cache
-def _compiled(function: Callable, **settings) -> Callable:
+def _compiled(function: Callable, **settings: Hashable) -> Callable:
     import tensorflow as tf
 
     return tf.function(partial(function, **settings), jit_compile=True, reduce_retracing=False, autograph=False)
 
 
-def add_bias(values, bias):
+def add_bias(values: Tensor, bias: Tensor) -> Tensor:
     """Add (C,) to (…, C) by the operation that TensorFlow fuses with the convolution before and the ReLU after it."""
     if keras.backend.backend() != "tensorflow":
         return values + bias

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mrcnn.instance_masks import InstanceMasks, MasksField
+from mrcnn.instance_masks import InstanceMasks, MasksField, WithMasks
 
 
 @dataclass(frozen=True)
-class Detections:
+class Detections(WithMasks):
     """Instances found in one image, best score first, in the pixels of the original image.
 
     Attributes:
@@ -18,13 +18,12 @@ class Detections:
         scores: (N,) float32 in [0, 1].
         class_ids: (N,) int32, 1-based.
         masks: (N, H, W) bool; the argument is an array or `InstanceMasks`.
-        instances: the masks as `InstanceMasks`, without an array; not a parameter.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
     class_ids: np.ndarray
-    masks: np.ndarray = MasksField("instances")  # noqa: RUF009 - a descriptor, not a default
+    masks: MasksField[np.ndarray]
 
     def __len__(self) -> int:
         return len(self.scores)

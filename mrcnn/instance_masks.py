@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -61,7 +61,7 @@ class InstanceMasks:
     dtype = np.dtype(bool)
 
     def __init__(self, height: int, width: int, items: Sequence[Crop | bytes]) -> None:
-        self._items: list[Crop | bytes] = list(items)
+        self._items: list[Crop | bytes | None] = list(items)  # None: not yet cut from the array
         self._array: np.ndarray | None = None
         self.shape = (len(self._items), int(height), int(width))
 
@@ -97,6 +97,7 @@ class InstanceMasks:
         """Return one mask within its smallest box."""
         item = self._items[index]
         if item is None:
+            assert self._array is not None  # only `from_array` leaves out items
             item = Crop(0, 0, np.asarray(self._array[index], bool)).tight()
             self._items[index] = item  # a view
         elif isinstance(item, bytes):
@@ -146,7 +147,7 @@ class InstanceMasks:
     def select(self, indices: np.ndarray | Sequence[int]) -> InstanceMasks:
         """Return the masks at `indices`, integers or (N,) bool, in that order."""
         chosen = np.arange(len(self))[np.asarray(indices)]
-        items = [self.crop(index) if self._items[index] is None else self._items[index] for index in chosen.tolist()]
+        items = [self.crop(at) if (item := self._items[at]) is None else item for at in chosen.tolist()]
         return InstanceMasks(*self.shape[1:], items)
 
     def flip(self, *, vertical: bool = False, horizontal: bool = False) -> InstanceMasks:
@@ -191,7 +192,10 @@ class InstanceMasks:
         return self._array
 
 
-class MasksField:
+Array = TypeVar("Array", np.ndarray, "np.ndarray | None")
+
+
+class MasksField(Generic[Array]):
     """Dataclass field that reads as an array (N, H, W) and stores `InstanceMasks` under another attribute.
 
     Args:
@@ -202,16 +206,27 @@ class MasksField:
     def __init__(self, attribute: str, default: Any = MISSING) -> None:
         self._attribute, self._default = attribute, default
 
-    def __get__(self, owner: Any, kind: type | None = None) -> np.ndarray | None:
+    def __get__(self, owner: Any, kind: type | None = None) -> Array:
         if owner is None:  # dataclasses request the default
             if self._default is MISSING:
                 raise AttributeError
             return self._default
         masks = owner.__dict__[self._attribute]
-        return None if masks is None else masks.to_array()
+        return masks if masks is None else masks.to_array()  # pyright: ignore[reportReturnType] - as `__set__` accepts
 
-    def __set__(self, owner: Any, masks: InstanceMasks | np.ndarray | None) -> None:
+    def __set__(self, owner: Any, masks: InstanceMasks | Array) -> None:
         owner.__dict__[self._attribute] = None if masks is None else InstanceMasks.from_array(masks)
+
+
+class WithMasks:
+    """Base of dataclasses whose required field `masks` is a `MasksField`."""
+
+    masks: MasksField[np.ndarray] = MasksField("instances")
+
+    @property
+    def instances(self) -> InstanceMasks:
+        """`masks` as `InstanceMasks`, without an array."""
+        return self.__dict__["instances"]
 
 
 def encode_crop(crop: Crop, height: int, width: int) -> bytes:
@@ -227,7 +242,8 @@ def encode_crop(crop: Crop, height: int, width: int) -> bytes:
         counts = np.diff(changes, prepend=0, append=height * width)
         if counts[-1] == 0:
             counts = counts[:-1]
-    return coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)["counts"]
+    encoded = coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
+    return encoded["counts"]  # pyright: ignore[reportReturnType] - pycocotools always encodes to bytes
 
 
 def _decode(runs: bytes, height: int, width: int) -> Crop:

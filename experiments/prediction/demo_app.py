@@ -59,6 +59,7 @@ class CachedImage:
 
     @classmethod
     def compress(cls, image: np.ndarray, spacing_mm: Spacing | None, detections: Detections) -> CachedImage:
+        """Compress the masks of the detections."""
         return cls(image, spacing_mm, replace(detections, masks=detections.instances.compressed()))
 
 
@@ -132,6 +133,8 @@ def demo_app(detector: Detector, limits: Limits, hosts: Sequence[str]) -> FastAP
     """Create the server.
 
     Args:
+        detector: model to serve.
+        limits: limits of requests and images.
         hosts: allowed values of the Host header, with port. This check rejects DNS rebinding; the check of the Origin
             header rejects requests from pages of other sites.
     """

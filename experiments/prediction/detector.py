@@ -87,7 +87,7 @@ def make_detector(tracked: TrackedModel) -> Detector:
         label_codes=brats.get("label_codes"),
         polarity=tracked.polarity,
         digest=digest,
-        weights=sum(network.count_params() for network in getattr(model, "networks", (model,))),
+        weights=model.count_params(),
     )
 
 

@@ -78,15 +78,15 @@ def _volume(item: Item, detector: Detector) -> Frames:
     for other in opened[1:]:
         if not other.has_same_grid(opened[0]):
             raise InputError(f"{other.path.name}: lies on another grid than {files[0].name}: {other.grid()}")
-    shape, (_, *spacing) = opened[0].shape, opened[0].spacing_mm
+    shape, spacing = opened[0].shape, opened[0].spacing_mm[1:]
     first = opened[0].stack()
     if not detector.volumes:
         slices = first.astype(np.float32, copy=False)
-        return _stack(tuple(range(shape[0])), tuple(spacing), lambda index: slices[index][..., None], shape)
+        return _stack(tuple(range(shape[0])), spacing, lambda index: slices[index][..., None], shape)
     # As in training (`mrcnn.data.readers.brats`): only slices with brain in the first modality.
     brain = (first != background_value(first)).any(axis=(1, 2))
     volume = Volume(files, shape, files_digest(files), _ANY_CODES)
-    return _stack(tuple(np.flatnonzero(brain).tolist()), tuple(spacing), volume.read_slice, shape)
+    return _stack(tuple(np.flatnonzero(brain).tolist()), spacing, volume.read_slice, shape)
 
 
 def _channels(item: Item, detector: Detector) -> tuple[Path, ...]:

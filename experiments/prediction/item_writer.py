@@ -75,10 +75,12 @@ class ItemWriter:
         if self._item.kind == "video":
             from mrcnn.data.io.video import VideoWriter
 
+            rate = self._frames.rate
+            assert rate is not None  # a video has one
             with ExitStack() as opening:
                 for name in self._formats & PICTURES.keys():
                     path = opening.enter_context(self._record.atomic_path(self.files[name]))
-                    self._videos[name] = opening.enter_context(VideoWriter(path, self._frames.rate))
+                    self._videos[name] = opening.enter_context(VideoWriter(path, rate))
                 self._open = opening.pop_all()
         return self
 
@@ -130,8 +132,9 @@ class ItemWriter:
         numbers = list(self._answers)
         shown = [number for number in numbers if self._answers[number]["instances"]] or [numbers[len(numbers) // 2]]
         chosen = sorted({shown[index] for index in np.linspace(0, len(shown) - 1, SHEET_SLICES).round().astype(int)})
-        class_names = self._detector.class_names
-        pictures = [PICTURES[name](self._frames.read(each), self._detections(each), class_names) for each in chosen]
+        class_names, read = self._detector.class_names, self._frames.read
+        assert read is not None  # only a video has no random access
+        pictures = [PICTURES[name](read(each), self._detections(each), class_names) for each in chosen]
         return contact_sheet(pictures, SHEET_COLUMNS)
 
     def _save(self, name: str, pixels: np.ndarray) -> None:
@@ -145,6 +148,7 @@ class ItemWriter:
         if names == REGIONS:
             labels = label_map(self._regions(), self._codes())
         else:
+            assert shape is not None  # of a volume
             labels = np.zeros(shape, np.uint8)
             for number in self._answers:
                 labels[number] = to_label_map(self._detections(number), names)
@@ -167,8 +171,10 @@ class ItemWriter:
 
     def _regions(self) -> np.ndarray:
         """Return the union of the instances of each class: (K, slices, rows, columns) bool."""
-        first = next(iter(self._answers.values()), None)
-        shape = self._frames.shape or (1, first["height"], first["width"])
+        shape = self._frames.shape
+        if shape is None:  # a single image
+            (answer,) = self._answers.values()
+            shape = (1, answer["height"], answer["width"])
         regions = np.zeros((len(self._detector.class_names), *shape), bool)
         for number in self._answers:
             found = self._detections(number)

@@ -22,7 +22,8 @@ Row = dict[str, Any]
 
 def to_answer(detections: Detections, class_names: Sequence[str], findings: Mapping[str, Any]) -> dict[str, Any]:
     """Convert the detections of an image to `{"width", "height", "instances", "findings", "notice"}`, as served."""
-    return as_dict(detections, *detections.instances.shape[1:], tuple(class_names), dict(findings))
+    _, height, width = detections.instances.shape
+    return as_dict(detections, height, width, tuple(class_names), dict(findings))
 
 
 def to_detections(answer: Mapping[str, Any], class_names: Sequence[str]) -> Detections:
@@ -52,7 +53,9 @@ def write_summary_files(
     """Write `coco.json`, `findings.json` and `findings.csv` of all items in the record; return the rows of the table.
 
     Args:
+        record: progress of the prediction, with the answers of all items.
         formats: the requested output formats.
+        class_names: names of the classes.
         findings: one of `experiments.findings.FINDINGS`.
     """
     if "coco" in formats:

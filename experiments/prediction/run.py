@@ -30,8 +30,14 @@ SINGLE = ("image", "dicom")
 
 @dataclass
 class Report:
-    """Numbers of predicted items, of items skipped as complete, and of images with another polarity than the training
-    images; and a line for each error."""
+    """Results of a prediction.
+
+    Attributes:
+        predicted: number of predicted items.
+        skipped: number of items skipped as complete.
+        negatives: number of images with another polarity than the training images.
+        problems: a line for each error.
+    """
 
     predicted: int = 0
     skipped: int = 0

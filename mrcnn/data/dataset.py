@@ -127,7 +127,10 @@ class Dataset:
             spacing_mm=record.spacing_mm,
             label=record.label,
             place=record.place,
-            **self._crowd_fields(index),
+            crowd_masks=None
+            if self._crowds is None
+            else InstanceMasks(record.height, record.width, self._crowds[index]),
+            crowd_ids=None if self._crowds is None else np.array(record.crowd_ids, np.int32),
         )
 
     def image(self, index: int) -> np.ndarray:
@@ -153,15 +156,6 @@ class Dataset:
         """Return the masks of an image in compact form, without opening its file."""
         record = self.records[index]
         return InstanceMasks(record.height, record.width, self._runs[index])
-
-    def _crowd_fields(self, index: int) -> dict[str, InstanceMasks | np.ndarray]:
-        if self._crowds is None:
-            return {}
-        record = self.records[index]
-        return {
-            "crowd_masks": InstanceMasks(record.height, record.width, self._crowds[index]),
-            "crowd_ids": np.array(record.crowd_ids, np.int32),
-        }
 
     def subset(self, indices: Iterable[int]) -> Dataset:
         """Select the images at `indices`, in that order, with the same classes, warnings and problems."""

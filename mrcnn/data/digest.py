@@ -66,6 +66,7 @@ def digest_cache(cache: Path | None, paths: Sequence[Path]) -> Iterator[None]:
 
     Args:
         cache: cache folder, or None for no cache. The cache files contain no file names.
+        paths: files of the data set.
     """
     if cache is None or not paths:
         yield
@@ -106,7 +107,10 @@ def _stamp(path: Path) -> Stamp | None:
 def _load(file: Path) -> dict[str, tuple[Stamp, str]]:
     """Load stamps and digests; an empty dict if the file is missing or damaged."""
     try:
-        return {name: (tuple(map(int, stamp)), str(digest)) for name, (*stamp, digest) in load_json(file).items()}
+        return {
+            name: ((int(size), int(modified), int(changed), int(inode)), str(digest))
+            for name, (size, modified, changed, inode, digest) in load_json(file).items()
+        }
     except (ValueError, TypeError, AttributeError):
         return {}
 
@@ -140,7 +144,7 @@ def save_arrays(file: Path | None, **arrays: np.ndarray) -> None:
     """Write arrays to a cache file like `save_json`; do nothing if `file` is None."""
     if file is not None:
         with suppress(OSError), _draft(file) as draft:
-            np.savez_compressed(draft, **arrays)
+            np.savez_compressed(draft, **arrays)  # pyright: ignore[reportArgumentType] - taken for allow_pickle
 
 
 @contextmanager

@@ -48,6 +48,7 @@ def find_duplicates(dataset: Dataset, cache: Path | None = None, problems: Probl
     Opens every image, in threads, unless its thumbnail is cached.
 
     Args:
+        dataset: data set with N images.
         cache: folder for file digests, thumbnails and groups, or None.
         problems: collects images that cannot be read; each of them gets its own group.
 
@@ -63,7 +64,7 @@ def find_duplicates(dataset: Dataset, cache: Path | None = None, problems: Probl
 
 def cached_groups(thumbnails: np.ndarray, cache: Path | None) -> np.ndarray:
     """Load the result of `group_duplicates` from the folder `cache`, or compute and save it."""
-    file = cache and cache / f"groups-{_VERSION}-{hashlib.sha256(thumbnails).hexdigest()[:32]}.npz"
+    file = cache and cache / f"groups-{_VERSION}-{hashlib.sha256(thumbnails.data).hexdigest()[:32]}.npz"
     groups = load_arrays(file).get("groups")
     if groups is None or groups.shape != (len(thumbnails),):
         groups = group_duplicates(thumbnails)
@@ -99,7 +100,9 @@ def group_duplicates(thumbnails: np.ndarray) -> np.ndarray:
         for orientation in product((False, True), (1, -1), (1, -1)):
             turned = _describe(thumbnails, orientation)
 
-            def find(start: int, turned=turned, orientation=orientation) -> list[tuple[np.ndarray, np.ndarray]]:
+            def find(
+                start: int, turned: Described = turned, orientation: Orientation = orientation
+            ) -> list[tuple[np.ndarray, np.ndarray]]:
                 """Return the matching pairs of this block that are not yet in one group."""
                 found = []
                 for row, column in _candidates(plain, turned, start):
@@ -128,7 +131,8 @@ def _candidates(plain: Described, turned: Described, start: int) -> Iterator[tup
     """
     hashes, bounds = plain
     differing, bits = np.empty(_TILE, np.uint64), np.empty(_TILE, np.uint8)
-    found, pairs = [], 0
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    pairs = 0
     for top in range(start, min(start + _BLOCK, len(hashes)), _TILE[0]):
         rows = np.s_[top : min(top + _TILE[0], start + _BLOCK)]
         for left in range(start, len(hashes), _TILE[1]):
@@ -143,10 +147,10 @@ def _candidates(plain: Described, turned: Described, start: int) -> Iterator[tup
             found.append((top + row, left + column))
             pairs += len(row)
             if pairs > _MOST_PAIRS:
-                yield tuple(map(np.concatenate, zip(*found, strict=True)))
+                yield np.concatenate([row for row, _ in found]), np.concatenate([column for _, column in found])
                 found, pairs = [], 0
     if pairs:
-        yield tuple(map(np.concatenate, zip(*found, strict=True)))
+        yield np.concatenate([row for row, _ in found]), np.concatenate([column for _, column in found])
 
 
 def _correlate(terms: np.ndarray, rows: np.ndarray, columns: np.ndarray, orientation: Orientation) -> np.ndarray:
@@ -160,7 +164,7 @@ def _correlate(terms: np.ndarray, rows: np.ndarray, columns: np.ndarray, orienta
             break
         near, row = np.unique(rows[alike], return_inverse=True)
         far, column = np.unique(columns[alike], return_inverse=True)
-        place = np.flatnonzero(_FREQUENCY >= least)
+        place = np.flatnonzero(least <= _FREQUENCY)
         one = _unit(terms[near].reshape(-1, SIDE**2)[:, place])
         other = _unit(_turn(terms[far], orientation).reshape(-1, SIDE**2)[:, place])
         if len(row) * 32 > len(near) * len(far):
@@ -187,7 +191,7 @@ Orientation = tuple[bool, int, int]
 
 def _terms(thumbnails: np.ndarray) -> np.ndarray:
     """Compute the cosine terms (N, SIDE, SIDE) float32."""
-    return dctn(thumbnails.astype(np.float32), axes=(1, 2), norm="ortho")
+    return np.asarray(dctn(thumbnails.astype(np.float32), axes=(1, 2), norm="ortho"))
 
 
 def _turn(terms: np.ndarray, orientation: Orientation) -> np.ndarray:

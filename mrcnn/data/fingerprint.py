@@ -72,6 +72,7 @@ def fingerprint(dataset: Dataset, splits: Mapping[str, Iterable[int]], groups: n
     """Count the content of a data set and its splits without opening an image.
 
     Args:
+        dataset: data set with N images.
         splits: positions of the images of each split, as returned by `split_by_patient`.
         groups: (N,) groups of near-duplicates, as returned by `find_duplicates`.
 
@@ -148,12 +149,14 @@ def _disagreements(dataset: Dataset, groups: np.ndarray) -> list[str]:
         seen = set()
         for one, other in combinations(by_content, 2):
             found, pair = _pairs(by_content[one], by_content[other])
+            if pair is None:
+                continue
             kinds = []
             if one[1] != other[1]:
                 kinds.append("classes" if one[1] and other[1] else "empty")
             if one[0] != other[0] and None not in (one[0], other[0]):
                 kinds.append("labels")
-            for kind in kinds if found else ():
+            for kind in kinds:
                 counts[kind] += found
                 if kind not in seen:
                     examples[kind].append(

@@ -59,9 +59,8 @@ def find_patient(fields: Mapping[str, Any]) -> Any:
     for name in _PATIENT_FIELDS:
         value = values.get(name)
         # Fields with the other names may hold something else, such as an object with age and sex.
-        if name == "patientid" or isinstance(value, str | int | float):
-            if value not in (None, ""):
-                return value
+        if (name == "patientid" or isinstance(value, str | int | float)) and value not in (None, ""):
+            return value
     return None
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mrcnn.instance_masks import InstanceMasks, MasksField
+from mrcnn.instance_masks import InstanceMasks, MasksField, WithMasks
 
 Spacing = tuple[float, float]
 SPACING_MM = (1e-6, 1e4)
@@ -29,13 +29,12 @@ class SlicePosition:
 
 
 @dataclass(frozen=True)
-class Sample:
+class Sample(WithMasks):
     """Hold one annotated image; an image without instances is valid.
 
     Attributes:
         image: (H, W, C) uint8, or float32 if the file has more than 8 bits; float values keep the units of the file.
         masks: (N, H, W) bool, one mask per instance; N may be 0. The argument may be an array or `InstanceMasks`.
-        instances, crowds: `masks` and `crowd_masks` as compact `InstanceMasks`; not constructor arguments.
         class_ids: (N,) int32, 1-based index into the class names of the data set; 0 is background and not allowed.
         patient_id: patient shown in the image; splits never share a patient.
         source: file name, with `:slice` appended for volumes.
@@ -51,21 +50,26 @@ class Sample:
     """
 
     image: np.ndarray
-    masks: np.ndarray = MasksField("instances")  # noqa: RUF009 - a descriptor, which is no default
+    masks: MasksField[np.ndarray]
     class_ids: np.ndarray
     patient_id: str
     source: str
     spacing_mm: Spacing | None = None
     label: str | None = None
     place: SlicePosition | None = None
-    crowd_masks: np.ndarray | None = MasksField("crowds", None)  # noqa: RUF009 - likewise
+    crowd_masks: MasksField[np.ndarray | None] = MasksField("crowds", None)  # noqa: RUF009 - a descriptor
     crowd_ids: np.ndarray | None = None
+
+    @property
+    def crowds(self) -> InstanceMasks | None:
+        """`crowd_masks` as `InstanceMasks`, without an array."""
+        return self.__dict__["crowds"]
 
     def __post_init__(self) -> None:
         height, width = self.image.shape[:2]
         if self.image.ndim != 3:
             raise ValueError(f"{self.source}: image has shape {self.image.shape}, expected (H, W, C)")
-        instances: InstanceMasks = self.instances
+        instances = self.instances
         if instances.shape != (len(self.class_ids), height, width) or instances.dtype != bool:
             raise ValueError(
                 f"{self.source}: masks are {instances.dtype} {instances.shape}, "

@@ -30,6 +30,7 @@ def read_splits(
 
     Args:
         path: JSON file.
+        dataset: data set with N images.
         groups: (N,) groups of near-duplicates, as returned by `find_duplicates`.
         left_out: file names of images that are invalid and not part of `dataset`; they may be named.
 

@@ -33,6 +33,11 @@ def split_by_patient(
     patient, and train gets every class if possible. The result depends on the seed, not on the order of the records.
 
     Args:
+        dataset: data set with N images.
+        train: share of the training split, above 0.
+        val: share of the validation split.
+        test: share of the test split.
+        seed: seed of the assignment.
         groups: (N,) group number of each image from `find_duplicates`; a group stays together, and patients who share
             a group count as one.
 
@@ -61,6 +66,9 @@ def folds_by_patient(
     seed, not on the order of the records.
 
     Args:
+        dataset: data set with N images.
+        folds: number of folds.
+        seed: seed of the assignment.
         groups: as in `split_by_patient`.
 
     Returns:
@@ -120,6 +128,7 @@ def find_stated_splits(
     The tool's splits are used if they place every image, and no patient and no group of near-duplicates is in two.
 
     Args:
+        dataset: data set with N images.
         groups: as in `split_by_patient`.
 
     Returns:
@@ -149,7 +158,10 @@ def subsample_negatives(dataset: Dataset, indices: np.ndarray, share: float, see
     For slices of volumes, most of which are empty.
 
     Args:
+        dataset: data set.
+        indices: (N,) int64, positions of images.
         share: 0 … 1, share of images without instances in the result; all of them are selected if there are fewer.
+        seed: seed of the selection.
 
     Returns:
         The selected elements of `indices`, in their order.
@@ -190,6 +202,7 @@ def _best_placement(traits: np.ndarray, shares: np.ndarray, seed: int, keep_clas
     Args:
         traits: (P, 2 + C) from `_traits`.
         shares: (S,) all above 0, train first.
+        seed: seed of the order in which patients are assigned.
         keep_classes: whether train must get every class if possible.
     """
     rng = np.random.default_rng(seed)
@@ -207,6 +220,7 @@ def _best_placement(traits: np.ndarray, shares: np.ndarray, seed: int, keep_clas
         cost = (weights * (filled - shares[:, None]) ** 2 / shares[:, None]).sum()
         if cost < least:
             best, least = placement, cost
+    assert best is not None  # no cost is infinite, since all shares are above 0
     return best
 
 
@@ -229,9 +243,10 @@ def _place(
         for split in np.argsort(growth / shares, kind="stable"):
             left_then = left - (carries[patient] if split else 0)
             empty = unused - {int(split)}
-            if len(rest) >= len(empty) and (left_then >= needed).all():
-                if not empty or _can_fill(carries[rest], left_then - needed, len(empty - {0})):
-                    break
+            if len(rest) < len(empty) or not (left_then >= needed).all():
+                continue
+            if not empty or _can_fill(carries[rest], left_then - needed, len(empty - {0})):
+                break
         placement[patient] = split
         unused.discard(int(split))
         filled[split] += relative[patient]

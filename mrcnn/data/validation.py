@@ -23,6 +23,8 @@ def validate_images(dataset: Dataset, problems: Problems, cache: Path | None = N
     """Open every image, and one slice of each volume, which reads the whole volume; add invalid ones to `problems`.
 
     Args:
+        dataset: data set.
+        problems: collects the invalid images.
         cache: folder for file digests and the digests of valid images, or None.
 
     Returns:
@@ -75,7 +77,6 @@ def map_images(
 
     An `InputError` is added to `problems`, once per file and in the order of `rows`; the result is then `default`.
     """
-
     faults: dict[Path, str] = {}
 
     def attempt(row: int) -> T:

@@ -45,6 +45,7 @@ def export_model(model: MaskRCNN, form: str, path: str | Path, *, confidence: fl
     The exported model computes in float32, whatever the training precision.
 
     Args:
+        model: model to export.
         form: `saved_model` or `onnx`.
         path: the new folder or file.
         confidence: minimum score of the exported model's detections; `config.score_threshold` if None or lower.

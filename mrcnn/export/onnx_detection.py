@@ -62,7 +62,9 @@ def _propose(model: MaskRCNN, levels: list[Value], graph: Graph) -> tuple[Value,
     return graph.rows(graph.concatenate(level_boxes, 1), index), scores > NOTHING / 10, regions
 
 
-def _classify(model: MaskRCNN, levels: list[Value], proposals: Value, valid: Value, regions: int, graph: Graph):
+def _classify(
+    model: MaskRCNN, levels: list[Value], proposals: Value, valid: Value, regions: int, graph: Graph
+) -> tuple[Value, Value, Value]:
     """Add classification and suppression: boxes (B, D, 4), scores and class ids (B, D), best first."""
     config, classes = model.config, len(model.config.class_names)
     flat = graph.reshape(proposals, (-1, 4))
@@ -113,7 +115,9 @@ def _masks(model: MaskRCNN, levels: list[Value], boxes: Value, class_ids: Value,
     return graph.reshape(masks, (-1, slots, side, side))
 
 
-def _pool(model: MaskRCNN, levels: list[Value], boxes: Value, batch: Value, size: int, graph: Graph):
+def _pool(
+    model: MaskRCNN, levels: list[Value], boxes: Value, batch: Value, size: int, graph: Graph
+) -> tuple[Value, Value]:
     """Add `mrcnn.geometry.roi_align.roi_align` of boxes (M, 4) in the images `batch` (M,), level by level.
 
     Returns:

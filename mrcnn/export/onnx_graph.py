@@ -24,7 +24,7 @@ class Value:
 
     __array_ufunc__ = None  # NumPy arrays on the left use the operators of this class
 
-    def __init__(self, graph: Graph, name: str, dtype: str):
+    def __init__(self, graph: Graph, name: str, dtype: str) -> None:
         self.graph, self.name, self.dtype = graph, name, dtype
 
     @property
@@ -32,39 +32,42 @@ class Value:
         """Return the ONNX code of the dtype."""
         return helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
 
-    def __add__(self, other):
+    def __add__(self, other: Operand) -> Value:
         return self.graph.op("Add", self, other)
 
-    def __sub__(self, other):
+    def __sub__(self, other: Operand) -> Value:
         return self.graph.op("Sub", self, other)
 
-    def __rsub__(self, other):
+    def __rsub__(self, other: Operand) -> Value:
         return self.graph.op("Sub", other, self)
 
-    def __mul__(self, other):
+    def __mul__(self, other: Operand) -> Value:
         return self.graph.op("Mul", self, other)
 
-    def __truediv__(self, other):
+    def __truediv__(self, other: Operand) -> Value:
         return self.graph.op("Div", self, other)
 
-    def __rtruediv__(self, other):
+    def __rtruediv__(self, other: Operand) -> Value:
         return self.graph.op("Div", other, self)
 
-    def __ge__(self, other):
+    def __ge__(self, other: Operand) -> Value:
         return self.graph.op("GreaterOrEqual", self, other, dtype="bool")
 
-    def __gt__(self, other):
+    def __gt__(self, other: Operand) -> Value:
         return self.graph.op("Greater", self, other, dtype="bool")
 
-    def __le__(self, other):
+    def __le__(self, other: Operand) -> Value:
         return self.graph.op("LessOrEqual", self, other, dtype="bool")
 
-    def __lt__(self, other):
+    def __lt__(self, other: Operand) -> Value:
         return self.graph.op("Less", self, other, dtype="bool")
 
-    def __getitem__(self, index: int):
+    def __getitem__(self, index: int) -> Value:
         """Take row `index`."""
         return self.graph.take(self, index, axis=0)
+
+
+Operand = Value | np.ndarray | float
 
 
 class Graph:
@@ -76,7 +79,7 @@ class Graph:
         self._known: dict[tuple, Value] = {}
         self._count = 0
 
-    def op(self, kind: str, *inputs, dtype: str | None = None, **attributes) -> Value:
+    def op(self, kind: str, *inputs: Operand | None, dtype: str | None = None, **attributes: Any) -> Value:
         """Add a node with one output, and return that.
 
         Args:
@@ -84,6 +87,7 @@ class Graph:
             inputs: values; numbers become constants of the first value's dtype, arrays constants of their own dtype;
                 None is an omitted optional input.
             dtype: dtype of the output; default: that of the first value among the inputs.
+            **attributes: attributes of the node.
         """
         return self._add_node(kind, inputs, [dtype], attributes)[0]
 
@@ -97,7 +101,7 @@ class Graph:
         self.nodes.append(helper.make_node(kind, names, [each.name for each in outputs], outputs[0].name, **attributes))
         return outputs
 
-    def value(self, number, dtype: str) -> Value:
+    def value(self, number: Operand, dtype: str) -> Value:
         """Convert an array, or a number with `dtype`, to a constant; return a `Value` unchanged."""
         if isinstance(number, Value):
             return number
@@ -134,10 +138,10 @@ class Graph:
     def cast(self, x: Value, dtype: str) -> Value:
         return self.op("Cast", x, dtype=dtype, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
-    def maximum(self, x, y) -> Value:
+    def maximum(self, x: Operand, y: Operand) -> Value:
         return self.op("Max", x, y)
 
-    def minimum(self, x, y) -> Value:
+    def minimum(self, x: Operand, y: Operand) -> Value:
         return self.op("Min", x, y)
 
     def abs(self, x: Value) -> Value:
@@ -158,7 +162,7 @@ class Graph:
     def matmul(self, x: Value, y: Value) -> Value:
         return self.op("MatMul", x, y)
 
-    def where(self, condition: Value, x, y) -> Value:
+    def where(self, condition: Value, x: Operand, y: Operand) -> Value:
         dtype = next(np.dtype(each.dtype).name for each in (x, y) if isinstance(each, Value | np.ndarray))
         return self.op("Where", condition, self.value(x, dtype), self.value(y, dtype), dtype=dtype)
 
@@ -183,7 +187,7 @@ class Graph:
     def stack(self, values: Sequence[Value], axis: int) -> Value:
         return self.concatenate([self.expand_dims(each, axis) for each in values], axis)
 
-    def take(self, x: Value, indices, axis: int) -> Value:
+    def take(self, x: Value, indices: Operand, axis: int) -> Value:
         return self.op("Gather", x, self.value(indices, "int64"), axis=axis)
 
     def sum(self, x: Value, axis: Sequence[int] | int, keepdims: bool = False) -> Value:
@@ -192,7 +196,7 @@ class Graph:
     def max(self, x: Value, axis: Sequence[int] | int, keepdims: bool = False) -> Value:
         return self.op("ReduceMax", x, np.atleast_1d(axis), keepdims=int(keepdims))
 
-    def top_k(self, x: Value, k) -> tuple[Value, Value]:
+    def top_k(self, x: Value, k: Value | int) -> tuple[Value, Value]:
         count = self.sizes([self.cast(k, "int64") if isinstance(k, Value) else k])
         best, index = self._add_node("TopK", (x, count), (None, "int64"), {})
         return best, index
@@ -230,7 +234,7 @@ class Graph:
         """Create a tensor filled with `number`; `shape` is an int64 vector."""
         return self.op("ConstantOfShape", shape, dtype=dtype, value=numpy_helper.from_array(np.array([number], dtype)))
 
-    def slice(self, x: Value, start: int, stop, axis: int) -> Value:
+    def slice(self, x: Value, start: int, stop: Value | int, axis: int) -> Value:
         """Slice from `start` to `stop` along an axis; `stop` may be an int64 scalar of the graph."""
         return self.op("Slice", x, self.sizes([start]), self.sizes([stop]), self.sizes([axis]))
 

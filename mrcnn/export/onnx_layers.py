@@ -77,7 +77,7 @@ def _transposed_convolution(layer: layers.Conv2DTranspose, graph: Graph, x: Valu
 def _dense(layer: layers.Dense, graph: Graph, x: Value, order: tuple[int, ...] | None) -> Value:
     """Convert a dense layer; `order` is (height, width, channels) if the input is a flattened feature map."""
 
-    def channels_first(kernel):
+    def channels_first(kernel: np.ndarray) -> np.ndarray:
         if order is None:
             return kernel
         return kernel.reshape(*order, -1).transpose(2, 0, 1, 3).reshape(kernel.shape)

@@ -5,18 +5,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+
+from mrcnn.backend import Tensor
 
 THRESHOLD = 0.5
 
 
-def to_image(boxes, scale, height, width, ops):
+def to_image(boxes: Tensor, scale: Tensor, height: Tensor, width: Tensor, ops: Any) -> Tensor:
     """Convert boxes (B, N, 4) from network pixels to pixels of an image of `height` × `width`, and clip them."""
     limits = ops.cast(ops.stack([width, height, width, height], axis=0), "float32")
     return ops.minimum(ops.maximum(boxes / ops.cast(scale, "float32"), 0.0), limits)
 
 
-def paste(masks, boxes, height, width, cells: int, ops):
+def paste(masks: Tensor, boxes: Tensor, height: Tensor, width: Tensor, cells: int, ops: Any) -> Tensor:
     """Paste masks into the image, as `mrcnn.geometry.masks.paste_mask`.
 
     Masks are pasted one by one, because the float32 products need four times the memory of the uint8 masks.
@@ -24,7 +28,10 @@ def paste(masks, boxes, height, width, cells: int, ops):
     Args:
         masks: (B, N, cells, cells) probabilities; a mask of zeros stays empty.
         boxes: (B, N, 4) in image pixels.
-        height, width: size of the image, int scalars.
+        height: height of the image, an int scalar.
+        width: width of the image, an int scalar.
+        cells: side of a mask.
+        ops: `keras.ops` or a graph.
 
     Returns:
         (B, N, height, width) uint8, 0 or 1.
@@ -35,12 +42,12 @@ def paste(masks, boxes, height, width, cells: int, ops):
         ops.cast(ops.reshape(ops.take(boxes, side, axis=2), (-1, 1)), "float64") for side in range(4)
     )
 
-    def pasted(rows_columns_and_mask):
+    def pasted(rows_columns_and_mask: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         rows, columns, mask = rows_columns_and_mask
         product = ops.matmul(ops.matmul(rows, mask), ops.transpose(columns, (1, 0)))
         return ops.cast(product >= THRESHOLD, "uint8")
 
-    def all_pasted():
+    def all_pasted() -> Tensor:
         rows = _pixel_weights(top, bottom, height, cells, ops)
         columns = _pixel_weights(left, right, width, cells, ops)
         flat = ops.reshape(masks, (-1, cells, cells))
@@ -50,7 +57,7 @@ def paste(masks, boxes, height, width, cells: int, ops):
     return ops.cond(count > 0, all_pasted, lambda: ops.zeros(shape, dtype="uint8"))
 
 
-def _pixel_weights(low, high, pixels, cells: int, ops):
+def _pixel_weights(low: Tensor, high: Tensor, pixels: Tensor, cells: int, ops: Any) -> Tensor:
     """Compute bilinear weights (M, pixels, cells) float32 of masks over [low, high], (M, 1) float64, at pixel centers.
 
     The weights of pixels outside the box are 0.

@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from mrcnn.backend import Tensor
 from mrcnn.config import ModelConfig
 from mrcnn.data.transforms.normalization import CAFFE_MEAN, LUMINANCE, PERCENTILES
 
@@ -14,12 +17,14 @@ WEIGHT_STEPS = 2.0**22
 """Pillow's resampling weights are integer multiples of the inverse of this number."""
 
 
-def prepare(images, config: ModelConfig, ops):
+def prepare(images: Tensor, config: ModelConfig, ops: Any) -> tuple[Tensor, Tensor]:
     """Convert images of one size to the network's input.
 
     Args:
         images: (B, H, W, C) float32 with C of 1, 3 or `config.channels`. An image with only integers from 0 to 255 is
             treated as 8-bit and rounded when it is resized.
+        config: input of the network.
+        ops: `keras.ops` or a graph.
 
     Returns:
         (B, config.channels, S, S) float32, and the scale (network pixels per image pixel), a float64 scalar.
@@ -54,20 +59,20 @@ def prepare(images, config: ModelConfig, ops):
     return planes, scale
 
 
-def _is_eight_bit(images, ops):
+def _is_eight_bit(images: Tensor, ops: Any) -> Tensor:
     """Compute (B, 1, 1, 1) bool: the image has only integers from 0 to 255."""
     nearest = ops.floor(ops.minimum(ops.maximum(images, 0.0), 255.0))
     return ops.max(ops.abs(images - nearest), axis=(1, 2, 3), keepdims=True) <= 0.0
 
 
-def _to_byte_range(images, eight_bit, ops):
+def _to_byte_range(images: Tensor, eight_bit: Tensor, ops: Any) -> Tensor:
     """Rescale images that are not 8-bit to 0 … 255 between two percentiles.
 
     As `mrcnn.data.transforms.normalization.rescale_to_uint8_range`.
     """
     every_one = ops.sum(ops.cast(eight_bit, "int32"), axis=(0, 1, 2, 3)) >= ops.cast(ops.shape(images)[0], "int32")
 
-    def stretched():
+    def stretched() -> Tensor:
         flat = ops.reshape(images, (ops.shape(images)[0], -1))
         low, high = (
             _upper_percentile(flat * -1.0, PERCENTILES[0], ops) * -1.0,
@@ -80,7 +85,7 @@ def _to_byte_range(images, eight_bit, ops):
     return ops.cond(every_one, lambda: images, stretched)
 
 
-def _upper_percentile(values, percent: float, ops):
+def _upper_percentile(values: Tensor, percent: float, ops: Any) -> Tensor:
     """Compute the value (B,) that `percent` % of each row (B, N) exceed, linearly interpolated."""
     count = ops.shape(values)[1]
     place = ops.cast(count - 1, "float64") * (percent / 100)
@@ -92,7 +97,7 @@ def _upper_percentile(values, percent: float, ops):
     return above + (below - above) * ops.cast(place - ops.floor(place), "float32")
 
 
-def _luminance(images, eight_bit, ops):
+def _luminance(images: Tensor, eight_bit: Tensor, ops: Any) -> tuple[Tensor, Tensor]:
     """Convert RGB or gray to one channel; return it, and whether it is still 8-bit."""
     channels = ops.cast(ops.shape(images)[3], "int64")
     colored = channels > 1
@@ -102,7 +107,7 @@ def _luminance(images, eight_bit, ops):
     return ops.sum(images * weights, axis=3, keepdims=True), ops.logical_and(eight_bit, channels <= 1)
 
 
-def _resize_weights(side, inner, scale, size: int, ops):
+def _resize_weights(side: Tensor, inner: Tensor, scale: Tensor, size: int, ops: Any) -> Tensor:
     """Compute weights (size, side) float64 of Pillow's bilinear resampling from `side` to `inner` pixels.
 
     The rows after `inner` are 0. Source: Pillow, `src/libImaging/Resample.c`: a triangle filter as wide as the larger
@@ -118,15 +123,15 @@ def _resize_weights(side, inner, scale, size: int, ops):
     return ops.floor(weights * WEIGHT_STEPS + 0.5) / WEIGHT_STEPS
 
 
-def _is_inside(size: int, inner, ops):
+def _is_inside(size: int, inner: Tensor, ops: Any) -> Tensor:
     """Compute (size,) float32: 1 for the first `inner` pixels, 0 for the padding."""
     return ops.cast(inner > np.arange(size, dtype=np.float64), "float32")
 
 
-def _standardize(planes, inside, count, ops):
+def _standardize(planes: Tensor, inside: Tensor, count: Tensor, ops: Any) -> Tensor:
     """Standardize the `count` pixels of the image, as `mrcnn.data.transforms.normalization.standardize`."""
 
-    def mean(values):
+    def mean(values: Tensor) -> Tensor:
         return ops.sum(ops.cast(values, "float64"), axis=(2, 3), keepdims=True) / count
 
     planes = (planes - ops.cast(mean(planes), "float32")) * inside

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import keras
-from keras import ops
 
+from mrcnn.backend import Tensor, ops
 from mrcnn.errors import InputError
 from mrcnn.export.pasting import paste, to_image
 from mrcnn.export.pixels import prepare
@@ -29,10 +29,10 @@ def write_saved_model(model: MaskRCNN, folder: Path) -> None:
     archive = keras.export.ExportArchive()
     images = keras.InputSpec(shape=(None, None, None, None), dtype="float32", name="images")
     archive.add_endpoint("serve", lambda images: _detect(model, images), input_signature=[images])
-    archive.write_out(str(folder), verbose=False)
+    archive.write_out(str(folder), verbose=False)  # pyright: ignore[reportAttributeAccessIssue] - the backend's class
 
 
-def _detect(model: MaskRCNN, images):
+def _detect(model: MaskRCNN, images: Tensor) -> dict[str, Tensor]:
     planes, scale = prepare(images, model.config, ops)
     found = model({"image": ops.transpose(planes, (0, 2, 3, 1))}, training=False)
     count = ops.sum(ops.cast(found["class_ids"] > 0, "int32"), axis=1)

@@ -122,7 +122,8 @@ def fit_anchors(boxes: np.ndarray, *, ratio_count: int = 3) -> AnchorFit | None:
     log_ratios = np.log(sides[:, 1] / sides[:, 0])
     best = None
     for levels, tail, ratio_tail in product((2, 3, 4, 5), (2, 10, 20), (5, 15, 25)):
-        spread = np.exp(np.linspace(*np.percentile(log_sizes, (tail, 100 - tail)), levels))
+        low, high = np.percentile(log_sizes, (tail, 100 - tail))
+        spread = np.exp(np.linspace(low, high, levels))
         spread = np.concatenate([spread, spread[-1] * 2.0 ** np.arange(1, len(STRIDES) - levels + 1)])
         # Anchors smaller than the stride would leave uncovered pixels between them.
         sizes = tuple((round(max(float(size), stride), 1),) for size, stride in zip(spread, STRIDES, strict=True))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from mrcnn.backend import ops
+from mrcnn.backend import Tensor, ops
 
 MAX_LOG_GROWTH = math.log(1000 / 16)
 """Largest dw and dh of a decoded box; it keeps exp() finite for the output of an untrained head.
@@ -12,7 +13,7 @@ MAX_LOG_GROWTH = math.log(1000 / 16)
 Source: Detectron (Girshick et al. 2018), `BBOX_XFORM_CLIP`: a side grows from 16 to 1000 pixels at most."""
 
 
-def areas(boxes):
+def areas(boxes: Tensor) -> Tensor:
     """Return the areas (…) of boxes (…, 4); 0 for an empty or inverted box.
 
     Example:
@@ -22,7 +23,7 @@ def areas(boxes):
     return ops.maximum(boxes[..., 2] - boxes[..., 0], 0.0) * ops.maximum(boxes[..., 3] - boxes[..., 1], 0.0)
 
 
-def pairwise_iou(first, second):
+def pairwise_iou(first: Tensor, second: Tensor) -> Tensor:
     """Return the intersection over union (…, N, M) of boxes `first` (…, N, 4) and `second` (…, M, 4).
 
     The IoU of two empty boxes is 0.
@@ -42,14 +43,14 @@ def pairwise_iou(first, second):
     return ops.where(union > 0, intersection / ops.maximum(union, 1e-6), 0.0)
 
 
-def _centers_and_sides(boxes):
+def _centers_and_sides(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     x1, y1, x2, y2 = (boxes[..., i] for i in range(4))
     # Padding has sides of 0, which must not be divisors.
     width, height = ops.maximum(x2 - x1, 1e-3), ops.maximum(y2 - y1, 1e-3)
     return x1 + width / 2, y1 + height / 2, width, height
 
 
-def encode(boxes, references, scale=(1.0, 1.0, 1.0, 1.0)):
+def encode(boxes: Tensor, references: Tensor, scale: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
     """Encode boxes (…, 4) as regression targets (dx, dy, dw, dh) (…, 4) relative to `references` (…, 4).
 
     Source: Girshick et al. 2014 (R-CNN), appendix C. `scale` multiplies each term (normalization of the targets,
@@ -66,7 +67,7 @@ def encode(boxes, references, scale=(1.0, 1.0, 1.0, 1.0)):
     return deltas * ops.convert_to_tensor(scale, "float32")
 
 
-def decode(deltas, references, scale=(1.0, 1.0, 1.0, 1.0)):
+def decode(deltas: Tensor, references: Tensor, scale: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
     """Decode `deltas` (…, 4) relative to `references` (…, 4) to boxes (…, 4); the inverse of `encode`.
 
     Deltas that are NaN or infinite, as from a diverged network, count as 0, so the boxes are never NaN.
@@ -84,7 +85,7 @@ def decode(deltas, references, scale=(1.0, 1.0, 1.0, 1.0)):
     return ops.stack([cx - half_width, cy - half_height, cx + half_width, cy + half_height], axis=-1)
 
 
-def clip(boxes, size: float):
+def clip(boxes: Tensor, size: float) -> Tensor:
     """Clip boxes (…, 4) to the square image [0, size]².
 
     Example:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from mrcnn.backend import ops
+from mrcnn.backend import Tensor, ops
 from mrcnn.instance_masks import Crop
 
 
-def _interpolation(low, high, box_low, box_high, points: int, cells: int):
+def _interpolation(low: Tensor, high: Tensor, box_low: Tensor, box_high: Tensor, points: int, cells: int) -> Tensor:
     """Return bilinear weights (…, points, cells) along one axis.
 
     They sample a mask of `cells` cells that spans [box_low, box_high] at the centers of `points` bins of [low, high].
@@ -24,7 +24,7 @@ def _interpolation(low, high, box_low, box_high, points: int, cells: int):
     return ops.where(ops.expand_dims(inside, -1), weight, 0.0)
 
 
-def crop_masks(masks, boxes, regions, size: int):
+def crop_masks(masks: Tensor, boxes: Tensor, regions: Tensor, size: int) -> Tensor:
     """Crop each mask to its region, at the resolution of the mask head.
 
     Args:
@@ -49,7 +49,7 @@ def crop_masks(masks, boxes, regions, size: int):
     return ops.cast(cropped >= 0.5, "float32")
 
 
-def covered_fraction(masks, boxes):
+def covered_fraction(masks: Tensor, boxes: Tensor) -> Tensor:
     """Return the fraction of each box's area within the image that the mask covers.
 
     Box corners are rounded outwards to whole pixels. The fraction of an empty box is 0.
@@ -75,7 +75,7 @@ def covered_fraction(masks, boxes):
     low = ops.cast(ops.clip(ops.floor(boxes[..., :2]), 0, size), "int32")
     high = ops.cast(ops.clip(ops.ceil(boxes[..., 2:]), 0, size), "int32")
 
-    def at(x, y):
+    def at(x: Tensor, y: Tensor) -> Tensor:
         index = y * (size + 1) + x
         index = index if len(index.shape) == 2 else ops.expand_dims(index, 0)
         return ops.take_along_axis(sums, ops.broadcast_to(index, (ops.shape(sums)[0], index.shape[1])), axis=1)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from mrcnn.backend import ops, xla_jit
+from mrcnn.backend import Tensor, ops, xla_jit
 from mrcnn.geometry.boxes import pairwise_iou
 
 TIE = 1e-4
 """IoUs that differ by less count as equal."""
 
 
-def match(candidates, boxes, valid, positive_iou: float, negative_iou: float, *, best_for_each: bool, noise=None):
+def match(
+    candidates: Tensor,
+    boxes: Tensor,
+    valid: Tensor,
+    positive_iou: float,
+    negative_iou: float,
+    *,
+    best_for_each: bool,
+    noise: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Match candidates to true boxes.
 
     A candidate is positive if its highest IoU is at least `positive_iou`, negative if it is below `negative_iou`, and
@@ -20,6 +29,9 @@ def match(candidates, boxes, valid, positive_iou: float, negative_iou: float, *,
         candidates: (A, 4) or (B, A, 4).
         boxes: (B, M, 4), the true boxes.
         valid: (B, M) bool, False for padding.
+        positive_iou: IoU in [0, 1] from which a candidate is positive.
+        negative_iou: IoU in [0, 1] below which a candidate is negative.
+        best_for_each: make the candidates with the highest IoU for a true box positive.
         noise: (B, A) uniform in [0, 1). It selects one of several true boxes with equal IoUs, as of a core and the
             ring around it. None selects the first.
 
@@ -37,7 +49,16 @@ def match(candidates, boxes, valid, positive_iou: float, negative_iou: float, *,
     return find(candidates, boxes, valid) if noise is None else find(candidates, boxes, valid, noise)
 
 
-def _match(candidates, boxes, valid, noise=None, *, positive_iou, negative_iou, best_for_each):
+def _match(
+    candidates: Tensor,
+    boxes: Tensor,
+    valid: Tensor,
+    noise: Tensor | None = None,
+    *,
+    positive_iou: float,
+    negative_iou: float,
+    best_for_each: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
     iou = ops.where(ops.expand_dims(valid, -2), pairwise_iou(candidates, boxes), -1.0)
     best = ops.max(iou, axis=-1)
     positive = best >= positive_iou
@@ -53,7 +74,7 @@ def _match(candidates, boxes, valid, noise=None, *, positive_iou, negative_iou, 
     return positive, negative, ops.cast(ops.argmax(ops.cast(chosen, "int32"), axis=-1), "int32")
 
 
-def sample(candidates, noise, count: int):
+def sample(candidates: Tensor, noise: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Sample a random subset of fixed size.
 
     Args:
@@ -73,7 +94,7 @@ def sample(candidates, noise, count: int):
     return ops.cast(index, "int32"), priority >= 0
 
 
-def take_rows(values, index):
+def take_rows(values: Tensor, index: Tensor) -> Tensor:
     """Gather rows `index` (B, K) of `values` (B, A, …) as (B, K, …).
 
     Example:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from mrcnn.backend import ops, xla_jit
+from mrcnn.backend import Tensor, ops, xla_jit
 from mrcnn.geometry.boxes import pairwise_iou
 
 
-def non_maximum_suppression(boxes, valid, iou_threshold: float):
+def non_maximum_suppression(boxes: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
     """Select boxes by greedy non-maximum suppression.
 
     The greedy result is the only fixed point of "selected = valid and no better selected box overlaps it". Iteration
@@ -29,17 +29,17 @@ def non_maximum_suppression(boxes, valid, iou_threshold: float):
     return xla_jit(_suppress, iou_threshold=iou_threshold)(boxes, valid)
 
 
-def _suppress(boxes, valid, iou_threshold):
+def _suppress(boxes: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
     count = boxes.shape[-2]
     better = ops.cast(ops.triu(ops.ones((count, count)), k=1), "bool")
     suppresses = ops.logical_and(pairwise_iou(boxes, boxes) > iou_threshold, better)
     suppresses = ops.cast(ops.logical_and(suppresses, ops.expand_dims(valid, -1)), "float32")
     candidates = ops.cast(valid, "float32")
 
-    def changed(_, now, before):
+    def changed(_: Tensor, now: Tensor, before: Tensor) -> Tensor:
         return ops.any(ops.not_equal(now, before))
 
-    def refine(step, now, _):
+    def refine(step: Tensor, now: Tensor, _: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         hits = ops.squeeze(ops.matmul(ops.expand_dims(now, -2), suppresses), -2)
         return step + 1, ops.where(hits > 0.5, 0.0, candidates), now
 
@@ -48,7 +48,7 @@ def _suppress(boxes, valid, iou_threshold):
     return kept > 0.5
 
 
-def tiled_suppression(boxes, valid, iou_threshold: float, tile: int = 1000):
+def tiled_suppression(boxes: Tensor, valid: Tensor, iou_threshold: float, tile: int = 1000) -> Tensor:
     """Apply `non_maximum_suppression` to boxes (B, K, 4), best first, and valid (B, K) in tiles, to save memory.
 
     Selected boxes of the earlier tiles suppress boxes of a tile first; then the tile suppresses within itself.

@@ -14,6 +14,7 @@ def mask_to_polygons(mask: np.ndarray, top: int = 0, left: int = 0) -> list[list
     Holes are filled and corners are cut by up to half a pixel. Run-length encodings are exact.
 
     Args:
+        mask: (H, W) bool.
         top: image row of the mask's first row.
         left: image column of the mask's first column.
 

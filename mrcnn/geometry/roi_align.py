@@ -5,9 +5,11 @@ Source: He et al. 2017 (Mask R-CNN), section 3; level assignment: Lin et al. 201
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
-from mrcnn.backend import ops, xla_jit
+from mrcnn.backend import Tensor, ops, xla_jit
 
 CANONICAL_LEVEL = 4
 FIRST_LEVEL = 2
@@ -15,7 +17,7 @@ MAX_COORDINATE = 1e6
 """Largest box coordinate in pixels; no input is as large."""
 
 
-def assign_levels(boxes, levels: int, canonical_size: float):
+def assign_levels(boxes: Tensor, levels: int, canonical_size: float) -> Tensor:
     """Return the pyramid level (…) int32, 0 for P2, of boxes (…, 4): k = ⌊4 + log2(√(wh) / canonical_size)⌋.
 
     Example:
@@ -31,7 +33,9 @@ def assign_levels(boxes, levels: int, canonical_size: float):
     return ops.cast(ops.clip(level, 0, levels - 1), "int32")
 
 
-def _axis_samples(low, high, stride, cells, output_size: int, sampling: int, aligned: bool):
+def _axis_samples(
+    low: Tensor, high: Tensor, stride: Tensor, cells: Tensor, output_size: int, sampling: int, aligned: bool
+) -> tuple[Tensor, Tensor]:
     """Return the two neighboring cells and their weights for each sample along one axis.
 
     Args:
@@ -39,6 +43,9 @@ def _axis_samples(low, high, stride, cells, output_size: int, sampling: int, ali
         high: (B, R) float32, end of the region in pixels.
         stride: (B, R) float32, pixels per cell of the region's level.
         cells: (B, R) float32, number of cells of the level.
+        output_size: bins along the axis.
+        sampling: samples per bin.
+        aligned: whether regions shorter than a cell keep their length.
 
     Returns:
         index (B, R, output_size · sampling, 2) float32 and weight of the same shape. Samples up to one cell outside
@@ -61,16 +68,16 @@ def _axis_samples(low, high, stride, cells, output_size: int, sampling: int, ali
 
 
 def roi_align(
-    features,
-    boxes,
-    strides,
+    features: Sequence[Tensor],
+    boxes: Tensor,
+    strides: Sequence[int],
     output_size: int,
-    images=None,
+    images: Tensor | None = None,
     *,
     canonical_size: float = 224.0,
     sampling: int = 2,
     aligned: bool = True,
-):
+) -> Tensor:
     """Pool each region from the pyramid level of its size.
 
     Args:
@@ -105,7 +112,7 @@ def roi_align(
     return pool(*features, boxes, image_indices(boxes) if images is None else images)
 
 
-def image_indices(boxes):
+def image_indices(boxes: Tensor) -> Tensor:
     """Return the image indices (B, 1) int32 of boxes (B, …): row b belongs to image b.
 
     Example:
@@ -115,7 +122,7 @@ def image_indices(boxes):
     return ops.expand_dims(ops.arange(ops.shape(boxes)[0], dtype="int32"), -1)
 
 
-def _concatenate_levels(features):
+def _concatenate_levels(features: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return all cells as a table (B, T, C), and the heights, widths and first rows of the levels as int32 arrays."""
     channels = features[0].shape[-1]
     heights = np.array([feature.shape[1] for feature in features], np.int32)
@@ -127,7 +134,9 @@ def _concatenate_levels(features):
     return table, heights, widths, offsets
 
 
-def _pool(*arrays, strides, output_size, canonical_size, sampling, aligned):
+def _pool(
+    *arrays: Tensor, strides: Sequence[int], output_size: int, canonical_size: float, sampling: int, aligned: bool
+) -> Tensor:
     *features, boxes, images = arrays
     # NaN and infinite boxes of a diverged network must not become indices.
     boxes = ops.clip(ops.where(ops.isfinite(boxes), boxes, 0.0), -MAX_COORDINATE, MAX_COORDINATE)
@@ -136,7 +145,7 @@ def _pool(*arrays, strides, output_size, canonical_size, sampling, aligned):
     rows, channels = table.shape[1], table.shape[2]
     level = assign_levels(boxes, len(features), canonical_size)
 
-    def of_level(values):
+    def of_level(values: Sequence[int] | Tensor) -> Tensor:
         return ops.take(ops.convert_to_tensor(values), level, axis=0)
 
     stride = of_level(np.asarray(strides, np.float32))
@@ -160,7 +169,7 @@ def _pool(*arrays, strides, output_size, canonical_size, sampling, aligned):
     return weighted_rows(ops.reshape(table, (-1, channels)), ops.reshape(index, bins), ops.reshape(weight, bins))
 
 
-def weighted_rows(table, index, weight):
+def weighted_rows(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     """Return the weighted sum Σ_k weight[…, k] · table[index[…, k]] (…, C) in the dtype of the table.
 
     The sum is float32, which is faster on a CPU for a bfloat16 table too. The forward pass adds one term after the
@@ -181,12 +190,12 @@ def weighted_rows(table, index, weight):
     index, weight = ops.stop_gradient(index), ops.stop_gradient(weight)
 
     @ops.custom_gradient
-    def pool(table):
+    def pool(table: Tensor) -> tuple[Tensor, Callable]:
         total = 0.0
         for tap in range(index.shape[-1]):
             total = total + weight[..., tap, None] * ops.cast(ops.take(table, index[..., tap], axis=0), "float32")
 
-        def gradient(*arguments, upstream=None):
+        def gradient(*arguments: Tensor, upstream: Tensor | None = None) -> Tensor:
             upstream = arguments[0] if upstream is None else upstream
             updates = ops.expand_dims(ops.cast(weight, table.dtype), -1) * ops.expand_dims(upstream, -2)
             flat = ops.reshape(updates, (-1, table.shape[-1]))
@@ -197,7 +206,7 @@ def weighted_rows(table, index, weight):
     return pool(table)
 
 
-def rounded_levels(boxes, levels: int, image_size: int, canonical_size: float):
+def rounded_levels(boxes: Tensor, levels: int, image_size: int, canonical_size: float) -> Tensor:
     """Return the pyramid level (…) int32, 0 for P2, of boxes (…, 4): 4 + round(log2(√(wh) / canonical_size)).
 
     Boxes are corner-inclusive: a box of the whole image is `image_size` − 1 wide and counts as `image_size`.
@@ -213,7 +222,7 @@ def rounded_levels(boxes, levels: int, image_size: int, canonical_size: float):
     return ops.cast(ops.clip(level, 0, levels - 1), "int32")
 
 
-def _samples(low, high, cells, image_size: int, count: int):
+def _samples(low: Tensor, high: Tensor, cells: Tensor, image_size: int, count: int) -> tuple[Tensor, Tensor]:
     """Return the two cells around each of `count` samples from `low` to `high` (B, R), and their weights.
 
     Both are (B, R, count, 2), the cells int32.
@@ -229,7 +238,15 @@ def _samples(low, high, cells, image_size: int, count: int):
     return ops.cast(index, "int32"), ops.stack([1.0 - fraction, fraction], axis=-1)
 
 
-def crop_and_resize(features, boxes, image_size: int, output_size: int, images=None, *, canonical_size: float = 224.0):
+def crop_and_resize(
+    features: Sequence[Tensor],
+    boxes: Tensor,
+    image_size: int,
+    output_size: int,
+    images: Tensor | None = None,
+    *,
+    canonical_size: float = 224.0,
+) -> Tensor:
     """Pool each region with one sample per bin, as `tf.image.crop_and_resize`, from the pyramid level of its size.
 
     Args:
@@ -254,7 +271,7 @@ def crop_and_resize(features, boxes, image_size: int, output_size: int, images=N
     return pool(*features, boxes, image_indices(boxes) if images is None else images)
 
 
-def _pool_corners(*arrays, image_size, output_size, canonical_size):
+def _pool_corners(*arrays: Tensor, image_size: int, output_size: int, canonical_size: float) -> Tensor:
     *features, boxes, images = arrays
     boxes = ops.stop_gradient(boxes)
     # NaN and infinite boxes of a diverged network must not become indices.
@@ -263,7 +280,7 @@ def _pool_corners(*arrays, image_size, output_size, canonical_size):
     rows, channels, regions = table.shape[1], table.shape[2], boxes.shape[1]
     level = rounded_levels(boxes, len(features), image_size, canonical_size)
 
-    def of_level(values):
+    def of_level(values: Sequence[int] | Tensor) -> Tensor:
         return ops.take(ops.convert_to_tensor(values), level, axis=0)
 
     y, y_weight = _samples(boxes[..., 1], boxes[..., 3], of_level(heights.astype(np.float32)), image_size, output_size)

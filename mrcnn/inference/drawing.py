@@ -171,24 +171,26 @@ def _paint(
         canvas = np.array(Image.fromarray(canvas).resize((width, height), Image.Resampling.BICUBIC))
         enlarged = [_enlarge(masks.mask(index), width, height) for index in range(len(masks))]
         masks = InstanceMasks(height, width, enlarged)
-    extents = [tuple(box) if box[2] else None for box in masks.boxes.tolist()]
+    colors = [class_color(int(class_id)) for class_id in class_ids]
+    extents: list[Extent | None] = [(x1, y1, x2, y2) if x2 else None for x1, y1, x2, y2 in masks.boxes.tolist()]
     # Large instances first, so that instances within others stay visible.
-    for index in np.argsort(-masks.areas, kind="stable"):
+    for index in np.argsort(-masks.areas, kind="stable").tolist():
         if extents[index] is not None:
-            _tint(canvas, masks.crop(index), class_color(class_ids[index]))
+            _tint(canvas, masks.crop(index), colors[index])
 
     picture = Image.fromarray(canvas)
     pen = ImageDraw.Draw(picture)
     if boxes is not None:
         scaled = np.rint(np.asarray(boxes, np.float64).reshape(-1, 4) * scale).astype(int)
-        extents = [tuple(box) for box in scaled.tolist()]
-        for (x1, y1, x2, y2), class_id in zip(extents, class_ids, strict=True):
-            pen.rectangle((x1, y1, max(x2 - 1, x1), max(y2 - 1, y1)), outline=class_color(class_id))
-    labels = [class_names[class_id - 1] for class_id in class_ids]
+        extents = [(x1, y1, x2, y2) for x1, y1, x2, y2 in scaled.tolist()]
+        for (x1, y1, x2, y2), color in zip(scaled.tolist(), colors, strict=True):
+            pen.rectangle((x1, y1, max(x2 - 1, x1), max(y2 - 1, y1)), outline=color)
+    labels = [class_names[int(class_id) - 1] for class_id in class_ids]
     if scores is not None:
         labels = [f"{label} {score:.2f}" for label, score in zip(labels, scores, strict=True)]
-    order = range(len(labels)) if scores is None else np.argsort(-np.asarray(scores), kind="stable")
-    _write_labels(pen, picture.size, [(extents[i], labels[i], class_color(class_ids[i])) for i in order if extents[i]])
+    order = range(len(labels)) if scores is None else np.argsort(-np.asarray(scores), kind="stable").tolist()
+    shown = [(extent, labels[i], colors[i]) for i in order if (extent := extents[i])]
+    _write_labels(pen, picture.size, shown)
     return np.array(picture)
 
 
@@ -298,7 +300,9 @@ def _text_color(color: Color) -> Color:
 def _font(width: int) -> ImageFont.FreeTypeFont:
     """Load a font with a legible size for a picture `width` pixels wide."""
     # Pillow's font has no accents. Matplotlib includes one with accents; finding its file avoids the slow import.
-    fonts = Path(find_spec("matplotlib").origin).parent / "mpl-data" / "fonts" / "ttf"
+    matplotlib = find_spec("matplotlib")
+    assert matplotlib is not None and matplotlib.origin is not None  # a dependency
+    fonts = Path(matplotlib.origin).parent / "mpl-data" / "fonts" / "ttf"
     return ImageFont.truetype(fonts / "DejaVuSans.ttf", int(np.clip(round(width / 42), 13, 26)))
 
 
@@ -329,8 +333,8 @@ def color_splash(image: np.ndarray, masks: np.ndarray | InstanceMasks, class_ids
         inside = masks.union()
         splash[inside] = shown[inside]
         return splash
-    for index in np.argsort(-masks.areas, kind="stable"):
-        color = np.array(class_color(class_ids[index]), np.float32)
+    for index in np.argsort(-masks.areas, kind="stable").tolist():
+        color = np.array(class_color(int(class_ids[index])), np.float32)
         crop = masks.crop(index)
         bright = luma[crop.slices][crop.pixels][:, None]
         splash[crop.slices][crop.pixels] = np.rint(bright * (color / color.max())).astype(np.uint8)

@@ -28,6 +28,10 @@ class Predictor(Protocol):
         """Find the instances in images; see `MaskRCNN.detect`."""
         ...
 
+    def count_params(self) -> int:
+        """Count the weights of all networks."""
+        ...
+
 
 class Ensemble:
     """Detect with every network in every view and fuse the detections (`mrcnn.inference.fusion`).
@@ -78,6 +82,10 @@ class Ensemble:
             if on_batch is not None:
                 on_batch(len(found))
         return found
+
+    def count_params(self) -> int:
+        """Count the weights of all networks."""
+        return sum(network.count_params() for network in self.networks)
 
 
 def make_predictor(

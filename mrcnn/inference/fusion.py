@@ -152,4 +152,5 @@ def _signed_distance(mask: np.ndarray) -> np.ndarray:
     if not mask.any():
         return np.full(mask.shape, -float(np.hypot(*mask.shape)))
     padded = np.pad(mask, 1)
-    return (distance_transform_edt(padded) - distance_transform_edt(~padded))[1:-1, 1:-1]
+    inside, outside = np.asarray(distance_transform_edt(padded)), np.asarray(distance_transform_edt(~padded))
+    return (inside - outside)[1:-1, 1:-1]

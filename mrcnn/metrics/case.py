@@ -119,7 +119,7 @@ def make_case(sample: Sample, detections: Detections, class_count: int) -> Case:
                 f"{sample.source}: class ids {ids.min()} to {ids.max()} in {what}, expected 1 to {class_count}"
             )
     crowds, crowd_classes = (), np.zeros(0, np.int32)
-    if sample.crowds is not None:
+    if sample.crowds is not None and sample.crowd_ids is not None:
         crowds, crowd_classes = tuple(encode(sample.crowds)), sample.crowd_ids.copy()
     order = np.argsort(-detections.scores, kind="stable")
     truth, predicted = encode(sample.instances), encode(detections.instances.select(order))

@@ -113,6 +113,8 @@ def with_intervals(
     Args:
         statistic: from weights (B, I) to values (B,) by name; see `intervals.bootstrap_intervals`.
         patient_ids: patient of each of the I images.
+        resamples: number of bootstrap resamples.
+        seed: seed of the resampling.
 
     Returns:
         The values, and the intervals as `<name>_lo` and `<name>_hi`.

@@ -52,7 +52,8 @@ def sensitivities(
     """Compute the sensitivity at each of `RATES`, for each row of image weights.
 
     Args:
-        scores, hits: (D,) of all detections of all images.
+        scores: (D,) scores of all detections of all images.
+        hits: (D,) bool, whether each detection is matched with an instance.
         image: (D,) int, index of each detection's image.
         instances: (I,) number of instances per image.
         weights: (B, I) how often each image counts.

@@ -24,6 +24,7 @@ def match(ious: np.ndarray, truth_classes: np.ndarray, classes: np.ndarray, leas
         ious: (D, G) IoU of detections, best score first, with instances.
         truth_classes: (G,) class ids of the instances.
         classes: (D,) class ids of the detections.
+        least_iou: lowest IoU of a match.
 
     Returns:
         (D,) int64: index of the matched instance, -1 for a false positive.

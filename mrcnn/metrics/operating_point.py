@@ -23,7 +23,9 @@ def operating_point(
     without detections, recall and detection rate without instances, F1 without both.
 
     Args:
-        true_positives, false_positives, misses: (I,) counts per image.
+        true_positives: (I,) matched instances per image.
+        false_positives: (I,) unmatched detections per image.
+        misses: (I,) unmatched instances per image.
         weights: (B, I) how often each image counts.
 
     Returns:

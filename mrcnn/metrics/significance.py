@@ -38,8 +38,11 @@ def paired_differences(
     intervals of the scores suggest, because difficult patients are difficult for both models.
 
     Args:
-        first, second: evaluators of the same images in the same order.
+        first: evaluator of the first model.
+        second: evaluator of the second model, of the same images in the same order.
         confidences: confidence threshold of each.
+        resamples: number of bootstrap resamples.
+        seed: seed of the resampling.
 
     Raises:
         ValueError: the images differ.

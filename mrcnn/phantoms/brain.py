@@ -64,6 +64,7 @@ class Scan:
 
 
 def draw_head(rng: np.random.Generator) -> Head:
+    """Draw the sizes of a head."""
     return Head(
         half_width=rng.uniform(68, 78),
         half_length=rng.uniform(86, 98),
@@ -77,6 +78,7 @@ def draw_head(rng: np.random.Generator) -> Head:
 
 
 def draw_scan(rng: np.random.Generator) -> Scan:
+    """Draw the properties of a scan."""
     pixels = int(rng.choice((224, 256, 288)))
     return Scan(pixels, rng.uniform(202, 232) / pixels, rng.uniform(2.0, 6.0), rng.uniform(0.03, 0.15))
 

@@ -72,6 +72,8 @@ def make_image(
     Args:
         rng: the only source of randomness; the same state gives the same image.
         patient: default: draw one.
+        patient_id: patient of the sample.
+        source: file name of the sample.
 
     Returns:
         image (H, W, 1) uint8, a mask per lung that is not opaque, class ids into `CLASS_NAMES`, pixel size in mm.

@@ -77,6 +77,9 @@ def lay_out(rng: np.random.Generator, tissue: Tissue, habitus: Habitus, nodules_
     """Draw the positions of the organs in one slice.
 
     Args:
+        rng: source of randomness.
+        tissue: grid of the slice.
+        habitus: sizes of the patient's organs.
         nodules_mm: for each lobe in view (-1 left, 1 right in the image) the total length of its nodules. With both
             lobes in view the trachea is in the middle.
     """
@@ -307,7 +310,7 @@ def _patchy(rng: np.random.Generator, tissue: Tissue, scale_mm: float) -> np.nda
 def _streaks(
     rng: np.random.Generator, tissue: Tissue, along: np.ndarray, thick_mm: float, long_mm: float, rarity: float
 ) -> np.ndarray:
-    """(H, W) short bright lines that run along the curve `along` (W,), 0 between them, about 0–2 on them."""
+    """Draw short bright lines (H, W) that run along the curve `along` (W,), 0 between them, about 0–2 on them."""
     height, width = tissue.shape
     field = smooth_noise(rng, (height, width), thick_mm / tissue.spacing, long_mm / tissue.spacing)
     bend = along - along.mean() + 0.35 * wander(rng, tissue, 4.0)

@@ -37,7 +37,8 @@ class Outline:
         """Compute the signed distance (H, W) to the outline along the ray from the center, in mm.
 
         Args:
-            x: (1, W) increasing positions of the pixels; z: (H, 1) likewise.
+            x: (1, W) increasing positions of the pixel columns in mm.
+            z: (H, 1) increasing positions of the pixel rows in mm.
             far: upper bound of the result. Only pixels within `far` of the outline are computed.
 
         Returns:

@@ -90,6 +90,10 @@ def place_nodules(
     the image. A nodule that does not fit is made smaller, and dropped after 60 attempts.
 
     Args:
+        rng: source of randomness.
+        nodules: nodules around the origin.
+        tissue: grid of the slice.
+        neck: organs of the slice.
         thyroid: (H, W) signed distance to the thyroid.
         lobes: index of each nodule's lobe in `neck.lobes`.
     """
@@ -220,8 +224,11 @@ def make_image(
 
     Args:
         rng: the only source of randomness; the same state gives the same image.
-        height, width: in pixels; default: those of the patient.
+        height: in pixels; default: that of the patient.
+        width: in pixels; default: that of the patient.
         patient: default: draw one.
+        patient_id: patient of the sample.
+        source: file name of the sample.
 
     Returns:
         image (H, W, 1) uint8, a mask per nodule, class ids into `CLASS_NAMES`, pixel size in mm.

@@ -91,9 +91,11 @@ def b_mode(
     is log compressed.
 
     Args:
+        rng: source of randomness.
         level_db: (H, W) mean echo level, 0 dB for thyroid tissue, after attenuation along the beam.
         mirror: (H, W) amplitude of interfaces, which reflect partly in phase and appear as bright lines.
         spacing_mm: pixel size.
+        scanner: resolution and settings.
     """
     height, width = level_db.shape
     amplitude = 10 ** (level_db / 20).astype(np.float32) + mirror

@@ -16,10 +16,11 @@ from typing import BinaryIO
 
 import numpy as np
 import pydicom
-from pydicom import filereader
+from pydicom import config, filereader
 from pydicom.encaps import get_frame
 from pydicom.errors import BytesLengthException
-from pydicom.pixels import get_decoder, pixel_array
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.utils import pixel_array
 from pydicom.tag import Tag
 from pydicom.uid import (
     UID,
@@ -37,7 +38,7 @@ for _library in ("pydicom", "highdicom"):
     logging.getLogger(_library).propagate = False  # also disables child loggers
     logging.getLogger(_library).addFilter(lambda record: False)
     warnings.filterwarnings("ignore", module=rf"{_library}(\.|$)")
-pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # values are validated below
+config.settings.reading_validation_mode = config.IGNORE  # values are validated below
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _SEGMENTATIONS = "1.2.840.10008.5.1.4.1.1.66."  # prefix of their UIDs; pydicom does not know the newest
@@ -181,8 +182,8 @@ def element_numbers(dataset: pydicom.Dataset, keyword: str) -> list[float]:
         value = dataset.get(keyword)
         if value is None or value == "":
             return []
-        several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
-        found = [float(each) for each in (value if several else [value])]
+        values = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
+        found = [float(each) for each in values]
     except (*DECODING_ERRORS, BytesLengthException):
         found = [math.nan]
     if not all(map(math.isfinite, found)):

@@ -120,7 +120,10 @@ def _expand(data: list[int], size: int, little: bool, entries: int) -> list[int]
     """Expand segments to table entries; None if they are invalid or give another number of entries.
 
     Args:
+        data: numbers of the segments.
         size: bytes per number.
+        little: whether the file has little-endian words.
+        entries: number of entries of the table.
     """
     table: list[int] = []
     position, places = 0, []  # start of each segment in `data`

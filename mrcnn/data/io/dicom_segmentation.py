@@ -55,6 +55,7 @@ def write_dicom_seg(
         path: output file.
         sources: DICOM files of a single image or of the slices of a series.
         regions: (K, S, H, W) bool, region of each of K classes in each of S sources.
+        class_names: names of the K classes.
         model_digest: digest of the model; its first 16 characters are the serial number.
         version: version of this software.
         keep_patient: whether to copy names, numbers and dates of patient and study from the first source.

@@ -11,6 +11,7 @@ from io import BytesIO
 import numpy as np
 import tifffile
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from mrcnn.data.io.images import HEAD_BYTES, is_dicom
 from mrcnn.data.io.pictures import (
@@ -101,8 +102,8 @@ def _decode_picture(data: bytes, most_pixels: int) -> np.ndarray:
             check_scans(data)
         if image.format == "PNG" and data[24] == 16 and data[25] in _DEEP_COLORS:
             raise InputError("PNG of 16 bits and several channels; expected 8 bits, or 16 bits of gray")
-        if image.format == "TIFF":
-            if getattr(image, "n_frames", 1) > 1:
+        if isinstance(image, TiffImageFile):
+            if image.n_frames > 1:
                 raise InputError("TIFF of several pages; expected a single image")
             if changes_values(image):
                 return _decode_deep_tiff(data, most_pixels)
@@ -114,7 +115,7 @@ def _decode_deep_tiff(data: bytes, most_pixels: int) -> np.ndarray:
     with tifffile.TiffFile(BytesIO(data)) as tiff:
         if len(tiff.pages) > 1:
             raise InputError("TIFF of several pages; expected a single image")
-        page = tiff.pages[0]
+        page = tiff.pages.first
         check_pixel_count(page.imagelength, page.imagewidth, most_pixels)
         if page.axes not in PLANES or page.samplesperpixel > _MOST_SAMPLES:
             raise InputError(f"TIFF with axes {page.axes}; expected a single image of at most {_MOST_SAMPLES} channels")

@@ -101,14 +101,17 @@ def read_header(path: str | os.PathLike) -> ImageHeader:
             return ImageHeader(*read_dicom_header(path))
         if needs_tifffile(path):
             with tifffile.TiffFile(path) as tiff:
-                page = tiff.pages[0]
+                page = tiff.pages.first
                 check_size(page.imagelength, page.imagewidth, page.samplesperpixel)
-                size, orientation = (page.imagelength, page.imagewidth), page_orientation(page)
-                return ImageHeader(*size[:: -1 if swaps_axes(orientation) else 1], orientation=orientation)
-        with open_picture_header(path) as image:
-            size, orientation = (image.height, image.width), read_orientation(image)
-            swapped = swaps_axes(orientation) and image.format != "TIFF"  # for TIFF, Pillow returns the displayed size
-            return ImageHeader(*size[:: -1 if swapped else 1], orientation=orientation)
+                height, width, orientation = page.imagelength, page.imagewidth, page_orientation(page)
+                swapped = swaps_axes(orientation)
+        else:
+            with open_picture_header(path) as image:
+                height, width, orientation = image.height, image.width, read_orientation(image)
+                swapped = swaps_axes(orientation) and image.format != "TIFF"  # Pillow returns a TIFF's displayed size
+        if swapped:
+            height, width = width, height
+        return ImageHeader(height, width, orientation=orientation)
     except DECODING_ERRORS as error:
         raise _unreadable(path, error) from error
 

@@ -12,6 +12,8 @@ from tokenize import TokenError
 
 import numpy as np
 from PIL import Image
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from mrcnn.data.io.pictures import (
@@ -94,11 +96,12 @@ def _read_picture(path: Path) -> tuple[np.ndarray, int]:
             raise
         return single_page(path, lambda page: (page_values(page), page_orientation(page)))
     with image:
-        is_tiff, orientation = image.format == "TIFF", read_orientation(image)
+        is_tiff = isinstance(image, TiffImageFile)
+        orientation = read_orientation(image)
         if image.format in JPEGS or (is_tiff and image.tag_v2.get(_COMPRESSION) in _JPEG_IN_TIFF):
             raise InputError(f"{path}: {LOSSY}")
-        if getattr(image, "n_frames", 1) > 1:
-            raise InputError(f"{path}: holds {image.n_frames} pages or frames; expected a single mask")
+        if (frames := getattr(image, "n_frames", 1)) > 1:
+            raise InputError(f"{path}: holds {frames} pages or frames; expected a single mask")
         if image.format == "PNG" and (kind := png_kind(path))[0] == 16 and kind[1] in (2, 4, 6):
             if kind in _DEEP_WITH_ALPHA:
                 raise InputError(f"{path}: holds 16 bits with alpha; expected values without alpha")
@@ -112,7 +115,7 @@ def _read_picture(path: Path) -> tuple[np.ndarray, int]:
         return array if is_tiff else orient(array, orientation), orientation  # Pillow orients a TIFF
 
 
-def _raw_mode(image: Image.Image) -> str:
+def _raw_mode(image: ImageFile) -> str:
     """Return Pillow's raw mode of the stored samples, which is lost when the image is loaded."""
     arguments = image.tile[0].args if image.tile else ""
     return arguments if isinstance(arguments, str) else str(arguments[0]) if arguments else ""
@@ -138,16 +141,15 @@ def _single_plane(path: Path, array: np.ndarray) -> tuple[np.ndarray, bool]:
         raise InputError(f"{path}: has the shape {array.shape}; expected values of (H, W)")
     alpha = array[..., -1] if array.dtype == np.uint8 and array.shape[2] in (2, 4) else None
     color = array if alpha is None else array[..., :-1]
-    is_constant = alpha is not None and (color == color[:1, :1]).all()
     varies = alpha is not None and (alpha.min() < alpha.max() or not alpha.max())
-    if is_constant and varies:
+    if alpha is not None and varies and (color == color[:1, :1]).all():
         return alpha, True
     if not (color == color[..., :1]).all():
         found = np.unique(color.reshape(-1, color.shape[2]), axis=0)[:_SHOWN].tolist() if color.shape[2] == 3 else []
         shown = f", such as the colors {', '.join(map(str, found))}" if found else ""
         raise InputError(f"{path}: has the shape {array.shape}{shown}; expected one value a pixel, or a palette")
     values = color[..., 0]
-    if not varies:
+    if alpha is None or not varies:
         return values, False
     if len(np.unique(alpha)) == 2 and ((values > 0) == (alpha > 0)).all():
         return values, False  # drawn on a transparent background

@@ -14,7 +14,11 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+from nibabel.affines import voxel_sizes
+from nibabel.filebasedimages import ImageFileError
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 
 from mrcnn.errors import InputError
 
@@ -23,8 +27,7 @@ _STACK = axcodes2ornt(("L", "P", "S"))
 _SAME_PLACE = 1e-3  # tolerance in mm of affines, which are float32 and rounded differently by different programs
 # Errors of nibabel, gzip and zlib for damaged, truncated or other files.
 _UNREADABLE = (
-    OSError, EOFError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError,
-    nibabel.spatialimages.HeaderDataError, nibabel.wrapstruct.WrapStructError, struct.error,
+    OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError, WrapStructError, struct.error,
     ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError,
 )  # fmt: skip
 _MOST_VOXELS = 1 << 30
@@ -44,6 +47,13 @@ class Nifti:
     image: nibabel.Nifti1Image
 
     @property
+    def affine(self) -> np.ndarray:
+        """Transform (4, 4) float64 from voxel indices to mm."""
+        affine = self.image.affine
+        assert affine is not None  # nibabel computes it for every image that it reads
+        return affine
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """Shape of the stack: (slices, rows, columns)."""
         order = np.argsort(self._to_stack()[:, 0])
@@ -53,7 +63,7 @@ class Nifti:
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Voxel size in mm along slices, rows and columns."""
-        sides = nibabel.affines.voxel_sizes(self.image.affine)
+        sides = voxel_sizes(self.affine)
         columns, rows, slices = (float(sides[axis]) for axis in np.argsort(self._to_stack()[:, 0]))
         return slices, rows, columns
 
@@ -73,25 +83,25 @@ class Nifti:
 
     def from_stack(self, stack: np.ndarray) -> np.ndarray:
         """Reorder a (slices, rows, columns) array to the axes and shape of the file."""
-        there = io_orientation(self.image.affine)
+        there = io_orientation(self.affine)
         return apply_orientation(stack.transpose(2, 1, 0), ornt_transform(_STACK, there)).reshape(self.image.shape)
 
     def has_same_grid(self, other: Nifti) -> bool:
         """Check that two volumes have the same voxel grid."""
         corners = np.array([[0, 0, 0, 1], [*self.image.shape[:3], 1]], np.float64).T
-        apart = (self.image.affine - other.image.affine) @ corners
+        apart = (self.affine - other.affine) @ corners
         return self.image.shape[:3] == other.image.shape[:3] and bool((np.abs(apart) < _SAME_PLACE).all())
 
     def grid(self) -> str:
         """Describe size, axes and origin for messages."""
         size = "×".join(map(str, self.image.shape[:3]))
-        sides = "×".join(f"{side:.4g}" for side in nibabel.affines.voxel_sizes(self.image.affine))
-        origin = ", ".join(f"{place:.4g}" for place in self.image.affine[:3, 3])
-        axes = "".join(nibabel.aff2axcodes(self.image.affine))
+        sides = "×".join(f"{side:.4g}" for side in voxel_sizes(self.affine))
+        origin = ", ".join(f"{place:.4g}" for place in self.affine[:3, 3])
+        axes = "".join(nibabel.aff2axcodes(self.affine))
         return f"{size} voxels of {sides} mm, axes {axes}, origin {origin}"
 
     def _to_stack(self) -> np.ndarray:
-        return ornt_transform(io_orientation(self.image.affine), _STACK)
+        return ornt_transform(io_orientation(self.affine), _STACK)
 
 
 def open_nifti(path: Path) -> Nifti:
@@ -105,17 +115,19 @@ def open_nifti(path: Path) -> Nifti:
         if not size:
             raise ValueError("empty, 0 bytes")
         image = nibabel.Nifti1Image.from_filename(path)
-        _check(path, image, size)
+        opened = Nifti(path, image)
+        _check(opened, size)
     except _UNREADABLE as error:
         raise unreadable(path, error) from error
-    return Nifti(path, image)
+    return opened
 
 
-def _check(path: Path, image: nibabel.Nifti1Image, size: int) -> None:
+def _check(opened: Nifti, size: int) -> None:
     """Raise `InputError` unless the header describes one volume that fits into a file of `size` bytes."""
+    path, image = opened.path, opened.image
     if len(image.shape) < 3 or min(image.shape) < 1 or any(side != 1 for side in image.shape[3:]):
         raise InputError(f"{path}: has shape {image.shape}; expected one volume of three dimensions")
-    kind, voxels = image.get_data_dtype(), math.prod(image.shape)
+    kind, voxels = np.dtype(image.get_data_dtype()), math.prod(image.shape)
     if kind.kind not in "buif":
         raise InputError(f"{path}: has voxels of the type {kind}; expected a number each")
     # nibabel allocates memory for all voxels before it reads the first.
@@ -124,8 +136,8 @@ def _check(path: Path, image: nibabel.Nifti1Image, size: int) -> None:
         expected = f"expected a whole file of at most {_MOST_VOXELS:,}"
         raise InputError(f"{path}: has {shape} voxels in {size} bytes; {expected}")
     # The axes are unknown without a valid affine.
-    sides = nibabel.affines.voxel_sizes(image.affine)
-    if not np.isfinite(image.affine).all() or np.isnan(io_orientation(image.affine)).any() or min(sides) <= 0:
+    affine = opened.affine
+    if not np.isfinite(affine).all() or np.isnan(io_orientation(affine)).any() or min(voxel_sizes(affine)) <= 0:
         raise InputError(f"{path}: its affine does not place every axis; expected an invertible one")
 
 

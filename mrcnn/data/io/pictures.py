@@ -6,13 +6,15 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import tifffile
 from PIL import Image
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from mrcnn.errors import InputError
 
@@ -54,7 +56,7 @@ def check_size(height: int, width: int, channels: int) -> None:
         raise ValueError(f"{width}×{height} pixels of {channels} channels; expected at most {MAX_PIXELS:,} pixels")
 
 
-def open_picture(path: Path, formats: Sequence[str] = FORMATS) -> Image.Image:
+def open_picture(path: Path, formats: tuple[str, ...] = FORMATS) -> ImageFile:
     """Open a file of one of the formats for decoding. Raises one of `DECODING_ERRORS`, also if it is too large."""
     image = open_picture_header(path, formats)
     if image.format in JPEGS:
@@ -66,7 +68,7 @@ def open_picture(path: Path, formats: Sequence[str] = FORMATS) -> Image.Image:
     return image
 
 
-def open_picture_header(path: Path, formats: Sequence[str] = FORMATS) -> Image.Image:
+def open_picture_header(path: Path, formats: tuple[str, ...] = FORMATS) -> ImageFile:
     """Open a file of one of the formats to read its header. Raises like `open_picture`."""
     image = Image.open(path, formats=formats)
     if image.format == "TIFF":
@@ -85,12 +87,12 @@ def needs_tifffile(path: Path) -> bool:
         return False
     try:
         with open_picture_header(path) as image:
-            return image.format == "TIFF" and changes_values(image)
+            return isinstance(image, TiffImageFile) and changes_values(image)
     except Image.UnidentifiedImageError:
         return True
 
 
-def changes_values(image: Image.Image) -> bool:
+def changes_values(image: TiffImageFile) -> bool:
     """Check whether Pillow reduces colors of an opened TIFF to 8 bits, or reads signed bytes as unsigned."""
     bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))
     signed = _SIGNED in image.tag_v2.get(_SAMPLE_FORMAT, ())
@@ -106,12 +108,12 @@ def read_with_pillow(path: Path) -> np.ndarray:
 
             deep = read_deep_png(path, gray=kind == _DEEP_GRAY_ALPHA)
             return np.ascontiguousarray(orient(deep, read_orientation(image)))
-        if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
+        if isinstance(image, TiffImageFile) and image.n_frames > 1:
             raise InputError(f"{path}: holds {image.n_frames} pages; expected a single image")
         return picture_pixels(image)
 
 
-def picture_pixels(image: Image.Image) -> np.ndarray:
+def picture_pixels(image: ImageFile) -> np.ndarray:
     """Decode the displayed pixels (H, W, C) of an opened image: alpha is dropped, a palette becomes RGB.
 
     Raises:
@@ -119,14 +121,16 @@ def picture_pixels(image: Image.Image) -> np.ndarray:
             values.
     """
     check_runs(image)
-    is_tiff, orientation = image.format == "TIFF", read_orientation(image)
-    is_white_is_zero = is_tiff and image.tag_v2.get(_PHOTOMETRIC) == tifffile.PHOTOMETRIC.MINISWHITE
-    bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))[0] if is_white_is_zero else 0
+    is_tiff = isinstance(image, TiffImageFile)
+    orientation, bits = read_orientation(image), 0
+    if is_tiff and image.tag_v2.get(_PHOTOMETRIC) == tifffile.PHOTOMETRIC.MINISWHITE:
+        bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))[0]
     if image.mode in ("1", "LA", "La"):
-        image = image.convert("L")
+        array = np.array(image.convert("L"))
     elif image.mode not in ("L", "RGB", "F", "I") and not image.mode.startswith("I;16"):
-        image = image.convert("RGB")
-    array = np.array(image)
+        array = np.array(image.convert("RGB"))
+    else:
+        array = np.array(image)
     if bits > 8:  # Pillow inverts up to 8 bits
         array = _inverted(array, bits)
     # Pillow applies the orientation of a TIFF.
@@ -143,13 +147,14 @@ def _inverted(array: np.ndarray, bits: int) -> np.ndarray:
     return ((1 << bits) - 1 - array.astype(np.int64)).astype(array.dtype)
 
 
-def check_runs(image: Image.Image) -> None:
+def check_runs(image: ImageFile) -> None:
     """Raise `ValueError` if a run-length encoded BMP is too short for its size.
 
     Pillow fills missing pixels one by one, so that 2 kB could take half a minute.
     """
     if not image.tile or image.tile[0][0] != "bmp_rle":
         return
+    assert image.fp is not None  # open until the pixels are loaded
     position = image.fp.tell()
     size = image.fp.seek(0, os.SEEK_END)
     image.fp.seek(position)
@@ -175,7 +180,7 @@ def single_page(path: Path, read: Callable[[tifffile.TiffPage], T]) -> T:
         # tiff.series may open other files, and does not return for some damaged files.
         if len(tiff.pages) > 1:
             raise InputError(f"{path}: holds a stack of {len(tiff.pages)} pages; expected a single image")
-        page = tiff.pages[0]
+        page = tiff.pages.first
         check_size(page.imagelength, page.imagewidth, page.samplesperpixel)
         if page.axes not in PLANES:
             raise InputError(f"{path}: holds a stack with axes {page.axes}; expected a single image")
@@ -202,12 +207,12 @@ def page_orientation(page: tifffile.TiffPage) -> int:
     return valid_orientation(page.tags.valueof(ORIENTATION))
 
 
-def read_orientation(image: Image.Image) -> int:
+def read_orientation(image: ImageFile) -> int:
     """Read the EXIF orientation, 1 to 8, of an opened image without decoding it; 1 if it is missing or invalid.
 
     In a PNG only EXIF before the pixels counts, as in browsers; XMP is ignored.
     """
-    if image.format == "TIFF":
+    if isinstance(image, TiffImageFile):
         return valid_orientation(image.tag_v2.get(ORIENTATION))
     exif = Image.Exif()
     try:

@@ -73,14 +73,15 @@ class VideoWriter:
 
     def __init__(self, path: Path, rate: Fraction) -> None:
         self._path, self._rate = path, rate
-        self._container = self._stream = None
+        self._container: Any = None
+        self._stream: Any = None
 
     def __enter__(self) -> VideoWriter:
         av = import_av()
         self._container = av.open(str(self._path), "w", format="mp4")
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None and self._stream is not None:
                 self._container.mux(self._stream.encode())

@@ -72,7 +72,8 @@ class Volume:
             mean, deviation = _moments(stack[inside])
             stacks.append(((stack - mean) / deviation).clip(-_LIMIT, _LIMIT).astype(np.float16))
             background.append(np.float32((outside - mean) / deviation).clip(-_LIMIT, _LIMIT))
-        (top, bottom), (left, right) = _extent(brain.any(axis=(0, 2))), _extent(brain.any(axis=(0, 1)))
+        rows, columns = (np.asarray(brain.any(axis=axes)) for axes in ((0, 2), (0, 1)))
+        (top, bottom), (left, right) = _extent(rows), _extent(columns)
         slices = {
             str(index): np.stack([stack[index, top:bottom, left:right] for stack in stacks], axis=-1)
             for index in np.flatnonzero(brain.any(axis=(1, 2)))
@@ -114,5 +115,5 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as scratch:
         fresh = Path(scratch) / path.name
-        np.savez_compressed(fresh, **arrays)
+        np.savez_compressed(fresh, **arrays)  # pyright: ignore[reportArgumentType] - taken for allow_pickle
         fresh.replace(path)

@@ -49,7 +49,7 @@ class SampleCache:
         size = max(self._first + self._budget, 1)
         for descriptor in self.descriptors:
             os.ftruncate(descriptor, size)
-        self._memory = mmap.mmap(*(self.descriptors or (-1,)), size)
+        self._memory = mmap.mmap(self.descriptors[0] if self.descriptors else -1, size)
         self._places = np.ndarray((self._images, 2), np.int64, self._memory)
 
     def use_segment(self, number: int, segments: int) -> None:

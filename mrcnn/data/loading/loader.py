@@ -101,6 +101,8 @@ class Loader:
         with the loader.
 
         Args:
+            epoch: number of the epoch, from 0.
+            first: position of the first batch to yield.
             stopped: polled while waiting for a batch; True raises KeyboardInterrupt.
 
         Raises:

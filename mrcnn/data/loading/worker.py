@@ -10,6 +10,7 @@ import os
 import pickle
 import sys
 import traceback
+from io import BufferedReader
 from typing import BinaryIO
 
 import numpy as np
@@ -38,11 +39,11 @@ def send(stream: BinaryIO, message: Batch | Exception) -> None:
     else:
         pickle.dump([(name, array.dtype.str, array.shape) for name, array in message.items()], stream)
         for array in message.values():
-            stream.write(array.reshape(-1).view(np.uint8))
+            stream.write(array.reshape(-1).view(np.uint8).data)
     stream.flush()
 
 
-def receive(stream: BinaryIO) -> Batch | Exception:
+def receive(stream: BufferedReader) -> Batch | Exception:
     """Read a message of `send`. Raises `EOFError` or `pickle.UnpicklingError` if the sender has ended."""
     header = pickle.load(stream)
     if isinstance(header, Exception):

@@ -11,6 +11,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from io import BufferedReader
 from itertools import cycle
 
 from mrcnn.data.loading.batch_builder import BatchBuilder
@@ -64,6 +65,7 @@ class WorkerPool:
 
 
 def _write(process: subprocess.Popen, message: bytes) -> None:
+    assert process.stdin is not None  # a pipe
     try:
         process.stdin.write(message)
         process.stdin.flush()
@@ -72,6 +74,7 @@ def _write(process: subprocess.Popen, message: bytes) -> None:
 
 
 def _read(process: subprocess.Popen) -> Batch:
+    assert isinstance(process.stdout, BufferedReader)  # a pipe
     try:
         answer = receive(process.stdout)
     except (EOFError, pickle.UnpicklingError) as error:
@@ -98,6 +101,7 @@ def _end(processes: list[subprocess.Popen]) -> None:
             process.wait(max(0.0, end - time.monotonic()))
         except subprocess.TimeoutExpired:
             continue  # closing its pipes would also wait for it
-        process.stdout.close()
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()
+        for pipe in (process.stdout, process.stdin):
+            assert pipe is not None
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()

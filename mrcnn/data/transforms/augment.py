@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
-import imgaug.augmenters as iaa
+import imgaug.augmenters
 import numpy as np
 from imgaug.augmentables.segmaps import SegmentationMapsOnImage
 from scipy.ndimage import find_objects
@@ -13,6 +15,9 @@ from mrcnn.data.sample import Sample
 from mrcnn.data.transforms.augmentation import Augmentation
 from mrcnn.instance_masks import EMPTY, Crop, InstanceMasks
 
+iaa: Any = imgaug.augmenters
+"""Augmenters. They have no annotations, and type checkers infer wrong ones from their default values."""
+Augmenter = Callable[..., Any]
 _MIN_PIXELS = 4
 _MIN_SHARE = 0.1
 # imgaug draws displacements uniform in ±alpha and averages them over 2 sigma × 2 sigma pixels, which leaves a standard
@@ -30,6 +35,7 @@ def augment(
     nine tenths of their area, or keep fewer than 4 pixels (or than they had), are removed.
 
     Args:
+        sample: sample to augment.
         augmentation: strength of each augmentation.
         rng_seed: (seed, epoch, index of the sample), each 0 or more.
         mirrored_ids: class ids after a left-right flip, from `Augmentation.mirrored_ids`; None without paired classes.
@@ -66,9 +72,7 @@ def augment(
     return replace(sample, image=image, masks=masks, class_ids=class_ids, crowd_masks=crowds, crowd_ids=crowd_ids)
 
 
-def _warp(
-    image: np.ndarray, masks: InstanceMasks, warps: iaa.Augmenter
-) -> tuple[np.ndarray, InstanceMasks, np.ndarray]:
+def _warp(image: np.ndarray, masks: InstanceMasks, warps: Augmenter) -> tuple[np.ndarray, InstanceMasks, np.ndarray]:
     """Apply geometric augmentation to image and masks; also return (N,) bool, which masks are large enough."""
     if not len(masks):
         return warps(image=image), masks, np.zeros(0, bool)
@@ -79,7 +83,7 @@ def _warp(
     return image, masks, kept
 
 
-def _geometric_augmenters(augmentation: Augmentation, seeds: dict[str, int]) -> list[iaa.Augmenter]:
+def _geometric_augmenters(augmentation: Augmentation, seeds: dict[str, int]) -> list[Augmenter]:
     warps = []
     if _flips(augmentation, seeds):
         warps.append(iaa.Fliplr(1.0))
@@ -112,7 +116,7 @@ def _flips(augmentation: Augmentation, seeds: dict[str, int]) -> bool:
     return np.random.default_rng(seeds["flip_horizontal"]).random() < augmentation.flip_horizontal
 
 
-def _color_augmenters(augmentation: Augmentation, seeds: dict[str, int], is_float: bool) -> list[iaa.Augmenter]:
+def _color_augmenters(augmentation: Augmentation, seeds: dict[str, int], is_float: bool) -> list[Augmenter]:
     white = 1.0 if is_float else 255.0
     augmenters = []
     if augmentation.gamma:
@@ -158,4 +162,5 @@ def unpack_label_planes(planes: np.ndarray, count: int) -> InstanceMasks:
             if region is not None:
                 rows, columns = region
                 crops[index] = Crop(rows.start, columns.start, plane[region] == index + 1)
-    return InstanceMasks(*planes.shape[:2], crops)
+    height, width = planes.shape[:2]
+    return InstanceMasks(height, width, crops)

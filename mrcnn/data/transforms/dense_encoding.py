@@ -10,6 +10,7 @@ from mrcnn.config import ClassifierConfig, InputConfig, ResUNetConfig
 from mrcnn.data.dataset import Dataset, Record
 from mrcnn.data.sample import Sample
 from mrcnn.data.transforms.encoding import Batch, Letterbox, add_ignore_regions, mask_to_network, prepare_image
+from mrcnn.data.transforms.letterbox import CenteredLetterbox
 from mrcnn.errors import InputError
 
 OVERLAP = 0.01
@@ -81,9 +82,9 @@ def infer_binary_labels(records: Sequence[Record], class_names: Sequence[str]) -
     Image-level labels are used if every image has one of two labels and all images with instances have the same one,
     which is positive. Otherwise images with instances are positive; the label is the name of a single class.
     """
-    labels = {record.label for record in records}
-    of_filled = {record.label for record in records if _is_filled(record)}
-    if len(labels) == 2 and None not in labels and len(of_filled) == 1:
+    labels = {record.label for record in records if record.label is not None}
+    of_filled = {record.label for record in records if _is_filled(record) and record.label is not None}
+    if len(labels) == 2 and len(of_filled) == 1 and all(record.label is not None for record in records):
         (positive,) = of_filled
         (negative,) = labels - of_filled
         return (negative, positive), True
@@ -107,7 +108,7 @@ def classes_overlap(dataset: Dataset) -> bool:
     return bool((shared > OVERLAP * pixels).any())
 
 
-def _prepare(sample: Sample, config: InputConfig) -> tuple[np.ndarray, Letterbox]:
+def _prepare(sample: Sample, config: InputConfig) -> tuple[np.ndarray, Letterbox | CenteredLetterbox]:
     try:
         return prepare_image(sample.image, config)
     except InputError as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from mrcnn.config import ModelConfig
+from mrcnn.config import InputConfig, ModelConfig
 from mrcnn.data.sample import Sample
 from mrcnn.data.transforms.letterbox import CenteredLetterbox, prepare_centered
 from mrcnn.data.transforms.normalization import (
@@ -53,11 +53,14 @@ class Letterbox:
         return np.asarray(boxes, np.float32) / np.float32(self.scale)
 
 
-def prepare_image(image: np.ndarray, config: ModelConfig) -> tuple[np.ndarray, Letterbox | CenteredLetterbox]:
+def prepare_image(
+    image: np.ndarray, config: ModelConfig | InputConfig
+) -> tuple[np.ndarray, Letterbox | CenteredLetterbox]:
     """Prepare the network input of one image: resize, equalize, normalize and pad.
 
     Args:
         image: (H, W, C) or (H, W), any numeric type.
+        config: input of the model.
 
     Returns:
         (S, S, C) float32 with S = config.image_size and C = config.channels: the image with its aspect ratio,
@@ -89,12 +92,12 @@ def prepare_image(image: np.ndarray, config: ModelConfig) -> tuple[np.ndarray, L
     size, (height, width) = config.image_size, image.shape[:2]
     letterbox = Letterbox(size / max(height, width), height, width)
     # The small addition prevents rounding down of a side that fits exactly.
-    inner = [max(1, int(side * letterbox.scale + 1e-6)) for side in (height, width)]
-    image = equalize(resize(image, *inner, letterbox.scale), config.equalise)
+    rows, columns = (max(1, int(side * letterbox.scale + 1e-6)) for side in (height, width))
+    image = equalize(resize(image, rows, columns, letterbox.scale), config.equalise)
     normalize = _NORMALIZATIONS[config.normalisation]
     normalize = torch_normalization if config.conventions == "torchvision" else normalize
     prepared = np.zeros((size, size, config.channels), np.float32)
-    prepared[: inner[0], : inner[1]] = normalize(image)
+    prepared[:rows, :columns] = normalize(image)
     return prepared, letterbox
 
 
@@ -152,7 +155,7 @@ def add_ignore_regions(
     size = batch["image"].shape[1]
     ignored = np.zeros((len(samples), size, size), np.uint8)
     for row, (sample, letterbox) in enumerate(zip(samples, letterboxes, strict=True)):
-        if len(sample.crowds):
+        if sample.crowds is not None and len(sample.crowds):
             ignored[row] = mask_to_network(sample.crowds.union(), letterbox, size)
     return batch | {"ignore": ignored}
 

@@ -83,7 +83,7 @@ def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     rows, columns, channels = image.shape
     zoom = (1 / (rows / height), 1 / (columns / width))
     planes = [
-        ndimage.zoom(image[..., i].astype(np.float64), zoom, order=1, mode="grid-constant", grid_mode=True)
+        np.asarray(ndimage.zoom(image[..., i].astype(np.float64), zoom, order=1, mode="grid-constant", grid_mode=True))
         for i in range(channels)
     ]
     return np.stack(planes, axis=-1)

@@ -12,9 +12,10 @@ import numpy as np
 from keras import layers
 from scipy import ndimage
 
-from mrcnn.backend import ops
+from mrcnn.backend import Tensor, ops
 from mrcnn.config import ResUNetConfig
-from mrcnn.data.transforms.encoding import Letterbox, prepare_image
+from mrcnn.data.transforms.encoding import Batch, Letterbox, prepare_image
+from mrcnn.data.transforms.letterbox import CenteredLetterbox
 from mrcnn.data.transforms.resizing import resize
 from mrcnn.detections import Detections
 from mrcnn.instance_masks import Crop, InstanceMasks
@@ -40,7 +41,14 @@ class ResUNet(DetectorBase):
     config_class = ResUNetConfig
     config: ResUNetConfig
 
-    def __init__(self, config: ResUNetConfig, *, seed: int = 0, dtype=None, name: str = "resunet"):
+    def __init__(
+        self,
+        config: ResUNetConfig,
+        *,
+        seed: int = 0,
+        dtype: str | keras.DTypePolicy | None = None,
+        name: str = "resunet",
+    ) -> None:
         super().__init__(config, seed=seed, dtype=dtype, name=name)
         with self.dtype_scope():
             # The attribute is `backbone` as in Mask R-CNN, for `mrcnn.models.training.stages`.
@@ -50,7 +58,7 @@ class ResUNet(DetectorBase):
         self.loss_means = [keras.metrics.Mean(name=name) for name in names]
         self.built = True
 
-    def call(self, batch, training=False):
+    def call(self, batch: Batch, training: bool = False) -> Tensor | dict[str, Tensor]:
         logits = self.decoder(self.backbone(batch["image"], training=training), training=training)
         exclusive = self.config.exclusive
         probabilities = ops.softmax(logits, axis=-1) if exclusive else ops.sigmoid(logits)
@@ -62,7 +70,7 @@ class ResUNet(DetectorBase):
         counted = None
         if "ignore" in batch:
             counted = 1.0 - ops.cast(batch["ignore"], "float32")[..., None]
-            classes = tuple(each * counted for each in classes)
+            classes = (classes[0] * counted, classes[1] * counted)
         if self.config.loss == "focal_tversky":
             return {"focal_tversky": focal_tversky(*classes)}
         return {
@@ -111,7 +119,7 @@ def build_decoder(config: ResUNetConfig, shapes: Sequence[tuple[int, ...]]) -> k
     return keras.Model(levels, logits, name="decoder")
 
 
-def _unit(x, width: int, stride: int, norm: str, name: str):
+def _unit(x: Tensor, width: int, stride: int, norm: str, name: str) -> Tensor:
     """Add a 1 × 1 convolution to two of (norm, ReLU, convolution) (He et al. 2016, Identity Mappings, figure 4e)."""
     y = _convolve(_activate(x, norm, f"{name}_1"), width, stride, f"{name}_1_conv")
     y = _convolve(_activate(y, norm, f"{name}_2"), width, 1, f"{name}_2_conv")
@@ -119,11 +127,11 @@ def _unit(x, width: int, stride: int, norm: str, name: str):
     return layers.Add(name=f"{name}_add")([y, shortcut])
 
 
-def _activate(x, norm: str, name: str):
+def _activate(x: Tensor, norm: str, name: str) -> Tensor:
     return layers.ReLU(name=f"{name}_relu")(make_normalization(norm, f"{name}_norm")(x))
 
 
-def _convolve(x, width: int, stride: int, name: str):
+def _convolve(x: Tensor, width: int, stride: int, name: str) -> Tensor:
     if stride == 1:
         return Convolution3x3(width, use_bias=False, name=name)(x)
     return layers.Conv2D(width, 3, stride, "same", use_bias=False, name=name)(x)
@@ -136,7 +144,7 @@ FALSE_NEGATIVE_WEIGHT, FALSE_POSITIVE_WEIGHT = 0.7, 0.3
 GAMMA = 4 / 3
 
 
-def cross_entropy(logits, maps, exclusive: bool, counted=None):
+def cross_entropy(logits: Tensor, maps: Tensor, exclusive: bool, counted: Tensor | None = None) -> Tensor:
     """Return the mean cross-entropy per pixel: softmax if `exclusive`, else the mean over one sigmoid per map.
 
     Args:
@@ -157,7 +165,7 @@ def cross_entropy(logits, maps, exclusive: bool, counted=None):
     return per_replica(ops.mean(binary_cross_entropy(logits, maps)))
 
 
-def dice_loss(probabilities, maps):
+def dice_loss(probabilities: Tensor, maps: Tensor) -> Tensor:
     """Return 1 − the mean over classes of soft Dice over the whole batch (Milletari et al. 2016, V-Net, equation 2).
 
     Dice of single images would be 0 for one false positive pixel in an empty slice, and most slices of a volume are
@@ -167,7 +175,7 @@ def dice_loss(probabilities, maps):
     return per_replica(1.0 - ops.mean((2.0 * both + SMOOTHING) / (truth + found + SMOOTHING)))
 
 
-def focal_tversky(probabilities, maps):
+def focal_tversky(probabilities: Tensor, maps: Tensor) -> Tensor:
     """Return the mean over classes of (1 − Tversky index)^(1/γ) over the batch (Abraham & Khan 2018, eq. 2, 4)."""
     both, truth, found = _sums(probabilities, maps)
     missed, false = FALSE_NEGATIVE_WEIGHT * (truth - both), FALSE_POSITIVE_WEIGHT * (found - both)
@@ -176,15 +184,20 @@ def focal_tversky(probabilities, maps):
     return per_replica(ops.mean(ops.power(ops.maximum(1.0 - index, 1e-6), 1.0 / GAMMA)))
 
 
-def _sums(probabilities, maps):
+def _sums(probabilities: Tensor, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the sums (M,) over the batch of p·t, t and p for each class."""
-    return tuple(all_reduce(ops.sum(each, axis=(0, 1, 2))) for each in (probabilities * maps, maps, probabilities))
+    both, truth, found = (
+        all_reduce(ops.sum(each, axis=(0, 1, 2))) for each in (probabilities * maps, maps, probabilities)
+    )
+    return both, truth, found
 
 
 _CONNECTIVITY = np.ones((3, 3), bool)  # 8 neighbors
 
 
-def instances_from_class_maps(maps: np.ndarray, letterbox: Letterbox, *, exclusive: bool, limit: int) -> Detections:
+def instances_from_class_maps(
+    maps: np.ndarray, letterbox: Letterbox | CenteredLetterbox, *, exclusive: bool, limit: int
+) -> Detections:
     """Return the connected components of each class in pixels of the original image of `letterbox`.
 
     A pixel belongs to a class if its probability is at least 0.5. With `exclusive`, where the first map is the
@@ -206,7 +219,7 @@ def instances_from_class_maps(maps: np.ndarray, letterbox: Letterbox, *, exclusi
         regions = [full[..., position] >= 0.5 for position in range(classes)]
     components = []  # area, score, class id, mask
     for class_id, region in enumerate(regions, start=1):
-        labels, count = ndimage.label(region, _CONNECTIVITY)
+        labels, count = ndimage.label(region, _CONNECTIVITY)  # pyright: ignore[reportGeneralTypeIssues] - no annotations
         if not count:
             continue
         areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]

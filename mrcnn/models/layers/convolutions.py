@@ -5,11 +5,14 @@ Source: Lavin & Gray 2016, Fast Algorithms for Convolutional Neural Networks, F(
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import keras
 import numpy as np
 from keras import layers
 
-from mrcnn.backend import cpu_vectors, ops, xla_jit
+from mrcnn.backend import Tensor, cpu_vectors, ops, xla_jit
 
 MIN_CELLS = 8192
 """Smallest number of cells of a batch for which Winograd's products are faster than the kernels of the backend."""
@@ -27,10 +30,10 @@ class Convolution3x3(layers.Conv2D):
     devices and small maps this layer is `Conv2D`.
     """
 
-    def __init__(self, filters: int, **kwargs):
+    def __init__(self, filters: int, **kwargs: Any) -> None:
         super().__init__(filters, **{"kernel_size": 3, "padding": "same", **kwargs})
 
-    def convolution_op(self, inputs, kernel):
+    def convolution_op(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         images, height, width, channels = inputs.shape
         many = None not in (height, width) and (images or 1) * height * width >= MIN_CELLS
         vectors = cpu_vectors() if many and self.compute_dtype == "float32" else None
@@ -41,10 +44,10 @@ class Convolution3x3(layers.Conv2D):
 
 
 @ops.custom_gradient
-def convolve(inputs, kernel):
+def convolve(inputs: Tensor, kernel: Tensor) -> Tensor:
     """Convolve (B, H, W, C) with (3, 3, C, D) and zero padding to (B, H, W, D), with the gradients of `ops.conv`."""
 
-    def gradient(*arguments, upstream=None):
+    def gradient(*arguments: Tensor, upstream: Tensor | None = None) -> tuple[Tensor, Tensor]:
         upstream = arguments[0] if upstream is None else upstream
         rotated = ops.transpose(ops.flip(kernel, axis=(0, 1)), (0, 1, 3, 2))
         return winograd_convolve(upstream, rotated), _kernel_gradient(inputs, upstream)
@@ -52,7 +55,7 @@ def convolve(inputs, kernel):
     return winograd_convolve(inputs, kernel), gradient
 
 
-def _kernel_gradient(inputs, upstream):
+def _kernel_gradient(inputs: Tensor, upstream: Tensor) -> Tensor:
     _, height, width, channels = inputs.shape
     padded = ops.pad(inputs, ((0, 0), (1, 1), (1, 1), (0, 0)))
     flat = ops.reshape(upstream, (-1, upstream.shape[-1]))
@@ -88,7 +91,7 @@ _OUTPUT = np.array(
 )
 
 
-def winograd_convolve(inputs, kernel):
+def winograd_convolve(inputs: Tensor, kernel: Tensor) -> Tensor:
     """Convolve (B, H, W, C) with (3, 3, C, D), stride 1 and zero padding, to (B, H, W, D).
 
     The result differs from `ops.conv` by rounding, about 1e-5 of the standard deviation in float32.
@@ -100,7 +103,7 @@ def winograd_convolve(inputs, kernel):
     return outputs[:, :height, :width]
 
 
-def _transform_inputs(inputs):
+def _transform_inputs(inputs: Tensor) -> Tensor:
     """Transform inputs (B, H, W, C) to tiles (36, B · tiles, C)."""
     _, height, width, channels = inputs.shape
     rows, columns = height + -height % TILE, width + -width % TILE
@@ -113,13 +116,13 @@ def _transform_inputs(inputs):
     return ops.stack(cells)
 
 
-def _transform_kernel(kernel):
+def _transform_kernel(kernel: Tensor) -> Tensor:
     """Transform a kernel (3, 3, C, D) to (36, C, D)."""
     both = np.kron(_KERNEL, _KERNEL)
     return ops.reshape(ops.matmul(both, ops.reshape(kernel, (9, -1))), (36, *kernel.shape[2:]))
 
 
-def _transform_outputs(products, rows: int, columns: int):
+def _transform_outputs(products: Tensor, rows: int, columns: int) -> Tensor:
     """Transform products (36, B · rows · columns, D) of the tiles to outputs (B, 4 · rows, 4 · columns, D)."""
     width = products.shape[-1]
     cells = ops.reshape(products, (6, 6, -1, rows, columns, width))
@@ -128,9 +131,9 @@ def _transform_outputs(products, rows: int, columns: int):
     return ops.reshape(ops.stack(tiles, 2), (-1, TILE * rows, TILE * columns, width))
 
 
-def _combine(factors, values: list):
+def _combine(factors: np.ndarray, values: Iterable[Tensor]) -> Tensor:
     """Return Σ factor · value without multiplications by 0 and 1."""
-    total = None
+    total: Tensor = None
     for factor, value in zip(factors.tolist(), values, strict=True):
         if factor:
             term = value if factor == 1 else value * factor

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from keras import layers
 
+from mrcnn.backend import Tensor
 from mrcnn.config import STRIDES, ModelConfig
 from mrcnn.geometry import boxes as box_ops
 from mrcnn.geometry.anchors import anchor_grid
@@ -37,11 +40,11 @@ class PaperConventions:
         """Return the anchor grid (A, 4) in internal coordinates."""
         return anchor_grid(self.config)
 
-    def to_internal(self, boxes):
+    def to_internal(self, boxes: Tensor) -> Tensor:
         """Convert boxes (…, 4) of a batch to internal coordinates."""
         return boxes
 
-    def to_pixels(self, boxes):
+    def to_pixels(self, boxes: Tensor) -> Tensor:
         """Convert internal boxes (…, 4) to pixels of the network input, x2 and y2 exclusive."""
         return boxes
 
@@ -49,19 +52,19 @@ class PaperConventions:
         """Return additional inputs by name: the windows of the images within `count` letterboxed inputs."""
         return {}
 
-    def clip(self, boxes, window=None):
+    def clip(self, boxes: Tensor, window: Tensor | None = None) -> Tensor:
         """Clip internal boxes (B, …, 4) to the input."""
         return box_ops.clip(boxes, self.config.image_size)
 
-    def propose(self, logits, deltas, anchors):
+    def propose(self, logits: Tensor, deltas: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
         """Select proposals as `mrcnn.models.mask_rcnn.rpn.propose`, in internal coordinates."""
         return propose(logits, deltas, anchors, self.config)
 
-    def pool(self, levels, boxes, size: int, images=None):
+    def pool(self, levels: Sequence[Tensor], boxes: Tensor, size: int, images: Tensor | None = None) -> Tensor:
         """Pool internal boxes (B, R, 4) from P2 … P5 as (B, R, size, size, C); `images` as in `roi_align`."""
         return roi_align(levels, boxes, STRIDES[:4], size, images, canonical_size=self.config.roi_canonical_size)
 
-    def mask_background(self, probabilities):
+    def mask_background(self, probabilities: Tensor) -> Tensor:
         """Remove the background from class probabilities (B, R, K + 1) and return the scores (B, R, K)."""
         return probabilities[..., 1:]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import layers
 
@@ -20,13 +22,15 @@ def build_box_head(config: ModelConfig) -> keras.Model:
     x = layers.Flatten(name="head_flatten")(regions)
     for i in (1, 2):
         x = layers.Dense(config.head_width, activation="relu", name=f"head_dense{i}")(x)
-    logits = layers.Dense(
-        classes + 1, kernel_initializer=keras.initializers.RandomNormal(stddev=0.01), dtype="float32", name="head_class"
-    )(x)
-    deltas = layers.Dense(
-        4 * boxes, kernel_initializer=keras.initializers.RandomNormal(stddev=0.001), dtype="float32", name="head_box"
-    )(x)
+    logits = _linear(classes + 1, 0.01, "head_class")(x)
+    deltas = _linear(4 * boxes, 0.001, "head_box")(x)
     return keras.Model(regions, [logits, deltas], name="box_head")
+
+
+def _linear(width: int, deviation: float, name: str) -> layers.Dense:
+    """Create a float32 layer without activation whose weights are normally distributed."""
+    settings: dict[str, Any] = {"kernel_initializer": keras.initializers.RandomNormal(stddev=deviation)}
+    return layers.Dense(width, **settings, dtype="float32", name=name)
 
 
 def build_mask_head(config: ModelConfig) -> keras.Model:

@@ -5,34 +5,36 @@ The divisor is the number of samples of the whole batch, so the losses of severa
 
 from __future__ import annotations
 
-from mrcnn.backend import ops
+from collections.abc import Sequence
+
+from mrcnn.backend import Tensor, ops
 from mrcnn.models.training.data_parallel import all_reduce
 
 LOSSES = ("rpn_class", "rpn_box", "head_class", "head_box", "head_mask")
 
 
-def weighted_mean(values, weights):
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     """Return Σ values · weights / Σ weights, or 0 if all weights are 0."""
     return ops.sum(values * weights) / ops.maximum(all_reduce(ops.sum(weights)), 1.0)
 
 
-def smooth_l1(difference, beta: float):
+def smooth_l1(difference: Tensor, beta: float) -> Tensor:
     """Return the smooth L1 loss, quadratic below `beta` (Girshick 2015, equation 3)."""
     size = ops.abs(difference)
     return ops.where(size < beta, 0.5 * ops.square(size) / beta, size - 0.5 * beta)
 
 
-def binary_cross_entropy(logits, targets):
+def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Return the element-wise binary cross-entropy of logits, max(x, 0) − x·z + log(1 + e^−|x|), without overflow."""
     return ops.maximum(logits, 0.0) - logits * targets + ops.log1p(ops.exp(-ops.abs(logits)))
 
 
-def objectness(logits, positive, used):
+def objectness(logits: Tensor, positive: Tensor, used: Tensor) -> Tensor:
     """Return the mean binary cross-entropy of the sampled anchors; all arguments are (B, S)."""
     return weighted_mean(binary_cross_entropy(logits, positive), used)
 
 
-def box_regression(deltas, targets, positive, used, beta: float):
+def box_regression(deltas: Tensor, targets: Tensor, positive: Tensor, used: Tensor, beta: float) -> Tensor:
     """Return the sum of the smooth L1 losses of the positives over the number of samples.
 
     So the weight of the loss does not depend on the number of positives, as in torchvision and detectron2.
@@ -48,7 +50,13 @@ def box_regression(deltas, targets, positive, used, beta: float):
     return ops.sum(loss * positive) / ops.maximum(all_reduce(ops.sum(used)), 1.0)
 
 
-def classification(logits, class_ids, used, class_weights=None, focal_gamma: float = 0.0):
+def classification(
+    logits: Tensor,
+    class_ids: Tensor,
+    used: Tensor,
+    class_weights: Sequence[float] | None = None,
+    focal_gamma: float = 0.0,
+) -> Tensor:
     """Return the mean softmax cross-entropy of the sampled regions, weighted by class if configured.
 
     Args:
@@ -70,7 +78,7 @@ def classification(logits, class_ids, used, class_weights=None, focal_gamma: flo
     return weighted_mean(loss, used)
 
 
-def mask_cross_entropy(logits, targets, positive):
+def mask_cross_entropy(logits: Tensor, targets: Tensor, positive: Tensor) -> Tensor:
     """Return the mean binary cross-entropy per pixel of the positive slots.
 
     Args:

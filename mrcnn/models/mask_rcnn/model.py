@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
 
-from mrcnn.backend import ops
+from mrcnn.backend import Tensor, ops
 from mrcnn.config import ModelConfig
 from mrcnn.data.transforms.encoding import Letterbox, prepare_image
+from mrcnn.data.transforms.letterbox import CenteredLetterbox
 from mrcnn.detections import Detections
 from mrcnn.geometry import boxes as box_ops
 from mrcnn.geometry.masks import covered_fraction
@@ -57,7 +58,14 @@ class MaskRCNN(DetectorBase):
     config_class = ModelConfig
     config: ModelConfig
 
-    def __init__(self, config: ModelConfig, *, seed: int = 0, dtype=None, name: str = "mask_rcnn"):
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        seed: int = 0,
+        dtype: str | keras.DTypePolicy | None = None,
+        name: str = "mask_rcnn",
+    ) -> None:
         super().__init__(config, seed=seed, dtype=dtype, name=name)
         self.conventions = make_conventions(config)
         with self.dtype_scope():
@@ -71,7 +79,7 @@ class MaskRCNN(DetectorBase):
         self.loss_means = [keras.metrics.Mean(name=loss) for loss in losses.LOSSES]
         self.built = True
 
-    def call(self, batch, training=False):
+    def call(self, batch: Mapping[str, Tensor], training: bool = False) -> dict[str, Tensor]:
         levels = self.pyramid(self.backbone(batch["image"], training=training), training=training)
         logits, deltas = flatten_levels([self.proposal_head(level) for level in levels], self.config)
         proposals, valid = self.conventions.propose(logits, deltas, ops.convert_to_tensor(self.anchors))
@@ -81,12 +89,12 @@ class MaskRCNN(DetectorBase):
             return self._training_losses(levels, proposals, valid, batch, training)
         return self._detect(levels[:4], proposals, valid, batch.get("window"))
 
-    def _pool(self, levels, boxes, size: int):
+    def _pool(self, levels: Sequence[Tensor], boxes: Tensor, size: int) -> Tensor:
         """Pool regions (B, R, 4) into a flat batch (B · R, P, P, C)."""
         pooled = self.conventions.pool(levels, boxes, size)
         return ops.reshape(pooled, (-1, size, size, self.config.fpn_channels))
 
-    def _per_class(self, values, class_ids, *, per_region: tuple[int, ...]):
+    def _per_class(self, values: Tensor, class_ids: Tensor, *, per_region: tuple[int, ...]) -> Tensor:
         """Select from values (B · R, classes or 1, …) those of the class (B, R; 1-based) of each region: (B, R, …)."""
         regions = class_ids.shape[1]
         if self.config.class_agnostic:
@@ -94,7 +102,14 @@ class MaskRCNN(DetectorBase):
         index = ops.reshape(ops.maximum(class_ids - 1, 0), (-1, 1, *(1 for _ in per_region)))
         return ops.reshape(ops.take_along_axis(values, index, axis=1), (-1, regions, *per_region))
 
-    def _training_losses(self, levels, proposals, proposal_valid, batch, training):
+    def _training_losses(
+        self,
+        levels: Sequence[Tensor],
+        proposals: Tensor,
+        proposal_valid: Tensor,
+        batch: Mapping[str, Tensor],
+        training: bool,
+    ) -> dict[str, Tensor]:
         config = self.config
         size = ops.shape(proposals)[0]
         anchors = ops.convert_to_tensor(self.anchors)
@@ -125,13 +140,15 @@ class MaskRCNN(DetectorBase):
             "head_mask": losses.mask_cross_entropy(mask_logits, target.masks, target.positive),
         }
 
-    def _in_crowd(self, batch, boxes):
+    def _in_crowd(self, batch: Mapping[str, Tensor], boxes: Tensor) -> Tensor | None:
         """Return which internal boxes (A, 4) or (B, A, 4) lie in a crowd, (B, A) bool, or None without crowds."""
         if "ignore" not in batch:
             return None
         return covered_fraction(batch["ignore"], self.conventions.to_pixels(boxes)) >= CROWD_COVERAGE
 
-    def _detect(self, levels, proposals, proposal_valid, window=None):
+    def _detect(
+        self, levels: Sequence[Tensor], proposals: Tensor, proposal_valid: Tensor, window: Tensor | None = None
+    ) -> dict[str, Tensor]:
         config, conventions = self.config, self.conventions
         regions, classes = proposals.shape[1], len(config.class_names)
         class_logits, deltas = self.box_head(self._pool(levels, proposals, config.pool_size))
@@ -150,7 +167,9 @@ class MaskRCNN(DetectorBase):
             "masks": ops.sigmoid(self._mask_logits(levels, boxes, class_ids)),
         }
 
-    def _mask_logits(self, levels, boxes, class_ids, training=False):
+    def _mask_logits(
+        self, levels: Sequence[Tensor], boxes: Tensor, class_ids: Tensor, training: bool = False
+    ) -> Tensor:
         """Return mask logits (B, D, m, m) of the class of each region; 0 for empty slots (class 0).
 
         The regions of all images are gathered and computed in one of a few sizes, because each size is compiled
@@ -160,7 +179,7 @@ class MaskRCNN(DetectorBase):
         boxes, class_ids = ops.reshape(boxes, (-1, 4)), ops.reshape(class_ids, (-1,))
         exists = ops.cast(class_ids > 0, "int32")
 
-        def of_regions(chosen):
+        def of_regions(chosen: Tensor) -> Tensor:
             """Return the logits (R, m, m) of the regions at positions `chosen` (R,)."""
             regions, images = ops.take(boxes, chosen, axis=0), chosen // slots
             pooled = self.conventions.pool(levels, regions[:, None], self.config.mask_pool_size, images[:, None])
@@ -170,8 +189,8 @@ class MaskRCNN(DetectorBase):
             )
             return ops.squeeze(logits, 1)
 
-        def of_first(count: int):
-            def compute():
+        def of_first(count: int) -> Callable[[], Tensor]:
+            def compute() -> Tensor:
                 _, chosen = ops.top_k(exists, count * batch)
                 chosen = ops.cast(chosen, "int32")
                 if training or count <= MASK_CHUNK:
@@ -191,7 +210,7 @@ class MaskRCNN(DetectorBase):
         fits = [ops.cast(total > size * batch, "int32") for size in sizes[:-1]]
         return ops.switch(sum(fits, ops.cast(0, "int32")), [of_first(size) for size in sizes])
 
-    def _best_per_class(self, boxes, scores):
+    def _best_per_class(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Select the `max_detections` best boxes by suppression per class: (B, R, K, 4), (B, R, K) → (B, D, …)."""
         config = self.config
         total = scores.shape[1] * scores.shape[2]
@@ -251,7 +270,9 @@ class MaskRCNN(DetectorBase):
         return found
 
 
-def to_detections(outputs: dict[str, np.ndarray], letterbox: Letterbox, conventions: PaperConventions) -> Detections:
+def to_detections(
+    outputs: dict[str, np.ndarray], letterbox: Letterbox | CenteredLetterbox, conventions: PaperConventions
+) -> Detections:
     """Convert the network outputs of one image, (D, …) each, to pixels of the original image of `letterbox`."""
     boxes = letterbox.to_original(np.asarray(outputs["boxes"])).astype(np.float32)
     limits = np.array([letterbox.width, letterbox.height] * 2, np.float32)

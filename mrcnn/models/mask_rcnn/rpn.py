@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import layers
 
-from mrcnn.backend import ops
+from mrcnn.backend import Tensor, ops
 from mrcnn.config import ModelConfig
 from mrcnn.geometry import boxes as box_ops
 from mrcnn.geometry.matching import take_rows
@@ -26,15 +29,18 @@ def build_proposal_head(config: ModelConfig, width: int) -> keras.Model:
         width: channels of the shared convolution.
     """
     count = config.anchors_per_cell
-    initializer = keras.initializers.RandomNormal(stddev=0.01, seed=0)
+    settings: dict[str, Any] = {
+        "kernel_initializer": keras.initializers.RandomNormal(stddev=0.01, seed=0),
+        "dtype": "float32",
+    }
     features = layers.Input((None, None, config.fpn_channels), name="features")
     x = Convolution3x3(width, activation="relu", name="rpn_conv")(features)
-    logits = layers.Conv2D(count, 1, kernel_initializer=initializer, dtype="float32", name="rpn_class")(x)
-    deltas = layers.Conv2D(4 * count, 1, kernel_initializer=initializer, dtype="float32", name="rpn_box")(x)
+    logits = layers.Conv2D(count, 1, **settings, name="rpn_class")(x)
+    deltas = layers.Conv2D(4 * count, 1, **settings, name="rpn_box")(x)
     return keras.Model(features, [logits, deltas], name="proposal_head")
 
 
-def flatten_levels(outputs: list, config: ModelConfig):
+def flatten_levels(outputs: list, config: ModelConfig) -> tuple[Tensor, Tensor]:
     """Flatten head outputs of all levels to logits (B, A) and deltas (B, A, 4), in the order of the anchor grid."""
     logits = [ops.reshape(logit, (-1, cells)) for (logit, _), cells in zip(outputs, _level_counts(config), strict=True)]
     deltas = [
@@ -47,7 +53,9 @@ def _level_counts(config: ModelConfig) -> list[int]:
     return [cells * cells * config.anchors_per_cell for cells in config.grid_sizes]
 
 
-def propose(logits, deltas, anchors, config: ModelConfig, min_side: float = MIN_SIDE):
+def propose(
+    logits: Tensor, deltas: Tensor, anchors: Tensor, config: ModelConfig, min_side: float = MIN_SIDE
+) -> tuple[Tensor, Tensor]:
     """Select the best regions of all levels after non-maximum suppression within each level. Gradients stop here.
 
     Args:
@@ -84,7 +92,9 @@ def propose(logits, deltas, anchors, config: ModelConfig, min_side: float = MIN_
     return take_rows(ops.reshape(boxes, (-1, total, 4)), index), scores > -1e8
 
 
-def outputs_at(head: keras.Model, levels: list, index, config: ModelConfig):
+def outputs_at(
+    head: keras.Model, levels: Sequence[Tensor], index: Tensor, config: ModelConfig
+) -> tuple[Tensor, Tensor]:
     """Compute the head's outputs at some anchors, equal to gathering from `flatten_levels` of all its outputs.
 
     Args:
@@ -119,7 +129,7 @@ def outputs_at(head: keras.Model, levels: list, index, config: ModelConfig):
     )
 
 
-def _neighborhoods(cell, config: ModelConfig):
+def _neighborhoods(cell: Tensor, config: ModelConfig) -> tuple[Tensor, Tensor]:
     """Return the indices (B, S, 9) int32 of the 3 × 3 cells around each of `cell` (B, S), and which exist.
 
     Cells are numbered over all levels, row by row. The index of a cell outside its level is 0.

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
-from mrcnn.backend import ops
+from mrcnn.backend import Tensor, ops
 from mrcnn.config import ModelConfig
 from mrcnn.geometry import boxes as box_ops
 from mrcnn.geometry.masks import crop_masks
 from mrcnn.geometry.matching import match, sample, take_rows
 from mrcnn.models.mask_rcnn.heads import BOX_SCALE
-
-Tensor = Any
 
 
 class AnchorTargets(NamedTuple):
@@ -55,7 +54,9 @@ CROWD_COVERAGE = 0.5
 the area of the region, not the union, as in COCO's evaluation of crowds."""
 
 
-def anchor_targets(anchors, boxes, valid, noise, config: ModelConfig, in_crowd=None) -> AnchorTargets:
+def anchor_targets(
+    anchors: Tensor, boxes: Tensor, valid: Tensor, noise: Tensor, config: ModelConfig, in_crowd: Tensor | None = None
+) -> AnchorTargets:
     """Sample `config.rpn_samples` anchors per image, at most half of them positive (Ren et al. 2015, section 3.1.3).
 
     Args:
@@ -83,7 +84,14 @@ def anchor_targets(anchors, boxes, valid, noise, config: ModelConfig, in_crowd=N
     return AnchorTargets(index, is_positive, is_positive + is_negative, deltas)
 
 
-def region_targets(proposals, proposal_valid, batch: dict, noise, config: ModelConfig, in_crowd=None) -> RegionTargets:
+def region_targets(
+    proposals: Tensor,
+    proposal_valid: Tensor,
+    batch: Mapping[str, Tensor],
+    noise: Tensor,
+    config: ModelConfig,
+    in_crowd: Tensor | None = None,
+) -> RegionTargets:
     """Sample `config.roi_samples` of the proposals and true boxes per image, at most a quarter of them positive.
 
     Args:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 from keras import layers
 
-from mrcnn.backend import ops
+from mrcnn.backend import Tensor, ops
 from mrcnn.config import STRIDES, ModelConfig
 from mrcnn.geometry import boxes as box_ops
 from mrcnn.geometry.anchors import anchor_grid, anchor_shapes
@@ -34,7 +35,10 @@ class MatterportConventions(PaperConventions):
     also divides them by size − 1, which affects rounding only.)
     """
 
-    proposal_channels = PROPOSAL_CHANNELS
+    @property
+    def proposal_channels(self) -> int:
+        """Channels of the shared convolution of the proposal head."""
+        return PROPOSAL_CHANNELS
 
     def replace_backbone_layer(self, layer: layers.Layer) -> layers.Layer | None:
         # "same" padding of max pooling in TensorFlow, which pads even sides at the end only.
@@ -48,27 +52,27 @@ class MatterportConventions(PaperConventions):
         half_cells = np.repeat(np.array(STRIDES) / 2, counts)
         return (anchor_grid(self.config) - half_cells[:, None] - INCLUSIVE).astype(np.float32)
 
-    def to_internal(self, boxes):
+    def to_internal(self, boxes: Tensor) -> Tensor:
         return boxes - INCLUSIVE
 
-    def to_pixels(self, boxes):
+    def to_pixels(self, boxes: Tensor) -> Tensor:
         return boxes + INCLUSIVE
 
     def window_inputs(self, letterboxes: list, count: int) -> dict[str, np.ndarray]:
-        windows = np.tile(np.float32([0, 0, 1, 1]) * (self.config.image_size - 1), (count, 1))
+        windows = np.tile(np.array([0, 0, 1, 1], np.float32) * (self.config.image_size - 1), (count, 1))
         for slot, letterbox in enumerate(letterboxes):
             windows[slot] = letterbox.window - INCLUSIVE
         return {"window": windows}
 
-    def clip(self, boxes, window=None):
+    def clip(self, boxes: Tensor, window: Tensor | None = None) -> Tensor:
         if window is None:
             return box_ops.clip(boxes, self.config.image_size - 1)
-        window = ops.reshape(window, (-1, *(1 for _ in boxes.shape[1:-1]), 4))
-        low = ops.concatenate([window[..., :2], window[..., :2]], axis=-1)
-        high = ops.concatenate([window[..., 2:], window[..., 2:]], axis=-1)
+        ends = ops.reshape(window, (-1, *(1 for _ in boxes.shape[1:-1]), 4))
+        low = ops.concatenate([ends[..., :2], ends[..., :2]], axis=-1)
+        high = ops.concatenate([ends[..., 2:], ends[..., 2:]], axis=-1)
         return ops.maximum(ops.minimum(boxes, high), low)
 
-    def propose(self, logits, deltas, anchors):
+    def propose(self, logits: Tensor, deltas: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
         logits, deltas = ops.stop_gradient(logits), ops.stop_gradient(deltas)
         count = min(BEST_ANCHORS, logits.shape[1])
         scores, index = ops.top_k(logits, count)
@@ -77,12 +81,12 @@ class MatterportConventions(PaperConventions):
         scores, index = ops.top_k(ops.where(kept, scores, -1e9), min(self.config.proposals, count))
         return take_rows(boxes, index), scores > -1e8
 
-    def pool(self, levels, boxes, size: int, images=None):
+    def pool(self, levels: Sequence[Tensor], boxes: Tensor, size: int, images: Tensor | None = None) -> Tensor:
         return crop_and_resize(
             levels, boxes, self.config.image_size, size, images, canonical_size=self.config.roi_canonical_size
         )
 
-    def mask_background(self, probabilities):
+    def mask_background(self, probabilities: Tensor) -> Tensor:
         best = probabilities >= ops.max(probabilities, axis=-1, keepdims=True)
         return ops.where(best, probabilities, 0.0)[..., 1:]
 
@@ -91,7 +95,7 @@ class MatterportConventions(PaperConventions):
 
     def nonempty(self, boxes: np.ndarray) -> np.ndarray:
         rounded = np.around(boxes)
-        return (rounded[:, 2:] > rounded[:, :2]).all(axis=1)
+        return np.asarray((rounded[:, 2:] > rounded[:, :2]).all(axis=1))
 
     def paste(self, mask: np.ndarray, box: np.ndarray, height: int, width: int) -> Crop:
         """Paste the mask into whole pixels; the interpolation decreases to 0 outside the outermost cells."""
@@ -115,10 +119,10 @@ CANDIDATES = 2000
 class PaddedConv2D(folded.Conv2D):
     """3 × 3 convolution padded by one cell on every side, also with a stride, unlike "same"."""
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         return super().call(ops.pad(inputs, ((0, 0), (1, 1), (1, 1), (0, 0))))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         batch, height, width, channels = input_shape
         return super().compute_output_shape((batch, height + 2, width + 2, channels))
 
@@ -146,10 +150,10 @@ class TorchvisionConventions(PaperConventions):
             levels.append((np.stack([x, y, x, y], axis=-1)[:, :, None] + base).reshape(-1, 4))
         return np.concatenate(levels).astype(np.float32)
 
-    def propose(self, logits, deltas, anchors):
+    def propose(self, logits: Tensor, deltas: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
         return propose(logits, deltas, anchors, self.config, min_side=MIN_SIDE)
 
-    def pool(self, levels, boxes, size: int, images=None):
+    def pool(self, levels: Sequence[Tensor], boxes: Tensor, size: int, images: Tensor | None = None) -> Tensor:
         return roi_align(
             levels, boxes, STRIDES[:4], size, images, canonical_size=self.config.roi_canonical_size, aligned=False
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,10 @@ def is_torchvision(tensors: Tensors) -> bool:
     return "backbone.body.conv1.weight" in tensors and any(name.startswith("rpn.head.") for name in tensors)
 
 
+Parameters = Sequence[np.ndarray]
+"""Weights of a layer: the kernel and the bias."""
+
+
 def layer_names(tensors: Tensors) -> list[str]:
     """Return the layer names: the tensor names without their last part."""
     return list(dict.fromkeys(name.rpartition(".")[0] for name in tensors))
@@ -36,7 +41,11 @@ def convert_torchvision(tensors: Tensors, class_names: tuple[str, ...]) -> dict[
     epsilon = EPSILON if any(name.endswith("num_batches_tracked") for name in tensors) else 0.0
     converted: dict[str, SourceWeights] = {}
 
-    def convert(ours: str, theirs: str, change=lambda weight, bias: (weight, bias)) -> None:
+    def convert(
+        ours: str,
+        theirs: str,
+        change: Callable[[np.ndarray, Any], Parameters] = lambda weight, bias: (weight, bias),
+    ) -> None:
         for layer in (theirs, _old_name(theirs)):
             if f"{layer}.weight" in tensors:
                 bias = tensors.get(f"{layer}.bias")
@@ -99,29 +108,29 @@ class _ClassRows:
     def _classes(self, outputs: int) -> np.ndarray:
         return COCO_IDS if self.coco and outputs == 1 + COCO_IDS[-1] else np.arange(1, outputs)
 
-    def objects(self, weight, bias):
+    def objects(self, weight: np.ndarray, bias: np.ndarray) -> Parameters:
         rows = self._classes(len(weight))
         return weight[rows], bias[rows]
 
-    def with_background(self, weight, bias):
+    def with_background(self, weight: np.ndarray, bias: np.ndarray) -> Parameters:
         rows = np.concatenate([[0], self._classes(len(weight))])
         return weight[rows], bias[rows]
 
-    def boxes(self, weight, bias):
+    def boxes(self, weight: np.ndarray, bias: np.ndarray) -> Parameters:
         rows = (self._classes(len(weight) // 4)[:, None] * 4 + np.arange(4)).ravel()
         return weight[rows], bias[rows]
 
 
-def _convolution(weight, bias):
+def _convolution(weight: np.ndarray, bias: np.ndarray | None) -> Parameters:
     """Convert (out, in, h, w) to (h, w, in, out); the bias of a convolution before batch normalization is 0."""
     return weight.transpose(2, 3, 1, 0), np.zeros(len(weight), np.float32) if bias is None else bias
 
 
-def _dense(weight, bias):
+def _dense(weight: np.ndarray, bias: np.ndarray) -> Parameters:
     return weight.T, bias
 
 
-def _flattened_dense(weight, bias):
+def _flattened_dense(weight: np.ndarray, bias: np.ndarray) -> Parameters:
     """Reorder the inputs of the first dense layer from (channel, y, x) to (y, x, channel)."""
     if weight.shape[1] % POOL**2:
         return _dense(weight, bias)

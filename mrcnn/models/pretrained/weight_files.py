@@ -95,7 +95,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _layers(file: h5py.File, path: Path) -> Layers:
-    root: Any = file["model_weights"] if "model_weights" in file else file
+    root: Any = file.get("model_weights", file)
     layers = _keras2(root) if "layer_names" in root.attrs else _keras3(root)
     if not layers:
         raise InputError(f"{path}: no layer with weights; expected an HDF5 file that Keras wrote")
@@ -123,9 +123,10 @@ def _keras3(root: h5py.Group) -> Layers:
     layers: Layers = {}
 
     def collect(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Group) and name.endswith("/vars") and "name" in item.attrs and len(item):
-            if not name.startswith("optimizer/"):
-                layers[item.attrs["name"]] = {key: item[key][()] for key in sorted(item, key=int)}
+        is_layer = isinstance(item, h5py.Group) and name.endswith("/vars") and not name.startswith("optimizer/")
+        if is_layer and "name" in item.attrs and len(item):
+            variables: Any = item  # h5py does not know which members are datasets
+            layers[variables.attrs["name"]] = {key: variables[key][()] for key in sorted(variables, key=int)}
 
     root.visititems(collect)
     return layers

@@ -9,8 +9,11 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from itertools import chain, count
+from typing import Any
 
 import keras
+
+from mrcnn.data.loading.loader import Loader
 
 _PREFETCH = 2
 """Batches in the buffer of TensorFlow, in addition to those of the loader."""
@@ -19,14 +22,14 @@ _CLOSE_TIMEOUT = 20.0
 
 
 def repeat_epochs(
-    loader, first_epoch: int = 0, skipped: int = 0, stopped: Callable[[], bool] = lambda: False
+    loader: Loader, first_epoch: int = 0, skipped: int = 0, stopped: Callable[[], bool] = lambda: False
 ) -> Generator[tuple[dict]]:
     """Yield batches of a `Loader` without end, epoch by epoch; `fit` needs `steps_per_epoch=len(loader)`.
 
     The loader builds the first batches of the next epoch during the validation of the current one.
 
     Args:
-        loader: a `Loader`.
+        loader: source of the batches.
         first_epoch: index of the first epoch.
         skipped: number of batches to skip at the beginning; they are not built.
         stopped: see `Loader.epoch`.
@@ -38,7 +41,7 @@ def repeat_epochs(
 
 
 @contextmanager
-def training_batches(loader, first_epoch: int = 0, skipped: int = 0):
+def training_batches(loader: Loader, first_epoch: int = 0, skipped: int = 0) -> Iterator[Any]:
     """Provide the batches of `repeat_epochs` in a form for `fit`, and end its workers and threads on exit.
 
     Exceptions of the loader propagate unchanged, and a stop signal ends the wait for a batch.
@@ -103,7 +106,7 @@ def _stop_signals() -> Iterator[Callable[[], bool]]:
             signal.set_wakeup_fd(before)
 
 
-def _make_dataset(batches: Iterator[tuple[dict]], raised: list[BaseException]):
+def _make_dataset(batches: Iterator[tuple[dict]], raised: list[BaseException]) -> Any:
     """Convert batches to a dataset without autotuning; an exception that ends them is appended to `raised`."""
     import tensorflow as tf
 

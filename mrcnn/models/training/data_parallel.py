@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import keras
 
-from mrcnn.backend import ops
+from mrcnn.backend import Tensor, ops
 from mrcnn.errors import InputError
 
 
@@ -88,13 +88,13 @@ def _context() -> Any:
     return tf.distribute.get_replica_context()
 
 
-def all_reduce(total):
+def all_reduce(total: Tensor) -> Tensor:
     """Return the sum of `total` over the replicas: from sums over their rows the sum over the whole batch."""
     context = _context()
     return total if context is None else context.all_reduce("SUM", total)
 
 
-def per_replica(value):
+def per_replica(value: Tensor) -> Tensor:
     """Divide a mean over the replica's rows, or a value common to all, by the number of replicas.
 
     The sum over the replicas is the value of the whole batch.
@@ -102,12 +102,12 @@ def per_replica(value):
     return value if _context() is None else value / num_replicas()
 
 
-def scale_to_global(value):
+def scale_to_global(value: Tensor) -> Tensor:
     """Multiply a replica's part so that the mean over the replicas is the value of the whole batch."""
     return value if _context() is None else value * num_replicas()
 
 
-def random_uniform(shape: tuple, seed: keras.random.SeedGenerator):
+def random_uniform(shape: tuple, seed: keras.random.SeedGenerator) -> Tensor:
     """Return random numbers (rows, …) in [0, 1), equal to those of a single device for these rows of the batch."""
     if _context() is None:
         return keras.random.uniform(shape, seed=seed)
@@ -115,7 +115,7 @@ def random_uniform(shape: tuple, seed: keras.random.SeedGenerator):
     return _replica_rows(keras.random.uniform((rows * num_replicas(), *others), seed=seed))
 
 
-def _replica_rows(values):
+def _replica_rows(values: Tensor) -> Tensor:
     """Return the rows (b, …) of this replica from (replicas · b, …)."""
     return ops.reshape(values, (num_replicas(), -1, *values.shape[1:]))[_context().replica_id_in_sync_group]
 
@@ -124,11 +124,11 @@ class PassThroughStrategy:
     """Stand in for a strategy of `tf.distribute` in Keras's trainer and pass on whole batches."""
 
     @staticmethod
-    def run(function: Callable, args: tuple):
+    def run(function: Callable, args: tuple) -> Any:
         return function(*args)
 
     @staticmethod
-    def experimental_distribute_dataset(dataset):
+    def experimental_distribute_dataset(dataset: Any) -> Any:
         return dataset
 
 
@@ -136,7 +136,7 @@ def run_on_replicas(step: Callable, data: tuple) -> dict:
     """Run `step` on the rows of each replica and return the means of its named values over the replicas."""
     import tensorflow as tf
 
-    def on_replica(batch):
+    def on_replica(batch: Any) -> Any:
         # The batch is in host memory; each GPU receives only its own rows.
         with tf.device("/CPU:0"):
             rows = {name: _replica_rows(values) for name, values in batch.items()}
@@ -148,7 +148,9 @@ def run_on_replicas(step: Callable, data: tuple) -> dict:
     return {name: strategy.reduce("MEAN", value, axis=None) for name, value in logs.items()}
 
 
-def apply_global_gradients(loss: Callable, weights: list[keras.Variable], optimizer: keras.optimizers.Optimizer):
+def apply_global_gradients(
+    loss: Callable, weights: list[keras.Variable], optimizer: keras.optimizers.Optimizer
+) -> Tensor:
     """Update the weights with the gradients of the loss of the whole batch.
 
     Keras clips the gradients of each replica before it sums them. Here they are summed and clipped first, and each

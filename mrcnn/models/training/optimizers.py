@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import keras
 
-from mrcnn.backend import ops
+from mrcnn.backend import Tensor, ops
 
 OPTIMIZERS = ("sgd", "adamw")
 
 
 def make_optimizer(
-    name: str, learning_rate, *, momentum: float = 0.9, weight_decay: float = 1e-4, clip_norm: float | None = 5.0
+    name: str,
+    learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
+    *,
+    momentum: float = 0.9,
+    weight_decay: float = 1e-4,
+    clip_norm: float | None = 5.0,
 ) -> keras.optimizers.Optimizer:
     """Create SGD with momentum or AdamW, with gradients clipped by their global norm.
 
@@ -55,12 +61,12 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
             (60k and 80k of 90k in He et al. 2017).
     """
 
-    def __init__(self, peak: float, total_steps: int, warmup_steps: int = 0, schedule: str = "cosine"):
+    def __init__(self, peak: float, total_steps: int, warmup_steps: int = 0, schedule: str = "cosine") -> None:
         if schedule not in SCHEDULES:
             raise ValueError(f"schedule {schedule!r}: expected one of {', '.join(SCHEDULES)}")
         self.peak, self.total_steps, self.warmup_steps, self.schedule = peak, total_steps, warmup_steps, schedule
 
-    def __call__(self, step):
+    def __call__(self, step: Tensor) -> Tensor:
         step = ops.cast(step, "float32")
         progress = ops.clip((step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1), 0.0, 1.0)
         factor = ops.ones_like(step)
@@ -72,7 +78,7 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         rise = ops.clip((step + 1.0) / max(self.warmup_steps, 1), 1e-3, 1.0)
         return self.peak * factor * rise
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "peak": self.peak,
             "total_steps": self.total_steps,
