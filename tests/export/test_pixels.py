@@ -49,7 +49,7 @@ def prepared(request):
     return run
 
 
-@pytest.mark.parametrize("normalisation, channels", [("image", 3), ("image", 1), ("imagenet", 3)])
+@pytest.mark.parametrize(("normalisation", "channels"), [("image", 3), ("image", 1), ("imagenet", 3)])
 @pytest.mark.parametrize("given", [1, 3])
 def test_eight_bit_images_become_what_the_host_makes_of_them(prepared, normalisation, channels, given):
     config = ModelConfig(class_names=("a",), image_size=64, normalisation=normalisation, channels=channels)
@@ -59,7 +59,7 @@ def test_eight_bit_images_become_what_the_host_makes_of_them(prepared, normalisa
         np.testing.assert_allclose(prepared([image], config)[0], prepare_image(image, config)[0], atol=1e-4)
 
 
-@pytest.mark.parametrize("normalisation, unit", [("image", 1.0), ("imagenet", 58.0)])
+@pytest.mark.parametrize(("normalisation", "unit"), [("image", 1.0), ("imagenet", 58.0)])
 def test_other_numbers_are_not_rounded(prepared, normalisation, unit):
     config = ModelConfig(class_names=("a",), image_size=64, normalisation=normalisation)
     rng = np.random.default_rng(1)
@@ -95,7 +95,7 @@ def test_large_and_small_numbers_become_what_the_host_makes_of_them(prepared, sc
     np.testing.assert_allclose(prepared([image], config)[0], expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("channels, given", [(1, 2), (1, 4), (3, 2), (3, 4), (4, 3)])
+@pytest.mark.parametrize(("channels", "given"), [(1, 2), (1, 4), (3, 2), (3, 4), (4, 3)])
 def test_channels_that_the_host_refuses_are_no_answer_here_either(prepared, channels, given):
     config = ModelConfig(class_names=("a",), image_size=64, channels=channels)
     image = np.random.default_rng(5).normal(size=(50, 81, given)).astype(np.float32)
@@ -129,7 +129,9 @@ def test_every_option_is_known_to_act_before_the_network_or_not():
         assert set(get_args(ModelConfig.model_fields[name].annotation)) <= set(values)
 
 
-@pytest.mark.parametrize("option, value", [(name, value) for name, values in PREPROCESSING.items() for value in values])
+@pytest.mark.parametrize(
+    ("option", "value"), [(name, value) for name, values in PREPROCESSING.items() for value in values]
+)
 @pytest.mark.parametrize("kind", ["8 bit", "16 bit", "float"])
 def test_each_option_is_as_on_the_host_or_refused(prepared, tmp_path, option, value, kind):
     others = {"norm": "frozen_batch", "normalisation": "imagenet"} if option == "conventions" else {}

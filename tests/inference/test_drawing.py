@@ -115,7 +115,7 @@ def test_labels_stay_inside_the_picture(height, width, y, x, size, letters):
     # The label, the footer and the legend, each on its own picture.
     assert len(texts) == 3 and texts[1][0] == draw.FOOTER
     for _, (left, top, right, bottom), size in texts:
-        assert 0 <= left and 0 <= top and right <= size[0] and bottom <= size[1]
+        assert left >= 0 and top >= 0 and right <= size[0] and bottom <= size[1]
 
 
 def test_labels_show_class_and_score_and_do_not_cover_each_other_or_other_instances():
@@ -214,7 +214,7 @@ def test_constant_and_missing_values_are_shown():
     assert (draw.to_display(np.full((5, 6), np.nan)) == 0).all()
 
 
-@pytest.mark.parametrize("channels, expected", [(1, [7, 7, 7]), (2, [7, 7, 7]), (3, [7, 8, 9]), (4, [7, 7, 7])])
+@pytest.mark.parametrize(("channels", "expected"), [(1, [7, 7, 7]), (2, [7, 7, 7]), (3, [7, 8, 9]), (4, [7, 7, 7])])
 def test_three_channels_are_colors_and_otherwise_the_first_is_shown(channels, expected):
     image = np.broadcast_to(np.arange(7, 7 + channels, dtype=np.uint8), (4, 5, channels))
     np.testing.assert_array_equal(draw.to_display(image)[2, 2], expected)

@@ -61,7 +61,7 @@ def test_nodules_measure_six_to_forty_five_percent_of_the_width(samples):
         for mask in sample.masks:
             rows, columns = np.nonzero(mask)
             shares.append((max(np.ptp(rows), np.ptp(columns)) + 1) / mask.shape[1])
-    assert 0.045 <= min(shares) and max(shares) <= 0.5
+    assert min(shares) >= 0.045 and max(shares) <= 0.5
     assert np.quantile(shares, 0.9) > 2 * np.quantile(shares, 0.1)
 
 

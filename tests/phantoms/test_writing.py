@@ -120,7 +120,7 @@ def test_what_is_no_phantom_is_never_overwritten(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "kind, images, seed, message",
+    ("kind", "images", "seed", "message"),
     [
         ("liver", 3, 0, "'liver': expected one of brain_tumor, brats, lgg, lung, thyroid"),
         ("thyroid", 0, 0, "images=0"),

@@ -1,5 +1,6 @@
 """What a loader gives, whoever makes it, and what it leaves behind: nothing."""
 
+import contextlib
 import gc
 import importlib
 import os
@@ -192,10 +193,8 @@ def test_workers_end_with_a_parent_that_is_killed(dataset, tmp_path):
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     (worker,) = (int(pid) for pid in done.stdout.split())
-    try:
+    with contextlib.suppress(psutil.NoSuchProcess):
         psutil.Process(worker).wait(timeout=20)
-    except psutil.NoSuchProcess:
-        pass
 
 
 HANGING = """

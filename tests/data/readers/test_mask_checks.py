@@ -141,7 +141,7 @@ def test_void_borders_are_left_out(tmp_path, options, width):
             ring |= np.roll(CLASSES > 0, (dy, dx), (0, 1))
     masks = np.where(ring & (CLASSES == 0), 255, CLASSES), np.where(ONE, 255, 0)
     dataset = read_dataset(folder(tmp_path, *masks), **options)
-    assert areas(dataset) == [[(CLASSES == value).sum() for value in (1, 2, 3)], []]
+    assert areas(dataset) == [[(value == CLASSES).sum() for value in (1, 2, 3)], []]
     warning, *rest = told(dataset)
     assert "2 masks hold 255 as PASCAL VOC does" in warning and "masks/0.png, masks/1.png" in warning
     assert len(rest) == (options == {}) and all("several values (1, 2, 3)" in each for each in rest)

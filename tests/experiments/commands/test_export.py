@@ -34,7 +34,7 @@ def test_a_keras_file_becomes_onnx(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "words, problem",
+    ("words", "problem"),
     [
         (["--to", "onnx"], "MODEL: missing; usage: mrcnn export --to FORM [OPTIONS] MODEL"),
         (["champion.keras", "--to", "onnx"], "model=champion.keras: expected a .keras file that is there, a run's id"),

@@ -13,7 +13,7 @@ def candidate(label, version, task="brain_tumor", name="mrcnn-mri"):
     return Candidate(label, "", label * 32, TaskConfig(task=task, modality="mri"), name, version)
 
 
-def test_set(task, metric="dice"):
+def test_set(task, metric="dice"):  # noqa: PT028 - not a test
     config = TaskConfig(task=task, modality="mri", evaluate={"metric": metric})
     return SimpleNamespace(task=task, config=config)
 

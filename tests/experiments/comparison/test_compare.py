@@ -166,7 +166,7 @@ def test_the_page_fits_a_phone(compared, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words, problem",
+    ("words", "problem"),
     [
         (["--modality", "ct"], "--modality ct: nothing is registered as mrcnn-ct or unet-ct"),
         (["--models", "a,b"], "--models a: expected a run's id, runs:/<id>, models:/<name>/<version>"),
@@ -191,7 +191,7 @@ def test_a_classifier_and_the_same_model_twice_are_refused(store, models, capsys
 
 
 @pytest.mark.parametrize(
-    "words, problem",
+    ("words", "problem"),
     [
         (["--modality", "MRI"], "--modality MRI: expected a name such as ultrasound, mri, xray or ct"),
         (["--models", "a"], "--models a: expected at least two, with commas"),

@@ -38,7 +38,7 @@ def test_outputs_are_probabilities_of_input_size(exclusive):
     model.compile()
     found = model.predict_on_batch({"image": np.random.default_rng(0).normal(size=(2, 64, 64, 1)).astype(np.float32)})
     assert found.shape == (2, 64, 64, 2 + exclusive)
-    assert 0 <= found.min() and found.max() <= 1
+    assert found.min() >= 0 and found.max() <= 1
     if exclusive:
         np.testing.assert_allclose(found.sum(axis=-1), 1, atol=1e-5)
 

@@ -197,7 +197,7 @@ def test_a_process_that_died_while_removing_a_lock_is_no_obstacle(store, monkeyp
 
 
 @pytest.mark.parametrize(
-    "address, expected",
+    ("address", "expected"),
     [
         ("sqlite:////data/mlflow.db", "/data/mlflow.db.m.lock"),
         ("sqlite:///mlflow.db", "mlflow.db.m.lock"),
