@@ -70,7 +70,7 @@ def group() -> None:
       bash  eval "$(_MRCNN_COMPLETE=bash_source mrcnn)"
       zsh   eval "$(_MRCNN_COMPLETE=zsh_source mrcnn)"
       fish  _MRCNN_COMPLETE=fish_source mrcnn | source
-    """
+    """  # noqa: D301 - the character by which click keeps line breaks
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

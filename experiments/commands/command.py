@@ -54,6 +54,7 @@ def run_job(load: Callable[[], Callable[[], int | None]], stopped: str = "termin
     """Import a job by `load`, and run it; return the exit status.
 
     Args:
+        load: function that imports the modules of the job and returns the job.
         stopped: message after SIGTERM.
     """
     require_writable_store()

@@ -27,6 +27,7 @@ def exit_status(work: Callable[[], int | None], stopped: str = "stopped") -> int
     Invalid input and disk errors are printed as one line. Other errors are raised, for their traceback.
 
     Args:
+        work: function to run.
         stopped: message after Ctrl-C.
     """
     try:
