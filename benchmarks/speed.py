@@ -25,15 +25,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, get_args
 
 from benchmarks.speed_setup import describe_machine
 from benchmarks.speed_table import WORK, Measured, heading, row
 from benchmarks.speed_turns import Worker, WorkerFailed
+from mrcnn.config import Backbone
 from mrcnn.processor import cpu_info
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 BACKENDS = ("tensorflow", "jax")
+RESNET = "resnet50"
+"""Backbone of the peers."""
 PROCESSES = (("train",), ("many", "few"))
 """Work that shares a process: training apart, so that its peak memory is its own."""
 QUIET = {
@@ -63,16 +66,17 @@ class System:
         )
 
 
-def our_systems(backend: str, precisions: list[str]) -> list[System]:
+def our_systems(backend: str, precisions: list[str], backbones: list[str]) -> list[System]:
     return [
         System(
-            f"{backend} {precision}",
+            f"{backend} {precision}" if backbone == RESNET else f"{backbone} {precision}",
             precision,
             "benchmarks.speed_worker",
             sys.executable,
             {"KERAS_BACKEND": backend},
-            {"precision": precision},
+            {"precision": precision, "backbone": backbone},
         )
+        for backbone in backbones
         for precision in precisions
     ]
 
@@ -152,8 +156,8 @@ def tell(text: str) -> None:
 
 
 def peer_of(system: System, peers: list[System], measured: dict[str, Measured]) -> Measured | None:
-    """Return the fastest peer in the same precision, or in float32 if there is none."""
-    if system in peers or not peers:
+    """Return the fastest peer in the same precision, or in float32 if there is none; None for another backbone."""
+    if system in peers or not peers or system.settings.get("backbone", RESNET) != RESNET:
         return None
     same = [peer for peer in peers if peer.precision == system.precision]
     return min((measured[peer.name] for peer in same or peers), key=lambda each: median(each.seconds))
@@ -191,6 +195,13 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
         choices=PRECISIONS,
         help="default: both, but float32 alone on a processor whose widest vectors are AVX2's, where bfloat16 is "
         "emulated: tens of times slower",
+    )
+    parser.add_argument(
+        "--backbone",
+        nargs="+",
+        choices=get_args(Backbone),
+        default=[RESNET],
+        help="default: resnet50, that of the peers; small has group normalization, the others frozen batch norm",
     )
     parser.add_argument("--work", nargs="+", choices=WORK, default=list(WORK), help="default: all three")
     parser.add_argument("--turns", type=int, default=5, help="repetitions of each row, default 5")
@@ -230,7 +241,7 @@ def main() -> None:
     limits: dict[str, list[float]] = {}
     for size, batch in arguments.at:
         for backend in arguments.backend:
-            systems = [*our_systems(backend, arguments.precision), *peers]
+            systems = [*our_systems(backend, arguments.precision, arguments.backbone), *peers]
             for process in PROCESSES:
                 works = [work for work in process if work in arguments.work]
                 if not works:

@@ -25,7 +25,8 @@ def layer_flops(layer: keras.layers.Layer, side: int | None = None) -> int:
     """
     if isinstance(layer, keras.layers.Conv2DTranspose):  # each input cell meets the whole kernel
         return 2 * math.prod(layer.kernel.shape) * _cells(layer.input.shape, side)
-    if isinstance(layer, keras.layers.Conv2D):
+    # The kernel of a depthwise convolution has one output per channel.
+    if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
         return 2 * math.prod(layer.kernel.shape) * _cells(layer.output.shape, side)
     if isinstance(layer, keras.layers.Dense):
         return 2 * math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:-1])

@@ -38,8 +38,8 @@ from mrcnn.models.mask_rcnn.targets import region_targets
 class Ours:
     """Time one precision, size and batch of our model; `work` is `train`, `many` or `few` (detections kept)."""
 
-    def __init__(self, precision: str, size: int, batch: int) -> None:
-        self.precision, self.size, self.batch = precision, size, batch
+    def __init__(self, precision: str, size: int, batch: int, backbone: str = "resnet50") -> None:
+        self.precision, self.size, self.batch, self.backbone = precision, size, batch, backbone
         self.images = make_images(size, batch)
         self.scores: list[list[float]] = []
         self.model = self.run = None
@@ -92,8 +92,8 @@ class Ours:
         return ModelConfig(
             class_names=("first", "second"),
             image_size=self.size,
-            backbone="resnet50",
-            norm="frozen_batch",
+            backbone=self.backbone,
+            norm="group" if self.backbone == "small" else "frozen_batch",
             roi_samples=128,
             proposals_per_level=1000,
             proposals=1000,

@@ -11,6 +11,8 @@ STRIDES = (4, 8, 16, 32, 64)
 """Input pixels per cell of P2 … P6 (Lin et al. 2017, Feature Pyramid Networks, section 4)."""
 
 RESNETS = ("resnet50", "resnet101")
+EFFICIENTNETS = ("efficientnet_lite0", "efficientnet_lite1")
+Backbone = Literal["small", "resnet50", "resnet101", "efficientnet_lite0", "efficientnet_lite1"]
 
 
 class ModelConfig(BaseModel):
@@ -26,13 +28,13 @@ class ModelConfig(BaseModel):
     conventions: Literal["paper", "matterport", "torchvision"] = "paper"
     image_size: int = Field(512, ge=64, le=4096)
     channels: int = Field(3, ge=1, le=16)
-    # `image`: zero mean and unit variance per image, independent of the scanner's gain; `imagenet`: as for the weights
-    # of keras.applications; `none`: the reader normalizes, as over a whole volume.
+    # `image`: zero mean and unit variance per image, independent of the scanner's gain; `imagenet`: as for the ImageNet
+    # weights of the backbone; `none`: the reader normalizes, as over a whole volume.
     normalisation: Literal["image", "imagenet", "none"] = "image"
     # Histogram equalization before the normalization; see `mrcnn.data.transforms.equalization`.
     equalise: Literal["none", "histogram", "clahe"] = "none"
 
-    backbone: Literal["small", "resnet50", "resnet101"] = "resnet50"
+    backbone: Backbone = "resnet50"
     # `group` trains from scratch with two images per batch (Wu & He 2018); `frozen_batch` is for pretrained weights.
     norm: Literal["group", "batch", "frozen_batch"] = "group"
     # The upper limits bound the memory that an untrusted file can request.
@@ -119,8 +121,7 @@ class ModelConfig(BaseModel):
                         f"{name}={getattr(self, name)}: expected {' or '.join(values)} with "
                         f"conventions={self.conventions}"
                     )
-        if self.normalisation == "imagenet" and self.channels != 3:
-            raise ValueError(f"channels={self.channels}: expected 3 with normalisation=imagenet")
+        _check_channels(self)
         return self
 
 
@@ -141,9 +142,27 @@ class InputConfig(BaseModel):
     def _check_input(self) -> InputConfig:
         if self.image_size % 32:
             raise ValueError(f"image_size={self.image_size}: expected a multiple of 32")
-        if self.normalisation == "imagenet" and self.channels != 3:
-            raise ValueError(f"channels={self.channels}: expected 3 with normalisation=imagenet")
+        _check_channels(self)
         return self
+
+
+def pixel_normalization(config: ModelConfig | InputConfig) -> Literal["image", "none", "caffe", "torch", "symmetric"]:
+    """Return the normalization of `mrcnn.data.transforms.normalization` that `normalisation` means for a backbone."""
+    if config.conventions == "torchvision":
+        return "torch"
+    if config.normalisation != "imagenet":
+        return config.normalisation
+    return "symmetric" if getattr(config, "backbone", None) in EFFICIENTNETS else "caffe"
+
+
+def _check_channels(config: ModelConfig | InputConfig) -> None:
+    """Check that a normalization with a mean per color gets colors.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if config.channels != 3 and pixel_normalization(config) in ("caffe", "torch"):
+        raise ValueError(f"channels={config.channels}: expected 3 with normalisation=imagenet")
 
 
 class ResUNetConfig(InputConfig):
@@ -179,7 +198,7 @@ class ClassifierConfig(InputConfig):
         intercept: summand of the logit in Platt calibration.
     """
 
-    backbone: Literal["small", "resnet50", "resnet101"] = "small"
+    backbone: Backbone = "small"
     norm: Literal["group", "batch", "frozen_batch"] = "group"
     by_label: bool = False
     slope: float = Field(1.0, gt=0)

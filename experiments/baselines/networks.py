@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -13,6 +14,7 @@ from mrcnn.config import ClassifierConfig, InputConfig, ResUNetConfig
 from mrcnn.data import Dataset
 from mrcnn.data.transforms.dense_encoding import classes_overlap, infer_binary_labels
 from mrcnn.errors import InputError
+from mrcnn.models.pretrained.initial_weights import settings_for
 
 
 def resunet_config(config: TaskConfig, training: Dataset) -> ResUNetConfig:
@@ -22,7 +24,7 @@ def resunet_config(config: TaskConfig, training: Dataset) -> ResUNetConfig:
         limit = max(100, 2 * max((len(record.class_ids) for record in training.records), default=0))
     return _checked(
         ResUNetConfig,
-        **_input(config, training, pretrained=False),
+        **_input(config, training, {}),
         class_names=training.class_names,
         widths=config.baseline.unet_widths,
         exclusive=len(training.class_names) > 1 and not classes_overlap(training),
@@ -33,16 +35,17 @@ def resunet_config(config: TaskConfig, training: Dataset) -> ResUNetConfig:
 
 def classifier_config(config: TaskConfig, training: Dataset, others: Iterable[Dataset]) -> ClassifierConfig:
     """The classifier: the Mask R-CNN's input, or what ImageNet weights expect; labels as all splits have them."""
-    pretrained = config.baseline.classifier_weights == "imagenet"
+    backbone = config.baseline.classifier_backbone
+    settings = settings_for(config.baseline.classifier_weights, backbone)
     records = [record for part in (training, *others) for record in part.records]
     labels, by_label = infer_binary_labels(records, training.class_names)
     return _checked(
         ClassifierConfig,
-        **_input(config, training, pretrained=pretrained),
+        **_input(config, training, settings),
         class_names=labels,
         by_label=by_label,
-        backbone=config.baseline.classifier_backbone,
-        norm="frozen_batch" if pretrained else "group",
+        backbone=backbone,
+        norm=settings.get("norm", "group"),
     )
 
 
@@ -57,13 +60,14 @@ def starting_from(config: TaskConfig, weights: str) -> TaskConfig:
     return config.model_copy(update={"train": config.train.model_copy(update={"weights": weights})})
 
 
-def _input(config: TaskConfig, training: Dataset, *, pretrained: bool) -> dict[str, object]:
+def _input(config: TaskConfig, training: Dataset, settings: Mapping[str, Any]) -> dict[str, object]:
+    """Return the fields of `InputConfig`; `settings` are those that the initial weights require."""
     options = config.model
     channels, normalisation = options.channels, options.normalisation
     if channels == "auto":
-        channels = 3 if pretrained else channels_of(training)
+        channels = settings.get("channels") or channels_of(training)
     if normalisation == "auto":
-        normalisation = "imagenet" if pretrained else "image"
+        normalisation = settings.get("normalisation", "image")
     return {
         "image_size": options.image_size,
         "channels": channels,

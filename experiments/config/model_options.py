@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
-from mrcnn.config import ModelConfig, ResUNetConfig
+from mrcnn.config import Backbone, ModelConfig, ResUNetConfig
 
 PLANNED = (
     "conventions", "channels", "normalisation", "norm", "anchor_sizes", "anchor_ratios", "max_instances",
@@ -18,7 +18,8 @@ backbone."""
 DESCRIPTIONS = {
     "image_size": "side of the square network input in pixels, a multiple of 32; images are scaled and padded to it",
     "conventions": "anchors, pooling and padding of an implementation, which pretrained weights need; auto: by weights",
-    "channels": "channels of the network input; auto: 1 for gray images without ImageNet weights, else 3",
+    "channels": "channels of the network input; auto: 1 for gray images, else 3; always 3 with ImageNet weights of a "
+    "ResNet",
     "normalisation": "image: zero mean and unit variance per image; imagenet: as its weights expect; none: as the "
     "reader returns it (brats: normalized over the volume); auto: by weights",
     "equalise": "equalization before normalization: histogram over the image, clahe tile by tile",
@@ -94,12 +95,12 @@ class BaselineOptions(BaseModel):
         default="dice_cross_entropy",
         description="loss of the ResUNet; focal_tversky weights false negatives more than false positives",
     )
-    classifier_backbone: Literal["small", "resnet50", "resnet101"] = Field(
+    classifier_backbone: Backbone = Field(
         default="small", description="backbone of the classifier; small is for training from scratch on little data"
     )
     classifier_weights: Literal["none", "imagenet"] = Field(
         default="none",
-        description="initial weights of the classifier; imagenet is downloaded and uses train.stages",
+        description="initial weights of the classifier; imagenet comes as train.weights does, and uses train.stages",
     )
     classifier_balance: bool = Field(
         default=True, description="train the classifier on positive and negative images equally often"

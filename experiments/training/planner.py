@@ -84,19 +84,19 @@ def make_plan(config: TaskConfig, training: Dataset, weights: str | None = None)
         InputError: the options do not fit the data, such as class weights for other classes.
     """
     weights = weights or config.train.weights
-    options, pretrained = with_settings(config.model, settings_for(weights)), weights == "imagenet"
+    options = with_settings(config.model, settings_for(weights, config.model.backbone))
     # Conventions other than the paper's are those of networks pretrained on color images.
     foreign = options.conventions not in ("auto", "paper")
     channels = options.channels
     if channels == "auto":
-        channels = 3 if pretrained or foreign else channels_of(training)
+        channels = 3 if foreign else channels_of(training)
     most = options.max_instances
     if most == "auto":
         most = max((len(record.class_ids) for record in training.records), default=0) or 1
     planned = {
         "channels": channels,
-        "norm": "frozen_batch" if pretrained else "batch" if foreign else "group",
-        "normalisation": "imagenet" if (pretrained or foreign) and channels == 3 else "image",
+        "norm": "batch" if foreign else "group",
+        "normalisation": "imagenet" if foreign and channels == 3 else "image",
         "max_instances": most,
         "max_detections": max(100, 2 * most),
     }

@@ -65,6 +65,19 @@ def _convolution(layer: layers.Conv2D, graph: Graph, x: Value) -> Value:
     return _activation(layer, graph, x)
 
 
+def _depthwise_convolution(layer: folded.DepthwiseConv2D, graph: Graph, x: Value) -> Value:
+    kernel = _weight(layer, "kernel", graph, lambda array: array.transpose(2, 3, 0, 1))
+    return graph.op("Conv", x, kernel, strides=layer.strides, group=layer.kernel.shape[2], auto_pad="SAME_UPPER")
+
+
+def _relu(layer: layers.ReLU, graph: Graph, x: Value) -> Value:
+    if layer.negative_slope or layer.threshold:
+        raise TypeError(f"layer {layer.name} has a slope or a threshold; expected a ReLU with neither")
+    if layer.max_value is None:
+        return graph.op("Relu", x)
+    return graph.op("Clip", x, np.float32(0), np.float32(layer.max_value))
+
+
 def _transposed_convolution(layer: layers.Conv2DTranspose, graph: Graph, x: Value) -> Value:
     # If stride and kernel size are equal, outputs do not overlap and need no padding.
     if tuple(layer.strides) != tuple(layer.kernel_size):
@@ -126,13 +139,14 @@ _FUNCTIONS: dict[type, Callable] = {
     layers.Conv2D: _convolution,
     Convolution3x3: _convolution,
     folded.Conv2D: _convolution,
+    folded.DepthwiseConv2D: _depthwise_convolution,
     layers.Conv2DTranspose: _transposed_convolution,
     layers.Dense: _dense,
     layers.Flatten: _dense,
     layers.BatchNormalization: _batch_norm,
     folded.BatchNormalization: _batch_norm,
     GroupNorm: _group_norm,
-    layers.ReLU: lambda layer, graph, x: graph.op("Relu", x),
+    layers.ReLU: _relu,
     layers.Activation: lambda layer, graph, x: _activation(layer, graph, x),
     layers.Add: lambda layer, graph, *values: graph.op("Add", *values),
     layers.MaxPooling2D: _max_pooling,

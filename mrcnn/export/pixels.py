@@ -10,8 +10,14 @@ from typing import Any
 import numpy as np
 
 from mrcnn.backend import Tensor
-from mrcnn.config import ModelConfig
-from mrcnn.data.transforms.normalization import CAFFE_MEAN, LUMINANCE, PERCENTILES
+from mrcnn.config import ModelConfig, pixel_normalization
+from mrcnn.data.transforms.normalization import (
+    CAFFE_MEAN,
+    LUMINANCE,
+    PERCENTILES,
+    SYMMETRIC_MEAN,
+    SYMMETRIC_SCALE,
+)
 
 WEIGHT_STEPS = 2.0**22
 """Pillow's resampling weights are integer multiples of the inverse of this number."""
@@ -54,7 +60,10 @@ def prepare(images: Tensor, config: ModelConfig, ops: Any) -> tuple[Tensor, Tens
         planes = _standardize(planes, inside, inner_height * inner_width, ops)
     # Copy a gray image to every channel.
     planes = planes * np.ones((config.channels, 1, 1), np.float32)
-    if config.normalisation == "imagenet":
+    normalization = pixel_normalization(config)
+    if normalization == "symmetric":
+        planes = (planes - SYMMETRIC_MEAN) / SYMMETRIC_SCALE * inside
+    if normalization == "caffe":
         planes = (ops.take(planes, np.array([2, 1, 0]), axis=1) - CAFFE_MEAN[:, None, None]) * inside
     return planes, scale
 

@@ -11,7 +11,7 @@ from benchmarks.speed_flops import (
 )
 from mrcnn.config import ModelConfig
 from mrcnn.models import MaskRCNN
-from mrcnn.models.backbones.resnet import build_backbone
+from mrcnn.models.backbones import build_backbone
 
 
 def flops(layer, shape, side=None):

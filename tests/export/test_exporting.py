@@ -13,6 +13,7 @@ import pytest
 from mrcnn.config import ModelConfig
 from mrcnn.errors import InputError
 from mrcnn.export import FORMS, export_model, exporting
+from mrcnn.models.pretrained.initial_weights import load_imagenet
 
 SIZES = [(128, 128, 3), (97, 131, 1), (201, 300, 3), (60, 47, 3)]
 
@@ -102,13 +103,16 @@ def test_other_configurations(changes, make_model, photograph, assert_same, load
     assert_same(load_exported("onnx", tmp_path / "model.onnx")(image[None].astype(np.float32)), 0, expected)
 
 
+@pytest.mark.parametrize("backbone", ["resnet50", "efficientnet_lite0"])
 @pytest.mark.parametrize("form", ["onnx", pytest.param("saved_model", marks=pytest.mark.slow)])
-def test_resnet(form, make_model, photograph, assert_same, load_exported, tmp_path):
+def test_frozen_batch_norm(backbone, form, make_model, photograph, assert_same, load_exported, tmp_path):
     # Without training nothing keeps the numbers small in its many layers.
     calm = {"head_class": 1.0, "head_box": 1.0, "mask_logits": 1.0}
     model = make_model(
-        backbone="resnet50", norm="frozen_batch", normalisation="imagenet", score_threshold=0.05, clearer=calm
+        backbone=backbone, norm="frozen_batch", normalisation="imagenet", score_threshold=0.05, clearer=calm
     )
+    if backbone == "efficientnet_lite0":
+        load_imagenet(model)  # whose activations reach the limit of ReLU6
     export_model(model, form, tmp_path / "model")
     run, image = load_exported(form, tmp_path / "model"), photograph(120, 99)
     (expected,) = model.detect([image], batch_size=1)

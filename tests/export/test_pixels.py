@@ -109,12 +109,13 @@ PREPROCESSING = {
     "image_size": (64, 96),
     "channels": (1, 3, 4),
     "normalisation": ("image", "imagenet", "none"),
+    "backbone": ("small", "resnet50", "resnet101", "efficientnet_lite0", "efficientnet_lite1"),
     "equalise": ("none", "histogram", "clahe"),
     "conventions": ("paper", "matterport", "torchvision"),
 }
 """Every option that acts before the network, with values; the others are read by the network alone."""
 NETWORK = {
-    "class_names", "backbone", "norm", "fpn_channels", "head_width", "mask_channels", "mask_convolutions",
+    "class_names", "norm", "fpn_channels", "head_width", "mask_channels", "mask_convolutions",
     "anchor_sizes", "anchor_ratios", "max_instances", "rpn_positive_iou", "rpn_negative_iou", "rpn_samples",
     "proposals_per_level", "proposals", "proposal_nms_iou", "roi_positive_iou", "roi_samples", "roi_canonical_size",
     "pool_size", "mask_pool_size", "class_agnostic", "class_weights", "focal_gamma", "max_detections",
@@ -134,7 +135,9 @@ def test_every_option_is_known_to_act_before_the_network_or_not():
 )
 @pytest.mark.parametrize("kind", ["8 bit", "16 bit", "float"])
 def test_each_option_is_as_on_the_host_or_refused(prepared, tmp_path, option, value, kind):
-    others = {"norm": "frozen_batch", "normalisation": "imagenet"} if option == "conventions" else {}
+    # Conventions and backbones have their own normalization with `imagenet`.
+    imagenet = option in ("conventions", "backbone")
+    others = {"norm": "frozen_batch", "normalisation": "imagenet"} if imagenet else {}
     config = ModelConfig(class_names=("a",), **{"image_size": 64, **others, option: value})
     if EXPORTABLE.get(option, value) != value:
         with pytest.raises(InputError, match=f"^{option}={value}: cannot be exported.*expected a model of {option}="):

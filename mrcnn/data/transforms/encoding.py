@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from mrcnn.config import InputConfig, ModelConfig
+from mrcnn.config import InputConfig, ModelConfig, pixel_normalization
 from mrcnn.data.sample import Sample
 from mrcnn.data.transforms.letterbox import CenteredLetterbox, prepare_centered
 from mrcnn.data.transforms.normalization import (
@@ -18,6 +18,7 @@ from mrcnn.data.transforms.normalization import (
     match_channels,
     rescale_to_uint8_range,
     standardize,
+    symmetric_normalization,
     torch_normalization,
 )
 from mrcnn.data.transforms.resizing import resize
@@ -27,7 +28,13 @@ from mrcnn.instance_masks import InstanceMasks
 Batch = dict[str, np.ndarray]
 """Arrays by name, with the batch dimension first. Their shapes depend on the configuration and batch size alone, and
 padded entries have a validity mask, so that one compiled step serves all batches."""
-_NORMALIZATIONS = {"image": standardize, "imagenet": caffe_normalization, "none": identity}
+_NORMALIZATIONS = {
+    "image": standardize,
+    "none": identity,
+    "caffe": caffe_normalization,
+    "torch": torch_normalization,
+    "symmetric": symmetric_normalization,
+}
 
 
 @dataclass(frozen=True)
@@ -94,8 +101,7 @@ def prepare_image(
     # The small addition prevents rounding down of a side that fits exactly.
     rows, columns = (max(1, int(side * letterbox.scale + 1e-6)) for side in (height, width))
     image = equalize(resize(image, rows, columns, letterbox.scale), config.equalise)
-    normalize = _NORMALIZATIONS[config.normalisation]
-    normalize = torch_normalization if config.conventions == "torchvision" else normalize
+    normalize = _NORMALIZATIONS[pixel_normalization(config)]
     prepared = np.zeros((size, size, config.channels), np.float32)
     prepared[:rows, :columns] = normalize(image)
     return prepared, letterbox

@@ -10,6 +10,7 @@ LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pill
 CAFFE_MEAN = np.array([103.939, 116.779, 123.68], np.float32)  # blue, green, red; what keras.applications subtracts
 TORCH_MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # red, green, blue, of 0 … 1
 TORCH_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
+SYMMETRIC_MEAN, SYMMETRIC_SCALE = np.float32(127), np.float32(128)
 CLIP_LIMIT = 0.01
 """Clip limit of CLAHE, the largest share of a tile's pixels in one gray level; default of scikit-image. The side of a
 tile is an eighth of the image side."""
@@ -71,6 +72,11 @@ def caffe_normalization(image: np.ndarray) -> np.ndarray:
 def torch_normalization(image: np.ndarray) -> np.ndarray:
     """Normalize RGB (H, W, 3), 0 … 255, to float32 with ImageNet mean and deviation, as in torchvision."""
     return (image.astype(np.float32) / np.float32(255) - TORCH_MEAN) / TORCH_DEVIATION
+
+
+def symmetric_normalization(image: np.ndarray) -> np.ndarray:
+    """Scale pixels from 0 … 255 to -1 … 1 float32, as EfficientNet-Lite (`MEAN_RGB`, `STDDEV_RGB`) was trained with."""
+    return (image.astype(np.float32) - SYMMETRIC_MEAN) / SYMMETRIC_SCALE
 
 
 def rescale_to_uint8_range(image: np.ndarray) -> np.ndarray:

@@ -1,11 +1,11 @@
-"""Build backbones from an image to the feature maps C2 … C5 with strides 4, 8, 16 and 32."""
+"""ResNet (He et al. 2016) of keras.applications with the configured normalization and conventions."""
 
 from __future__ import annotations
 
 import keras
 from keras import layers
 
-from mrcnn.config import ModelConfig
+from mrcnn.config import ClassifierConfig, ModelConfig
 from mrcnn.models.layers import folded
 from mrcnn.models.layers.normalization import make_normalization
 from mrcnn.models.pretrained.conventions import make_conventions
@@ -21,19 +21,10 @@ RESNETS = {
         ("conv2_block3_out", "conv3_block4_out", "conv4_block23_out", "conv5_block3_out"),
     ),
 }
-_SMALL_WIDTHS = (32, 64, 128, 160)
 
 
-def build_backbone(config: ModelConfig) -> keras.Model:
-    """Build a functional model from (B, S, S, C) to the list [C2, C3, C4, C5].
-
-    Layer names begin with their stage ("conv4_…"), by which `mrcnn.models.training.stages` selects them.
-    """
-    return _small(config) if config.backbone == "small" else _resnet(config)
-
-
-def _resnet(config: ModelConfig) -> keras.Model:
-    """Build a ResNet (He et al. 2016) from keras.applications with the configured normalization and conventions."""
+def build_resnet(config: ModelConfig | ClassifierConfig) -> keras.Model:
+    """Build a functional model from (B, S, S, C) to [C2, C3, C4, C5] with 256, 512, 1024 and 2048 channels."""
     make, outputs = RESNETS[config.backbone]
     shape = (config.image_size, config.image_size, config.channels)
     classifier = make(include_top=False, weights=None, input_shape=shape)
@@ -59,27 +50,3 @@ def _resnet(config: ModelConfig) -> keras.Model:
     )
     folded.fold(backbone)
     return backbone
-
-
-def _small(config: ModelConfig) -> keras.Model:
-    """Build a residual network nine convolutions deep, for training from scratch on small data sets and CPUs."""
-
-    def block(x, width: int, stride: int, name: str):
-        shortcut = x
-        y = layers.Conv2D(width, 3, stride, "same", use_bias=False, name=f"{name}_1_conv")(x)
-        y = layers.ReLU(name=f"{name}_1_relu")(make_normalization(config.norm, f"{name}_1_norm")(y))
-        y = layers.Conv2D(width, 3, 1, "same", use_bias=False, name=f"{name}_2_conv")(y)
-        y = make_normalization(config.norm, f"{name}_2_norm")(y)
-        if stride != 1 or x.shape[-1] != width:
-            shortcut = layers.Conv2D(width, 1, stride, "same", use_bias=False, name=f"{name}_0_conv")(x)
-            shortcut = make_normalization(config.norm, f"{name}_0_norm")(shortcut)
-        return layers.ReLU(name=f"{name}_out")(layers.Add(name=f"{name}_add")([shortcut, y]))
-
-    image = layers.Input((config.image_size, config.image_size, config.channels), name="image")
-    x = layers.Conv2D(_SMALL_WIDTHS[0], 5, 2, "same", use_bias=False, name="conv1_conv")(image)
-    x = layers.ReLU(name="conv1_relu")(make_normalization(config.norm, "conv1_norm")(x))
-    outputs = []
-    for stage, width in enumerate(_SMALL_WIDTHS, start=2):
-        x = block(x, width, 2, f"conv{stage}_block1")
-        outputs.append(x)
-    return keras.Model(image, outputs, name="backbone")

@@ -13,7 +13,7 @@ from mrcnn.config import ClassifierConfig
 from mrcnn.data.transforms.encoding import prepare_image
 from mrcnn.detections import Detections
 from mrcnn.metrics.calibration import apply_platt
-from mrcnn.models.backbones.resnet import build_backbone
+from mrcnn.models.backbones import build_backbone
 from mrcnn.models.detector_base import DetectorBase, padded_batches
 from mrcnn.models.mask_rcnn.losses import binary_cross_entropy
 from mrcnn.models.training.data_parallel import per_replica

@@ -15,6 +15,7 @@ import keras
 from keras import layers
 
 from mrcnn.backend import add_bias, ops
+from mrcnn.models.layers.depthwise import depthwise_convolve
 
 
 @keras.saving.register_keras_serializable("mrcnn")
@@ -37,6 +38,23 @@ class Conv2D(layers.Conv2D):
 
 
 @keras.saving.register_keras_serializable("mrcnn")
+class DepthwiseConv2D(layers.DepthwiseConv2D):
+    """Depthwise convolution with padding "same" and without bias; as `Conv2D` above, with fast gradients."""
+
+    def __init__(self, kernel_size, strides=1, **kwargs):
+        super().__init__(kernel_size, strides, **{"padding": "same", "use_bias": False, "autocast": False, **kwargs})
+        self.affine: Callable | None = None
+
+    def call(self, inputs):
+        inputs, kernel = ops.cast(inputs, self.compute_dtype), ops.convert_to_tensor(self.kernel)
+        if self.affine is None:
+            return depthwise_convolve(inputs, ops.cast(kernel, self.compute_dtype), self.strides[0])
+        scale, offset = self.affine()
+        kernel = ops.cast(kernel * ops.reshape(scale, (1, 1, -1, 1)), self.compute_dtype)
+        return add_bias(depthwise_convolve(inputs, kernel, self.strides[0]), ops.cast(offset, self.compute_dtype))
+
+
+@keras.saving.register_keras_serializable("mrcnn")
 class BatchNormalization(layers.BatchNormalization):
     """Frozen batch normalization; see `fold`."""
 
@@ -52,10 +70,10 @@ class BatchNormalization(layers.BatchNormalization):
 
 
 def fold(model: keras.Model) -> None:
-    """Fold each batch normalization of `model` that follows a `Conv2D` of this module into that convolution."""
+    """Fold each batch normalization of `model` that follows a convolution of this module into that convolution."""
     for norm in model.layers:
         if isinstance(norm, BatchNormalization):
             convolution = norm.input._keras_history.operation
-            if isinstance(convolution, Conv2D):
+            if isinstance(convolution, Conv2D | DepthwiseConv2D):
                 # A bound method, because Keras tracks a layer in an attribute as a sublayer.
                 convolution.affine, norm.folded = norm.affine, True

@@ -52,8 +52,8 @@ class GroupNorm(keras.layers.Layer):
         return {**super().get_config(), "group_size": self.group_size, "epsilon": self.epsilon}
 
 
-def make_normalization(kind: str, name: str) -> keras.layers.Layer:
+def make_normalization(kind: str, name: str, group_size: int = 16) -> keras.layers.Layer:
     """Create the layer for `ModelConfig.norm`; `frozen_batch` is batch normalization with fixed pretrained values."""
     if kind == "group":
-        return GroupNorm(name=name)
+        return GroupNorm(group_size, name=name)
     return keras.layers.BatchNormalization(name=name, trainable=kind == "batch", synchronized=num_replicas() > 1)

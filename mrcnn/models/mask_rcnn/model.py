@@ -17,7 +17,7 @@ from mrcnn.geometry.masks import covered_fraction
 from mrcnn.geometry.matching import take_rows
 from mrcnn.geometry.nms import non_maximum_suppression
 from mrcnn.instance_masks import InstanceMasks
-from mrcnn.models.backbones.resnet import build_backbone
+from mrcnn.models.backbones import build_backbone
 from mrcnn.models.detector_base import DetectorBase
 from mrcnn.models.mask_rcnn import losses
 from mrcnn.models.mask_rcnn.conventions import PaperConventions

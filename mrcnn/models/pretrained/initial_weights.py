@@ -10,12 +10,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from mrcnn.config import NAMED_WEIGHTS, WEIGHT_SUFFIXES, ModelConfig
+from mrcnn.config import EFFICIENTNETS, NAMED_WEIGHTS, WEIGHT_SUFFIXES, ModelConfig
 from mrcnn.errors import InputError
 from mrcnn.models.backbones.resnet import RESNETS
 from mrcnn.models.baselines.classifier import Classifier
 from mrcnn.models.mask_rcnn.model import MaskRCNN
 from mrcnn.models.pretrained.matterport import RESNET101_LAYER, convert_matterport, is_matterport
+from mrcnn.models.pretrained.packaged import read_packaged_weights
 from mrcnn.models.pretrained.report import SourceWeights, WeightReport, assign_weights
 from mrcnn.models.pretrained.torchvision import convert_torchvision, is_torchvision, layer_names
 from mrcnn.models.pretrained.weight_files import one_line, read_hdf5, read_keras, read_npz, read_safetensors
@@ -62,9 +63,9 @@ def load_weights(model: MaskRCNN, spec: str | Path) -> WeightReport:
 
     Args:
         model: model to change.
-        spec: `none`; `imagenet` (backbone, Keras's download); `coco` (matterport's release file, downloaded into
-            Keras's cache and verified by its digest); or a file: `.keras`, `.weights.h5`, `.h5` of matterport or
-            Keras 2, a state dict of torchvision's `maskrcnn_resnet50_fpn` as `.safetensors` or `.npz`.
+        spec: `none`; `imagenet` (backbone, from a package or Keras's download); `coco` (matterport's release file,
+            downloaded into Keras's cache and verified by its digest); or a file: `.keras`, `.weights.h5`, `.h5` of
+            matterport or Keras 2, a state dict of torchvision's `maskrcnn_resnet50_fpn` as `.safetensors` or `.npz`.
 
     Raises:
         InputError: the file does not exist or is not readable, its weights need other conventions, or no layer fits.
@@ -88,16 +89,24 @@ def load_weights(model: MaskRCNN, spec: str | Path) -> WeightReport:
     return _with_notes(report, model.config)
 
 
-def settings_for(spec: str | Path) -> dict[str, Any]:
+def settings_for(spec: str | Path, backbone: str = "resnet50") -> dict[str, Any]:
     """Return the fields of `ModelConfig` that the weights `spec` of `load_weights` require, by name.
 
     Empty if the weights do not determine the configuration.
 
+    Args:
+        spec: see `load_weights`.
+        backbone: the configured backbone, for `imagenet`.
+
     Raises:
         InputError: the file does not exist or is not readable.
     """
-    if spec in ("none", "imagenet"):
+    if spec == "none":
         return {}
+    if spec == "imagenet":
+        # Only EfficientNet-Lite has a normalization without a mean per color, which suits any number of channels.
+        channels = {} if backbone in EFFICIENTNETS else {"channels": 3}
+        return {"norm": "frozen_batch", "normalisation": "imagenet", **channels}
     if spec == "coco":
         return {**MATTERPORT_SETTINGS, "backbone": "resnet101"}
     path = find_weight_file(spec)
@@ -156,16 +165,21 @@ def download_coco_weights() -> Path:
 
 
 def load_imagenet(model: MaskRCNN | Classifier) -> WeightReport:
-    """Load the ImageNet weights of Keras, which downloads, caches and verifies them, into the backbone.
+    """Load ImageNet weights into the backbone: of a package, or of Keras, which downloads, caches and verifies them.
 
     Raises:
-        InputError: the configuration has no such weights, or the download failed.
+        InputError: the configuration has no such weights, the package is missing, or the download failed.
     """
     config = model.config
-    if config.backbone not in RESNETS:
-        raise InputError(f"weights=imagenet: backbone={config.backbone} has none, expected one of {', '.join(RESNETS)}")
+    if config.backbone not in (*EFFICIENTNETS, *RESNETS):
+        expected = ", ".join((*EFFICIENTNETS, *RESNETS))
+        raise InputError(f"weights=imagenet: backbone={config.backbone} has none, expected one of {expected}")
     if config.norm == "group":
         raise InputError("weights=imagenet: norm=group has no pretrained weights, expected frozen_batch or batch")
+    if config.backbone in EFFICIENTNETS:
+        sources = read_packaged_weights(config.backbone, config.channels)
+        names = [name for each in sources.values() for name in each.origins]
+        return assign_weights(model, sources, names, "imagenet")
     if config.normalisation != "imagenet":
         raise InputError(f"weights=imagenet: expected normalisation=imagenet, found {config.normalisation}")
     if config.conventions != "paper":

@@ -96,6 +96,7 @@ def test_losses_stay_finite(tiny, blob_batch, case, trained_on_edges):
         {"class_weights": (1.0, 2.0, 2.0)},
         {"focal_gamma": 2.0},
         {"channels": 3},
+        {"backbone": "efficientnet_lite0", "norm": "frozen_batch"},
         {"image_size": 96, "anchor_ratios": (1.0,)},
     ],
 )

@@ -48,7 +48,8 @@ def test_settings_for_a_saved_model(tiny, tmp_path):
     settings = settings_for(tmp_path / "m.keras")
     assert settings["backbone"] == "small" and settings["anchor_sizes"] == config.anchor_sizes
     assert "class_names" not in settings and "score_threshold" not in settings
-    assert settings_for("none") == settings_for("imagenet") == {}
+    assert settings_for("none") == {}
+    assert settings_for("imagenet")["channels"] == 3
     assert settings_for("coco")["backbone"] == "resnet101"
 
 

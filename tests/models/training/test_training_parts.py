@@ -7,8 +7,8 @@ import pytest
 from mrcnn.config import ModelConfig
 from mrcnn.errors import InputError
 from mrcnn.models import MaskRCNN
+from mrcnn.models.backbones import build_backbone
 from mrcnn.models.backbones import resnet as backbone
-from mrcnn.models.backbones.resnet import build_backbone
 from mrcnn.models.pretrained import initial_weights as weights
 from mrcnn.models.training.optimizers import WarmUp, make_optimizer
 from mrcnn.models.training.stages import set_trainable
@@ -65,8 +65,9 @@ def test_unknown_optimizer():
         make_optimizer("adam", 0.1)
 
 
-def test_stages_select_their_layers():
-    model = MaskRCNN(ModelConfig(**SMALL_RESNET, norm="frozen_batch"))
+@pytest.mark.parametrize("backbone", ["resnet50", "efficientnet_lite0"])
+def test_stages_select_their_layers(backbone):
+    model = MaskRCNN(ModelConfig(**SMALL_RESNET, backbone=backbone, norm="frozen_batch"))
     heads = {
         w.path for part in (model.pyramid, model.proposal_head, model.box_head, model.mask_head) for w in part.weights
     }
@@ -78,7 +79,7 @@ def test_stages_select_their_layers():
     for stage, expected in {"heads": [], "5+": [5], "4+": [4, 5], "3+": [3, 4, 5], "all": [1, 2, 3, 4, 5]}.items():
         set_trainable(model, stage)
         assert stages_trained() == expected
-        assert not any("_bn/" in w.path for w in model.trainable_weights)
+        assert not any(re.search("_(bn|norm)/", w.path) for w in model.trainable_weights)
     with pytest.raises(ValueError, match=r"'2\+'.*heads"):
         set_trainable(model, "2+")
 
