@@ -108,16 +108,16 @@ def _read_image(
         problems.add_skippable(f"{where}: {error}")
     spacing = _read_spacing(entry.get("spacing_mm"), where, problems, path)
     height, width = (parse_integer(entry.get(side)) for side in ("height", "width"))
-    if any(side is None or side < 1 for side in (height, width)):
+    size = None if height is None or width is None or min(height, width) < 1 else (height, width)
+    if size is None:
         stated = f"height {entry.get('height')!r}, width {entry.get('width')!r}"
         problems.add_skippable(f"{where}: {stated}; expected pixels", path)
-        height = width = None
     row = None if path is None else read_record_fields(entry["file_name"], path, where, problems)
-    if row is None:
+    if path is None or row is None:
         return None
-    if (height, width) in ((row["height"], row["width"]), stored_size(row)):
-        sizes[path] = height, width
-    elif height is not None:
+    if size in ((row["height"], row["width"]), stored_size(row)):
+        sizes[path] = size
+    elif size is not None:
         problems.add_skippable(
             f"{where}: {row['file_name']} has {row['width']}×{row['height']} pixels; expected {width}×{height}", path
         )
@@ -132,9 +132,10 @@ def _read_image(
 def _read_spacing(value: Any, where: str, problems: Problems, image: Path | None) -> Spacing | None:
     if value is None:
         return None
-    pair = [parse_number(side) for side in (value if isinstance(value, list) else [value, value])]
-    if len(pair) == 2 and all(side is not None and 0 < side < _MOST_MM for side in pair):
-        return float(pair[0]), float(pair[1])
+    sides = [parse_number(side) for side in (value if isinstance(value, list) else [value, value])]
+    valid = [float(side) for side in sides if side is not None and 0 < side < _MOST_MM]
+    if len(sides) == len(valid) == 2:
+        return valid[0], valid[1]
     problems.add_skippable(f"{where}: spacing_mm {value!r}; expected a number above 0 or [row, column]", image)
     return None
 
@@ -148,23 +149,29 @@ def _read_annotations(
     problems: Problems,
     warnings: list[str],
 ) -> tuple[list[int | str], list[int], list[bytes], list[str], list[tuple[int | str, int, bytes]]]:
-    """Read image id, class id, run-length string and name in messages of each instance, and the first three of each
-    crowd region."""
+    """Read the instances and the crowd regions.
+
+    Returns:
+        Image id, class id, run-length string and name in messages of each instance, as four lists; and the first three
+        of each crowd region.
+    """
     owners, class_ids, runs, wheres, crowds = [], [], [], [], []
     doubtful: dict[str, list[str]] = {}
 
     def refuse(problem: str, entry: Any) -> None:
-        image = images.get(identifier(entry.get("image_id"))) if isinstance(entry, dict) else None
+        key = identifier(entry.get("image_id")) if isinstance(entry, dict) else None
+        image = None if key is None else images.get(key)
         problems.add_skippable(problem, image["path"] if image else None)
 
     for where, _, entry in entries_by_id("annotations", entries, label, refuse):
         image_id, category_id = identifier(entry.get("image_id")), identifier(entry.get("category_id"))
-        image, class_id = images.get(image_id), class_of.get(category_id)
+        image = None if image_id is None else images.get(image_id)
+        class_id = None if category_id is None else class_of.get(category_id)
         if image_id not in images:
             refuse(f"{where}: image_id {entry.get('image_id')!r} is not among the images", entry)
         if category_id not in class_of:
             refuse(f"{where}: category_id {entry.get('category_id')!r} is not among the categories", entry)
-        if image is None or class_id is None:
+        if image_id is None or image is None or class_id is None:
             continue
         try:
             crowd = parse_flag(entry.get("iscrowd"))
@@ -206,9 +213,10 @@ def _read_annotations(
 def _box_polygon(box: Any) -> list[list[float]] | None:
     """Convert a COCO box (x, y, width, height) to a segmentation; None for an invalid box."""
     numbers = [parse_number(value) for value in box] if isinstance(box, list) else []
-    if len(numbers) != 4 or None in numbers:
+    valid = [value for value in numbers if value is not None]
+    if not len(numbers) == len(valid) == 4:
         return None
-    x, y, width, height = numbers
+    x, y, width, height = valid
     return [[x, y, x + width, y, x + width, y + height, x, y + height]]
 
 

@@ -128,6 +128,8 @@ def entries_by_id(
     """Yield name in messages, id and entry of each entry with a unique id; call `refuse` for the others.
 
     Args:
+        name: name of the list.
+        entries: the list.
         label: prefix of messages about this file.
         refuse: called with the problem and the invalid entry.
         text_ids: whether ids may be text other than numbers.
@@ -169,9 +171,9 @@ def read_categories(
     return list(class_names.values()), [{key: positions[name] for key, name in keys.items()} for keys in names_of]
 
 
-def _read_names(entries: list, label: str, problems: Problems) -> dict[int, str]:
+def _read_names(entries: list, label: str, problems: Problems) -> dict[int | str, str]:
     """Read the name of each category id."""
-    names: dict[int, str] = {}
+    names: dict[int | str, str] = {}
     # Fatal, because the class of its annotations is unknown.
     found = entries_by_id("categories", entries, label, lambda problem, _: problems.add(problem), text_ids=False)
     for where, key, entry in found:
@@ -186,15 +188,15 @@ def _read_names(entries: list, label: str, problems: Problems) -> dict[int, str]
     return names
 
 
-def _unused_parents(contents: Sequence[dict[str, list]], names: dict[int, str]) -> set[int]:
+def _unused_parents(contents: Sequence[dict[str, list]], names: dict[int | str, str]) -> set[int]:
     """Find the category 0 of Roboflow, the unused supercategory of the classes."""
     if 0 not in names or len(names) == 1:
         return set()
     for content in contents:
         for entry in content["categories"]:
-            if isinstance(entry, dict) and identifier(entry.get("id")) == 0:
-                if entry.get("supercategory") not in (None, "", "none"):
-                    return set()
+            is_zero = isinstance(entry, dict) and identifier(entry.get("id")) == 0
+            if is_zero and entry.get("supercategory") not in (None, "", "none"):
+                return set()
         for entry in content["annotations"]:
             if isinstance(entry, dict) and identifier(entry.get("category_id")) == 0:
                 return set()

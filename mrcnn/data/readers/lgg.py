@@ -46,6 +46,7 @@ def read(path: Path, *, patient_pattern: str | None = None, min_area: int = MIN_
     """Read all patients below a folder.
 
     Args:
+        path: folder of the data set.
         patient_pattern: regular expression searched in the folder name of a slice; by default the folder name is the
             patient.
         min_area: minimum area of an instance in pixels.
@@ -64,7 +65,7 @@ def read(path: Path, *, patient_pattern: str | None = None, min_area: int = MIN_
         name = image.relative_to(path).as_posix()
         row = read_record_fields(name, image, name, problems)
         region = _read_mask(mask, row, problems) if row else None
-        if region is None:
+        if row is None or region is None:
             continue
         class_ids, boxes, areas, instances, missed = connected_components([region], min_area)
         row |= {"patient_id": patient, "label": LABELS[int(region.any())], "place": SlicePosition(volume, index)}

@@ -176,7 +176,10 @@ def _instances(values: np.ndarray, where: str, one_each: bool, options: MasksOpt
     """Return the instances of a mask one by one.
 
     Args:
+        values: (H, W) values of the mask.
+        where: name of the mask in messages.
         one_each: whether the file is one of several masks of an image with one instance each.
+        options: options of the reader.
 
     Raises:
         InputError: the mask is invalid; raised before the first instance.

@@ -76,7 +76,8 @@ def find_annotated_as_stored(
 def orient_run(run: bytes, size: Size, orientation: int) -> bytes:
     """Apply an EXIF orientation to a run-length string of a mask of the stored `size`."""
     mask = coco_mask.decode({"size": list(size), "counts": run})
-    return coco_mask.encode(np.asfortranarray(orient(mask, orientation)))["counts"]
+    encoded = coco_mask.encode(np.asfortranarray(orient(mask, orientation)))
+    return encoded["counts"]  # pyright: ignore[reportReturnType] - pycocotools encodes to bytes
 
 
 def align_to_image(labels: LabelImage, row: Mapping[str, Any], where: str) -> np.ndarray:

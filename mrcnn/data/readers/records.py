@@ -46,7 +46,9 @@ def name_patients(
         InputError: the pattern is not a regular expression.
     """
     expression = _compile(pattern)
-    patients, named, guessed = [], set(), 0
+    patients: list[str] = []
+    named: set[str] = set()
+    guessed = 0
     for value, file_name, in_file in zip(stated, file_names, in_files or [None] * len(stated), strict=True):
         try:
             patient = normalize_patient_id(value)
@@ -58,7 +60,8 @@ def name_patients(
             patient = normalize_patient_id(match.group(min(1, expression.groups))) if match else None
             if match is None:
                 problems.add(f"{file_name}: no patient found by patient_pattern {pattern!r}")
-        named |= {patient} - {None}
+        if patient is not None:
+            named.add(patient)
         guessed += not (patient or in_file)
         patients.append(patient or in_file or _source(file_name))
     spelled, warnings = _one_spelling(named)
@@ -126,22 +129,24 @@ def assemble_dataset(
     """Build a data set from images and instances; leave out instances without pixels, with a warning.
 
     Args:
+        class_names: names of the classes.
         rows: fields of the `Record` of each image, except those of its instances.
         owners: index into `rows` of the image of each instance.
         class_ids: class of each instance, 1-based.
         runs: COCO run-length string of each instance.
         wheres: name of each instance in messages.
+        warnings: become `Dataset.warnings`, with those found here.
         problems: becomes `Dataset.problems`.
         crowds: index into `rows`, class id and run-length string of each crowd region.
     """
     warnings = [*warnings, *_differing_in_case(class_names)]
-    owners, class_ids = np.asarray(owners, np.int64), np.asarray(class_ids, np.int32)
+    row_of, classes = np.asarray(owners, np.int64), np.asarray(class_ids, np.int32)
     boxes, areas = boxes_and_areas(list(runs), [(rows[owner]["height"], rows[owner]["width"]) for owner in owners])
     # A polygon may cover no pixel center; such an instance can be neither learned nor detected.
-    if empty := [wheres[index] for index in np.flatnonzero(areas == 0)]:
+    if empty := [where for where, area in zip(wheres, areas, strict=True) if not area]:
         warnings = [*warnings, summarize_names("annotations without any pixel are left out", empty)]
     seen, twice = set(), []
-    for where, drawn in zip(wheres, zip(owners.tolist(), runs, strict=True), strict=True):
+    for where, drawn in zip(wheres, zip(owners, runs, strict=True), strict=True):
         twice += [where] if drawn in seen else []
         seen.add(drawn)
     if twice:
@@ -149,16 +154,16 @@ def assemble_dataset(
             *warnings,
             summarize_names("annotations are drawn twice, another of their image has the same mask", twice),
         ]
-    order = np.argsort(owners, kind="stable")
+    order = np.argsort(row_of, kind="stable")
     order = order[areas[order] > 0]
-    by_image = np.split(order, np.searchsorted(owners[order], np.arange(1, len(rows))))
+    by_image = np.split(order, np.searchsorted(row_of[order], np.arange(1, len(rows))))
     crowd_ids: list[list[int]] = [[] for _ in rows]
     crowd_runs: list[list[bytes]] = [[] for _ in rows]
     for owner, class_id, region in crowds:
         crowd_ids[owner].append(class_id)
         crowd_runs[owner].append(region)
     records = [
-        Record(**row, class_ids=class_ids[mine], boxes=boxes[mine], areas=areas[mine], crowd_ids=tuple(crowd))
+        Record(**row, class_ids=classes[mine], boxes=boxes[mine], areas=areas[mine], crowd_ids=tuple(crowd))
         for row, mine, crowd in zip(rows, by_image, crowd_ids, strict=True)
     ]
     return Dataset(

@@ -28,6 +28,8 @@ def encode_segmentation(segmentation: Any, height: int, width: int) -> bytes:
     Args:
         segmentation: list of polygons [x1, y1, x2, y2, …] in pixels whose union is the instance, or a dict with `size`
             [height, width] and `counts`, compressed (str) or not (list of int).
+        height: height of the image in pixels.
+        width: width of the image in pixels.
 
     Raises:
         ValueError: the segmentation is invalid; the message continues a sentence that begins with its name.
@@ -50,8 +52,9 @@ def boxes_and_areas(runs: list[bytes], sizes: list[tuple[int, int]]) -> tuple[np
     boxes, areas = np.zeros((len(masks), 4), np.float32), np.zeros(len(masks), np.int64)
     for start in range(0, len(masks), _MEASURED_AT_ONCE):
         part = masks[start : start + _MEASURED_AT_ONCE]
-        boxes[start : start + len(part)] = coco_mask.toBbox(part)
-        areas[start : start + len(part)] = coco_mask.area(part)
+        # The annotations of pycocotools are those of a single mask.
+        boxes[start : start + len(part)] = coco_mask.toBbox(part)  # pyright: ignore[reportArgumentType]
+        areas[start : start + len(part)] = coco_mask.area(part)  # pyright: ignore[reportArgumentType]
     boxes[:, 2:] += boxes[:, :2]
     return boxes, areas
 
@@ -100,7 +103,8 @@ def _encode_polygons(polygons: list, height: int, width: int) -> bytes:
             raise ValueError(f"has a polygon {around:,.0f} pixels long; expected an outline")
         outlines.append(coordinates.tolist())
     parts = coco_mask.frPyObjects(outlines, height, width)
-    return (parts[0] if len(parts) == 1 else coco_mask.merge(parts))["counts"]
+    encoded = parts[0] if len(parts) == 1 else coco_mask.merge(parts)
+    return encoded["counts"]  # pyright: ignore[reportReturnType] - pycocotools encodes to bytes
 
 
 def _encode_runs(segmentation: dict, height: int, width: int) -> bytes:
@@ -110,7 +114,10 @@ def _encode_runs(segmentation: dict, height: int, width: int) -> bytes:
     if isinstance(counts, str):
         compressed = counts.encode("utf-8")
         lengths = run_lengths(compressed)
-    elif isinstance(counts, list) and None not in (whole := [parse_integer(count) for count in counts]):
+    elif isinstance(counts, list):
+        whole = [count for each in counts if (count := parse_integer(each)) is not None]
+        if len(whole) < len(counts):
+            raise ValueError("has no counts; expected a string or a list of whole numbers")
         # Clipped, because JSON integers are unbounded.
         compressed = None
         lengths = np.array([max(-_LONGEST_RUN, min(count, _LONGEST_RUN)) for count in whole], np.int64)
@@ -125,14 +132,15 @@ def _encode_runs(segmentation: dict, height: int, width: int) -> bytes:
         # An empty run after the first is legal but would enlarge the box that pycocotools computes.
         return _canonical(lengths, height, width)
     if compressed is None:
-        return coco_mask.frPyObjects({"size": [height, width], "counts": lengths.tolist()}, height, width)["counts"]
+        encoded = coco_mask.frPyObjects({"size": [height, width], "counts": lengths.tolist()}, height, width)
+        return encoded["counts"]  # pyright: ignore[reportReturnType] - pycocotools encodes to bytes
     return compressed
 
 
 def _canonical(lengths: np.ndarray, height: int, width: int) -> bytes:
     inside = np.arange(len(lengths)) % 2
     mask = np.repeat(inside, lengths).astype(np.uint8).reshape((height, width), order="F")
-    return coco_mask.encode(mask)["counts"]
+    return coco_mask.encode(mask)["counts"]  # pyright: ignore[reportReturnType] - pycocotools encodes to bytes
 
 
 _TOUCHING = np.ones((3, 3), bool)
@@ -152,7 +160,7 @@ def connected_components(
     for class_id, region in enumerate(regions, start=1):
         if not region.any():
             continue
-        labels, count = label(region, _TOUCHING)
+        labels, count = label(region, _TOUCHING)  # pyright: ignore[reportGeneralTypeIssues] - SciPy has no annotations
         for number, (rows, columns) in enumerate(find_objects(labels, count), start=1):
             piece = labels[rows, columns] == number
             area = int(np.count_nonzero(piece))

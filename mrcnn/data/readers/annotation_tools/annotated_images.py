@@ -121,6 +121,7 @@ def build_dataset(
 
     Args:
         root: folder of the data set, which the names of records are relative to.
+        images: images with their shapes.
         class_names: classes in their order; None for those that the shapes name, sorted.
         problems: of the data set; problems of single images are skippable.
         warnings: list to which warnings are appended.
