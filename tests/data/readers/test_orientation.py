@@ -72,6 +72,31 @@ def test_a_picture_is_read_as_it_is_shown(tmp_path, name, orientation):
     np.testing.assert_array_equal(decode_image((tmp_path / name).read_bytes())[0], image)
 
 
+@pytest.mark.parametrize("form", ["yolo", "labelme", "labelme as stored", "labelme of another size"])
+def test_annotation_tools_see_pictures_turned_or_as_stored(tmp_path, form):
+    """The block of 6×8 pixels, in the picture as shown, or in the stored one, which is a quarter turn of it."""
+    pixels, block = shown()
+    write(tmp_path / "images" / "a.png", pixels, 6)
+    seen = stored_as(block.astype(np.uint8), 6) if "stored" in form else block
+    (y1, *_, y2), (x1, *_, x2) = (np.flatnonzero(seen.any(axis=axis)) for axis in (1, 0))
+    corners = np.array([[x1, y1], [x2 + 1, y1], [x2 + 1, y2 + 1], [x1, y2 + 1]])
+    height, width = seen.shape
+    if form == "yolo":
+        (tmp_path / "data.yaml").write_text("names: [block]\n")
+        (tmp_path / "labels").mkdir()
+        (tmp_path / "labels" / "a.txt").write_text("0 " + " ".join(map(str, (corners / [width, height]).ravel())))
+    else:
+        content = {"imagePath": "images/a.png", "imageData": None, "imageHeight": height, "imageWidth": width + 1}
+        content["imageWidth"] -= "another" not in form
+        content["shapes"] = [{"label": "block", "points": corners.tolist(), "shape_type": "polygon"}]
+        (tmp_path / "a.json").write_text(json.dumps(content))
+    if "another" in form:
+        with pytest.raises(InputError, match="has 40×24 pixels; expected 41×24"):
+            read_dataset(tmp_path)
+    else:
+        assert_mask_on_block(read_dataset(tmp_path))
+
+
 @pytest.mark.parametrize("exif", [b"Exif\0\0damaged", b"Exif\0\0II*\0\x08\0\0\0\xff\xff"])
 def test_damaged_exif_turns_nothing(tmp_path, exif):
     Image.fromarray(shown()[0]).save(tmp_path / "a.jpg", exif=exif)

@@ -35,6 +35,7 @@ from mrcnn.data.readers.image_files import (
     parse_integer,
     read_text,
 )
+from mrcnn.data.readers.mask_folders import MaskPairs
 from mrcnn.errors import InputError
 from mrcnn.instance_masks import Crop, encode_crop
 
@@ -51,8 +52,9 @@ _TOUCHING = np.ones((3, 3), int)  # 8-connectivity
 
 
 def matches(path: Path) -> bool:
-    """Check for a folder of masks by color, or of XML files with boxes."""
-    return _root(path) is not None
+    """Check for a folder of masks by color, or of XML files with boxes and no masks of another layout."""
+    root = _root(path)
+    return root is not None and ((root / _CLASSES).is_dir() or not MaskPairs(path).matches())
 
 
 def parse(path: Path, problems: Problems, warnings: list[str]) -> tuple[list[AnnotatedImage], list[str] | None]:

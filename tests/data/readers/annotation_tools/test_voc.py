@@ -158,6 +158,15 @@ def test_boxes(write_boxes):
     assert any("2 annotations are boxes without an outline" in warning for warning in dataset.warnings)
 
 
+def test_masks_are_preferred_to_boxes(write_boxes):
+    folder = write_boxes(box("nodule", 3, 4, 7, 6), folder=".")
+    for name in "ab":
+        (folder / "masks").mkdir(exist_ok=True)
+        Image.fromarray(masks()[0] % 255).save(folder / "masks" / f"{name}.png")
+    (folder / "JPEGImages").rename(folder / "images")
+    assert read_dataset(folder).records[0].areas.sum() > 15
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
