@@ -177,7 +177,7 @@ def _tiff(pixels: np.ndarray, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def _dicom(pixels: np.ndarray) -> bytes:
+def _dicom(pixels: np.ndarray, **elements: Any) -> bytes:
     dataset = pydicom.Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -185,11 +185,36 @@ def _dicom(pixels: np.ndarray) -> bytes:
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
     dataset.PatientID, dataset.PixelSpacing, dataset.Modality = "17", [0.5, 0.25], "US"
     dataset.WindowCenter, dataset.WindowWidth, dataset.RescaleSlope, dataset.RescaleIntercept = 100, 50, 2, -5
-    dataset.Rows, dataset.Columns = pixels.shape
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.NumberOfFrames = 1, "MONOCHROME2", 1
+    dataset.SeriesInstanceUID = "1.2.3.4"
+    dataset.Rows, dataset.Columns = pixels.shape[-2:]
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.NumberOfFrames = len(pixels) if pixels.ndim == 3 else 1
     dataset.BitsAllocated = dataset.BitsStored = pixels.dtype.itemsize * 8
     dataset.HighBit, dataset.PixelRepresentation = dataset.BitsStored - 1, 0
     dataset.PixelData = pixels.tobytes()
+    for name, value in elements.items():
+        setattr(dataset, name, value)
+    file = io.BytesIO()
+    dataset.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
+def _structures() -> bytes:
+    """Encode a structure set with one contour on the slice in the middle of a series."""
+    dataset, frame, study, series = (pydicom.Dataset() for _ in range(4))
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.481.3"
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.9"
+    dataset.Modality, series.SeriesInstanceUID = "RTSTRUCT", "1.2.3.4"
+    study.RTReferencedSeriesSequence, frame.RTReferencedStudySequence = [series], [study]
+    dataset.ReferencedFrameOfReferenceSequence = [frame]
+    roi, item, contour = (pydicom.Dataset() for _ in range(3))
+    roi.ROINumber = item.ReferencedROINumber = 1
+    roi.ROIName, contour.ContourGeometricType, contour.NumberOfContourPoints = "lesion", "CLOSED_PLANAR", 4
+    contour.ContourData = [0.5, 1, 2, 3, 1, 2, 3, 4, 2, 0.5, 4, 2]
+    item.ContourSequence = [contour]
+    dataset.StructureSetROISequence, dataset.ROIContourSequence = [roi], [item]
     file = io.BytesIO()
     dataset.save_as(file, enforce_file_format=True)
     return file.getvalue()
@@ -346,12 +371,27 @@ def _targets() -> dict[str, Target]:
         "zlib.tif": _tiff(np.dstack([deep] * 3), photometric="rgb", compression="zlib"),
     }  # fmt: skip
     as_tiff = {"p/p_1.tif": _picture(colour, "TIFF"), "p/p_1_mask.tif": _picture(drawn * 255, "TIFF")}
+    described = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1, "whole": [1, 2]}}
+    label_map = nibabel.Nifti1Image(drawn.reshape(6, 5, 8), np.diag([-1.0, -1.0, 1.0, 1.0])).to_bytes()
+    cases = {"imagesTr/a_0000.nii": volume, "labelsTr/a.nii": label_map, "imagesTr/b_0000.nii": volume,
+             "labelsTr/b.nii": label_map}  # fmt: skip
+    described_files = cases | {"dataset.json": json.dumps(described).encode()}
+    loop = {"a.dcm": _dicom(np.stack([grey] * 3)), "a_mask.npy": _npy(np.stack([drawn] * 3))}
+    series = {f"{k}.dcm": _dicom(deep, ImagePositionPatient=[0, 0, 2 * k], ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+                                 SOPInstanceUID=f"1.2.{k + 1}") for k in range(3)}  # fmt: skip
+    structures = {"rs.dcm": _structures()}
     split = {"masks/a.png": mask, "masks/b.npy": _npy(drawn), "images/a.png": png}
     return {
         "coco": Target({"annotations.json": json.dumps(coco).encode()}, _open_all("coco"), pictures, damage_json),
         "via": Target({"via_region_data.json": json.dumps(via).encode()}, _open_all("via"), pictures, damage_json),
         "masks": Target(split, _open_all("masks"), split | {"images/b.png": png}, damage_bytes),
         "lgg": Target(as_tiff, _open_all("lgg"), as_tiff, damage_bytes),
+        "volumes": Target(cases, _open_all("volumes"), described_files, damage_header),
+        "described": Target({"dataset.json": json.dumps(described).encode()}, _open_all("volumes"), cases, damage_json),
+        "loop": Target(loop, _open_all("volumes"), loop, damage_bytes),
+        "structures": Target(
+            structures | series, _open_all("volumes", layout="dicom"), structures | series, damage_bytes
+        ),
         "image": Target(images, _open_image, {}, damage_bytes),
         "dicom": Target({"a.dcm": _dicom(grey), "b.dcm": _dicom(deep)}, _open_image, {}, damage_bytes),
         "nifti": Target({"a.nii": volume}, _open_volume, {}, damage_header),

@@ -100,7 +100,7 @@ def main() -> None:
         (Path(scratch) / "cases").mkdir()
         multiply(source, Path(scratch) / "cases", arguments.cases)
         start = time.perf_counter()
-        dataset = read_dataset(Path(scratch) / "cases", "brats")
+        dataset = read_dataset(Path(scratch) / "cases", "volumes")
         print(f"{arguments.cases} cases, {len(dataset)} slices, read in {time.perf_counter() - start:.0f} s")
         chosen = np.random.default_rng(0).permutation(len(dataset))[: arguments.slices]
         print(f"slices a second, compressed files:  {uncached(dataset, chosen):8.1f}")

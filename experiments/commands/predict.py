@@ -23,7 +23,7 @@ from experiments.prediction.inputs import (
     unsupported_formats,
 )
 from experiments.preparation.datasets import standing_folder
-from mrcnn.data.readers.brats_cases import MODALITIES
+from mrcnn.data.readers.volumes.brats import MODALITIES
 from mrcnn.data.sample import SPACING_MM
 from mrcnn.errors import InputError
 from trackers.runs.disk import disk_problem

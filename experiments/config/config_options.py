@@ -39,8 +39,8 @@ def kind(annotation: Any, metadata: Any = ()) -> str:
         return kind(inner[0], inner[1].metadata if isinstance(inner[1], FieldInfo) else inner[1:])
     if origin is Literal:
         return " | ".join(inner)
-    if origin is tuple:
-        return "list"
+    if origin in (tuple, dict):
+        return "list" if origin is tuple else "mapping"
     if inner:
         return " | ".join(dict.fromkeys(kind(each, metadata if each is not NoneType else ()) for each in inner))
     word = {int: "integer", float: "number", str: "text", bool: "true | false", NoneType: "null"}[annotation]

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from experiments.config.model_options import BaselineOptions, ModelOptions
 from mrcnn.config import NAMED_WEIGHTS, WEIGHT_SUFFIXES
-from mrcnn.data.readers.options import BratsOptions, MasksOptions, ViaOptions
+from mrcnn.data.readers.options import MasksOptions, ViaOptions, VolumesOptions
 from mrcnn.data.sample import SPACING_MM
 from mrcnn.data.transforms.augmentation import Augmentation
 
@@ -38,7 +38,6 @@ class DataOptions(Section):
     )
     reader: Literal[
         "auto",
-        "brats",
         "coco",
         "csv",
         "cvat",
@@ -50,10 +49,11 @@ class DataOptions(Section):
         "supervisely",
         "via",
         "voc",
+        "volumes",
         "yolo",
     ] = Field(
         default="auto",
-        description="form of the annotations: NIfTI cases with _seg (brats), COCO JSON, folders of *_k.tif and "
+        description="form of the annotations: NIfTI and DICOM volumes, COCO JSON, folders of *_k.tif and "
         "*_k_mask.tif (lgg), mask folders, files of an annotation tool, tables of run lengths or boxes (csv); "
         "auto: detected",
     )
@@ -64,12 +64,12 @@ class DataOptions(Section):
     )
     patient_pattern: str | None = Field(
         default=None,
-        description="regular expression on the file name (brats: case, lgg: folder) whose first group (or whole match) "
-        "is the patient, for images whose annotations name none; an empty group: the image is a patient of its own",
+        description="regular expression on the file name (volumes: case, lgg: folder) whose first group (or whole "
+        "match) is the patient, for images whose annotations name none; an empty group: the image is its own patient",
     )
-    brats: BratsOptions = BratsOptions()
     masks: MasksOptions = MasksOptions()
     via: ViaOptions = ViaOptions()
+    volumes: VolumesOptions = VolumesOptions()
     near_duplicates: Literal["together", "ignore"] = Field(
         default="together",
         description="together: images that are nearly the same, mirrored or recolored ones included, stay in one "

@@ -13,7 +13,10 @@ from experiments.evaluation.evaluate import predictions
 from experiments.evaluation.figures import froc_figure, precision_recall_figure
 from mrcnn.data import Dataset
 from mrcnn.data.io.nifti import write_label_map
-from mrcnn.data.readers.brats_cases import label_map
+from mrcnn.data.io.volume_files import from_plane
+from mrcnn.data.io.volumes import Volume
+from mrcnn.data.readers.volumes.brats import label_map
+from mrcnn.data.readers.volumes.labels import label_map_of_regions
 from mrcnn.inference.drawing import side_by_side
 from mrcnn.metrics import Evaluator
 from trackers.runs.run import Run
@@ -40,14 +43,21 @@ def log_evaluation(run: Run, evaluator: Evaluator, confidence: float, split: str
 
 
 def log_volumes(run: Run, evaluator: Evaluator, dataset: Dataset, confidence: float) -> None:
-    """Log the table of volumes, and a NIfTI label map of the detections in each volume that was read from NIfTI."""
+    """Log the table of volumes, and a NIfTI label map of the detections in each volume on a voxel grid."""
     run.text(csv_text(evaluator.per_volume(confidence)), "per_volume.csv")
     volumes = {record.place.volume: record.volume for record in dataset.records if record.volume is not None}
     for name, volume in volumes.items():
-        labels = label_map(evaluator.predicted_regions(name, confidence, volume.shape), volume.label_codes)
+        if not isinstance(volume, Volume):
+            continue
+        regions = evaluator.predicted_regions(name, confidence, volume.shape)
+        if volume.label_codes is not None:
+            labels = label_map(regions, volume.label_codes)
+        else:
+            labels = label_map_of_regions(regions, volume.class_values)
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, f"{name}_seg.nii.gz")
-            write_label_map(path, labels, volume.files[0])
+            path = Path(folder, f"{name.replace('/', '_')}_seg.nii.gz")
+            like = volume.source.open()[0] if volume.source.dicom else volume.files[0]
+            write_label_map(path, from_plane(labels, volume.plane), like)
             run.artifact(path, "volumes")
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mrcnn.data.digest import file_digest, files_digest
+from mrcnn.data.io.volume_files import Plane
+from mrcnn.data.io.volumes import ZSCORE, Scaling
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 
@@ -29,7 +31,9 @@ class Detector:
         channels: number of input channels; grayscale images fit any number.
         confidence: default confidence threshold, the operating point.
         findings: one of `experiments.findings.FINDINGS`.
-        volumes: True if the model was trained on slices of NIfTI volumes, normalized over the brain of each.
+        volumes: True if the model was trained on slices of volumes, each scaled as a whole.
+        scaling: how these volumes were scaled.
+        plane: plane of these slices.
         modalities: names of the channels of these volumes, or None if they are not recorded.
         label_codes: codes for label maps, or None.
         polarity: mean image of the training radiographs, see `mrcnn.data.film_polarity`, or None.
@@ -44,6 +48,8 @@ class Detector:
     confidence: float
     findings: str = "none"
     volumes: bool = False
+    scaling: Scaling = ZSCORE
+    plane: Plane = "axial"
     modalities: tuple[str, ...] | None = None
     label_codes: str | None = None
     polarity: tuple[float, ...] | None = None
@@ -73,7 +79,9 @@ def make_detector(tracked: TrackedModel) -> Detector:
     model = tracked.predictor()
     record, config = tracked.config or {}, model.config
     data: Mapping[str, Any] = record.get("data", {})
-    brats = data.get("brats") or {}
+    # Models of 0.1.0 have a section `brats` of the reader of this name.
+    volumes = data.get("volumes") or data.get("brats") or {}
+    flat = volumes.get("scaling") == "none"
     size = Detector.batch_size
     return Detector(
         find=lambda images: model.detect(images, batch_size=size),
@@ -82,13 +90,24 @@ def make_detector(tracked: TrackedModel) -> Detector:
         confidence=config.score_threshold if tracked.confidence is None else tracked.confidence,
         findings=record.get("findings", "none"),
         # Old models have no record: normalization `none` means that the reader normalized the volumes.
-        volumes=data["reader"] == "brats" if "reader" in data else config.normalisation == "none",
-        modalities=tuple(brats["modalities"]) if brats.get("modalities") else None,
-        label_codes=brats.get("label_codes"),
+        volumes=data["reader"] in ("volumes", "brats") and not flat
+        if "reader" in data
+        else config.normalisation == "none",
+        scaling=_scaling(volumes),
+        plane=volumes.get("plane", "axial") if volumes.get("plane") != "auto" else "axial",
+        modalities=tuple(volumes["modalities"]) if volumes.get("modalities") else None,
+        label_codes=volumes.get("label_codes"),
         polarity=tracked.polarity,
         digest=digest,
         weights=model.count_params(),
     )
+
+
+def _scaling(volumes: Mapping[str, Any]) -> Scaling:
+    if volumes.get("window"):
+        center, width = volumes["window"]
+        return Scaling("window", (center, width))
+    return Scaling("percentiles") if volumes.get("scaling") == "percentiles" else ZSCORE
 
 
 def detect_or_error(

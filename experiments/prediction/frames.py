@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from experiments.prediction.detector import Detector
-from experiments.prediction.inputs import Item
-from mrcnn.data.digest import files_digest
+from experiments.prediction.inputs import STACKS, Item
 from mrcnn.data.io.images import read_header, read_image
 from mrcnn.data.sample import Spacing
 from mrcnn.errors import InputError
 
-_ANY_CODES = "brats2018"
-"""`Volume` requires label codes, which have no effect on reading images."""
+if TYPE_CHECKING:  # importing nibabel takes half a second
+    from mrcnn.data.io.volume_files import VolumeFiles
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Frames:
         read: number → image; None for a video, which has no random access.
         shape: (slices, rows, columns) of the whole stack, or None.
         rate: frames per second of a video, or None.
+        to_source: reorders a stack of `shape` to the axial stack of a NIfTI file, or to the slices of a DICOM series.
     """
 
     expected: int
@@ -39,6 +40,7 @@ class Frames:
     read: Callable[[int], np.ndarray] | None = None
     shape: tuple[int, int, int] | None = None
     rate: Fraction | None = None
+    to_source: Callable[[np.ndarray], np.ndarray] = lambda stack: stack
 
 
 def open_frames(item: Item, detector: Detector) -> Frames:
@@ -47,14 +49,14 @@ def open_frames(item: Item, detector: Detector) -> Frames:
     Raises:
         InputError: the item cannot be read, or the model was not trained on this kind of item.
     """
-    if detector.volumes and item.kind not in ("volume", "case"):
+    if detector.volumes and item.kind not in STACKS:
         raise InputError(
-            f"{item.source}: this model was trained on NIfTI volumes, normalized over the brain; expected a volume or "
-            "a case, not a single image, DICOM or video"
+            f"{item.source}: this model was trained on volumes, each scaled as a whole; expected a NIfTI volume, a "
+            "case or a DICOM series, not a single image or video"
         )
-    return {"video": _video, "series": _series, "volume": _volume, "case": _volume}.get(item.kind, _image)(
-        item, detector
-    )
+    series, loop = (_volume, _volume) if detector.volumes else (_series, _loop)
+    openers = {"video": _video, "series": series, "volume": _volume, "case": _volume, "loop": loop}
+    return openers.get(item.kind, _image)(item, detector)
 
 
 def _image(item: Item, _: Detector) -> Frames:
@@ -70,27 +72,61 @@ def _series(item: Item, _: Detector) -> Frames:
 
 
 def _volume(item: Item, detector: Detector) -> Frames:
-    from mrcnn.data.io.nifti import open_nifti
-    from mrcnn.data.io.volumes import Volume, background_value
+    from mrcnn.data.io.volume_files import from_plane, plane_sizes, to_plane
+    from mrcnn.data.io.volumes import Volume, background_value, volume_digest
 
-    files = _channels(item, detector)
-    opened = [open_nifti(file) for file in files]
-    for other in opened[1:]:
-        if not other.has_same_grid(opened[0]):
-            raise InputError(f"{other.path.name}: lies on another grid than {files[0].name}: {other.grid()}")
-    shape, spacing = opened[0].shape, opened[0].spacing_mm[1:]
-    first = opened[0].stack()
+    source = _channels(item, detector)
+    opened = source.open()
+    grid, plane = opened[0], detector.plane
+    first = grid.stack()
     if not detector.volumes:
         slices = first.astype(np.float32, copy=False)
-        return _stack(tuple(range(shape[0])), spacing, lambda index: slices[index][..., None], shape)
-    # As in training (`mrcnn.data.readers.brats`): only slices with brain in the first modality.
-    brain = (first != background_value(first)).any(axis=(1, 2))
-    volume = Volume(files, shape, files_digest(files), _ANY_CODES)
-    return _stack(tuple(np.flatnonzero(brain).tolist()), spacing, volume.read_slice, shape)
+        spacing = grid.spacing_mm[1], grid.spacing_mm[2]
+        return _stack(tuple(range(grid.shape[0])), spacing, lambda index: slices[index][..., None], grid.shape)
+    # As in training (`mrcnn.data.readers.volumes`): only slices with content in the first channel.
+    content = to_plane(first != background_value(first), plane).any(axis=(1, 2))
+    shape, (_, *sides) = plane_sizes(grid.shape, plane), plane_sizes(grid.spacing_mm, plane)
+    volume = Volume(source, shape, volume_digest(source, plane, detector.scaling), (), plane=plane,
+                    scaling=detector.scaling)  # fmt: skip
+
+    def to_source(stack: np.ndarray) -> np.ndarray:
+        axial = from_plane(stack, plane)
+        return grid.from_stack(axial).transpose(2, 1, 0) if source.dicom else axial
+
+    frames = _stack(tuple(np.flatnonzero(content).tolist()), (sides[0], sides[1]), volume.read_slice, shape)
+    return replace(frames, to_source=to_source)
 
 
-def _channels(item: Item, detector: Detector) -> tuple[Path, ...]:
+def _loop(item: Item, _: Detector) -> Frames:
+    """Open a DICOM file of several frames."""
+    from mrcnn.data.io.dicom import read_dicom_frame, read_frames_header
+
+    count, height, width, spacing = read_frames_header(item.files[0])
+    return _stack(tuple(range(count)), spacing, lambda index: read_dicom_frame(item.files[0], index),
+                  (count, height, width))  # fmt: skip
+
+
+def _channels(item: Item, detector: Detector) -> VolumeFiles:
     """Return the files of the channels, in the order of the training."""
+    from mrcnn.data.io.nifti import count_channels
+    from mrcnn.data.io.volume_files import VolumeFiles
+
+    if item.kind in ("series", "loop"):
+        return _fitting(VolumeFiles(item.files, (), True), item, detector)
+    if item.kind == "volume" and detector.volumes and (count := count_channels(item.files[0]) or 1) > 1:
+        return _fitting(VolumeFiles(item.files, tuple(range(count))), item, detector)
+    return VolumeFiles(_modality_files(item, detector))
+
+
+def _fitting(source: VolumeFiles, item: Item, detector: Detector) -> VolumeFiles:
+    if source.count != detector.channels:
+        names = ", ".join(detector.modalities or ()) or "its channels"
+        raise InputError(f"{item.source}: has {source.count} channels; this model takes {detector.channels}: {names}")
+    return source
+
+
+def _modality_files(item: Item, detector: Detector) -> tuple[Path, ...]:
+    """Return a NIfTI file for each channel."""
     if item.kind == "volume" or not detector.volumes:
         if len(item.files) == 1 and (detector.channels == 1 or not detector.volumes):
             return item.files
@@ -101,6 +137,8 @@ def _channels(item: Item, detector: Detector) -> tuple[Path, ...]:
         needed = ", ".join(detector.modalities or ()) or f"{detector.channels} modalities"
         raise InputError(f"{item.source}: is one volume; this model takes {needed}; expected the folder of a case")
     modalities = detector.modalities
+    if all(name.isdigit() for name in item.modalities) and len(item.modalities) == detector.channels:
+        return item.files  # numbered as in nnU-Net
     if modalities is None:
         if len(item.modalities) != detector.channels:
             raise InputError(

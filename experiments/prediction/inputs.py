@@ -5,7 +5,8 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -15,18 +16,19 @@ from experiments.prediction.downloads import is_web_address, redact_address
 from mrcnn.data.io.images import HEAD_BYTES, is_dicom
 from mrcnn.data.io.video import SUFFIXES as VIDEO_SUFFIXES
 from mrcnn.data.problems import DataError, Problems, summarize_names
-from mrcnn.data.readers.brats_cases import LABELS, MODALITIES, file_kind, find_cases
 from mrcnn.data.readers.image_files import is_system_name
+from mrcnn.data.readers.volumes.brats import LABELS, MODALITIES, file_kind, find_cases
 from mrcnn.errors import InputError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima", "")
 """Suffixes of DICOM files. Other files are checked by content: their names can end in a part of a UID."""
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
-STACKS = ("series", "volume", "case")
+STACKS = ("series", "volume", "case", "loop")
 _PATTERN = frozenset("*?[")
+_NUMBERED = re.compile(r"(.+)_(\d{4})")
 
-ALL_KINDS = frozenset({"image", "dicom", "series", "volume", "case", "video"})
+ALL_KINDS = frozenset({"image", "dicom", "series", "volume", "case", "video", "loop"})
 SUPPORTED_KINDS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "coco": ALL_KINDS,
@@ -46,7 +48,7 @@ DEFAULT_FORMATS = ("coco", "findings", "mask", "nifti", "overlay")
 _REQUIREMENTS = {
     "mask": "a single image (nifti or dicom_seg hold volumes)",
     "nifti": "a NIfTI volume",
-    "dicom_seg": "DICOM",
+    "dicom_seg": "DICOM with one frame in a file",
 }
 
 
@@ -56,8 +58,8 @@ class Item:
 
     Attributes:
         name: relative path of its output files, without suffix.
-        kind: image, dicom (a single DICOM image), series (DICOM slices), volume (a NIfTI file), case (NIfTI files of
-            several modalities) or video.
+        kind: image, dicom (a single DICOM image), series (DICOM slices), loop (a DICOM file of several frames), volume
+            (a NIfTI file), case (NIfTI files of several modalities) or video.
         files: its files, in order.
         source: its name in outputs and messages, without folders of this machine.
         modalities: the modality of each file of a case.
@@ -179,7 +181,7 @@ def _of_file(path: Path, origin: str | None = None) -> Item:
     elif lower.endswith(VIDEO_SUFFIXES):
         kind = "video"
     else:
-        kind = "dicom" if not lower.endswith(IMAGE_SUFFIXES) and _is_dicom(path) else "image"
+        kind = _dicom_kind(path) if not lower.endswith(IMAGE_SUFFIXES) and _is_dicom(path) else "image"
     return Item(_stem(path.name), kind, (path,), origin or path.name)
 
 
@@ -220,7 +222,7 @@ def _dicom_items(folder: Path, files: Sequence[Path], found: Inputs) -> list[Ite
     items = []
     for path in grouped.alone:
         relative = path.relative_to(folder).as_posix()
-        items.append(Item(_stem(relative), "dicom", (path,), relative))
+        items.append(Item(_stem(relative), _dicom_kind(path), (path,), relative))
     of_folder = Counter(each.files[0].parent for each in grouped.series)
     stacks: Counter[str] = Counter()
     for each in grouped.series:
@@ -236,7 +238,9 @@ def _dicom_items(folder: Path, files: Sequence[Path], found: Inputs) -> list[Ite
 
 
 def _nifti_items(folder: Path, files: Sequence[Path], found: Inputs) -> list[Item]:
-    """Find BraTS cases by the names of their files; in other folders every NIfTI file is a volume.
+    """Find cases by the names of their files, as in BraTS or numbered `a_0000`, `a_0001` as in nnU-Net.
+
+    In other folders every NIfTI file is a volume.
 
     Other files in the folder of a case, such as label maps and brain masks, are skipped, as in training.
     """
@@ -256,7 +260,19 @@ def _nifti_items(folder: Path, files: Sequence[Path], found: Inputs) -> list[Ite
             problems.raise_if_any()
         except DataError as error:
             found.problems += error.problems
+    numbered: dict[tuple[Path, str], list[tuple[str, Path]]] = defaultdict(list)
     for path, kind in kinds.items():
+        if kind is None and path.parent not in of_cases and (match := _NUMBERED.fullmatch(_stem(path.name))):
+            numbered[path.parent, match[1]].append((match[2], path))
+    for (parent, case), found_files in numbered.items():
+        if len(found_files) > 1:
+            place = (parent / case).relative_to(folder).as_posix()
+            numbers, files_of = zip(*sorted(found_files), strict=True)
+            items.append(Item(place, "case", files_of, place, numbers))
+    in_cases = {path for item in items for path in item.files}
+    for path, kind in kinds.items():
+        if path in in_cases:
+            continue
         if kind is None and path.parent not in of_cases:
             relative = path.relative_to(folder).as_posix()
             items.append(Item(_stem(relative), "volume", (path,), relative))
@@ -271,6 +287,12 @@ def _is_dicom(path: Path) -> bool:
             return is_dicom(file.read(HEAD_BYTES))
     except OSError:
         return False
+
+
+def _dicom_kind(path: Path) -> str:
+    from mrcnn.data.io.dicom import count_frames  # imports pydicom, which takes time
+
+    return "loop" if count_frames(path) > 1 else "dicom"
 
 
 def _stem(relative: str) -> str:

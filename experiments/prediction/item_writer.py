@@ -15,7 +15,7 @@ from experiments.prediction.frames import Frames
 from experiments.prediction.inputs import STACKS, Item
 from experiments.prediction.progress_record import ProgressRecord
 from experiments.prediction.results import to_answer, to_detections
-from mrcnn.data.readers.brats_cases import REGIONS, label_map, output_label_codes
+from mrcnn.data.readers.volumes.brats import REGIONS, label_map, output_label_codes
 from mrcnn.detections import Detections
 from mrcnn.inference.drawing import captioned, color_splash, contact_sheet, overlay
 from mrcnn.inference.label_map import to_label_map
@@ -146,12 +146,13 @@ class ItemWriter:
 
         names, shape = self._detector.class_names, self._frames.shape
         if names == REGIONS:
-            labels = label_map(self._regions(), self._codes())
+            labels = self._frames.to_source(label_map(self._regions(), self._codes()))
         else:
             assert shape is not None  # of a volume
             labels = np.zeros(shape, np.uint8)
             for number in self._answers:
                 labels[number] = to_label_map(self._detections(number), names)
+            labels = self._frames.to_source(labels)
         with self._record.atomic_path(self.files["nifti"]) as path:
             write_label_map(path, labels, self._item.files[0])
 
@@ -162,7 +163,7 @@ class ItemWriter:
             write_dicom_seg(
                 path,
                 self._item.files,
-                self._regions(),
+                np.stack([self._frames.to_source(region) for region in self._regions()]),
                 self._detector.class_names,
                 model_digest=self._detector.digest,
                 version=version("medmrcnn"),

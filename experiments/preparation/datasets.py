@@ -11,7 +11,6 @@ from experiments.config.schema import DataOptions
 from mrcnn.cache_folder import cache_folder
 from mrcnn.data import Dataset
 from mrcnn.data.readers import find_reader, read_all
-from mrcnn.data.readers.brats_cases import file_kind
 from mrcnn.errors import InputError
 from mrcnn.phantoms import PHANTOM_KINDS, write_dataset
 
@@ -42,16 +41,18 @@ def open_dataset(options: DataOptions) -> Dataset:
     return read_all(written, made.reader, patient_pattern=made.patient_pattern)
 
 
-def with_modalities(options: DataOptions, dataset: Dataset) -> DataOptions:
-    """`options` that name the modalities which `dataset` was read with, where they left them to the data.
+def with_volume_options(options: DataOptions, dataset: Dataset) -> DataOptions:
+    """Return options with the channels, plane and scaling that the volumes of a dataset were read with.
 
-    Who predicts later must put the same sequences into the same channels.
+    A prediction must put the same sequences into the same channels, and scale and cut volumes alike.
     """
     volume = dataset.records[0].volume if len(dataset) else None
-    if volume is None or options.brats.modalities is not None:
+    if volume is None:
         return options
-    told = tuple(file_kind(file) for file in volume.files)
-    return options.model_copy(update={"brats": options.brats.model_copy(update={"modalities": told})})
+    found: dict[str, object] = {"modalities": volume.channels, "plane": volume.plane}
+    if options.volumes.window is None:
+        found["scaling"] = volume.scaling.method
+    return options.model_copy(update={"reader": "volumes", "volumes": options.volumes.model_copy(update=found)})
 
 
 def dataset_name(options: DataOptions) -> str:

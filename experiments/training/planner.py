@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from experiments.config.model_options import ModelOptions
 from experiments.config.schema import TaskConfig
-from experiments.preparation.datasets import with_modalities
+from experiments.preparation.datasets import with_volume_options
 from mrcnn.backend import computes_in_bfloat16
 from mrcnn.config import ModelConfig
 from mrcnn.data import Dataset
@@ -121,7 +121,7 @@ def resolve_runtime_options(config: TaskConfig, training: Dataset) -> TaskConfig
     train = config.train
     if train.precision == "auto":
         train = train.model_copy(update={"precision": "mixed_bfloat16" if computes_in_bfloat16() else "float32"})
-    return config.model_copy(update={"data": with_modalities(config.data, training), "train": train})
+    return config.model_copy(update={"data": with_volume_options(config.data, training), "train": train})
 
 
 def with_settings(options: ModelOptions, settings: Mapping[str, Any]) -> ModelOptions:

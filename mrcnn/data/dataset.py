@@ -20,7 +20,7 @@ from mrcnn.errors import InputError
 from mrcnn.instance_masks import InstanceMasks
 
 if TYPE_CHECKING:  # importing nibabel takes half a second
-    from mrcnn.data.io.volumes import Volume
+    from mrcnn.data.io.volumes import Pictures, Volume
     from mrcnn.data.problems import Problems
 
 
@@ -58,7 +58,7 @@ class Record:
     label: str | None = None
     spacing_mm: Spacing | None = None
     place: SlicePosition | None = None
-    volume: Volume | None = None
+    volume: Volume | Pictures | None = None
     pseudonymous: bool = False
     crowd_ids: tuple[int, ...] = ()
     orientation: int = 1

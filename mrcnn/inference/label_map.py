@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mrcnn.data.readers.brats_cases import REGIONS
+from mrcnn.data.readers.volumes.brats import REGIONS
 from mrcnn.detections import Detections
 
 
@@ -14,7 +14,7 @@ def to_label_map(found: Detections, class_names: Sequence[str]) -> np.ndarray:
     """Return class ids (H, W), 0 for background; uint8, or uint16 for more than 255 classes.
 
     The instance with the highest score takes overlapping pixels; with nested regions
-    (`mrcnn.data.readers.brats_cases.REGIONS`) the innermost does.
+    (`mrcnn.data.readers.volumes.brats.REGIONS`) the innermost does.
     """
     labels = np.zeros(found.instances.shape[1:], np.uint8 if len(class_names) < 256 else np.uint16)
     nested = tuple(class_names) == REGIONS

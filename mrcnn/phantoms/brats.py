@@ -9,7 +9,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from mrcnn.data.readers.brats_cases import REGIONS, label_map
+from mrcnn.data.readers.volumes.brats import REGIONS, label_map
 from mrcnn.phantoms.head_volume import Tissue, draw_tumor, mri_intensities, paint_head
 
 CLASS_NAMES = REGIONS

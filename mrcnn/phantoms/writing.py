@@ -63,7 +63,7 @@ PHANTOM_KINDS: Mapping[str, PhantomKind] = MappingProxyType(
             "Synthetic brain MRI phantom; not a patient",
             brats.VERSION,
             brats.write_cases,
-            "brats",
+            "volumes",
         ),
         "lgg": PhantomKind(
             lgg.make_cases,

@@ -256,7 +256,7 @@ def test_brats(tmp_path, write_case, write_nifti, head):
     (folder / "bare" / "bare_seg.nii.gz").unlink()
     write_nifti(folder / "codes" / "codes_seg.nii.gz", labels * 20)
     write_nifti(folder / "nan" / "nan_flair.nii.gz", np.full(labels.shape, np.nan, np.float32))
-    problems, sound = all_problems(folder, "brats")
+    problems, sound = all_problems(folder, "volumes", layout="brats")
     told = [
         r"shape_flair\.nii\.gz and shape_t2\.nii\.gz: expected one grid",
         r"moved_flair\.nii\.gz and moved_t1\.nii\.gz: expected one grid",

@@ -69,7 +69,7 @@ def test_label_maps_lie_on_their_cases(trained):
 
 def test_a_prediction_of_a_case_is_what_the_evaluation_found(trained, tmp_path):
     run, artifact, cache = trained
-    kept = yaml.safe_load(artifact("config.yaml").read_text())["data"]["brats"]["modalities"]
+    kept = yaml.safe_load(artifact("config.yaml").read_text())["data"]["volumes"]["modalities"]
     assert "flair" in kept and kept == [name for name in ("flair", "t1", "t1ce", "t2") if name in kept]
     path = sorted(artifact("volumes").iterdir())[0]
     name = path.name.removesuffix("_seg.nii.gz")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mrcnn.data.readers.brats_cases import REGIONS
+from mrcnn.data.readers.volumes.brats import REGIONS
 from mrcnn.detections import Detections
 from mrcnn.inference.drawing import PALETTE, color_splash
 from mrcnn.inference.label_map import to_label_map

@@ -7,8 +7,8 @@ import pytest
 from scipy.ndimage import binary_erosion, label
 
 from mrcnn.data import read_dataset
-from mrcnn.data.readers.brats_cases import label_regions
 from mrcnn.data.readers.lgg import read as read_lgg
+from mrcnn.data.readers.volumes.brats import label_regions
 from mrcnn.phantoms import brats, lgg, write_dataset
 
 
@@ -62,7 +62,7 @@ def test_sequences_show_what_they_show_in_patients(heads):
 
 def test_the_reader_gets_back_what_was_made(cases, heads, tmp_path, monkeypatch):
     monkeypatch.setenv("MRCNN_CACHE", str(tmp_path))
-    dataset = read_dataset(cases, "brats", min_area=1)
+    dataset = read_dataset(cases, "volumes", min_area=1)
     assert dataset.class_names == brats.CLASS_NAMES and not dataset.warnings
     assert {record.volume.label_codes for record in dataset.records} == {brats.LABEL_CODES}
     assert len({record.patient_id for record in dataset.records}) == 3

@@ -11,6 +11,7 @@ import pydicom
 from pydicom.pixels.processing import apply_modality_lut, apply_windowing
 
 from mrcnn.data.io.dicom_file import (
+    check_image,
     check_single_image,
     decode_pixels,
     element_integer,
@@ -51,6 +52,32 @@ def read_dicom(path: Path) -> np.ndarray:
         return displayed_pixels(dataset)
 
 
+def read_dicom_frame(path: Path, frame: int) -> np.ndarray:
+    """Read the (H, W, C) pixels of a frame like `read_dicom`. Raises `InputError` likewise, or without that frame."""
+    with translate_errors(path):
+        dataset = open_dicom(path)
+        check_size(*check_image(dataset), element_integer(dataset, "SamplesPerPixel", 1))
+        if not 0 <= frame < element_integer(dataset, "NumberOfFrames", 1):
+            raise InputError(f"has no frame {frame}; expected one less than NumberOfFrames")
+        return displayed_pixels(dataset, frame if "NumberOfFrames" in dataset else None)
+
+
+def read_frames_header(path: Path) -> tuple[int, int, int, Spacing | None]:
+    """Read the number of frames, height, width and spacing in mm without decoding. Raises like `read_dicom_frame`."""
+    with translate_errors(path):
+        dataset = open_dicom(path)
+        return element_integer(dataset, "NumberOfFrames", 1), *check_image(dataset), pixel_spacing(dataset)
+
+
+def count_frames(path: Path) -> int:
+    """Return the number of frames of a DICOM file; 1 if it states none or cannot be read."""
+    try:
+        with translate_errors(path):
+            return element_integer(open_dicom(path, ("NumberOfFrames",), pixels=False), "NumberOfFrames", 1)
+    except InputError:
+        return 1
+
+
 def read_dicom_header(path: Path) -> tuple[int, int, Spacing | None, str | None]:
     """Read height, width, spacing in mm and patient pseudonym without decoding. Raises like `read_dicom`."""
     with translate_errors(path):
@@ -59,9 +86,9 @@ def read_dicom_header(path: Path) -> tuple[int, int, Spacing | None, str | None]
         return height, width, pixel_spacing(dataset), pseudonym(dataset)
 
 
-def displayed_pixels(dataset: pydicom.Dataset) -> np.ndarray:
-    """Decode the (H, W, C) pixels of `read_dicom` from an opened file of one frame."""
-    pixels = decode_pixels(dataset)
+def displayed_pixels(dataset: pydicom.Dataset, frame: int | None = None) -> np.ndarray:
+    """Decode the (H, W, C) pixels of `read_dicom` from an opened file of one frame, or of one of its frames."""
+    pixels = decode_pixels(dataset, frame)
     little = dataset.file_meta.TransferSyntaxUID.is_little_endian
     photometric = element_text(dataset, "PhotometricInterpretation")
     if photometric == "PALETTE COLOR":

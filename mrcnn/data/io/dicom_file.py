@@ -114,11 +114,11 @@ def is_localizer(dataset: pydicom.Dataset) -> bool:
     return "LOCALIZER" in element_text(dataset, "ImageType").upper().split("\\")
 
 
-def check_single_image(dataset: pydicom.Dataset) -> tuple[int, int]:
-    """Check for a single image, and return its (rows, columns).
+def check_image(dataset: pydicom.Dataset) -> tuple[int, int]:
+    """Check for an image of one or several frames, and return its (rows, columns).
 
     Raises:
-        InputError: the file is not a single image, or its size is missing or invalid.
+        InputError: the file is not an image, or its size is missing or invalid.
     """
     if (kind := non_image_kind(dataset)) is not None:
         raise InputError(f"{kind} (DICOM); expected an image")
@@ -126,15 +126,21 @@ def check_single_image(dataset: pydicom.Dataset) -> tuple[int, int]:
         modality = element_text(dataset, "Modality")
         stated = f" (modality {modality})" if modality in _OTHER_MODALITIES else ""
         raise InputError(f"DICOM without pixels{stated}, or cut short; expected an image, whole")
-    if (frames := element_integer(dataset, "NumberOfFrames", 1)) > 1:
-        raise InputError(f"DICOM with {frames} frames; expected a single image")
     if (samples := element_integer(dataset, "SamplesPerPixel", 1)) > 4:
         raise InputError(f"DICOM with {samples} samples a pixel; expected 1 or 3")
     return element_integer(dataset, "Rows"), element_integer(dataset, "Columns")
 
 
-def decode_pixels(dataset: pydicom.Dataset) -> np.ndarray:
-    """Decode the stored values (H, W) or (H, W, 3) of a file that passed `check_single_image`.
+def check_single_image(dataset: pydicom.Dataset) -> tuple[int, int]:
+    """Check for an image of one frame, and return its (rows, columns). Raises like `check_image`."""
+    size = check_image(dataset)
+    if (frames := element_integer(dataset, "NumberOfFrames", 1)) > 1:
+        raise InputError(f"DICOM with {frames} frames; expected a single image")
+    return size
+
+
+def decode_pixels(dataset: pydicom.Dataset, frame: int | None = None) -> np.ndarray:
+    """Decode the stored values (H, W) or (H, W, 3) of an image, or of one of its frames.
 
     Raises:
         InputError: the pixels are damaged, or have a compression that no installed library decodes.
@@ -145,13 +151,16 @@ def decode_pixels(dataset: pydicom.Dataset) -> np.ndarray:
     if syntax in JPEGTransferSyntaxes:
         offsets = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
         extended = offsets if all(offsets) else None
-        check_scans(get_frame(dataset.PixelData, 0, extended_offsets=extended, number_of_frames=1))
+        count = element_integer(dataset, "NumberOfFrames", 1)
+        check_scans(get_frame(dataset.PixelData, frame or 0, extended_offsets=extended, number_of_frames=count))
     try:
-        return pixel_array(dataset)
+        return pixel_array(dataset, index=frame)
     except (*DECODING_ERRORS, BytesLengthException):
         if syntax.is_encapsulated and not _has_codec(syntax):
             name = syntax.name if syntax.name != syntax else "in an unknown way"
-            raise InputError(f"pixels compressed: {name}; no installed library decodes that") from None
+            raise InputError(
+                f"pixels compressed: {name}; no installed library decodes that; pip install 'medmrcnn[dicom]'"
+            ) from None
         raise InputError(f"{DAMAGED}: its pixels are not what its header says") from None
 
 

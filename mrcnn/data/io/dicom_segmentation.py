@@ -1,4 +1,4 @@
-"""Write predictions as a DICOM Segmentation object (PS3.3, A.51) that references its source images.
+"""Read DICOM Segmentation objects (PS3.3, A.51), and write predictions as one that references its source images.
 
 The standard requires patient and study of the source. By default the object has a pseudonym instead of the patient,
 and nothing else of patient and study except the referenced UIDs; `keep_patient` copies them.
@@ -118,6 +118,42 @@ def write_dicom_seg(
         segmentation.PatientIdentityRemoved = "YES"
         segmentation.DeidentificationMethod = f"{MAKER}: pseudonym; nothing else of patient and study"
     segmentation.save_as(path)
+
+
+def read_dicom_seg(path: Path, sources: Sequence[str], frames: int = 1) -> tuple[list[str], np.ndarray]:
+    """Read the segments of a binary or fractional segmentation on its source images.
+
+    Args:
+        path: DICOM file.
+        sources: SOPInstanceUID of each image of the source series, or of its one file of several frames.
+        frames: frames of each source.
+
+    Returns:
+        The label of each segment, and (K, S, H, W) bool, False in images that the segmentation does not reference.
+
+    Raises:
+        InputError: the file is damaged, or references none of the sources.
+    """
+    import highdicom as hd
+
+    with translate_errors(path):
+        open_dicom(path, ("SOPClassUID",), pixels=False)
+        try:
+            segmentation = hd.seg.segread(path)
+            labels = [segmentation.get_segment_description(number).segment_label
+                      for number in segmentation.segment_numbers]  # fmt: skip
+            options = {"assert_missing_frames_are_empty": True, "ignore_spatial_locations": True,
+                       "rescale_fractional": True}  # fmt: skip
+            if frames > 1:
+                pixels = segmentation.get_pixels_by_source_frame(sources[0], range(1, frames + 1), **options)
+            else:
+                pixels = segmentation.get_pixels_by_source_instance(sources, **options)
+        except (AttributeError, KeyError, IndexError, ValueError, TypeError, RuntimeError, NotImplementedError):
+            raise InputError(
+                "cannot be read as a segmentation of its series; expected binary or fractional segments that reference "
+                "the images of one series by their SOPInstanceUID"
+            ) from None
+    return labels, np.moveaxis(np.asarray(pixels) >= 0.5, -1, 0)
 
 
 def _without_patient(image: pydicom.Dataset) -> pydicom.Dataset:

@@ -40,11 +40,13 @@ class Nifti:
 
     Attributes:
         path: NIfTI file.
-        image: nibabel image of one volume.
+        image: nibabel image of one volume, or of several along its fourth axis.
+        channel: position along the fourth axis, or None.
     """
 
     path: Path
     image: nibabel.Nifti1Image
+    channel: int | None = None
 
     @property
     def affine(self) -> np.ndarray:
@@ -74,7 +76,9 @@ class Nifti:
             InputError: the file is truncated or damaged, or a voxel is not finite.
         """
         try:
-            voxels = np.asanyarray(self.image.dataobj).reshape(self.image.shape[:3])
+            several = self.channel is not None and len(self.image.shape) == 4
+            chosen = self.image.dataobj[..., self.channel] if several else self.image.dataobj
+            voxels = np.asanyarray(chosen).reshape(self.image.shape[:3])
         except _UNREADABLE as error:
             raise unreadable(self.path, error) from error
         if voxels.dtype.kind == "f" and not np.isfinite(voxels.sum(dtype=np.float64)):
@@ -82,9 +86,10 @@ class Nifti:
         return apply_orientation(voxels, self._to_stack()).transpose(2, 1, 0)
 
     def from_stack(self, stack: np.ndarray) -> np.ndarray:
-        """Reorder a (slices, rows, columns) array to the axes and shape of the file."""
+        """Reorder a (slices, rows, columns) array to the axes of the file, without a fourth axis of channels."""
         there = io_orientation(self.affine)
-        return apply_orientation(stack.transpose(2, 1, 0), ornt_transform(_STACK, there)).reshape(self.image.shape)
+        shape = self.image.shape if math.prod(self.image.shape[3:]) == 1 else self.image.shape[:3]
+        return apply_orientation(stack.transpose(2, 1, 0), ornt_transform(_STACK, there)).reshape(shape)
 
     def has_same_grid(self, other: Nifti) -> bool:
         """Check that two volumes have the same voxel grid."""
@@ -104,28 +109,45 @@ class Nifti:
         return ornt_transform(io_orientation(self.affine), _STACK)
 
 
-def open_nifti(path: Path) -> Nifti:
+def open_nifti(path: Path, channel: int | None = None) -> Nifti:
     """Open a NIfTI file and check its header.
 
+    Args:
+        path: NIfTI file.
+        channel: position along the fourth axis of a file with several volumes; None for a file with one.
+
     Raises:
-        InputError: the file is missing, is not NIfTI, does not contain one 3-D volume, or has an invalid affine.
+        InputError: the file is missing, is not NIfTI, does not contain one 3-D volume or the channel, or has an invalid
+            affine.
     """
     try:
         size = path.stat().st_size
         if not size:
             raise ValueError("empty, 0 bytes")
         image = nibabel.Nifti1Image.from_filename(path)
-        opened = Nifti(path, image)
+        opened = Nifti(path, image, channel)
         _check(opened, size)
     except _UNREADABLE as error:
         raise unreadable(path, error) from error
     return opened
 
 
+def count_channels(path: Path) -> int | None:
+    """Return the length of the fourth axis of a NIfTI file; None if it has three, or cannot be read."""
+    try:
+        shape = nibabel.Nifti1Image.from_filename(path).shape
+    except _UNREADABLE:
+        return None
+    return shape[3] if len(shape) == 4 else None
+
+
 def _check(opened: Nifti, size: int) -> None:
-    """Raise `InputError` unless the header describes one volume that fits into a file of `size` bytes."""
-    path, image = opened.path, opened.image
-    if len(image.shape) < 3 or min(image.shape) < 1 or any(side != 1 for side in image.shape[3:]):
+    """Raise `InputError` unless the header describes one volume, or `channel`, that fits into `size` bytes."""
+    path, image, channel = opened.path, opened.image, opened.channel
+    several = channel is not None and len(image.shape) == 4
+    if channel is not None and channel >= (count := image.shape[3] if len(image.shape) == 4 else 1):
+        raise InputError(f"{path}: has {count} channels along its fourth axis; expected at least {channel + 1}")
+    if len(image.shape) < 3 or min(image.shape) < 1 or (any(side != 1 for side in image.shape[3:]) and not several):
         raise InputError(f"{path}: has shape {image.shape}; expected one volume of three dimensions")
     kind, voxels = np.dtype(image.get_data_dtype()), math.prod(image.shape)
     if kind.kind not in "buif":
@@ -154,26 +176,29 @@ DESCRIPTION = "medmrcnn; research use only"
 """Header field `descrip`, at most 79 characters."""
 
 
-def write_label_map(path: Path, labels: np.ndarray, like: Path) -> None:
+def write_label_map(path: Path, labels: np.ndarray, like: Path | Nifti) -> None:
     """Write a label map with the voxel grid of its source volume.
 
     Args:
         path: output file, `.nii` or `.nii.gz`.
-        labels: (slices, rows, columns) uint8.
-        like: NIfTI file of the source volume.
+        labels: (slices, rows, columns) uint8 or uint16.
+        like: the source volume, or its NIfTI file.
 
     Raises:
         InputError: `like` cannot be read, or its size differs.
     """
-    source = open_nifti(like)
+    source = like if isinstance(like, Nifti) else open_nifti(like, 0)
     if labels.shape != source.shape:
-        raise InputError(f"{like}: has {source.shape} slices, rows and columns; expected {labels.shape}, as the labels")
+        raise InputError(
+            f"{source.path}: has {source.shape} slices, rows and columns; expected {labels.shape}, as the labels"
+        )
     header = source.image.header.copy()
-    header.set_data_dtype(np.uint8)
+    kind = np.uint8 if labels.max(initial=0) < 256 else np.uint16
+    header.set_data_dtype(kind)
     header.set_slope_inter(1, 0)
     header["cal_min"] = header["cal_max"] = 0  # the display window of the source intensities
     header["descrip"] = DESCRIPTION
     # Text fields may name the patient; an extension may contain the whole DICOM header.
     header["db_name"] = header["aux_file"] = header["intent_name"] = b""
     header.extensions.clear()
-    nibabel.Nifti1Image(source.from_stack(labels.astype(np.uint8)), source.image.affine, header).to_filename(path)
+    nibabel.Nifti1Image(source.from_stack(labels.astype(kind)), source.image.affine, header).to_filename(path)

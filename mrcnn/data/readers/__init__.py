@@ -27,7 +27,7 @@ from mrcnn.data.readers.annotation_tools import (
 )
 from mrcnn.data.readers.annotation_tools.annotated_images import read_tool
 from mrcnn.data.readers.image_files import files_below
-from mrcnn.data.readers.options import BratsOptions, MasksOptions, ReaderOptions, ViaOptions
+from mrcnn.data.readers.options import MasksOptions, ReaderOptions, ViaOptions, VolumesOptions
 from mrcnn.data.readers.recognition import explain_unrecognized
 from mrcnn.errors import InputError
 
@@ -47,15 +47,24 @@ class Reader:
     options: type[ReaderOptions] | None = None
 
 
-def _read_brats(path: Path, *, patient_pattern: str | None, options: BratsOptions) -> Dataset:
-    from mrcnn.data.readers import brats  # imports nibabel, which takes half a second
+def _read_volumes(path: Path, *, patient_pattern: str | None, options: VolumesOptions) -> Dataset:
+    from mrcnn.data.readers.volumes import reader  # imports nibabel, which takes half a second
 
-    return brats.read(path, patient_pattern=patient_pattern, **options.model_dump())
+    return reader.read(path, patient_pattern=patient_pattern, options=options)
 
 
-def _matches_brats(path: Path) -> bool:
-    patterns = ("*seg.nii", "*seg.nii.gz", "*_gtv.nii", "*_gtv.nii.gz")
-    return path.is_dir() and any(True for pattern in patterns for _ in files_below(path, f"**/{pattern}"))
+_VOLUME_SUFFIXES = (".nii", ".gz", ".dcm", ".dicom", ".ima", "")
+
+
+def _matches_volumes(path: Path) -> bool:
+    if not path.is_dir():
+        return False
+    described = (path / "dataset.json").is_file()
+    if not described and all(file.suffix.lower() not in _VOLUME_SUFFIXES for file in files_below(path, "**/*")):
+        return False
+    from mrcnn.data.readers.volumes import reader
+
+    return reader.matches(path)
 
 
 READERS: Mapping[str, Reader] = MappingProxyType(
@@ -67,7 +76,7 @@ READERS: Mapping[str, Reader] = MappingProxyType(
         "cvat": Reader(partial(read_tool, cvat.parse), cvat.matches),
         "via": Reader(via.read, via.matches, ViaOptions),
         "coco": Reader(coco.read, coco_files.matches),
-        "brats": Reader(_read_brats, _matches_brats, BratsOptions),
+        "volumes": Reader(_read_volumes, _matches_volumes, VolumesOptions),
         "lgg": Reader(lgg.read, lgg.matches),
         "voc": Reader(partial(read_tool, voc.parse), voc.matches),
         "yolo": Reader(partial(read_tool, yolo.parse), yolo.matches),

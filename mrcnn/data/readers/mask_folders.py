@@ -226,7 +226,7 @@ class MaskPairs:
 
     def _folder_rule(self, file: FolderFile) -> str:
         names = file.path.relative_to(self.root).parts[:-1]
-        folders = [name for name in names if _role(name)[0] == "mask"] if file.role == "mask" else []
+        folders = [name for name in names if folder_role(name)[0] == "mask"] if file.role == "mask" else []
         return "" if not folders or folders[-1] == "masks" else f"equal names in the folder {folders[-1]}"
 
     def _owner(self, file: FolderFile) -> _Owner:
@@ -310,10 +310,10 @@ def _scan(root: Path) -> Iterator[FolderFile]:
     shared = 0  # folders that all images and masks lie in
     while pictures and all(parts[: shared + 1] == (*pictures[0], None)[: shared + 1] for parts in pictures):
         shared += 1
-    while shared and _role(pictures[0][shared - 1])[0] and not _role(pictures[0][shared - 1])[1]:
+    while shared and folder_role(pictures[0][shared - 1])[0] and not folder_role(pictures[0][shared - 1])[1]:
         shared -= 1
     for parts in found:
-        roles = [_role(name) for name in parts[shared:-1]]
+        roles = [folder_role(name) for name in parts[shared:-1]]
         group = [
             (rest, name if role is None else rest) for (role, rest), name in zip(roles, parts[shared:], strict=False)
         ]
@@ -333,7 +333,7 @@ def _image_cores(stem: str) -> list[str]:
     return [next(filter(None, match.groups())) for match in matches if match]
 
 
-def _role(name: str) -> tuple[str | None, str]:
+def folder_role(name: str) -> tuple[str | None, str]:
     """Return whether the name of a folder says `image` or `mask`, or None, and its other words."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", compose_unicode(name))
     words = re.findall(r"[^\W\d_]+|\d+", spaced.casefold().replace("ground truth", "groundtruth"))

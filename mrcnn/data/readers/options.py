@@ -13,16 +13,60 @@ class ReaderOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class BratsOptions(ReaderOptions):
-    """Define options of the BraTS reader."""
+class VolumesOptions(ReaderOptions):
+    """Define options of the volume reader."""
 
-    modalities: tuple[Literal["flair", "t1", "t1ce", "t2"], ...] | None = Field(
-        None, description="of brats, the channels in their order; null: those that every case has"
+    layout: Literal["auto", "described", "pattern", "pairs", "dicom", "brats"] = Field(
+        "auto",
+        description="described: dataset.json of nnU-Net or the Decathlon; pattern: images and labels; pairs: "
+        "NIfTI files by name; dicom: series with segmentations or structure sets; brats: cases named as in BraTS; "
+        "auto: detected",
+    )
+    images: dict[str, str] | None = Field(
+        None, description="pattern of the files of each channel, such as {ct: '{case}/ct.nii.gz'}; null: by name"
+    )
+    labels: str | None = Field(
+        None, description="pattern of the label maps, such as '{case}/seg.nii.gz'; null: by name"
+    )
+    modalities: tuple[str, ...] | None = Field(
+        None, description="channels in their order, by name; null: all (brats: those that every case has)"
+    )
+    classes: dict[str, int | str | tuple[int | str, ...]] | None = Field(
+        None,
+        description="values in the label map, or names of segments, of each class, such as {liver: [1, 2], tumor: 2}; "
+        "null: those of dataset.json, or each value or name",
+    )
+    slice_instances: Literal["pieces", "values", "classes"] = Field(
+        "pieces",
+        description="what is one instance in a slice: each connected component of a class, each value above 0 (all of "
+        "one class), or all that a class covers",
+    )
+    min_area: int = Field(10, ge=1, description="pixels of the smallest instance")
+    plane: Literal["auto", "axial", "coronal", "sagittal"] = Field(
+        "auto", description="plane of the slices; auto: the one of the finest pixels, axial if all are alike"
+    )
+    window: tuple[float, float] | None = Field(
+        None, description="center and width of the intensities that are shown, for CT in Hounsfield units"
+    )
+    scaling: Literal["auto", "percentiles", "zscore", "none"] = Field(
+        "auto",
+        description="without window: percentiles 0.5 and 99.5 of each volume become 0 and 255, or mean 0 and variance "
+        "1 over its foreground, which needs model.normalisation=none; none: 2-D images and frames as they are; auto: "
+        "zscore for brats, none for 2-D, else percentiles",
     )
     label_codes: (
         Literal["brats2013", "brats2018", "brats2023", "brats2024", "brats2024_ped", "brats2024_men_rt", "msd"] | None
-    ) = Field(None, description="of brats, what its labels mean; null: told from the cases' names and values")
-    min_area: int = Field(10, ge=1, description="of brats, pixels of the smallest piece that is an instance")
+    ) = Field(None, description="of brats, meaning of the labels; null: inferred from names and values of the cases")
+
+    @model_validator(mode="after")
+    def _check(self) -> VolumesOptions:
+        if self.window is not None and (self.scaling != "auto" or not self.window[1] > 0):
+            raise ValueError(f"window={list(self.window)}: expected a width above 0, and scaling=auto")
+        if self.slice_instances == "values" and self.classes is not None and len(self.classes) > 1:
+            raise ValueError(
+                "slice_instances=values: expected a single one of classes, since values are no classes then"
+            )
+        return self
 
 
 class ViaOptions(ReaderOptions):

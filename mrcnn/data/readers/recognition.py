@@ -79,7 +79,12 @@ NEEDS: Mapping[str, tuple[Need, ...]] = MappingProxyType(
             Need("slices named <patient>_<k>.tif", r"_\d+\.tiff?$"),
             Need("<patient>_<k>_mask.tif", r"_\d+_mask\.tif"),
         ),
-        "brats": (Need("NIfTI volumes", r"\.nii(\.gz)?$"), Need("a label map *_seg.nii.gz", r"seg\.nii(\.gz)?$")),
+        "volumes": (
+            Need("NIfTI volumes", r"\.nii(\.gz)?$"),
+            Need(
+                "label maps such as a_seg.nii.gz, or in labelsTr or labels", r"(seg|label|mask)[^/]*(/.*)?\.nii(\.gz)?$"
+            ),
+        ),
     }
 )
 """What each reader needs, the most usual formats first."""

@@ -180,3 +180,15 @@ def connected_components(
         runs,
         lost,
     )
+
+
+def whole_regions(
+    regions: Sequence[np.ndarray], class_ids: Sequence[int], min_area: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[bytes], int]:
+    """Return each region (H, W) bool of at least `min_area` pixels as one instance, as `connected_components` does."""
+    areas = [int(np.count_nonzero(region)) for region in regions]
+    kept = [index for index, area in enumerate(areas) if area >= min_area]
+    runs = [coco_mask.encode(np.asfortranarray(regions[index], np.uint8))["counts"] for index in kept]
+    boxes, sizes = boxes_and_areas(runs, [regions[index].shape for index in kept])
+    lost = sum(area for area in areas if area < min_area)
+    return np.array([class_ids[index] for index in kept], np.int32), boxes, sizes, runs, lost

@@ -6,7 +6,7 @@ import pytest
 
 from mrcnn.data import read_dataset
 from mrcnn.data.io.nifti import write_label_map
-from mrcnn.data.readers.brats_cases import label_map
+from mrcnn.data.readers.volumes.brats import label_map
 from mrcnn.errors import InputError
 
 
@@ -55,7 +55,7 @@ def test_another_size_is_refused(tmp_path, write_nifti):
 
 
 def test_reader_and_writer_undo_each_other(write_case, head, tmp_path):
-    dataset = read_dataset(write_case("a_1"), "brats", min_area=1)
+    dataset = read_dataset(write_case("a_1"), "volumes", layout="brats", min_area=1)
     labels, volume = label_map_of(dataset, "a_1")
     write_label_map(tmp_path / "out.nii.gz", labels, volume.files[0])
     np.testing.assert_array_equal(np.asarray(nibabel.load(tmp_path / "out.nii.gz").dataobj), head[1])
@@ -63,7 +63,7 @@ def test_reader_and_writer_undo_each_other(write_case, head, tmp_path):
 
 @pytest.mark.parametrize("name", ["BraTS-GLI-00000-000", "Brats18_2013_21_1", "deepmedic_brats_2013_pat0001_1"])
 def test_real_label_maps_come_back(shared_data, tmp_path, name):
-    dataset = read_dataset(shared_data / "brats", "brats", min_area=1)
+    dataset = read_dataset(shared_data / "brats", "volumes", min_area=1)
     labels, volume = label_map_of(dataset, name)
     write_label_map(tmp_path / "out.nii.gz", labels, volume.files[0])
     written, original = (

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from mrcnn.data import read_dataset
-from mrcnn.data.readers import brats
+from mrcnn.data.io import volume_files
+from mrcnn.data.readers.volumes import labels
 from mrcnn.data.sample import SlicePosition
 from mrcnn.errors import InputError
 
 
 def read(folder, **options):
-    return read_dataset(folder, "brats", **options)
+    return read_dataset(folder, "volumes", layout="brats", **options)
 
 
 def test_slices_instances_and_places(write_case):
@@ -147,8 +148,9 @@ def test_a_damaged_cache_is_made_again(write_case, tmp_path):
 def test_a_case_is_decompressed_once(write_case, tmp_path, monkeypatch):
     folder = write_case("a_1")
     first = read(folder, min_area=2)
-    opened, open_nifti = [], brats.open_nifti
-    monkeypatch.setattr(brats, "open_nifti", lambda path: opened.append(path.name) or open_nifti(path))
+    opened, open_nifti = [], labels.open_nifti
+    for module in (labels, volume_files):
+        monkeypatch.setattr(module, "open_nifti", lambda path: opened.append(path.name) or open_nifti(path))
     again = read(folder, min_area=2)
     assert opened == []
     assert again.digest == first.digest
@@ -208,7 +210,7 @@ def test_the_resection_cavity_is_in_no_region(write_case, head):
     assert areas[1:].tolist() == [((labels > 0) & (labels < 4)).sum(), 4 * 3 * 2, 2] == [91, 24, 2]
     assert dataset.records[4].place.index == 5 and not len(dataset.records[4].class_ids)
     (folder / "BraTS-GLI-00001-100").rename(folder / "patient_7")
-    with pytest.raises(InputError, match=r"patient_7 \(labels 1, 2, 3, 4\).*set brats.label_codes to one of"):
+    with pytest.raises(InputError, match=r"patient_7 \(labels 1, 2, 3, 4\).*set volumes.label_codes to one of"):
         read(folder)
     assert len(read(folder, label_codes="brats2024", min_area=1).records[3].class_ids) == 3
 

@@ -3,8 +3,14 @@
 import numpy as np
 import pytest
 
-from mrcnn.data.readers.brats_cases import LABEL_CODES, infer_label_codes, label_map, label_regions, output_label_codes
-from mrcnn.data.readers.options import BratsOptions
+from mrcnn.data.readers.options import VolumesOptions
+from mrcnn.data.readers.volumes.brats import (
+    LABEL_CODES,
+    infer_label_codes,
+    label_map,
+    label_regions,
+    output_label_codes,
+)
 from mrcnn.errors import InputError
 
 # For each code 0 … 4 whether it lies in the whole tumor, in its core, in the enhancing tumor.
@@ -92,7 +98,7 @@ def test_doubtful_codes_are_said_to_be(cases, codes, said):
     ],
 )
 def test_several_readings_or_none_are_an_error_that_lists_the_codes(cases):
-    with pytest.raises(InputError, match=r"set brats\.label_codes to") as error:
+    with pytest.raises(InputError, match=r"set volumes\.label_codes to") as error:
         infer_label_codes(["phantom_001", *cases], [frozenset({1, 2, 4}), *map(frozenset, cases.values())])
     message = str(error.value)
     assert message.startswith(next(iter(cases))) and len(message) < 600  # the longest that problems show
@@ -100,7 +106,7 @@ def test_several_readings_or_none_are_an_error_that_lists_the_codes(cases):
 
 
 def test_the_option_takes_all_codes():
-    assert [BratsOptions(label_codes=name).label_codes for name in LABEL_CODES] == list(LABEL_CODES)
+    assert [VolumesOptions(label_codes=name).label_codes for name in LABEL_CODES] == list(LABEL_CODES)
 
 
 def test_codes_to_write_are_those_of_the_naming():

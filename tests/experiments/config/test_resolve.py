@@ -133,13 +133,19 @@ def test_the_resolved_file_gives_the_same_task_again(tmp_path):
 def test_the_tasks_of_volumes():
     for task in ("brats", "lgg"):
         config = resolve(["--task", task]).config
-        assert (config.task, config.modality, config.data.reader, config.evaluate.volumes) == (task, "mri", task, True)
+        assert (config.task, config.modality, config.data.reader, config.evaluate.volumes) == (
+            task,
+            "mri",
+            {"brats": "volumes"}.get(task, task),
+            True,
+        )
     with pytest.raises(InputError, match=r"evaluate\.metric=volume_dice: expected one of images"):
         resolve(["--metric", "volume_dice"])
-    with pytest.raises(
-        InputError, match=r"--data\.brats\.modalities\[1\]='pet': expected 'flair', 't1', 't1ce' or 't2'"
-    ):
-        resolve(["--task", "brats", "--modalities", "[t1, pet]"])
+    with pytest.raises(InputError, match=r"--data\.volumes\.plane='oblique': expected 'auto', 'axial'"):
+        resolve(["--task", "brats", "--plane", "oblique"])
+    chosen = resolve(["--task", "brats", "--volumes.classes", "{liver: [1, 2], tumor: 3}", "--window", "[40, 400]"])
+    assert chosen.config.data.volumes.classes == {"liver": (1, 2), "tumor": 3}
+    assert chosen.config.data.volumes.window == (40, 400)
 
 
 def test_every_option_is_explained_and_recorded():

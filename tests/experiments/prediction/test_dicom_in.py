@@ -7,7 +7,13 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, UltrasoundImageStorage, generate_uid
+from pydicom.uid import (
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    UltrasoundImageStorage,
+    UltrasoundMultiFrameImageStorage,
+    generate_uid,
+)
 
 from experiments.prediction.inputs import find_inputs
 from mrcnn.data.io.dicom import pseudonym
@@ -102,6 +108,18 @@ def test_an_ultrasound_image_without_a_place_in_space_is_segmented(predicted, tm
     pixels = found.get_pixels_by_source_instance([uid], ignore_spatial_locations=True)
     np.testing.assert_array_equal(pixels[0, ..., 0], image == 150)
     np.testing.assert_array_equal(pixels[0, ..., 1], image == 220)
+
+
+def test_the_frames_of_a_loop_are_predicted_one_by_one(predicted, tmp_path):
+    frames = slices()
+    path = write(tmp_path / "loop.dcm", frames[0], storage=UltrasoundMultiFrameImageStorage, modality="US",
+                 NumberOfFrames=len(frames), PixelData=frames.tobytes())  # fmt: skip
+    report, record = predicted(path, forms=("overlay",))
+    assert report.problems == []
+    found = json.loads((record.folder / "json/loop.json").read_text())["frames"]
+    assert [(frame["frame"], len(frame["instances"])) for frame in found] == [
+        (0, 0), (1, 0), (2, 1), (3, 2), (4, 0), (5, 0)]  # fmt: skip
+    assert (record.folder / "overlay/loop.png").exists()
 
 
 @pytest.mark.parametrize("thickness", [None, ""])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mrcnn.data import read_dataset
-from mrcnn.data.readers.brats_cases import REGIONS
+from mrcnn.data.readers.volumes.brats import REGIONS
 from mrcnn.detections import Detections
 from mrcnn.phantoms import write_dataset
 
@@ -67,7 +67,7 @@ def recorder(squares):
 
 def test_the_model_sees_of_a_case_what_it_saw_in_training(predicted, cases, recorder, tmp_path):
     detector, seen = recorder
-    dataset = read_dataset(cases, modalities=("t1ce", "flair"))
+    dataset = read_dataset(cases, "volumes", modalities=("t1ce", "flair"))
     name = dataset.records[0].place.volume
     mine = [index for index, record in enumerate(dataset.records) if record.place.volume == name]
     folder = dataset.records[0].path.parent
@@ -115,4 +115,4 @@ def test_a_missing_modality_and_a_single_file_are_told(predicted, cases, recorde
 
 def test_a_model_of_volumes_refuses_pictures(predicted, pictures, recorder):
     report, _ = predicted(pictures / "0.png", detector=recorder[0])
-    assert report.problems[0].startswith("0.png: this model was trained on NIfTI volumes")
+    assert report.problems[0].startswith("0.png: this model was trained on volumes")

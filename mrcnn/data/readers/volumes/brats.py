@@ -35,6 +35,7 @@ _KIND_NAMES = {
 }
 _KINDS = {name: kind for kind, names in _KIND_NAMES.items() for name in names}
 _FILE = re.compile(rf"(?:(.+)[-_])?({'|'.join(_KINDS)})(?:[-_]norm)?\.nii(?:\.gz)?", re.IGNORECASE)
+_OWN_NAME = re.compile(r"brats|upenn-gbm|flair|t2f|t1(ce|c|gd|n)|t2w|_gtv", re.IGNORECASE)
 _VISIT = re.compile(r"(BraTS(?:-[A-Za-z]+)+-\d+)-\d+")
 
 
@@ -94,6 +95,12 @@ def find_cases(root: Path, problems: Problems, *, require_labels: bool = True) -
                 f"{case.name}: has no label map; expected a file that ends in _seg.nii.gz or -seg.nii.gz"
             )
     return sorted(cases, key=lambda case: case.name)
+
+
+def has_cases(root: Path) -> bool:
+    """Check for label maps with volumes beside them that only BraTS names so."""
+    folders = {path.parent for path in files_below(root, "**/*.nii*") if file_kind(path) == LABELS}
+    return any(_OWN_NAME.search(path.name) for folder in folders for path in folder.iterdir() if file_kind(path))
 
 
 def choose_modalities(
@@ -156,6 +163,12 @@ class LabelCodes:
         """Regions of `REGIONS` that the codes distinguish."""
         return REGIONS if self.core else REGIONS[:1]
 
+    @property
+    def sets(self) -> tuple[tuple[int, ...], ...]:
+        """Codes of each region."""
+        core, enhancing = tuple(sorted(self.core)), () if self.enhancing is None else (self.enhancing,)
+        return ((*core, self.edema), core, enhancing)[: len(self.regions)]
+
 
 LABEL_CODES: Mapping[str, LabelCodes] = MappingProxyType(
     {
@@ -190,9 +203,7 @@ _NAMINGS = (
 
 def label_regions(labels: np.ndarray, codes: str) -> np.ndarray:
     """Convert a label map (…) to its regions (K, …) bool, in the order of `LabelCodes.regions`."""
-    known = LABEL_CODES[codes]
-    core = np.isin(labels, sorted(known.core))
-    return np.stack([core | (labels == known.edema), core, labels == known.enhancing][: len(known.regions)])
+    return np.stack([np.isin(labels, each) for each in LABEL_CODES[codes].sets])
 
 
 def label_map(regions: np.ndarray, codes: str) -> np.ndarray:
@@ -248,19 +259,19 @@ def infer_label_codes(names: Sequence[str], values: Sequence[frozenset[int]]) ->
         more = f"; and {len(unclear) - 3} more namings" if len(unclear) > 3 else ""
         raise InputError(
             f"{'; '.join(unclear[:3])}{more}: names and labels do not tell what the labels mean; set "
-            "brats.label_codes to one of "
+            "volumes.label_codes to one of "
             + "; ".join(f"{name} ({codes.meaning})" for name, codes in LABEL_CODES.items())
         )
     warnings = []
     if unnamed:
         warnings.append(
             f"{unnamed} of {len(names)} cases have names of no known challenge; their labels are taken as brats2018 "
-            f"({LABEL_CODES['brats2018'].meaning}); set brats.label_codes if they mean something else"
+            f"({LABEL_CODES['brats2018'].meaning}); set volumes.label_codes if they mean something else"
         )
     if without_3:
         warnings.append(
             "label maps hold 4 and none holds 3; by their names 4 is taken as resection cavity, as in brats2024; set "
-            "brats.label_codes=brats2018 if it is enhancing tumor"
+            "volumes.label_codes=brats2018 if it is enhancing tumor"
         )
     return found, warnings
 

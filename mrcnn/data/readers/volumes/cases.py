@@ -1,0 +1,405 @@
+"""Find the cases of a data set of volumes: nnU-Net and Decathlon folders, NIfTI pairs by name, and DICOM series.
+
+A case is one volume of one or several channels with its label map, segmentation or structure set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mrcnn.data.io.images import HEAD_BYTES, is_dicom
+from mrcnn.data.io.label_images import LABEL_SUFFIXES, LOSSY_SUFFIXES
+from mrcnn.data.io.nifti import SUFFIXES, count_channels
+from mrcnn.data.io.volume_files import VolumeFiles
+from mrcnn.data.problems import Problems, summarize_names
+from mrcnn.data.readers.image_files import files_below, load_json
+from mrcnn.data.readers.mask_folders import folder_role
+from mrcnn.data.readers.options import VolumesOptions
+from mrcnn.errors import InputError
+
+Classes = dict[str, tuple[int | str, ...]]
+"""Values in the label map, or names of segments, by class."""
+_LABEL_WORD = "seg|segm|segmentation|label|labels|mask|masks|gt|groundtruth|ground_truth|annotation|truth"
+_LABEL_NAME = re.compile(rf"(?:(?P<case>.+?)[ _.\-]+)?(?:{_LABEL_WORD})|(?:{_LABEL_WORD})[ _.\-]+(?P<end>.+)", re.I)
+_IMAGE_WORD = re.compile(r"(?:(.+?)[ _.\-]+)?(?:image|img|scan|volume|ct|mr|mri)|(?:image|img|scan)[ _.\-]+(.+)", re.I)
+_CHANNEL = re.compile(r"(.+)_(\d{4})")
+_PICTURES = (*LABEL_SUFFIXES, *LOSSY_SUFFIXES)
+DICOM_LABELS = ("Segmentation", "RT Structure Set")
+STACK_SUFFIXES = (".npy", ".tif", ".tiff")
+"""Label maps of all frames of a DICOM file: an array, or a page for each frame."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Hold the files of a case.
+
+    Attributes:
+        source: volume files; for 2-D images, one file per channel.
+        labels: label map, or DICOM objects.
+        pictures: whether the files are 2-D images.
+        frames: whether the file is a DICOM file of frames without positions.
+        patient: pseudonym of the patient in the files, or None.
+    """
+
+    name: str
+    source: VolumeFiles
+    labels: tuple[Path, ...]
+    pictures: bool = False
+    frames: bool = False
+    patient: str | None = None
+
+    def with_channels(self, chosen: Sequence[int]) -> Case:
+        """Select channels by position."""
+        source = self.source
+        if source.dicom or source.count == 1:
+            return self
+        if source.channels:
+            return replace(self, source=replace(source, channels=tuple(source.channels[index] for index in chosen)))
+        return replace(self, source=replace(source, files=tuple(source.files[index] for index in chosen)))
+
+
+@dataclass
+class FoundCases:
+    """Hold the cases of a data set, the names of their channels and what its description says of classes."""
+
+    cases: list[Case] = field(default_factory=list)
+    channels: tuple[str, ...] = ()
+    classes: Classes | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+def nifti_stem(path: Path) -> str:
+    """Return the file name without `.nii` or `.nii.gz`, or any other suffix."""
+    for suffix in SUFFIXES[::-1]:
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
+    return path.stem
+
+
+def has_description(root: Path) -> bool:
+    """Check for the `dataset.json` of nnU-Net or the Medical Segmentation Decathlon."""
+    file = root / "dataset.json"
+    return file.is_file() and any((root / name).is_dir() for name in ("labelsTr", "imagesTr"))
+
+
+def find_described(root: Path, options: VolumesOptions, problems: Problems) -> FoundCases:
+    """Find the cases of a folder with `dataset.json`, `imagesTr` and `labelsTr`, and `labelsTs` if it exists.
+
+    Raises:
+        InputError: `dataset.json` is invalid.
+    """
+    file = root / "dataset.json"
+    content = load_json(file)
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: expected an object with labels and channel_names or modality")
+    names = content.get("channel_names", content.get("modality", content.get("modalities")))
+    if not isinstance(names, dict) or not names or not all(str(key).isdigit() for key in names):
+        raise InputError(f"{file}: channel_names: expected an object such as {{'0': 'CT'}}")
+    channels = tuple(str(names[key]) for key in sorted(names, key=int))
+    found = FoundCases([], channels, _described_classes(file, content.get("labels")))
+    for part in ("Tr", "Ts"):
+        labels = [
+            path for path in _files(root / f"labels{part}") if path.name.lower().endswith((*SUFFIXES, *_PICTURES))
+        ]
+        images: dict[str, list[Path]] = defaultdict(list)
+        for path in _files(root / f"images{part}"):
+            numbered = _CHANNEL.fullmatch(nifti_stem(path))
+            images[numbered[1] if numbered else nifti_stem(path)].append(path)
+        for label in labels:
+            case = nifti_stem(label)
+            of_case = images.pop(case, [])
+            if not of_case:
+                problems.add_skippable(f"{case}: labels{part}/{label.name} has no image in images{part}")
+            elif (source := _described_source(case, of_case, channels, problems)) is not None:
+                pictures = not label.name.lower().endswith(SUFFIXES)
+                found.cases.append(Case(case, source, (label,), pictures=pictures))
+        if images and labels:
+            for case in images:
+                problems.add_skippable(f"{case}: has no label map; expected labels{part}/{case} with the same suffix")
+        elif images:
+            found.warnings.append(f"images{part}: {len(images)} cases without labels are not read")
+    return found
+
+
+def _described_classes(file: Path, labels: object) -> Classes:
+    """Return values by class from `labels`: {"0": "background", "1": "liver"}, or {"liver": 1, "whole": [1, 2]}."""
+    if not isinstance(labels, dict) or not labels:
+        raise InputError(f"{file}: labels: expected an object such as {{'background': 0, 'liver': 1}}")
+    if all(str(key).isdigit() for key in labels):  # the form of the Decathlon and of nnU-Net 1
+        labels = {str(name): int(key) for key, name in labels.items()}
+    classes: Classes = {}
+    for name, value in labels.items():
+        values = value if isinstance(value, list) else [value]
+        if not values or any(isinstance(each, bool) or not isinstance(each, int) or each < 0 for each in values):
+            raise InputError(f"{file}: labels: {name}: {value!r}; expected a value from 0, or a list of values")
+        if name == "ignore":
+            raise InputError(f"{file}: labels: ignore ({value}) marks voxels without annotation, which is not read")
+        if values != [0]:
+            classes[name] = tuple(values)
+    if not classes:
+        raise InputError(f"{file}: labels: expected a class beside the background")
+    return classes
+
+
+def _described_source(case: str, files: list[Path], channels: Sequence[str], problems: Problems) -> VolumeFiles | None:
+    numbered = all(_CHANNEL.fullmatch(nifti_stem(path)) for path in files)
+    if not numbered and len(files) == 1:
+        return VolumeFiles((files[0],), tuple(range(len(channels)))) if len(channels) > 1 else _single(files[0])
+    files = sorted(files)
+    numbers = [int(match[2]) for path in files if (match := _CHANNEL.fullmatch(nifti_stem(path)))]
+    rgb = len(files) == 1 and len(channels) == 3 and not files[0].name.lower().endswith(SUFFIXES)
+    if numbers != list(range(len(channels))) and not rgb:
+        problems.add_skippable(
+            f"{case}: has the files {', '.join(path.name for path in files)}; expected one for each of "
+            f"{len(channels)} channels, {case}_0000 and so on"
+        )
+        return None
+    return VolumeFiles(tuple(files))
+
+
+def _single(file: Path) -> VolumeFiles:
+    """Return a file of one channel, which may have a fourth axis."""
+    count = count_channels(file) if file.name.lower().endswith(SUFFIXES) else None
+    return VolumeFiles((file,), tuple(range(count))) if count and count > 1 else VolumeFiles((file,))
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(files_below(folder, "*")) if folder.is_dir() else []
+
+
+def find_by_pattern(root: Path, options: VolumesOptions, problems: Problems) -> FoundCases:
+    """Find cases by the patterns of `images` and `labels`, in which `{case}` stands for the name of the case."""
+    if not options.images or not options.labels:
+        raise InputError(
+            "volumes.images, volumes.labels: expected both, such as {case}/ct.nii.gz and {case}/seg.nii.gz"
+        )
+    images = {name: _pattern(text, "images") for name, text in options.images.items()}
+    labels = _pattern(options.labels, "labels")
+    of_case: dict[str, dict[str, Path]] = defaultdict(dict)
+    for path in sorted(files_below(root, "**/*.nii*")):
+        where = path.relative_to(root).as_posix()
+        for name, pattern in (*images.items(), ("", labels)):
+            if match := pattern.fullmatch(where):
+                case = match["case"]
+                if name in of_case[case]:
+                    problems.add(f"{case}: {of_case[case][name].name} and {path.name} are both {name or 'labels'}")
+                of_case[case][name] = path
+    found = FoundCases([], tuple(images))
+    for case, files in sorted(of_case.items()):
+        for name in (*images, ""):
+            if name not in files:
+                text = options.images[name] if name else options.labels
+                expected = text.replace("{case}", case)
+                problems.add_skippable(f"{case}: has no {name or 'label map'}; expected {expected}")
+        if len(files) == len(images) + 1:
+            found.cases.append(Case(case, VolumeFiles(tuple(files[name] for name in images)), (files[""],)))
+    return found
+
+
+def _pattern(text: str, option: str) -> re.Pattern:
+    if text.count("{case}") != 1:
+        raise InputError(f"volumes.{option}: {text}: expected {{case}} once, for the name of the case")
+    parts = [re.escape(part).replace(r"\*", "[^/]*") for part in text.split("{case}")]
+    return re.compile(rf"(?:.*/)?{parts[0]}(?P<case>[^/]+?){parts[1]}", re.IGNORECASE)
+
+
+def find_pairs(root: Path, options: VolumesOptions, problems: Problems) -> FoundCases:
+    """Find NIfTI label maps by the names of folders and files, and the volumes that belong to each.
+
+    The volumes of a label map have its name (`a_seg` and `a`, `a_0000` or `a_ct`), or are all others in its folder if
+    it is the only label map there.
+    """
+    labels, images = [], []
+    for path in sorted(files_below(root, "**/*.nii*")):
+        roles = [folder_role(name) for name in path.relative_to(root).parts[:-1]]
+        role = next((role for role, _ in reversed(roles) if role), None)
+        is_label = role == "mask" or (role is None and _LABEL_NAME.fullmatch(nifti_stem(path)))
+        group = tuple(rest for _, rest in roles if rest)
+        (labels if is_label else images).append((path, group))
+    in_folder: dict[Path, list[Path]] = defaultdict(list)
+    of_group: dict[tuple[str, ...], list[Path]] = defaultdict(list)
+    for path, group in images:
+        in_folder[path.parent].append(path)
+        of_group[group].append(path)
+    found, used = FoundCases(), set()
+    only = {path.parent for path, _ in labels}
+    for path, group in labels:
+        stem = nifti_stem(path)
+        match = _LABEL_NAME.fullmatch(stem)
+        core = (match["case"] or match["end"] if match else None) or stem
+        near = of_group.get(group) or ([] if group else [image for image, _ in images])
+        mine = [image for image in near if _core(image) in (core, stem) or _belongs(nifti_stem(image), core)]
+        alone = sum(each.parent == path.parent for each, _ in labels) == 1 and path.parent in only
+        name = core
+        if not mine and alone:
+            mine, name = in_folder[path.parent], path.parent.relative_to(root).as_posix()
+        if not mine:
+            problems.add_skippable(f"{path.relative_to(root)}: has no volume of its name; expected {core}.nii.gz")
+            continue
+        if match and not (match["case"] or match["end"]):
+            name = path.parent.relative_to(root).as_posix()
+        used.update(mine)
+        found.cases.append(Case(name if name != "." else root.name, VolumeFiles(tuple(mine)), (path,)))
+    _name_channels(found, problems)
+    if unused := [image.relative_to(root).as_posix() for image, _ in images if image not in used]:
+        found.warnings.append(summarize_names("volumes have no label map and are not read", unused))
+    return found
+
+
+def _core(path: Path) -> str:
+    stem = nifti_stem(path)
+    match = _IMAGE_WORD.fullmatch(stem)
+    return (match[1] or match[2] if match else None) or stem
+
+
+def _belongs(stem: str, case: str) -> bool:
+    return stem.startswith(case) and stem[len(case) : len(case) + 1] in ("_", "-", ".")
+
+
+def _name_channels(found: FoundCases, problems: Problems) -> None:
+    """Set the channels to what differs in the names of the volumes of a case; they must be the same in all cases."""
+    counts: dict[tuple[str, ...], list[Case]] = defaultdict(list)
+    for case in found.cases:
+        stems = [nifti_stem(path) for path in case.source.files]
+        short = case.name.rpartition("/")[2]
+        counts[tuple(stem[len(short) :].lstrip("_-. ") if stem.startswith(short) else stem for stem in stems)].append(
+            case
+        )
+    if len({len(names) for names in counts}) > 1:
+        most, least = (order(counts, key=len) for order in (max, min))
+        problems.add(
+            f"{counts[most][0].name} has {len(most)} volumes and {counts[least][0].name} has {len(least)}; expected "
+            "the same in each case, or volumes.images with a pattern for each channel"
+        )
+    elif counts and len(first := next(iter(counts))) > 1:
+        if len(counts) > 1:
+            problems.add(
+                f"the volumes of cases have other names ({', '.join(first)}; {', '.join(list(counts)[1])}); expected "
+                "the same in each case, or volumes.images with a pattern for each channel"
+            )
+        found.channels = first
+    else:
+        found.channels = ("image",)
+    for case in found.cases:
+        if len(case.source.files) == 1 and _single(case.source.files[0]).channels:
+            found.channels = tuple(map(str, _single(case.source.files[0]).channels))
+            break
+    if len(found.channels) > 1 and all(len(case.source.files) == 1 for case in found.cases):
+        channels = tuple(range(len(found.channels)))
+        found.cases = [replace(case, source=replace(case.source, channels=channels)) for case in found.cases]
+
+
+def dicom_files(root: Path) -> Iterable[Path]:
+    """Yield the DICOM files below a folder, by suffix or content."""
+    for path in sorted(files_below(root, "**/*")):
+        if path.suffix.lower() in (".dcm", ".dicom", ".ima"):
+            yield path
+        elif not path.name.lower().endswith((*SUFFIXES, *_PICTURES, ".json", ".csv", ".txt", ".xml")):
+            with path.open("rb") as file:
+                if is_dicom(file.read(HEAD_BYTES)):
+                    yield path
+
+
+def has_dicom_labels(root: Path) -> bool:
+    """Check for a DICOM segmentation or structure set, or label maps of frames beside DICOM, from names and headers."""
+    files = list(dicom_files(root))
+    if not files:
+        return False
+    if any(_stack_labels(path) for path in files):
+        return True
+    from mrcnn.data.io.dicom_file import non_image_kind, open_dicom, translate_errors
+
+    for path in files:
+        try:
+            with translate_errors(path):
+                if non_image_kind(open_dicom(path, ("SOPClassUID", "Modality"), pixels=False)) in DICOM_LABELS:
+                    return True
+        except InputError:
+            continue
+    return False
+
+
+def find_dicom(root: Path, options: VolumesOptions, problems: Problems) -> FoundCases:
+    """Find DICOM series and files of several frames that a segmentation or structure set references."""
+    from mrcnn.data.io.dicom import count_frames, pseudonym
+    from mrcnn.data.io.dicom_contours import referenced_uids
+    from mrcnn.data.io.dicom_file import element_text, open_dicom, translate_errors
+    from mrcnn.data.io.dicom_series import group_series
+    from mrcnn.data.io.volume_files import has_frame_positions
+
+    grouped = group_series(dicom_files(root))
+    sources: dict[str, tuple[str, VolumeFiles, bool]] = {}
+    counts = Counter(series.uid for series in grouped.series)
+    several = [str(series.files[0].relative_to(root)) for series in grouped.series if counts[series.uid] > 1]
+    for series in (each for each in grouped.series if counts[each.uid] == 1):
+        sources[series.uid] = (
+            series.files[0].parent.relative_to(root).as_posix(),
+            VolumeFiles(series.files, (), True),
+            False,
+        )
+    patients: dict[str, str | None] = {}
+    labels: dict[str, list[Path]] = defaultdict(list)
+    for path in grouped.alone:
+        if count_frames(path) < 2:
+            continue
+        with translate_errors(path):
+            header = open_dicom(path, pixels=False)
+            uid = element_text(header, "SOPInstanceUID")  # a series may hold several loops
+            name = path.relative_to(root).with_suffix("").as_posix()
+            sources[uid] = (name, VolumeFiles((path,), (), True), not has_frame_positions(header))
+        if frames := _stack_labels(path):
+            labels[uid] += frames
+    for kind, path in grouped.others:
+        if kind not in DICOM_LABELS:
+            continue
+        try:
+            with translate_errors(path):
+                known = referenced_uids(open_dicom(path)) & set(sources)
+        except InputError as error:
+            problems.add_skippable(str(error))
+            continue
+        if len(known) != 1:
+            problems.add_skippable(
+                f"{path.relative_to(root)}: references {len(known)} series of the data set; expected the images of one"
+            )
+            continue
+        labels[known.pop()].append(path)
+    found = FoundCases([], ("image",))
+    for uid, files in labels.items():
+        place, source, frames = sources[uid]
+        with translate_errors(source.files[0]):
+            patients[uid] = pseudonym(open_dicom(source.files[0], ("PatientID", "IssuerOfPatientID"), pixels=False))
+        name = f"{root.name if place == '.' else place}"
+        found.cases.append(Case(name, source, tuple(sorted(files)), frames=frames, patient=patients[uid]))
+    found.cases = _unique(found.cases)
+    if several:
+        found.warnings.append(
+            summarize_names("stacks share a SeriesInstanceUID with another and are not read", several)
+        )
+    if without := [sources[uid][0] for uid in sources if uid not in labels]:
+        found.warnings.append(summarize_names("series have no segmentation or structure set and are not read", without))
+    return found
+
+
+def _stack_labels(path: Path) -> list[Path]:
+    """Return the label map of the frames of a DICOM file: `a_mask.npy` or `a_seg.tif` beside `a.dcm`, at most one."""
+    found = []
+    for other in sorted(path.parent.iterdir()):
+        match = _LABEL_NAME.fullmatch(other.stem) if other.suffix.lower() in STACK_SUFFIXES else None
+        found += [other] if match and (match["case"] or match["end"]) == path.stem else []
+    return found[:1]
+
+
+def _unique(cases: Sequence[Case]) -> list[Case]:
+    """Add a digest of the files to the names of cases that share a folder."""
+    counts = Counter(case.name for case in cases)
+    digests = (hashlib.sha256(case.source.files[0].name.encode()).hexdigest()[:8] for case in cases)
+    return [
+        case if counts[case.name] == 1 else replace(case, name=f"{case.name}/{digest}")
+        for case, digest in zip(cases, digests, strict=True)
+    ]
