@@ -1,6 +1,7 @@
 """Code that depends on the Keras backend and the device.
 
-Further such code: `mrcnn.models.training.data_parallel` and `mrcnn.models.training.batches`.
+Further such code: `mrcnn.models.layers.depthwise`, `mrcnn.models.training.data_parallel` and
+`mrcnn.models.training.batches`.
 """
 
 from __future__ import annotations

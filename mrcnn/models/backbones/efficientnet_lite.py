@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
+from mrcnn.backend import Tensor
 from mrcnn.config import ClassifierConfig, ModelConfig
 from mrcnn.models.layers import folded
 from mrcnn.models.layers.normalization import make_normalization
@@ -57,19 +58,19 @@ def list_blocks(backbone: str) -> list[Block]:
 def build_efficientnet_lite(config: ModelConfig | ClassifierConfig) -> keras.Model:
     """Build a functional model from (B, S, S, C) to [C2, C3, C4, C5] with 24, 40, 112 and 320 channels."""
 
-    def normalize(x, name: str):
+    def normalize(x: Tensor, name: str) -> Tensor:
         if config.norm == "frozen_batch":
             return folded.BatchNormalization(name=f"{name}_norm", trainable=False)(x)
         return make_normalization(config.norm, f"{name}_norm", math.gcd(16, x.shape[-1]))(x)
 
-    def convolve(x, channels: int, name: str, kernel_size: int = 1, stride: int = 1):
+    def convolve(x: Tensor, channels: int, name: str, kernel_size: int = 1, stride: int = 1) -> Tensor:
         initializer = keras.initializers.VarianceScaling(2.0, "fan_out")
         layer = folded.Conv2D(
             channels, kernel_size, stride, "same", use_bias=False, kernel_initializer=initializer, name=name
         )
         return normalize(layer(x), name)
 
-    def apply(block: Block, x):
+    def apply(block: Block, x: Tensor) -> Tensor:
         *expand, depthwise, project = block.layer_names()
         y = x
         if expand:

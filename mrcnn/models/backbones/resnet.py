@@ -29,7 +29,8 @@ def build_resnet(config: ModelConfig | ClassifierConfig) -> keras.Model:
     shape = (config.image_size, config.image_size, config.channels)
     classifier = make(include_top=False, weights=None, input_shape=shape)
     trunk = keras.Model(classifier.input, [classifier.get_layer(name).output for name in outputs], name="backbone")
-    conventions = make_conventions(config)
+    # A classifier has the conventions of the paper, which read none of the fields that it lacks here.
+    conventions = make_conventions(config)  # pyright: ignore[reportArgumentType]
 
     def convert(layer):
         if (replacement := conventions.replace_backbone_layer(layer)) is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from mrcnn.backend import Tensor
 from mrcnn.config import ClassifierConfig, ModelConfig
 from mrcnn.models.layers.normalization import make_normalization
 
@@ -14,7 +15,7 @@ _WIDTHS = (32, 64, 128, 160)
 def build_small(config: ModelConfig | ClassifierConfig) -> keras.Model:
     """Build a functional model from (B, S, S, C) to [C2, C3, C4, C5] with 32, 64, 128 and 160 channels."""
 
-    def block(x, width: int, stride: int, name: str):
+    def block(x: Tensor, width: int, stride: int, name: str) -> Tensor:
         shortcut = x
         y = layers.Conv2D(width, 3, stride, "same", use_bias=False, name=f"{name}_1_conv")(x)
         y = layers.ReLU(name=f"{name}_1_relu")(make_normalization(config.norm, f"{name}_1_norm")(y))

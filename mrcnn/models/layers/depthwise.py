@@ -6,10 +6,12 @@ of a 5 × 5 kernel, and those of the inputs with a stride. JAX and GPUs use the 
 
 from __future__ import annotations
 
-from mrcnn.backend import cpu_vectors, ops
+from collections.abc import Callable
+
+from mrcnn.backend import Tensor, cpu_vectors, ops
 
 
-def depthwise_convolve(inputs, kernel, stride: int):
+def depthwise_convolve(inputs: Tensor, kernel: Tensor, stride: int) -> Tensor:
     """Convolve each channel of (B, H, W, C) with its own kernel of (k, k, C, 1), with padding "same".
 
     Returns:
@@ -20,8 +22,8 @@ def depthwise_convolve(inputs, kernel, stride: int):
     import tensorflow as tf
 
     @tf.custom_gradient
-    def convolve(inputs, kernel):
-        def gradient(upstream):
+    def convolve(inputs: Tensor, kernel: Tensor) -> tuple[Tensor, Callable]:
+        def gradient(upstream: Tensor) -> tuple[Tensor, Tensor]:
             return _input_gradient(inputs, kernel, upstream, stride), _kernel_gradient(inputs, kernel, upstream, stride)
 
         return tf.nn.depthwise_conv2d(inputs, kernel, (1, stride, stride, 1), "SAME"), gradient
@@ -29,7 +31,7 @@ def depthwise_convolve(inputs, kernel, stride: int):
     return convolve(inputs, kernel)
 
 
-def _input_gradient(inputs, kernel, upstream, stride: int):
+def _input_gradient(inputs: Tensor, kernel: Tensor, upstream: Tensor, stride: int) -> Tensor:
     """In bfloat16, convolve the upstream gradient, with zeros between its cells, with the rotated kernel."""
     import tensorflow as tf
 
@@ -55,11 +57,11 @@ def _input_gradient(inputs, kernel, upstream, stride: int):
     return tf.nn.depthwise_conv2d(padded, tf.reverse(kernel, (0, 1)), (1, 1, 1, 1), "VALID")
 
 
-def _kernel_gradient(inputs, kernel, upstream, stride: int):
+def _kernel_gradient(inputs: Tensor, kernel: Tensor, upstream: Tensor, stride: int) -> Tensor:
     """Assemble the gradient of a 5 × 5 kernel from those of four 3 × 3 kernels in its corners."""
     import tensorflow as tf
 
-    def native(inputs, size: int, padding: str):
+    def native(inputs: Tensor, size: int, padding: str) -> Tensor:
         return tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(
             input=inputs,
             filter_sizes=(size, size, *kernel.shape[2:]),
@@ -76,7 +78,7 @@ def _kernel_gradient(inputs, kernel, upstream, stride: int):
     below, right = height + 2 - inputs.shape[1] - above, width + 2 - inputs.shape[2] - left
     padded = tf.pad(inputs, ((0, 0), (above, below), (left, right), (0, 0)))
 
-    def corner(y: int, x: int):
+    def corner(y: int, x: int) -> Tensor:
         return native(padded[:, y : y + height, x : x + width], 3, "VALID")
 
     # The third row and column of the kernel are in two corners each.
