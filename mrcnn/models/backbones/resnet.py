@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 from keras import layers
 
@@ -11,7 +13,7 @@ from mrcnn.models.layers.normalization import make_normalization
 from mrcnn.models.pretrained.conventions import make_conventions
 from mrcnn.models.training.data_parallel import num_replicas
 
-RESNETS = {
+RESNETS: dict[str, tuple[Callable[..., keras.Model], tuple[str, ...]]] = {
     "resnet50": (
         keras.applications.ResNet50,
         ("conv2_block3_out", "conv3_block4_out", "conv4_block6_out", "conv5_block3_out"),
@@ -32,7 +34,7 @@ def build_resnet(config: ModelConfig | ClassifierConfig) -> keras.Model:
     # A classifier has the conventions of the paper, which read none of the fields that it lacks here.
     conventions = make_conventions(config)  # pyright: ignore[reportArgumentType]
 
-    def convert(layer):
+    def convert(layer: layers.Layer) -> layers.Layer:
         if (replacement := conventions.replace_backbone_layer(layer)) is not None:
             return replacement
         if config.norm != "batch" and isinstance(layer, layers.BatchNormalization):

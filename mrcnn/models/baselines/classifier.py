@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from keras import layers
 
-from mrcnn.backend import ops
+from mrcnn.backend import Tensor, ops
 from mrcnn.config import ClassifierConfig
-from mrcnn.data.transforms.encoding import prepare_image
+from mrcnn.data.transforms.encoding import Batch, prepare_image
 from mrcnn.detections import Detections
 from mrcnn.metrics.calibration import apply_platt
 from mrcnn.models.backbones import build_backbone
@@ -34,7 +35,14 @@ class Classifier(DetectorBase):
     config_class = ClassifierConfig
     config: ClassifierConfig
 
-    def __init__(self, config: ClassifierConfig, *, seed: int = 0, dtype=None, name: str = "classifier"):
+    def __init__(
+        self,
+        config: ClassifierConfig,
+        *,
+        seed: int = 0,
+        dtype: str | keras.DTypePolicy | None = None,
+        name: str = "classifier",
+    ) -> None:
         super().__init__(config, seed=seed, dtype=dtype, name=name)
         with self.dtype_scope():
             self.backbone = build_backbone(config)
@@ -48,7 +56,7 @@ class Classifier(DetectorBase):
     def submodels(self) -> tuple[keras.Model, ...]:
         return self.backbone, self.head
 
-    def call(self, batch, training=False):
+    def call(self, batch: Batch, training: bool = False) -> Tensor | dict[str, Tensor]:
         logits = ops.squeeze(self.head(self.backbone(batch["image"], training=training)[-1], training=training), -1)
         if "positive" not in batch:
             return logits
@@ -84,7 +92,7 @@ class Cascade:
         threshold: smallest calibrated probability of a positive image.
     """
 
-    def __init__(self, classifier: Classifier, segmenter, threshold: float) -> None:
+    def __init__(self, classifier: Classifier, segmenter: Any, threshold: float) -> None:
         self.classifier, self.segmenter, self.threshold = classifier, segmenter, threshold
         self.config = segmenter.config
 

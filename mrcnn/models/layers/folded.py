@@ -10,11 +10,12 @@ both.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import layers
 
-from mrcnn.backend import add_bias, ops
+from mrcnn.backend import Tensor, add_bias, ops
 from mrcnn.models.layers.depthwise import depthwise_convolve
 
 
@@ -22,12 +23,12 @@ from mrcnn.models.layers.depthwise import depthwise_convolve
 class Conv2D(layers.Conv2D):
     """Convolution without activation that applies the scale and offset of a folded batch normalization; see `fold`."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         # The kernel is multiplied in float32 and cast afterwards.
         super().__init__(*args, autocast=False, **kwargs)
         self.affine: Callable | None = None
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         inputs = ops.cast(inputs, self.compute_dtype)
         kernel, shift = self.kernel, self.bias
         if self.affine is not None:
@@ -41,11 +42,11 @@ class Conv2D(layers.Conv2D):
 class DepthwiseConv2D(layers.DepthwiseConv2D):
     """Depthwise convolution with padding "same" and without bias; as `Conv2D` above, with fast gradients."""
 
-    def __init__(self, kernel_size, strides=1, **kwargs):
+    def __init__(self, kernel_size: int | tuple[int, int], strides: int | tuple[int, int] = 1, **kwargs: Any) -> None:
         super().__init__(kernel_size, strides, **{"padding": "same", "use_bias": False, "autocast": False, **kwargs})
         self.affine: Callable | None = None
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         inputs, kernel = ops.cast(inputs, self.compute_dtype), ops.convert_to_tensor(self.kernel)
         if self.affine is None:
             return depthwise_convolve(inputs, ops.cast(kernel, self.compute_dtype), self.strides[0])
@@ -60,12 +61,13 @@ class BatchNormalization(layers.BatchNormalization):
 
     folded = False
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None) -> Tensor:
         return inputs if self.folded else super().call(inputs, training=False, mask=mask)
 
-    def affine(self):
+    def affine(self) -> tuple[Tensor, Tensor]:
         """Return the scale and the offset of each channel, float32."""
-        scale = self.gamma * ops.rsqrt(self.moving_variance + self.epsilon)
+        # `build` sets the weights.
+        scale = self.gamma * ops.rsqrt(self.moving_variance + self.epsilon)  # pyright: ignore[reportOptionalOperand]
         return scale, self.beta - self.moving_mean * scale
 
 
@@ -73,7 +75,8 @@ def fold(model: keras.Model) -> None:
     """Fold each batch normalization of `model` that follows a convolution of this module into that convolution."""
     for norm in model.layers:
         if isinstance(norm, BatchNormalization):
-            convolution = norm.input._keras_history.operation
+            # One input, not a list.
+            convolution = norm.input._keras_history.operation  # pyright: ignore[reportAttributeAccessIssue]
             if isinstance(convolution, Conv2D | DepthwiseConv2D):
                 # A bound method, because Keras tracks a layer in an attribute as a sublayer.
                 convolution.affine, norm.folded = norm.affine, True

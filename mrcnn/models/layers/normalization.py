@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
-from mrcnn.backend import ops
+from mrcnn.backend import Tensor, ops
 from mrcnn.models.training.data_parallel import num_replicas
 
 
@@ -16,26 +18,26 @@ class GroupNorm(keras.layers.Layer):
     as fast on a CPU as the Keras layer.
     """
 
-    def __init__(self, group_size: int = 16, epsilon: float = 1e-5, **kwargs):
+    def __init__(self, group_size: int = 16, epsilon: float = 1e-5, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.group_size = group_size
         self.epsilon = epsilon
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int, ...]) -> None:
         channels = input_shape[-1]
         if channels % self.group_size:
             raise ValueError(f"{channels} channels: expected a multiple of group_size={self.group_size}")
         self.gamma = self.add_weight(name="gamma", shape=(channels,), initializer="ones")
         self.beta = self.add_weight(name="beta", shape=(channels,), initializer="zeros")
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         channels = inputs.shape[-1]
         groups = channels // self.group_size
         values = ops.cast(inputs, "float32")
         mean = ops.mean(values, axis=(1, 2))
         square = ops.mean(ops.square(values), axis=(1, 2))
 
-        def over_group(x):
+        def over_group(x: Tensor) -> Tensor:
             x = ops.mean(ops.reshape(x, (-1, groups, self.group_size)), axis=-1, keepdims=True)
             return ops.reshape(ops.broadcast_to(x, (ops.shape(x)[0], groups, self.group_size)), (-1, channels))
 
@@ -48,7 +50,7 @@ class GroupNorm(keras.layers.Layer):
             ops.reshape(shift, shape), inputs.dtype
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "group_size": self.group_size, "epsilon": self.epsilon}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from keras import layers
 
 from mrcnn.backend import Tensor, ops
-from mrcnn.config import STRIDES, ModelConfig
+from mrcnn.config import STRIDES, ClassifierConfig, ModelConfig
 from mrcnn.geometry import boxes as box_ops
 from mrcnn.geometry.anchors import anchor_grid, anchor_shapes
 from mrcnn.geometry.matching import take_rows
@@ -188,6 +188,6 @@ _CONVENTIONS = {
 }
 
 
-def make_conventions(config: ModelConfig) -> PaperConventions:
-    """Create the conventions named by `config.conventions`."""
-    return _CONVENTIONS[config.conventions](config)
+def make_conventions(config: ModelConfig | ClassifierConfig) -> PaperConventions:
+    """Create the conventions named by `config.conventions`; those of a classifier serve its backbone alone."""
+    return _CONVENTIONS[config.conventions](config)  # pyright: ignore[reportArgumentType]
