@@ -6,7 +6,8 @@ import pytest
 from keras import ops
 
 from mrcnn.config import ModelConfig
-from mrcnn.models.backbones.resnet import RESNETS, build_backbone
+from mrcnn.models.backbones import build_backbone
+from mrcnn.models.backbones.resnet import RESNETS
 
 SIDE = 64
 
