@@ -60,6 +60,7 @@ def find_cases(root: Path, problems: Problems, *, require_labels: bool = True) -
     same prefix are one case. This handles the case of BraTS 2020 whose label map has another prefix.
 
     Args:
+        root: folder of the cases.
         problems: collects incomplete and ambiguous cases.
         require_labels: whether a case without a label map is a problem.
 

@@ -96,6 +96,7 @@ def open_case(case: Case, highest: int | None = None) -> CaseSummary | InputErro
     """Summarize a case, from the cache if its files are unchanged, or return the error.
 
     Args:
+        case: files of the case.
         highest: largest valid value of a label map; None for 65535.
     """
     try:
@@ -259,7 +260,11 @@ def rules_for(
     """Return how the labels of each case become classes, and warnings.
 
     Args:
+        cases: all cases.
+        summaries: summary of each case.
         classes: values or names of segments by class; None for each value or name.
+        options: options of the reader.
+        problems: collects labels that are no class.
     """
     if summaries[0].names is not None:
         return _rules_by_name(summaries, classes)

@@ -112,8 +112,10 @@ def read(path: Path, *, patient_pattern: str | None = None, options: VolumesOpti
     """Read all cases below a folder.
 
     Args:
+        path: folder of the cases.
         patient_pattern: regular expression searched in the name of the case; by default each case is a patient, and
             visits of BraTS such as `BraTS-GLI-00001-000` and `-001` are one.
+        options: options of the reader.
 
     Raises:
         InputError: an option or a file is invalid; the message lists all problems of files.
