@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from string import ascii_uppercase
@@ -115,18 +115,39 @@ def registered_candidates(modality: str, families: Iterable[str] = FAMILIES) -> 
     return _with_labels(found), problems
 
 
-def _best_of_each_test_set(versions: Sequence[ModelVersion]) -> set[str]:
-    best: dict[tuple[str, ...], tuple[float, str]] = {}
+def version_scores(candidates: Sequence[Candidate]) -> dict[str, list[tuple[int, float]]]:
+    """Return (version, score that its training recorded) of all versions of the registered models.
+
+    There is a line for each model, metric and test set with at least two versions, because other scores are not
+    comparable.
+    """
+    client, lines = MlflowClient(), {}
+    for name in dict.fromkeys(each.name for each in candidates if each.name is not None):
+        found: dict[tuple[str, str, str], list[tuple[int, float]]] = {}
+        for version, test_set, value in _recorded_scores(client.search_model_versions(f"name = '{name}'")):
+            found.setdefault(test_set, []).append((int(version), value))
+        for (task, digest, metric), points in found.items():
+            if len(points) > 1:
+                lines[f"{name}: {metric} on the test set {digest[:8]} of {task}"] = sorted(points)
+    return lines
+
+
+def _recorded_scores(versions: Iterable[ModelVersion]) -> Iterator[tuple[str, tuple[str, str, str], float]]:
+    """Yield version, (task, digest of the test set, metric) and value of each version that has them."""
     for version in versions:
         tags = version.tags
         try:
-            value = float(tags["value"])
-            test_set = (tags["task"], tags["digest"], tags["metric"])
+            yield str(version.version), (tags["task"], tags["digest"], tags["metric"]), float(tags["value"])
         except (KeyError, ValueError):
             continue
-        value = -math.inf if math.isnan(value) else -value if tags["metric"] in LOWER_IS_BETTER else value
+
+
+def _best_of_each_test_set(versions: Sequence[ModelVersion]) -> set[str]:
+    best: dict[tuple[str, ...], tuple[float, str]] = {}
+    for version, test_set, value in _recorded_scores(versions):
+        value = -math.inf if math.isnan(value) else -value if test_set[2] in LOWER_IS_BETTER else value
         if test_set not in best or value > best[test_set][0]:
-            best[test_set] = (value, str(version.version))
+            best[test_set] = (value, version)
     return {version for _, version in best.values()}
 
 

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from experiments.comparison.candidates import Candidate, version_scores
 from experiments.comparison.champions import AliasDecision, head_to_head, task_scores
-from experiments.comparison.joint_test_set import LEAST_PATIENTS, TestSet
+from experiments.comparison.joint_test_set import LEAST_PATIENTS, TestSet, shareable
 from experiments.comparison.measurements import LoadedModel, Measurement
 from experiments.comparison.paired_difference import (
     RESAMPLES,
@@ -19,8 +20,10 @@ from experiments.comparison.paired_difference import (
     scores,
     shared_evaluators,
 )
-from experiments.evaluation.tables import ROWS
+from experiments.evaluation.tables import ROWS, duration_text
+from experiments.preparation.datasets import dataset_name
 from trackers.packaging.served import NOTICE
+from trackers.runs.reader import read_run
 
 METHOD = (
     "Intervals: 95 %, percentile bootstrap over patients (Efron & Tibshirani 1993, chapter 13), for differences the "
@@ -73,6 +76,8 @@ class Comparison:
             },
             "head_to_head": head_to_head(candidates, self.sets, self.measured),
             "verdicts": [asdict(each) for each in self.verdicts],
+            "differing_settings": differing_settings(candidates),
+            "versions": version_scores(candidates),
             "notes": list(self.notes),
             "method": METHOD,
             "notice": NOTICE,
@@ -146,6 +151,29 @@ class Comparison:
                 for label, evaluator in shared.items()
             },
         }
+
+
+def differing_settings(candidates: Sequence[Candidate]) -> list[tuple[str, ...]]:
+    """List what differs between the trainings: data, duration and configuration; name, then a text for each model."""
+    rows = {"name of the data": [dataset_name(each.config.data) for each in candidates]}
+    runs = [read_run(each.run_id) for each in candidates]
+    for split in sorted({split for run in runs for split in run.data}):
+        rows[f"digest of the {split} split"] = [run.data.get(split, ("", "–"))[1] for run in runs]
+    rows["duration of the training"] = [
+        "–" if run.ended is None else duration_text((run.ended - run.started) / 1000) for run in runs
+    ]
+    settings = [_flat(each.config.model_dump(mode="json")) for each in candidates]
+    for name in dict.fromkeys(name for each in settings for name in each):
+        rows[name] = [shareable(each.get(name, "–")) for each in settings]
+    return [(name, *texts) for name, texts in rows.items() if len(set(texts)) > 1]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Convert nested mappings to one with names such as `train.epochs`."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return found
 
 
 def _sizes(test_set: TestSet) -> dict[str, int]:

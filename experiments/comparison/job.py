@@ -43,7 +43,7 @@ def compare(args: CompareArgs) -> None:
         candidates, notes = find_candidates(args.models), []
     modality = args.modality or candidates[0].config.modality
     aliases = _aliases(candidates)
-    candidates, sets, set_notes = _test_sets(candidates, strict=bool(args.models))
+    candidates, sets, set_notes = _test_sets(candidates, console, strict=bool(args.models))
     notes += set_notes
     for note in notes:
         console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
@@ -82,14 +82,20 @@ def _aliases(candidates: Sequence[Candidate]) -> dict[str, dict[str, str]]:
     }
 
 
-def _test_sets(candidates: Sequence[Candidate], *, strict: bool) -> tuple[list[Candidate], list[TestSet], list[str]]:
+def _test_sets(
+    candidates: Sequence[Candidate], console: Console, *, strict: bool
+) -> tuple[list[Candidate], list[TestSet], list[str]]:
     """Return the candidates with readable data, their test sets, and a line for each excluded one.
 
     With `strict`, unreadable data are an error and no candidate is excluded.
     """
-    exposed, problems = exposures(candidates)
+    exposed, unreadable = exposures(candidates)
+    problems = [f"{title}: its test images cannot be read again" for title in unreadable]
+    reasons = [f"{problem}: {reason}" for problem, reason in zip(problems, unreadable.values(), strict=True)]
     if problems and strict:
-        raise InputError("\n  ".join(problems))
+        raise InputError("\n  ".join(reasons))
+    for reason in reasons:
+        console.print(reason, style="yellow", markup=False, soft_wrap=True)
     kept = [each for each in candidates if each.label in exposed]
     unfit: list[str] = []
     if not strict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -57,12 +58,14 @@ class Exposure:
     seen: Keys
 
 
-def exposures(candidates: Sequence[Candidate]) -> tuple[dict[str, Exposure], list[str]]:
-    """Read the data of each training, by label; return also a line for each training whose data are missing or changed.
+def exposures(candidates: Sequence[Candidate]) -> tuple[dict[str, Exposure], dict[str, str]]:
+    """Read the data of each training, by label; data of several trainings are read once.
 
-    Data of several trainings are read once.
+    Returns:
+        The exposures, and for each model whose data are missing or changed the reason by its title. The reason can name
+        files, so it does not belong on a page.
     """
-    found, problems, read = {}, [], {}
+    found, problems, read = {}, {}, {}
     for candidate in candidates:
         config = candidate.config
         key = (config.data.model_dump_json(), config.seed)
@@ -72,8 +75,7 @@ def exposures(candidates: Sequence[Candidate]) -> tuple[dict[str, Exposure], lis
             _check_unchanged(candidate, read[key].test)
             found[candidate.label] = read[key]
         except InputError as error:
-            first = str(error).splitlines()[0]
-            problems.append(f"{candidate.title}: its test images cannot be read again: {first}")
+            problems[candidate.title] = str(error).splitlines()[0]
     return found, problems
 
 
@@ -139,10 +141,17 @@ def _unseen_patients(candidates: Sequence[Candidate], exposed: Mapping[str, Expo
 def initial_weight_notes(candidates: Sequence[Candidate]) -> list[str]:
     """Return a line for each candidate that started from another model, whose training images are unknown."""
     return [
-        f"{each.title} started from {each.config.train.weights}: the images of that training are not excluded"
+        f"{each.title} started from {shareable(each.config.train.weights)}: the images of that training are not "
+        "excluded"
         for each in candidates
         if each.config.train.weights not in NAMED_WEIGHTS
     ]
+
+
+def shareable(value: object) -> str:
+    """Format a value of a configuration for a page, without the path of a file."""
+    text = str(value)
+    return "a file" if re.search(r"[/\\]", text) and not text.startswith(("models:/", "runs:/")) else text
 
 
 def _exposure(config: TaskConfig) -> Exposure:

@@ -12,14 +12,14 @@ from experiments.comparison.paired_difference import BOOTSTRAP
 from experiments.evaluation.tables import PER_CLASS, ROWS
 
 
-def score_rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yield for each score of a test set its label, a cell for each model, and a cell for each difference."""
+def score_rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str, list[str], list[str]]]:
+    """Yield for each score of a test set its name and label, a cell for each model, and one for each difference."""
     table = select_scores(facts)
     labels = list(table)
     for name, label in _names(facts["classes"]):
         if any(name in values for values in table.values()):
             differences = [_difference(read_differences(facts, other).get(name)) for other in labels[1:]]
-            yield label, [_score(table[each], name) for each in labels], differences
+            yield name, label, [_score(table[each], name) for each in labels], differences
 
 
 def select_scores(facts: Mapping[str, Any]) -> dict[str, dict[str, float]]:
@@ -54,8 +54,8 @@ def print_comparison(comparison: Comparison, console: Any) -> None:
             table.add_column(label, justify="right")
         for label in labels[1:]:
             table.add_column(f"{label} − {labels[0]}", justify="right")
-        for name, values, differences in score_rows(each):
-            table.add_row(name, *values, *differences)
+        for _, label, values, differences in score_rows(each):
+            table.add_row(label, *values, *differences)
         console.print(table)
         if note := patients_note(each):
             console.print(note, style="yellow", markup=False, soft_wrap=True)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def log_evaluation(run: Run, evaluator: Evaluator, confidence: float, split: str, folder: str = "") -> None:
-    """Log the COCO files (truth and results), the table of cases, and the PR and FROC curves.
+    """Log the COCO files (truth and results), the tables of cases and instances, and the PR and FROC curves.
 
     Args:
         folder: artifact folder, such as `out_of_fold/`.
@@ -34,9 +34,12 @@ def log_evaluation(run: Run, evaluator: Evaluator, confidence: float, split: str
     run.json(evaluator.coco_ground_truth(), f"{folder}coco/ground_truth.json")
     run.json(evaluator.coco_results(), f"{folder}coco/results.json")
     run.text(csv_text(evaluator.per_case(confidence)), f"{folder}per_case.csv")
+    run.text(csv_text(evaluator.per_instance(confidence)), f"{folder}per_instance.csv")
     images = f"{len(evaluator)} {split} images"
     run.figure(
-        precision_recall_figure(evaluator.pr_curves(), f"Precision and recall at mask IoU 0.5, {images}"),
+        precision_recall_figure(
+            evaluator.pr_curves(), f"Precision and recall at mask IoU 0.5, {images}", evaluator.class_names
+        ),
         f"{folder}figures/precision_recall.png",
     )
     run.figure(froc_figure(*evaluator.froc_curve(), f"FROC, {images}"), f"{folder}figures/froc.png")

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
+from mrcnn.inference.drawing import class_color
 from mrcnn.metrics.froc import RATES
 
 
-def precision_recall_figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str) -> Figure:
-    """Plot precision over recall at mask IoU 0.5, a line for each class; `curves` are (recall, precision)."""
+def precision_recall_figure(
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str, class_names: Sequence[str]
+) -> Figure:
+    """Plot precision over recall at mask IoU 0.5, a line for each class in the color that it has in overlays.
+
+    Args:
+        curves: class → (recall, precision).
+        class_names: names of the class ids from 1.
+    """
     figure, axes = axes_of(title, "recall", "precision")
     for name, (recall, precision) in curves.items():
-        axes.plot(recall, precision, label=name)
+        color = np.array(class_color(class_names.index(name) + 1)) / 255
+        # Bright colors need a dark outline on white.
+        axes.plot(recall, precision, label=name, color=color, path_effects=[withStroke(linewidth=3, foreground="0.1")])
     if curves:
         axes.legend(frameon=False)
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
@@ -27,7 +38,7 @@ def froc_figure(false_positives: np.ndarray, sensitivity: np.ndarray, title: str
     figure, axes = axes_of(title, "false positives per image", "sensitivity")
     if len(false_positives):
         # The curve holds its last sensitivity for every higher rate.
-        axes.step([*false_positives, RATES[-1]], [*sensitivity, sensitivity[-1]], where="post")
+        axes.step([*false_positives, RATES[-1]], [*sensitivity, sensitivity[-1]], where="post", color="#332288")
     axes.set_xscale("symlog", base=2, linthresh=RATES[0])
     axes.set_xticks(RATES, ["1/8", "1/4", "1/2", "1", "2", "4", "8"])
     axes.set(xlim=(0, RATES[-1]), ylim=(0, 1.02))
@@ -42,7 +53,8 @@ def sizes_figure(sides: Mapping[str, np.ndarray]) -> Figure:
     present = {name: values for name, values in sides.items() if len(values)}
     every = np.concatenate(list(present.values()))
     edges = np.geomspace(max(every.min() * 0.9, 0.9), every.max() * 1.1, 25)
-    axes.hist(list(present.values()), edges, stacked=True, label=list(present))
+    colors = [np.array(class_color(list(sides).index(name) + 1)) / 255 for name in present]
+    axes.hist(list(present.values()), edges, stacked=True, label=list(present), color=colors, edgecolor="0.1")
     axes.set_xscale("log", base=2)
     ticks = 2.0 ** np.arange(np.floor(np.log2(edges[0])), np.ceil(np.log2(edges[-1])) + 1)
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

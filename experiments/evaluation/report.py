@@ -1,6 +1,6 @@
-"""The report of a finished training as one page, made of what the run has recorded.
+"""Build the report of a training as one HTML page from the records of its run.
 
-Patients and files are not named, for a report is passed on: cases go by their row in the run's `per_case.csv`.
+The page names no patients and files, because reports are shared: cases have the number of their row in `per_case.csv`.
 """
 
 from __future__ import annotations
@@ -20,20 +20,18 @@ from typing import Any
 import yaml
 
 from experiments.evaluation.artifacts import notable
-from experiments.evaluation.page import (
-    NOTICE,
-    bullets,
-    embedded,
-    facts,
-    figure,
-    page,
-    paragraph,
-    section,
-    table,
-    text,
+from experiments.evaluation.page import Term, embedded, render
+from experiments.evaluation.report_numbers import (
+    Row,
+    anonymize_warnings,
+    patient_table,
+    result_tables,
+    suggestions,
+    summary,
+    term,
+    training_charts,
 )
-from experiments.evaluation.report_numbers import anonymize_warnings, results, training
-from experiments.evaluation.tables import IMAGE_ROWS, ROWS
+from experiments.evaluation.tables import duration_text
 from experiments.findings import SUMMARIES
 from experiments.preparation.data_report import counts_table
 from experiments.training.folds import OUT_OF_FOLD
@@ -50,13 +48,13 @@ from trackers.runs.run import Run
 _log = logging.getLogger(__name__)
 
 FILE, ENVIRONMENT = "report.html", "environment.json"
-MOST_BYTES = 4_000_000
-"""Of all pictures of a page, as text."""
-SYNTHETIC = "These images are phantoms, made by a program: results on them say nothing about patients."
+MAX_BYTES = 4_000_000
+"""Maximum size of all pictures of a page as text."""
 BASELINES = ("resunet", "classifier")
-OF_EACH_KIND = 6
-"""Best, median and worst cases shown."""
-READ = (ENVIRONMENT, "config.yaml", "splits.json", "per_case.csv", "findings.json", "figures", "overlays")
+CASES_PER_KIND = 6
+"""Maximum number of best, median and worst cases."""
+RECORDS = (ENVIRONMENT, "config.yaml", "splits.json", "per_case.csv", "per_instance.csv", "findings.json", "figures",
+           "overlays")  # fmt: skip
 KINDS = {
     "worst": "Failures: the lowest Dice",
     "median": "In the middle",
@@ -65,16 +63,16 @@ KINDS = {
 FIGURES = {
     "precision_recall": "Precision over recall at mask IoU 0.5, each class",
     "froc": "FROC: share of instances found over false positives per image",
-    "roc": "ROC of telling images apart",
-    "reliability": "Calibration: how often what was given a probability came true",
+    "roc": "ROC of the classification of images",
+    "reliability": "Calibration: observed frequency over predicted probability",
 }
 
 
 def log_report(run: Run) -> None:
-    """Log `report.html` of what `run` has recorded so far, and `environment.json` of the machine.
+    """Log `report.html` from the records of `run` so far, and `environment.json` of the machine.
 
-    A report is worth no model: where it cannot be made, a warning says why, and the run goes on. It is made of what the
-    store has, so there is none while the tracking server is away.
+    A failure is logged as a warning, because the model is not affected. There is no report while the tracking server is
+    unreachable.
     """
     try:
         if not run.up_to_date():
@@ -83,88 +81,89 @@ def log_report(run: Run) -> None:
         recorded = read_run(run.id)
         run.json({**environment_facts(), "seconds": round(time.time() - recorded.started / 1000)}, ENVIRONMENT)
         run.text(report(recorded), FILE)
-    except Exception as error:  # noqa: BLE001 whatever it is, the model is there
+    except Exception as error:  # noqa: BLE001 the training has succeeded, whatever fails here
         said = "the tracking server is away" if unreachable(error) else disk_problem(error, run.folders)
         said = said or f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         _log.warning("%s: %s is not made; the model is not affected", hide_credentials(said), FILE)
 
 
 def report(run: RunRecord) -> str:
-    """The page. What a run lacks, such as a test split, volumes or any detection, is left out or said."""
-    with artifacts(run.run_id, *READ) as folder:
+    """Return the HTML of the page. Sections without content, such as findings or volumes, are left out."""
+    with artifacts(run.run_id, *RECORDS) as folder:
         config = read_yaml(_read(folder / "config.yaml")) or {}
         kept = json.loads(_read(folder / ENVIRONMENT) or "{}")
-        cases = list(csv.DictReader(_read(folder / "per_case.csv").splitlines()))
+        cases, instances = (list(csv.DictReader(_read(folder / f"per_{each}.csv").splitlines()))
+                            for each in ("case", "instance"))  # fmt: skip
         warnings = anonymize_warnings(
             run.profile.get("warnings", ()), json.loads(_read(folder / "splits.json") or "{}")
         )
         figures, overlays = sorted(folder.glob("figures/*.png")), _overlays(folder, cases, config)
-        share = MOST_BYTES // max(len(figures) + sum(map(len, overlays.values())), 1)
-        parts = {
-            "data": ("Data", _data(run, warnings)),
-            "training": ("Training", training(run)),
-            "results": ("Results", _split_words(run) + results(run)),
-            "threshold": ("Working threshold", _threshold(run, config)),
-            "figures": ("Curves of the results", _figures(figures, share)),
-            "findings": (
-                "Findings",
-                _findings(config.get("findings", "none"), json.loads(_read(folder / "findings.json") or "[]")),
-            ),
-            "cases": ("Cases, failures first", _cases(overlays, share)),
-            "repeat": ("How to repeat it", _repeat(run, kept)),
-            "configuration": ("Configuration", _configuration(config)),
-        }
-    sections = {name: section(name, title, inner) for name, (title, inner) in parts.items()}
-    links = " ".join(f'<a href="#{name}">{parts[name][0]}</a>' for name, whole in sections.items() if whole)
-    title = f"{run.tags.get('task', 'Training')}: {run.data_name}"
-    return page(title, [_head(run, title), f"<nav>{links}</nav>", *sections.values()])
+        limit = MAX_BYTES // max(len(figures) + sum(map(len, overlays.values())), 1)
+        findings = config.get("findings", "none")
+        epochs, best = run.metrics.get("epochs"), run.metrics.get("best_epoch")
+        return render(
+            "report.html",
+            title=f"{run.tags.get('task', 'Training')}: {run.data_name}",
+            subtitle=_subtitle(run),
+            headline=_headline(run),
+            summary=summary(run, instances, "nodules" if findings == "nodules" else "instances"),
+            suggestions=suggestions(run, warnings),
+            split=_split_note(run),
+            on_validation=run.split == VAL,
+            results=result_tables(run, instances),
+            threshold=_threshold(run, config),
+            figures=[(embedded(file, max_bytes=limit), FIGURES.get(file.stem, file.stem.replace("_", " ")))
+                     for file in figures],
+            cases={KINDS[kind]: [(embedded(file, max_bytes=limit), caption) for file, caption in shown]
+                   for kind, shown in overlays.items()},
+            patients=patient_table(cases),
+            findings=_findings(findings, json.loads(_read(folder / "findings.json") or "[]")),
+            epochs=f"Epochs: {epochs:.0f}; the best was number {best:.0f}" if epochs and best else "",
+            charts=training_charts(run),
+            data=_data(run),
+            synthetic=run.synthetic,
+            warnings=warnings,
+            commands=_commands(run),
+            facts=_facts(run, kept),
+            configuration=_configuration(config),
+        )  # fmt: skip
 
 
-def _head(run: RunRecord, title: str) -> str:
+def _subtitle(run: RunRecord) -> str:
     day = datetime.fromtimestamp(run.started / 1000, UTC)
-    chosen = run.params.get("evaluate.metric", "mask_ap50")
-    words = [f"{run.tags.get('modality', '')}, run {run.run_id}", f"{day:%Y-%m-%d %H:%M} UTC"]
-    return (
-        f'<h1>{text(title)}</h1><p><span class="notice">{NOTICE}</span></p>'
-        f'<p class="soft">{text(", ".join(words))}</p>' + facts(_headline(run, chosen))
-    )
+    return f"{run.tags.get('modality', '')}, run {run.run_id}, {day:%Y-%m-%d %H:%M} UTC"
 
 
-def _headline(run: RunRecord, chosen: str) -> list[tuple[str, str, str]]:
+def _headline(run: RunRecord) -> list[tuple[Term, str, str]]:
     scores, shown = run.scores(), []
+    chosen = run.params.get("evaluate.metric", "mask_ap50")
     for name in dict.fromkeys((chosen, "mask_ap50", "dice", "volume_dice", "f1", "auc", "accuracy")):
         if name in scores:
             ends = run.interval(name)
             below = f"95 %: {ends[0]:.3f} – {ends[1]:.3f}" if ends else "no interval"
-            shown.append(((ROWS | IMAGE_ROWS).get(name, name), f"{scores[name]:.3f}", below))
+            shown.append((term(name), f"{scores[name]:.3f}", below))
     return shown[:4]
 
 
-def _data(run: RunRecord, warnings: Sequence[str]) -> str:
+def _data(run: RunRecord) -> dict[str, Any]:
+    """Return table, notes and digests of the data; empty without a fingerprint."""
     profile = run.profile
     if "whole" not in profile:
-        return ""
+        return {}
     counted = {name: SplitSummary(**part) for name, part in {**profile["splits"], "all": profile["whole"]}.items()}
-    sides, told = profile.get("sides"), []
+    headings, rows = counts_table(counted)
+    sides, notes = profile.get("sides"), []
     if sides:
-        told.append(f"Side of an instance: {sides['50%']:g} px in the median, 5–95 %: {sides['5%']:g}–{sides['95%']:g}")
-    told.append("Patients are in one split each; so are images that are nearly the same, where they were looked for.")
+        notes.append(f"Side of an instance: median {sides['50%']:g} px, 5–95 %: {sides['5%']:g}–{sides['95%']:g}")
+    notes.append("Each patient is in one split only; so are near-duplicate images, if they were searched.")
     alike = profile.get("duplicates")
     if alike and alike["groups"]:
-        told.append(f"Nearly the same: {alike['images']} images in {alike['groups']} groups")
+        notes.append(f"Near-duplicates: {alike['images']} images in {alike['groups']} groups")
     digests = [(split, digest) for split, (_, digest) in run.data.items()]
-    synthetic = f'<p class="bad">{text(SYNTHETIC)}</p>' if run.synthetic else ""
-    return (
-        synthetic
-        + counts_table(counted)
-        + bullets(told)
-        + ("<h3>Warnings of the check</h3>" + bullets(warnings) if warnings else paragraph("The check had no warning."))
-        + table(["split", "digest of images and annotations"], digests, words=(1,))
-        + paragraph("Research use only; images and annotations stay under the licence of whoever published them.")
-    )
+    return {"headings": headings, "rows": rows, "notes": notes, "digests": digests}
 
 
-def _split_words(run: RunRecord) -> str:
+def _split_note(run: RunRecord) -> str:
     scores = run.scores()
     counts = ", ".join(
         f"{word}: {scores[name]:.0f}"
@@ -172,146 +171,115 @@ def _split_words(run: RunRecord) -> str:
         if name in scores
     )
     if run.split == OUT_OF_FOLD:
-        return paragraph(f"Of all folds, each image judged by the model that never saw its patient. {counts}.")
+        return f"All folds, each image evaluated by the model that was not trained on its patient. {counts}."
     if run.split != VAL:
-        where = f"{run.split.replace('_', ' ')} split"
-        return paragraph(f"Of the {where}, which was looked at once, after the training. {counts}.")
-    words = (
-        "Of the validation split, for there is no test split: the same images chose the best epoch and, where it is "
-        f"chosen, the threshold, so these figures are better than new patients would give. {counts}."
+        return f"The {run.split.replace('_', ' ')} split, evaluated once, after the training. {counts}."
+    return (
+        "The validation split, because there is no test split: the same images chose the best epoch and, where it is "
+        f"chosen, the threshold, so these scores are better than those on new patients. {counts}."
     )
-    return f'<p class="bad">{text(words)}</p>'
 
 
 def _threshold(run: RunRecord, config: Mapping[str, Any]) -> str:
     if "confidence" not in run.metrics:
         return ""
     folds = any(name.startswith(f"{OUT_OF_FOLD}/") for name in run.metrics)
-    told = "given in the configuration, before the training"
+    source = "given in the configuration, before the training"
     if "sweep" in run.tags:
-        told = "found together with the NMS overlap by a search on the validation split, after the training"
+        source = "found together with the NMS overlap by a search on the validation split, after the training"
     if config.get("evaluate", {}).get("confidence") == "auto":
-        told = (
+        source = (
             f"the one of {GRID[0]:g}, {GRID[1]:g} … {GRID[-1]:g} with the highest mean of Dice and F1 on the "
             f"{'predictions of all folds' if folds else 'validation split'}"
         )
-        apart = run.split not in (VAL, OUT_OF_FOLD)
-        told += f"; the {run.split.replace('_', ' ')} split had no part in it" if apart else ""
-    return paragraph(f"Detections count from a score of {run.metrics['confidence']:g}: {told}.")
+        if run.split not in (VAL, OUT_OF_FOLD):
+            source += f"; the {run.split.replace('_', ' ')} split did not influence it"
+    return f"Detections count from a score of {run.metrics['confidence']:g}: {source}."
 
 
-def _figures(files: Sequence[Path], share: int) -> str:
-    shown = []
-    for file in files:
-        caption = FIGURES.get(file.stem, file.stem.replace("_", " "))
-        shown.append(figure(embedded(file, most_bytes=share), caption))
-    return f'<div class="pair">{"".join(shown)}</div>' if shown else ""
-
-
-def _findings(name: str, found: Sequence[Mapping[str, Any]]) -> str:
-    """What the findings `name` of all images come to; those of one image are a patient's."""
+def _findings(name: str, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Summarize the findings `name` of all images; those of one image belong to a patient."""
     if not found:
-        return ""
+        return {}
     if name in SUMMARIES:
-        summary = SUMMARIES[name](found)
         rows = [(key.replace("_", " "), f"{value:.1%}" if "_rate_" in key else f"{value:g}")
-                for key, value in summary.items()]  # fmt: skip
-        return table(["finding", "value"], rows)
-    return _nodules(found) if name == "nodules" else ""
+                for key, value in SUMMARIES[name](found).items()]  # fmt: skip
+        return {"notes": [], "headings": ["finding", "value"], "rows": rows}
+    return _nodules(found) if name == "nodules" else {}
 
 
-def _nodules(found: Sequence[Mapping[str, Any]]) -> str:
+def _nodules(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     nodules = [nodule for image in found for nodule in image["nodules"]]
-    lines = [f"Nodules: {len(nodules)} in {len(found)} images, at the working threshold"]
+    notes = [f"Nodules: {len(nodules)} in {len(found)} images, at the confidence threshold"]
     sizes = [nodule["longest"] for nodule in nodules if nodule["longest"] is not None]
-    # Images with and without a known size of their pixels may stand in one split.
+    # Images with and without a known pixel size can be in one split.
     units = {image["unit"] for image in found if image["nodules"]}
     if sizes and len(units) == 1:
-        middle = f"{median(sizes):.1f} {units.pop()} in the median"
-        lines.append(f"Longest diameter: {middle}, from {min(sizes):.1f} to {max(sizes):.1f}")
+        middle = f"median {median(sizes):.1f} {units.pop()}"
+        notes.append(f"Longest diameter: {middle}, from {min(sizes):.1f} to {max(sizes):.1f}")
     levels = Counter(tuple(nodule["tirads"]["level"]) for nodule in nodules if nodule["tirads"])
-    rows = [(low if low == high else f"{low} to {high}", count) for (low, high), count in sorted(levels.items())]
-    told = "Composition and echogenic foci are a reader's to tell: without them a level is a range."
-    return bullets([*lines, told] if rows else lines) + (table(["ACR TI-RADS", "nodules"], rows) if rows else "")
+    rows = [(low if low == high else f"{low} to {high}", str(count)) for (low, high), count in sorted(levels.items())]
+    if rows:
+        notes.append("A level is a range, because composition and echogenic foci need a reader.")
+    return {"notes": notes, "headings": ["ACR TI-RADS", "nodules"], "rows": rows}
 
 
-def _overlays(
-    folder: Path, cases: Sequence[Mapping[str, str]], config: Mapping[str, Any]
-) -> dict[str, list[tuple[Path, str]]]:
-    """Pictures of each kind with their captions, in order of rank."""
+def _overlays(folder: Path, cases: Sequence[Row], config: Mapping[str, Any]) -> dict[str, list[tuple[Path, str]]]:
+    """Return the pictures of each kind with their captions, in order of rank."""
     dice = [float(case["dice"]) if case.get("dice") else None for case in cases]
     chosen = notable(dice, config.get("evaluate", {}).get("overlays", 0))
     found: dict[str, list[tuple[int, Path, str]]] = {kind: [] for kind in KINDS}
     for file in folder.glob("overlays/*.png"):
         named = re.match(r"(worst|median|best)_(\d+)_dice_([\d.]+)_", file.name)
-        if named and int(named[2]) <= min(OF_EACH_KIND, len(chosen[named[1]])):
+        if named and int(named[2]) <= min(CASES_PER_KIND, len(chosen[named[1]])):
             index = chosen[named[1]][int(named[2]) - 1]
             found[named[1]].append((int(named[2]), file, _caption(index, cases[index])))
     return {kind: [(file, told) for _, file, told in sorted(listed)] for kind, listed in found.items() if listed}
 
 
-def _caption(index: int, case: Mapping[str, str]) -> str:
+def _caption(index: int, case: Row) -> str:
     return (
         f"Case {index + 1}: Dice {float(case['dice']):.2f}; instances: {case['instances']}, "
         f"found {case['true_positives']}, missed {case['misses']}, false {case['false_positives']}"
     )
 
 
-def _cases(overlays: Mapping[str, Sequence[tuple[Path, str]]], share: int) -> str:
-    if not overlays:
-        return ""
-    told = paragraph(
-        "Truth on the left, prediction at the working threshold on the right. Cases are numbered as the rows of "
-        "per_case.csv among the run's artifacts; patients and files are not named here, but writing within an image "
-        "is shown as it is."
-    )
-    parts = [told]
-    for kind, shown in overlays.items():
-        pictures = "".join(figure(embedded(file, most_bytes=share), caption) for file, caption in shown)
-        # Failures are what a reader looks at longest: as wide as the page.
-        parts.append(f'<h3>{KINDS[kind]}</h3><div class="{"" if kind == "worst" else "pair"}">{pictures}</div>')
-    return "".join(parts)
-
-
-def _repeat(run: RunRecord, kept: Mapping[str, Any]) -> str:
-    backend = run.tags.get("backend")
-    lines = [f"git checkout {run.commit.split()[0]}"] if run.commit else []
-    lines.append(f"mlflow artifacts download --run-id {run.run_id} --artifact-path config.yaml --dst-path .")
-    model = run.tags.get("model")
+def _commands(run: RunRecord) -> list[str]:
+    """Return the commands that repeat the training."""
+    model, backend = run.tags.get("model"), run.tags.get("backend")
     command = f"mrcnn baselines --models {model}" if model in BASELINES else "mrcnn train"
-    lines.append(("KERAS_BACKEND=jax " if backend == "jax" else "") + f"{command} --task config.yaml")
-    libraries = ", ".join(f"{name} {number}" for name, number in kept.get("libraries", {}).items())
+    return [
+        *([f"git checkout {run.commit.split()[0]}"] if run.commit else []),
+        f"mlflow artifacts download --run-id {run.run_id} --artifact-path config.yaml --dst-path .",
+        ("KERAS_BACKEND=jax " if backend == "jax" else "") + f"{command} --task config.yaml",
+    ]
+
+
+def _facts(run: RunRecord, kept: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what a repetition needs to know: commit, seed, versions, machine."""
     rows = [
         ("commit", run.commit or "not a checkout"),
         ("seed", run.tags.get("seed", "")),
-        ("backend", backend or ""),
-        ("weights at the start", run.params.get("train.weights", "")),
-        ("best trial's run", run.tags.get("best_run", "")),
+        ("backend", run.tags.get("backend", "")),
+        ("initial weights", run.params.get("train.weights", "")),
+        ("run of the best trial", run.tags.get("best_run", "")),
         ("registered as", ", ".join(registered(run.run_id))),
-        ("libraries", libraries),
+        ("libraries", ", ".join(f"{name} {number}" for name, number in kept.get("libraries", {}).items())),
     ]
     if kept:
         rows += [
             ("machine", f"{kept['processor']}, {kept['cores']} cores, {kept['memory_gib']:g} GiB"),
             ("GPU", ", ".join(kept["gpus"]) or "none"),
             ("system", f"{kept['system']}, Python {kept['python']}"),
-            ("duration until this report", _duration(kept["seconds"])),
+            ("duration until this report", duration_text(kept["seconds"])),
         ]
-    shown = table(["", ""], [row for row in rows if row[1] != ""], words=(1,))
-    return f"<pre>{text(chr(10).join(lines))}</pre>{shown}"
+    return [row for row in rows if row[1]]
 
 
 def _configuration(config: Mapping[str, Any]) -> str:
     if not config:
         return ""
-    written = hide_credentials(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
-    return f'<pre class="columns">{text(written)}</pre>'
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return (f"{hours} h " if hours else "") + f"{minutes} min {rest} s"
+    return hide_credentials(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
 
 def _read(file: Path) -> str:

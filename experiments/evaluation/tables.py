@@ -1,4 +1,4 @@
-"""Tables for the terminal: what was found in the data, and the results."""
+"""Name and define the metrics, and build tables of data and results for the terminal."""
 
 from __future__ import annotations
 
@@ -37,9 +37,37 @@ IMAGE_ROWS = {
     "brier": "Brier score",
     "ece": "calibration error",
 }
-"""Of telling images apart, whole."""
+"""Scores of the classification of whole images."""
+DEFINITIONS = {
+    "mask_ap50": "Average precision (COCO): mean precision over 101 recalls, mean over classes. A detection is true if "
+    "its mask overlaps an instance of its class with IoU of at least 0.5. Uses all detections, whatever their score.",
+    "mask_ap75": "Average precision as AP50, with IoU of at least 0.75: needs accurate outlines.",
+    "mask_ap10": "Average precision as AP50, with IoU of at least 0.1: is the instance found at all?",
+    "mask_ap": "Average precision (COCO), mean over the IoU thresholds 0.5, 0.55 … 0.95.",
+    "box_ap50": "Average precision as mask AP50, with the IoU of boxes.",
+    "box_ap": "Average precision as mask AP, with the IoU of boxes.",
+    "dice": "2 · |A ∩ B| / (|A| + |B|) of the true and the predicted region of a class in an image, mean over images, "
+    "then over classes. An image with an instance in only one of the two counts as 0; with neither it is left out.",
+    "iou": "|A ∩ B| / |A ∪ B| of the same regions as Dice, averaged in the same way.",
+    "hd95": "95th percentile of the distances between the true and the predicted outline in pixels; less is better. "
+    "Images where either is empty are left out.",
+    "hd95_mm": "95th percentile of the distances between the true and the predicted outline in mm; less is better.",
+    "precision": "True detections / all detections at the confidence threshold, over all images and classes.",
+    "recall": "Instances found / all instances at the confidence threshold, over all images and classes; sensitivity.",
+    "f1": "Harmonic mean of precision and recall: 2 TP / (2 TP + FP + FN).",
+    "froc": "Mean share of instances found at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false detections per image.",
+    "detection_rate": "Share of the images with instances in which every instance was found.",
+    "volume_dice": "Dice of the regions in all slices of a volume, mean over volumes, then over classes.",
+    "volume_hd95": "95th percentile of the distances between the surfaces in a volume in mm; less is better.",
+    "accuracy": "Images classified correctly / all images.",
+    "auc": "Area under the ROC curve: chance that a positive image has a higher score than a negative one.",
+    "sensitivity": "Positive images classified as positive / all positive images.",
+    "specificity": "Negative images classified as negative / all negative images.",
+    "brier": "Mean squared difference between probability and label (Brier 1950); less is better.",
+    "ece": "Expected calibration error: mean difference between probability and frequency in ten bins; less is better.",
+}
 LOWER_SCORES = ("hd95", "hd95_mm", "volume_hd95")
-"""Of these, distances: less is better, and they are not between 0 and 1."""
+"""Distances among `ROWS`: less is better, and they are not between 0 and 1."""
 SIZES_SHOWN = 3
 PER_CLASS = ("mask_ap50", "dice", "hd95", "volume_dice", "volume_hd95")
 
@@ -48,11 +76,18 @@ FINDING_COLUMNS = (
     "source", "frame", "class", "score", "longest", "level_low", "level_high", "found", "left_area", "right_area",
     "unit",
 )  # fmt: skip
-"""Of the rows of findings, those that fit on a screen; the files hold all."""
+"""Columns of the rows of findings that fit on a screen; the files contain all."""
+
+
+def duration_text(seconds: float) -> str:
+    """Format a duration, such as `1 h 5 min 30 s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return (f"{hours} h " if hours else "") + f"{minutes} min {rest} s"
 
 
 def data_table(found: Fingerprint) -> Table:
-    """What each split holds."""
+    """Count patients, images and instances of each split."""
     table = Table()
     for heading in ("", "patients", "images", "without instances", *found.whole.instances):
         table.add_column(heading, justify="right" if heading else "left", overflow="fold")
@@ -65,7 +100,7 @@ def data_table(found: Fingerprint) -> Table:
 
 
 def data_text(found: Fingerprint) -> str:
-    """Sizes of instances and images in words."""
+    """Describe the sizes of instances and images in two lines."""
     kinds = ", ".join(f"{count} {kind}" for kind, count in found.sizes.items())
     sides = found.sides
     middle = f"; side {sides['50%']:g} px (5–95 %: {sides['5%']:g}–{sides['95%']:g})" if sides else ""
@@ -80,8 +115,11 @@ def results_table(
     class_names: Sequence[str],
     over: tuple[str, Mapping[str, tuple[float, float]]] | None = None,
 ) -> Table:
-    """The main scores, with their 95 % intervals where there are any, and mean and standard deviation of
-    several trainings, which `over` names."""
+    """Show the main scores with their 95 % intervals, and mean and standard deviation of several trainings.
+
+    Args:
+        over: the name of the repetitions, such as `3 seeds`, and (mean, standard deviation) by score.
+    """
     table = Table()
     table.add_column("metric")
     table.add_column("value", justify="right")
@@ -106,7 +144,7 @@ def _rows(class_names: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def findings_table(summary: Mapping[str, float]) -> Table:
-    """What the findings of a set of images come to: shares (`…_rate_…`) and counts."""
+    """Show the summary of the findings of several images: shares (`…_rate_…`) and counts."""
     table = Table()
     table.add_column("findings")
     table.add_column("value", justify="right")
@@ -116,7 +154,7 @@ def findings_table(summary: Mapping[str, float]) -> Table:
 
 
 def prediction_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The first findings of a prediction, a row each; columns that are empty throughout are left out."""
+    """Show the first findings of a prediction, without empty columns."""
     shown = rows[:ROWS_SHOWN]
     columns = [name for name in FINDING_COLUMNS if any(row.get(name) is not None for row in shown)]
     further = len(rows) - len(shown)

@@ -18,8 +18,8 @@ from fastapi import FastAPI, Request, Response
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from experiments.evaluation.page import render
 from experiments.findings import FINDINGS, ROWS
-from experiments.prediction.demo_page import page
 from experiments.prediction.detector import Detector
 from experiments.prediction.item_writer import overlay_picture
 from experiments.prediction.results import to_answer
@@ -162,7 +162,14 @@ def demo_app(detector: Detector, limits: Limits, hosts: Sequence[str]) -> FastAP
             "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )
         headers = {"Content-Security-Policy": policy}
-        return Response(page(detector.confidence, nonce), 200, headers, "text/html; charset=utf-8")
+        page = render(
+            "demo.html",
+            title="Mask R-CNN demo",
+            notice="Research use only: not a medical device.",
+            confidence=detector.confidence,
+            nonce=nonce,
+        )
+        return Response(page, 200, headers, "text/html; charset=utf-8")
 
     app.post("/find")(RequestLimiter(demo.find, limits).handle)
     app.post("/show")(RequestLimiter(demo.show, limits).handle)

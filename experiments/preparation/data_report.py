@@ -1,143 +1,125 @@
-"""The report of `mrcnn check`: a folder with a page, pictures of annotated images, and the same facts as JSON."""
+"""Write the report of `mrcnn check`: a folder with a page, pictures of annotated images, and the same facts as JSON.
+
+Unlike other pages it names files and patients, because its reader has to correct them.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from experiments.evaluation.figures import sizes_figure
-from experiments.evaluation.page import NOTICE, bullets, figure, page, paragraph, table, text
+from experiments.evaluation.page import render
 from experiments.evaluation.tables import data_text
 from experiments.preparation.data_check import CheckedData
 from mrcnn.data.fingerprint import SplitSummary
 from mrcnn.inference.drawing import contact_sheet, overlay, to_display
 
-PICTURES = 24
-"""Annotated images shown, over all splits."""
-GROUPS, ALIKE = 12, 4
-"""Groups of near-duplicates shown, and images of each."""
+MAX_PICTURES = 24
+"""Annotated images in the report, over all splits."""
+MAX_GROUPS, MAX_ALIKE = 12, 4
+"""Groups of near-duplicates in the report, and images of each."""
 COLUMNS = 4
-_SIDE = 360  # pixels of the longer side of a picture
+_SIDE, _SHEET_SIDE = 1000, 360  # pixels of the longer side of a picture, and of one on a sheet
+
+Figure = tuple[str, str]
+"""Path of a picture relative to the page, and its caption."""
 
 
 def write_report(folder: Path, name: str, checked: CheckedData | None, problems: Sequence[str]) -> Path:
-    """Writes the report into `folder`, which is made where it is missing; returns its page, report.html.
+    """Write the report into `folder`, which is created if missing; return its page, report.html.
 
     Args:
-        checked: None where the data could not be read; then the problems are all there is to tell.
+        checked: None if the data could not be read; then the report consists of the problems.
     """
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
-    parts = [f'<h1>{text(name)}</h1><p class="notice">{NOTICE}</p>', _problems(problems)]
-    facts: dict = {"name": name, "problems": list(problems)}
+    facts: dict[str, Any] = {"name": name, "problems": list(problems)}
+    values: dict[str, Any] = {"counts": None, "pictures": [], "alike": [], "alike_note": "", "sizes": []}
+    values |= {"skipped": (), "warnings": (), "size_figure": ""}
     if checked is not None:
-        facts |= {"found": checked.found.as_dict(), "splits": checked.split_lists()}
-        parts += [_skipped(checked.found.skipped), _warnings(checked.found.warnings)]
-        parts += [_counts(checked), _sizes(checked, folder)]
-        parts += [_annotated(checked, folder), _duplicates(checked, folder)]
+        found = checked.found
+        facts |= {"found": found.as_dict(), "splits": checked.split_lists()}
+        values |= {"skipped": found.skipped, "warnings": found.warnings, "sizes": data_text(found).splitlines()}
+        values["counts"] = counts_table({**found.splits, "all": found.whole})
+        values["size_figure"] = _size_figure(checked, folder)
+        values["pictures"] = _annotated(checked, folder)
+        values["alike"], values["alike_note"] = _duplicates(checked, folder)
     (folder / "report.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False), encoding="utf-8")
     file = folder / "report.html"
-    file.write_text(page(name, parts), encoding="utf-8")
+    file.write_text(render("check.html", title=name, problems=problems, **values), encoding="utf-8")
     return file
 
 
-def _problems(problems: Sequence[str]) -> str:
-    if not problems:
-        return paragraph("Nothing found that stands in the way of a training.")
-    return f'<h2 class="bad">Problems: {len(problems)}</h2>' + bullets(problems, kind="bad")
-
-
-def _warnings(warnings: Sequence[str]) -> str:
-    return "<h2>Warnings</h2>" + bullets(warnings) if warnings else ""
-
-
-def _skipped(problems: Sequence[str]) -> str:
-    return f"<h2>Left out: {len(problems)}</h2>" + bullets(problems) if problems else ""
-
-
-def _counts(checked: CheckedData) -> str:
-    found = checked.found
-    return "<h2>What is there</h2>" + counts_table({**found.splits, "all": found.whole})
-
-
-def counts_table(parts: Mapping[str, SplitSummary]) -> str:
-    """What each split holds."""
-    headings = ["", "patients", "images", "without instances", *next(iter(parts.values())).instances]
+def counts_table(parts: Mapping[str, SplitSummary]) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Return headings and rows of a table with the content of each split."""
+    headings = ["split", "patients", "images", "without instances", *next(iter(parts.values())).instances]
     rows = [
-        (name, part.patients, part.images, part.images_without_instances, *part.instances.values())
+        (name, *map(str, (part.patients, part.images, part.images_without_instances, *part.instances.values())))
         for name, part in parts.items()
     ]
-    return table(headings, rows)
+    return headings, rows
 
 
-def _sizes(checked: CheckedData, folder: Path) -> str:
+def _size_figure(checked: CheckedData, folder: Path) -> str:
     records, names = checked.whole.records, checked.whole.class_names
-    told = "".join(paragraph(line) for line in data_text(checked.found).splitlines())
     if not records or not checked.found.sides:
-        return told
+        return ""
     class_ids = np.concatenate([record.class_ids for record in records])
     sides = np.sqrt(np.concatenate([record.areas for record in records]))
     by_class = {name: sides[class_ids == key] for key, name in enumerate(names, start=1)}
     sizes_figure(by_class).savefig(folder / "pictures" / "sizes.png")
-    return told + figure("pictures/sizes.png", "", alternative="sizes of instances")
+    return "pictures/sizes.png"
 
 
-def _annotated(checked: CheckedData, folder: Path) -> str:
-    """Images with their instances drawn, spread over each split, one by one and on one sheet."""
+def _annotated(checked: CheckedData, folder: Path) -> list[Figure]:
+    """Draw the instances of images of each split, and all of these on one sheet."""
     splits = {name: indices for name, indices in checked.splits.items() if len(indices)}
     splits = splits or {"all": np.arange(len(checked.whole))}
-    share, shown, figures = max(PICTURES // len(splits), 1), [], []
+    share, sheet, figures = max(MAX_PICTURES // len(splits), 1), [], []
     for name, indices in splits.items():
         for index in _spread(indices, share):
             sample = checked.whole[index]
             picture = overlay(sample.image, sample.instances, sample.class_ids, checked.whole.class_names)
-            shown.append(_small(picture))
+            sheet.append(_reduce(picture, _SHEET_SIDE))
             caption = f"{name}: {sample.source}, patient {sample.patient_id}, instances: {len(sample.class_ids)}"
-            figures.append(_figure(folder, f"{len(shown):02d}.jpg", shown[-1], caption))
-    _save(folder / "pictures" / "sheet.jpg", contact_sheet(shown, COLUMNS))
-    return _gallery("Annotated images", figures)
+            figures.append(_save(folder, f"{len(sheet):02d}.jpg", _reduce(picture, _SIDE), caption))
+    _save(folder, "sheet.jpg", contact_sheet(sheet, COLUMNS), "")
+    return figures
 
 
-def _duplicates(checked: CheckedData, folder: Path) -> str:
-    """Some groups of images that are nearly the same; those that join patients first."""
-    if checked.groups is None or not checked.found.duplicates.groups:
-        return ""
+def _duplicates(checked: CheckedData, folder: Path) -> tuple[list[Figure], str]:
+    """Draw groups of near-duplicates, those of several patients first; return also how many groups are shown."""
+    if checked.groups is None or checked.found.duplicates is None or not checked.found.duplicates.groups:
+        return [], ""
     records = checked.whole.records
     groups = [np.flatnonzero(checked.groups == group) for group in np.flatnonzero(np.bincount(checked.groups) > 1)]
     groups.sort(key=lambda members: -len({records[index].patient_id for index in members}))
     figures = []
-    for number, members in enumerate(groups[:GROUPS], start=1):
-        pictures = [_small(to_display(checked.whole.image(index)), _SIDE // 2) for index in members[:ALIKE]]
-        caption = ", ".join(records[index].file_name for index in members[:ALIKE])
-        caption += f" and {len(members) - ALIKE} more" if len(members) > ALIKE else ""
-        figures.append(_figure(folder, f"alike_{number:02d}.jpg", contact_sheet(pictures, 2), caption))
-    shown = f" ({GROUPS} of {len(groups)} groups)" if len(groups) > GROUPS else ""
-    return _gallery(f"Images that are nearly the same{shown}", figures)
+    for number, members in enumerate(groups[:MAX_GROUPS], start=1):
+        pictures = [_reduce(to_display(checked.whole.image(index)), _SIDE // 2) for index in members[:MAX_ALIKE]]
+        caption = ", ".join(records[index].file_name for index in members[:MAX_ALIKE])
+        caption += f" and {len(members) - MAX_ALIKE} more" if len(members) > MAX_ALIKE else ""
+        figures.append(_save(folder, f"alike_{number:02d}.jpg", contact_sheet(pictures, 2), caption))
+    return figures, f" ({MAX_GROUPS} of {len(groups)} groups)" if len(groups) > MAX_GROUPS else ""
 
 
 def _spread(indices: np.ndarray, count: int) -> Iterable[int]:
-    """At most `count` of `indices`, evenly spread."""
+    """Yield at most `count` of `indices`, evenly spread."""
     places = np.unique(np.linspace(0, len(indices) - 1, min(count, len(indices))).round().astype(int))
     return (int(indices[place]) for place in places)
 
 
-def _small(picture: np.ndarray, side: int = _SIDE) -> np.ndarray:
+def _reduce(picture: np.ndarray, side: int) -> np.ndarray:
     image = Image.fromarray(picture)
     image.thumbnail((side, side))
     return np.asarray(image)
 
 
-def _figure(folder: Path, name: str, picture: np.ndarray, caption: str) -> str:
-    _save(folder / "pictures" / name, picture)
-    return figure(f"pictures/{name}", caption)
-
-
-def _gallery(title: str, figures: Sequence[str]) -> str:
-    return f'<h2>{text(title)}</h2><div class="gallery">{"".join(figures)}</div>'
-
-
-def _save(path: Path, picture: np.ndarray) -> None:
-    Image.fromarray(picture).save(path, quality=88)
+def _save(folder: Path, name: str, picture: np.ndarray, caption: str) -> Figure:
+    Image.fromarray(picture).save(folder / "pictures" / name, quality=88)
+    return f"pictures/{name}", caption

@@ -20,6 +20,7 @@ from mrcnn.data.sample import Sample
 from mrcnn.data.transforms.normalization import LUMINANCE
 from mrcnn.detections import Detections
 from mrcnn.instance_masks import Crop, InstanceMasks
+from mrcnn.metrics.case import make_case
 
 PALETTE = (
     (230, 159, 0),  # orange
@@ -31,6 +32,7 @@ PALETTE = (
     (0, 114, 178),  # blue
 )
 FOOTER = "Research use only"
+TRUE, FALSE, MISSED = "true", "false", "missed"
 MIN_WIDTH = 512
 """Smallest width of a picture in pixels; narrower images are enlarged so that labels are legible."""
 
@@ -54,6 +56,7 @@ def overlay(
     *,
     scores: np.ndarray | None = None,
     boxes: np.ndarray | None = None,
+    marks: Sequence[str] | None = None,
 ) -> np.ndarray:
     """Draw instances on an image, each with an outline, a translucent fill and a label.
 
@@ -67,6 +70,7 @@ def overlay(
         class_names: names for the labels.
         scores: (N,), for labels of predictions, which also get the footer.
         boxes: (N, 4) as (x1, y1, x2, y2), drawn if present.
+        marks: (N,), see `match_marks`; before the label, and dashed outlines for false and missed ones.
 
     Returns:
         (H', W', 3) uint8, enlarged to `MIN_WIDTH` if narrower, with additional rows for the footer.
@@ -74,7 +78,7 @@ def overlay(
     Raises:
         ValueError: the size of the masks is not that of the image.
     """
-    painted = _paint(image, masks, class_ids, class_names, scores, boxes)
+    painted = _paint(image, masks, class_ids, class_names, scores, boxes, marks)
     if scores is None:
         return painted
     width = painted.shape[1]
@@ -82,15 +86,37 @@ def overlay(
 
 
 def side_by_side(sample: Sample, detections: Detections, class_names: Sequence[str]) -> np.ndarray:
-    """Draw ground truth (left) and prediction (right) with titles and footer, (H', 2 · W' + gap, 3) uint8."""
-    truth = _paint(sample.image, sample.instances, sample.class_ids, class_names)
-    found = _paint(sample.image, detections.instances, detections.class_ids, class_names, detections.scores)
+    """Draw ground truth (left) and prediction (right) with titles and footer, (H', 2 · W' + gap, 3) uint8.
+
+    Labels and outlines show the `match_marks`.
+    """
+    of_truth, of_detections = match_marks(sample, detections, len(class_names))
+    truth = _paint(sample.image, sample.instances, sample.class_ids, class_names, marks=of_truth)
+    found = _paint(
+        sample.image, detections.instances, detections.class_ids, class_names, detections.scores, marks=of_detections
+    )
     height, width = truth.shape[:2]
     gap = np.full((height, _GAP, 3), _STRIP, np.uint8)
     panels = np.concatenate([truth, gap, found], axis=1)
     font = _font(width)
-    title = _strip(panels.shape[1], font, [(0, "truth", None), (width + _GAP, "prediction", None)])
+    title = _strip(panels.shape[1], font, [(0, "truth (dashed: missed)", None),
+                                             (width + _GAP, "prediction (dashed: false)", None)])  # fmt: skip
     return np.concatenate([title, panels, _footer(panels.shape[1], font, class_names)])
+
+
+def match_marks(sample: Sample, detections: Detections, class_count: int) -> tuple[list[str], list[str]]:
+    """Mark missed instances of the truth, and true and false detections, at mask IoU 0.5 (`mrcnn.metrics.case`).
+
+    Returns:
+        A mark for each instance and each detection; empty for found instances, and for detections in a crowd.
+    """
+    case = make_case(sample, detections, class_count)
+    of_truth = ["" if index in case.matched else MISSED for index in range(len(sample.class_ids))]
+    of_detections = [""] * len(detections)
+    order = np.argsort(-detections.scores, kind="stable")
+    for index, matched, ignored in zip(order.tolist(), case.matched >= 0, case.ignored, strict=True):
+        of_detections[index] = TRUE if matched else "" if ignored else FALSE
+    return of_truth, of_detections
 
 
 def captioned(image: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
@@ -160,6 +186,7 @@ def _paint(
     class_names: Sequence[str],
     scores: np.ndarray | None = None,
     boxes: np.ndarray | None = None,
+    marks: Sequence[str] | None = None,
 ) -> np.ndarray:
     canvas = np.array(to_display(image))  # a copy: the image may be a read-only cached array
     masks = InstanceMasks.from_array(masks)
@@ -176,7 +203,8 @@ def _paint(
     # Large instances first, so that instances within others stay visible.
     for index in np.argsort(-masks.areas, kind="stable").tolist():
         if extents[index] is not None:
-            _tint(canvas, masks.crop(index), colors[index])
+            dashed = marks is not None and marks[index] in (FALSE, MISSED)
+            _tint(canvas, masks.crop(index), colors[index], dashed=dashed)
 
     picture = Image.fromarray(canvas)
     pen = ImageDraw.Draw(picture)
@@ -188,6 +216,8 @@ def _paint(
     labels = [class_names[int(class_id) - 1] for class_id in class_ids]
     if scores is not None:
         labels = [f"{label} {score:.2f}" for label, score in zip(labels, scores, strict=True)]
+    if marks is not None:
+        labels = [f"{mark}: {label}" if mark else label for mark, label in zip(marks, labels, strict=True)]
     order = range(len(labels)) if scores is None else np.argsort(-np.asarray(scores), kind="stable").tolist()
     shown = [(extent, labels[i], colors[i]) for i in order if (extent := extents[i])]
     _write_labels(pen, picture.size, shown)
@@ -204,12 +234,15 @@ def _enlarge(mask: np.ndarray, width: int, height: int) -> Crop:
     return crop._replace(pixels=crop.pixels.copy())
 
 
-def _tint(canvas: np.ndarray, crop: Crop, color: Color) -> None:
+def _tint(canvas: np.ndarray, crop: Crop, color: Color, *, dashed: bool = False) -> None:
     """Fill and outline one mask in place."""
     inside, part = crop.pixels, canvas[crop.slices]
     part[inside] = np.rint((1 - _FILL) * part[inside] + _FILL * np.array(color)).astype(np.uint8)
-    core = binary_erosion(inside, iterations=max(2, round(canvas.shape[1] / 320)))
-    part[inside & ~core] = color
+    width = max(2, round(canvas.shape[1] / 320))
+    outline = inside & ~binary_erosion(inside, iterations=width)
+    if dashed:  # diagonal stripes across the outline
+        outline &= np.add.outer(*map(np.arange, inside.shape)) // (4 * width) % 2 == 0
+    part[outline] = color
 
 
 def _write_labels(

@@ -31,6 +31,7 @@ from mrcnn.metrics.operating_point import (
     confidence_curves,
     operating_point,
 )
+from mrcnn.metrics.rle import areas
 from mrcnn.metrics.volumes import VolumeMeasurement, group_slices, measure_volumes, stack_masks
 
 _KINDS: Mapping[str, Literal["segm", "bbox"]] = {"mask": "segm", "box": "bbox"}
@@ -230,6 +231,30 @@ class Evaluator:
             means = {name: float(mean_over_classes(getattr(measured, name)[position])) for name in _AVERAGED}
             means |= {f"dice/{name}": float(measured.dice[position, k]) for k, name in enumerate(self.class_names)}
             rows.append(counts | _nan_to_none(means))
+        return rows
+
+    def per_instance(self, confidence: float) -> list[dict[str, Any]]:
+        """Compute a row per instance of the truth, all with the same keys.
+
+        `image`, number of the image from 1; `class`; `area` in pixels; `diameter_mm` of the circle with the area of the
+        instance, None without spacing; `found`, whether a detection with a score of at least `confidence` matches it.
+        """
+        rows = []
+        for number, case in enumerate(self._cases, start=1):
+            found = set(case.matched[: case.count_above(confidence)].tolist())
+            pixel = None if case.spacing_mm is None else case.spacing_mm[0] * case.spacing_mm[1]
+            sizes = areas(case.truth).tolist()
+            for index, (class_id, area) in enumerate(zip(case.truth_classes.tolist(), sizes, strict=True)):
+                diameter = None if pixel is None else 2 * float(np.sqrt(area * pixel / np.pi))
+                rows.append(
+                    {
+                        "image": number,
+                        "class": self.class_names[class_id - 1],
+                        "area": area,
+                        "diameter_mm": diameter,
+                        "found": index in found,
+                    }
+                )
         return rows
 
     def per_volume(self, confidence: float) -> list[dict[str, Any]]:

@@ -155,22 +155,39 @@ def test_wrong_mask_size_is_rejected():
         draw.overlay(GREY, square(0, 0, 9, 9, (40, 60)), ids(1), NAMES)
 
 
-def test_side_by_side_shows_truth_on_the_left_and_prediction_on_the_right():
-    truth, found = square(100, 100, 200, 200), square(150, 300, 250, 400)
-    sample = Sample(GREY[..., None], truth, ids(1), "p", "s")
-    boxes = np.array([[300, 150, 400, 250]], np.float32)
+def test_side_by_side_shows_truth_on_the_left_and_prediction_on_the_right_and_marks_both():
+    # The first instance is found; the second is missed, and a false detection lies elsewhere.
+    truth = np.concatenate([square(100, 100, 200, 200), square(20, 400, 60, 460)])
+    found = np.concatenate([square(300, 300, 380, 400), square(102, 100, 200, 200)])
+    sample = Sample(GREY[..., None], truth, ids(1, 2), "p", "s")
+    boxes = np.array([[300, 300, 400, 380], [100, 102, 200, 200]], np.float32)
+    detections = Detections(boxes, np.array([0.9, 0.8], np.float32), ids(2, 1), found)
+    assert draw.match_marks(sample, detections, 2) == (["", draw.MISSED], [draw.FALSE, draw.TRUE])
     with recorded() as texts:
-        picture = draw.side_by_side(sample, Detections(boxes, np.array([0.9], np.float32), ids(2), found), NAMES)
-    assert [text[0] for text in texts] == ["iso", "hypo 0.90", "truth", "prediction", draw.FOOTER, "iso", "hypo"]
+        picture = draw.side_by_side(sample, detections, NAMES)
+    labels, titles = [text[0] for text in texts[:4]], texts[4:6]
+    assert labels == ["iso", "missed: hypo", "false: hypo 0.90", "true: iso 0.80"]
+    assert [text[0].partition(" (")[0] for text in titles] == ["truth", "prediction"]
     gap = picture.shape[1] - 2 * 600
-    assert 0 < gap < 40 and texts[3][1][0] >= 600 + gap
-    top = texts[2][2][1]  # height of the title strip
+    assert 0 < gap < 40 and titles[1][1][0] >= 600 + gap
+    top = titles[0][2][1]  # height of the title strip
     panels = picture[top : top + 400]
     left, right = panels[:, :600], panels[:, 600 + gap :]
-    assert tuple(left[150, 100]) == draw.PALETTE[0] and tuple(right[200, 300]) == draw.PALETTE[1]
-    np.testing.assert_array_equal(left[300:], np.stack([GREY[300:]] * 3, -1))
-    np.testing.assert_array_equal(right[300:], np.stack([GREY[300:]] * 3, -1))
+    first, second = draw.PALETTE[:2]
+    assert (left[150:200, 100] == first).all() and (right[150:200, 100] == first).all()  # a continuous outline
+    dashes = (right[300:380, 300] == second).all(axis=1)
+    assert 0.3 < dashes.mean() < 0.7
+    np.testing.assert_array_equal(left[210:], np.stack([GREY[210:]] * 3, -1))
     assert picture.shape[0] > top + 400
+
+
+def test_a_detection_in_a_crowd_is_neither_true_nor_false():
+    crowd = square(100, 100, 300, 300)
+    nothing = np.zeros((0, 400, 600), bool)
+    sample = Sample(GREY[..., None], nothing, ids(), "p", "s", crowds=crowd, crowd_ids=ids(1))
+    boxes = np.array([[150, 150, 200, 200]], np.float32)
+    inside = Detections(boxes, np.array([0.9], np.float32), ids(1), square(150, 150, 200, 200))
+    assert draw.match_marks(sample, inside, 1) == ([], [""])
 
 
 def test_side_by_side_without_instances():

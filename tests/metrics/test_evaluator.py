@@ -100,6 +100,16 @@ def test_score_equal_to_the_confidence_is_shown(evaluator):
     assert evaluator.summary(0.95)["detections"] == 1
 
 
+def test_per_instance(evaluator):
+    rows = evaluator.per_instance(0.5)
+    assert [(row["image"], row["class"], row["area"], row["found"]) for row in rows] == [
+        (1, "iso", 64, True), (1, "hypo", 16, True), (2, "iso", 16, False), (4, "hypo", 36, False),
+    ]  # fmt: skip
+    # 36 pixels of 0.25 mm² are 9 mm², a circle of diameter 2 √(9 / π).
+    assert [row["diameter_mm"] for row in rows] == [None, None, None, pytest.approx(3.385, abs=1e-3)]
+    assert evaluator.per_instance(0.3)[2]["found"]
+
+
 def test_per_case(evaluator):
     rows = evaluator.per_case(0.5)
     assert [row["source"] for row in rows] == ["a1.png", "a2.png", "b.png", "c.png"]

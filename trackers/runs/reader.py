@@ -29,6 +29,7 @@ class RunRecord:
         data: for each split that was read, the name of its data set and the beginning of its digest.
         profile: the fingerprint of the data; empty where there is none.
         started: milliseconds since 1970.
+        ended: the same; None while the run goes on.
     """
 
     run_id: str
@@ -39,6 +40,7 @@ class RunRecord:
     data: Mapping[str, tuple[str, str]]
     profile: Mapping[str, Any]
     started: int
+    ended: int | None = None
 
     @property
     def split(self) -> str:
@@ -97,6 +99,7 @@ def read_run(run_id: str) -> RunRecord:
         data,
         profile,
         run.info.start_time,
+        run.info.end_time,
     )
 
 

@@ -1,19 +1,17 @@
 import itertools
-import re
 import time
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
-from experiments.comparison.figures import interval_chart, scatter_chart, select_cases
+from experiments.comparison.cases import select_cases
 from experiments.comparison.measurements import Measurement, coco_to_detections, group_by_image, seconds_per_image
-from experiments.comparison.paired_difference import PairedDifference, paired_difference, scores
+from experiments.comparison.paired_difference import paired_difference, scores
+from experiments.evaluation.page import ENVIRONMENT
 from mrcnn.data.sample import Sample
 from mrcnn.detections import Detections
 from mrcnn.metrics import Evaluator
-
-SVG = "{http://www.w3.org/2000/svg}"
 
 
 def measured(shifts, patients):
@@ -71,24 +69,28 @@ def test_speed_is_measured_in_turns():
     assert max(len(list(same)) for _, same in itertools.groupby(calls[4:])) == 2
 
 
-def test_a_dot_stands_where_its_patient_is():
-    names = ("A", "<B>")
-    drawing = ElementTree.fromstring(scatter_chart({"p&1": 0.5, "p2": 1.0}, {"p&1": 0.75, "p3": 1}, names))
-    (dot,) = drawing.iter(f"{SVG}circle")
-    area = next(drawing.iter(f"{SVG}rect"))
+MACROS = ENVIRONMENT.get_template("macros.html").module
+
+
+def drawing_of(html):
+    return ElementTree.fromstring(html).find("svg")
+
+
+def test_a_dot_is_at_the_scores_of_its_patient():
+    drawing = drawing_of(MACROS.scatter([("p&1", 0.5, 0.75)], ("A", "<B>")))
+    (dot,) = drawing.iter("circle")
+    area = next(drawing.iter("rect"))
     x, y, side = (float(area.get(name)) for name in ("x", "y", "width"))
     assert float(dot.get("cx")) == pytest.approx(x + 0.5 * side)
     assert float(dot.get("cy")) == pytest.approx(y + 0.25 * side)
-    assert dot.find(f"{SVG}title").text == "patient p&1: A 0.500, <B> 0.750"
+    assert dot.find("title").text == "patient p&1: A 0.500, <B> 0.750"
 
 
-def test_bars_lie_about_zero():
-    rows = [("Dice", PairedDifference(0.1, -0.1, 0.2)), ("F1", PairedDifference(0.1))]
-    drawing = ElementTree.fromstring(interval_chart(rows, ("A", "B")))
-    bars = [line for line in drawing.iter(f"{SVG}line") if line.get("class") == "bar"]
-    zero = next(line for line in drawing.iter(f"{SVG}line") if line.get("class") == "guide")
-    assert len(bars) == 1
-    left, right, middle = float(bars[0].get("x1")), float(bars[0].get("x2")), float(zero.get("x1"))
+def test_bars_are_around_zero():
+    drawing = drawing_of(MACROS.intervals([("Dice", -0.1, 0.1, 0.2)], ("A", "B")))
+    (bar,) = (line for line in drawing.iter("line") if line.get("class") == "bar")
+    (zero,) = (line for line in drawing.iter("line") if line.get("class") == "guide")
+    left, right, middle = float(bar.get("x1")), float(bar.get("x2")), float(zero.get("x1"))
     assert right - middle == pytest.approx(2 * (middle - left), abs=0.2)
-    assert interval_chart(rows[1:], ("A", "B")) == ""
-    assert not re.search("nan", interval_chart(rows, ("A", "B")))
+    assert MACROS.intervals([], ("A", "B")).strip() == ""
+    assert "nan" not in MACROS.intervals([("Dice", 0.0, 0.0, 0.0)], ("A", "B"))

@@ -25,7 +25,7 @@ def test_models_of_the_same_split_share_a_whole_test_set(candidate):
     models = [candidate("A", 0), candidate("B", 0)]
     exposed, problems = testing.exposures(models)
     sets, notes = testing.test_sets(models, exposed)
-    assert (problems, notes) == ([], [])
+    assert (problems, notes) == ({}, [])
     assert [(each.labels, each.left_out) for each in sets] == [(("A", "B"), 0)]
     checked = check_data(models[0].config)
     assert sets[0].images.digest == checked.whole.subset(checked.splits["test"]).digest
@@ -60,6 +60,8 @@ def test_a_model_that_went_on_from_another_is_told(candidate):
     went_on = replace(began, label="B", config=began.config.model_copy(update={"train": train}))
     (note,) = testing.initial_weight_notes([began, went_on])
     assert note.endswith("started from last: the images of that training are not excluded")
+    assert testing.shareable("/data/Mustermann/best.keras") == "a file"
+    assert testing.shareable("models:/mrcnn-ct/2") == "models:/mrcnn-ct/2"
 
 
 def test_a_copy_under_another_name_is_known_by_its_pixels(candidate, phantom_folder, tmp_path):
@@ -75,8 +77,7 @@ def test_a_copy_under_another_name_is_known_by_its_pixels(candidate, phantom_fol
 def test_data_that_are_gone_or_changed_are_told_in_a_line(candidate, tmp_path, monkeypatch):
     found, problems = testing.exposures([candidate("A", 0, tmp_path / "gone")])
     assert found == {}
-    assert len(problems) == 1 and "its test images cannot be read again" in problems[0]
-    assert f"{tmp_path}/gone does not exist" in problems[0]
+    assert list(problems) == ["run AAAAAAAA"] and f"{tmp_path}/gone does not exist" in problems["run AAAAAAAA"]
     monkeypatch.setattr(testing, "recorded_digest", lambda run_id, split: "0" * 36)
     found, problems = testing.exposures([candidate("A", 0)])
-    assert found == {} and "its run recorded 000000000000: the data have changed" in problems[0]
+    assert found == {} and "its run recorded 000000000000: the data have changed" in problems["run AAAAAAAA"]

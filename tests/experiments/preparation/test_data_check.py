@@ -38,7 +38,7 @@ def test_good_data_are_shown_and_pictured(nodules, capsys):
     assert facts["problems"] == [] and facts["found"]["whole"]["images"] == 20
     assert sum(len(listed) for listed in facts["splits"].values()) == 20
     page = Path("check-mine/report.html").read_text()
-    assert "Research use only" in page and "Nothing found that stands in the way" in page
+    assert "Research use only" in page and "No problem prevents a training" in page
     for name in ("pictures/01.jpg", "pictures/sizes.png"):
         assert name in page and Path("check-mine", name).is_file()
     sheet = Image.open("check-mine/pictures/sheet.jpg")
