@@ -21,7 +21,7 @@ from benchmarks.speed_setup import describe_machine
 from mrcnn.phantoms import write_dataset
 from sweeps.command import read
 from sweeps.options import SweepArgs
-from sweeps.study import left, open_study, refill_queue
+from sweeps.study import num_unfinished, open_study, refill_queue
 from sweeps.sweep import Workers, engine
 from sweeps.training import Job
 from trackers.runs.run import Parent
@@ -48,8 +48,8 @@ def measure(workers: int, trials: int, kind: str, dataset: Path) -> tuple[float,
         job = Job(resolved.config, options, ("dice",), wanted.storage, wanted.study, Parent(parent, experiment))
         most, began = 0.0, time.monotonic()
         with engine(wanted) as start, Workers(job, workers, folder, start) as running:
-            while left(study):
-                running.keep(study)
+            while num_unfinished(study):
+                running.maintain(study)
                 most = max(most, memory_of_children())
                 time.sleep(PAUSE)
             seconds = time.monotonic() - began

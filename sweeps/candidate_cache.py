@@ -1,4 +1,4 @@
-"""All that a model would choose its detections from, kept once, so that thresholds can be tried without the model."""
+"""Cache the candidates of a model before suppression, so that thresholds can be searched without the model."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from mrcnn.models import MaskRCNN
 
 
 def cache_candidates(model: MaskRCNN, dataset: Dataset, *, batch_size: int) -> list[Case]:
-    """Each image with every candidate of the model's last suppression: none is dropped for overlap.
+    """Predict each image without the final suppression of overlapping candidates.
 
-    Those are the regions with the highest scores, from `config.score_threshold` on.
+    The candidates are the regions with the highest scores, from `config.score_threshold` on.
     """
     config = model.config
     slots = model.conventions.num_nms_candidates(config.proposals, len(config.class_names))
@@ -33,8 +33,13 @@ def cache_candidates(model: MaskRCNN, dataset: Dataset, *, batch_size: int) -> l
 
 @dataclass(frozen=True)
 class Shown:
-    """What one class of one image looks like at its thresholds: Dice (NaN where nothing is true or shown), hits, and
-    how many detections count, which those in a crowd do not."""
+    """The result for one class of one image at its thresholds.
+
+    Attributes:
+        dice: NaN if truth and detections are both empty.
+        hits: true positives.
+        counted: detections that are not ignored in a crowd.
+    """
 
     dice: float
     hits: int
@@ -44,8 +49,8 @@ class Shown:
 class CandidatePool:
     """The candidates of one class in one image, best score first.
 
-    What survives suppression changes only where the threshold passes the IoU of two of them, and what is shown of that
-    is its beginning. So each outcome is worked out once, however many thresholds are tried.
+    The survivors of suppression change only when the threshold passes the IoU of two candidates, and the confidence
+    selects the first of them. So each outcome is computed once, for any number of thresholds.
 
     Attributes:
         places: positions of the candidates in the case.
@@ -71,7 +76,7 @@ class CandidatePool:
     @cached_property
     def _in_crowd(self) -> np.ndarray:
         within = intersection_over_area([self._case.predicted[place] for place in self.places], self._crowds)
-        return (within >= MATCH_IOU).any(axis=1)
+        return np.asarray((within >= MATCH_IOU).any(axis=1))
 
     @cached_property
     def _mask_ious(self) -> np.ndarray:
@@ -86,15 +91,15 @@ class CandidatePool:
         return between, int((scores >= confidence).sum())
 
     def chosen(self, outcome: tuple[int, int]) -> np.ndarray:
-        """Positions in the case of what is shown."""
+        """Return the positions in the case of the selected candidates."""
         return self.places[self._survivors[outcome[0]][: outcome[1]]]
 
     def shown(self, outcome: tuple[int, int]) -> Shown:
-        """Its scores."""
+        """Return the scores of an outcome."""
         if outcome not in self._shown:
             between, count = outcome
             if between not in self._matched:
-                # The match of a detection does not depend on those after it, so one serves every confidence.
+                # The match of a detection does not depend on later ones, so it is valid for every confidence.
                 rows = self._survivors[between]
                 same = np.ones(len(rows), int), np.ones(len(self._truth), int)
                 self._matched[between] = match(self._mask_ious[rows], same[1], same[0])
@@ -107,7 +112,7 @@ class CandidatePool:
 
 
 def box_ious(boxes: np.ndarray) -> np.ndarray:
-    """(N, N) IoU of boxes (N, 4) in COCO's order (x, y, width, height)."""
+    """Compute the (N, N) IoU of boxes (N, 4) in COCO's order (x, y, width, height)."""
     low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
     sides = np.minimum(high[:, None], high[None]) - np.maximum(low[:, None], low[None])
     both = np.maximum(sides, 0).prod(-1)
@@ -117,7 +122,7 @@ def box_ious(boxes: np.ndarray) -> np.ndarray:
 
 
 def survivors(overlaps: np.ndarray, nms_iou: float) -> np.ndarray:
-    """Rows of `overlaps` (N, N), best score first, that greedy suppression keeps: none over `nms_iou` with a kept."""
+    """Return the rows of `overlaps` (N, N), best score first, that greedy suppression at `nms_iou` selects."""
     kept: list[int] = []
     for row in range(len(overlaps)):
         if not (overlaps[row, kept] > nms_iou).any():
@@ -126,7 +131,7 @@ def survivors(overlaps: np.ndarray, nms_iou: float) -> np.ndarray:
 
 
 def suppressed(cases: Sequence[Case], nms_iou: Sequence[float], most: int) -> Iterator[Case]:
-    """Each case as the model would give it with these thresholds, one for each class, and `most` detections."""
+    """Yield each case as predicted with one threshold per class and at most `most` detections."""
     for case in cases:
         places = []
         for class_id, threshold in enumerate(nms_iou, 1):

@@ -1,4 +1,4 @@
-"""What becomes of a sweep's best model: the test split, once, the package and the registry, as after a training."""
+"""Evaluate the best model of a sweep on the test split, package and register it, as after a training."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from experiments.evaluation.report import log_report
 from experiments.training.planner import Plan, resolve_runtime_options
 from experiments.training.trainer import package_and_register
 from experiments.training.training_data import Data
+from mrcnn.config import ModelConfig
 from mrcnn.data import Dataset
 from mrcnn.models import MaskRCNN, load
 from sweeps.candidate_cache import cache_candidates
@@ -40,7 +41,7 @@ def finalize_sweep(
     console: Console,
     folder: Path,
 ) -> None:
-    """Take the best trial's best checkpoint, with the thresholds found for it; judge, package and register it."""
+    """Evaluate, package and register the best checkpoint of the best trial with the thresholds found for it."""
     best = winner(study)
     reached = dict(zip(objectives, best.values, strict=True))
     run.text(best_yaml(config, best, study, objectives), "best.yaml")
@@ -53,16 +54,17 @@ def finalize_sweep(
     trained = load(model_file(best.user_attrs[RUN], task=config.task, folder=folder / "best", option="best trial"))
     if options.thresholds.sets and options.thresholds.per_class:
         run.json(thresholds_of_classes(trained, data.splits["val"], config, options, best), "thresholds.json")
-    # The threshold is in the network, so that whatever is made of it suppresses as the trial was measured.
+    # The threshold is saved in the network, so that exports suppress as in the trial.
     model = trained.with_settings(nms_iou=best.user_attrs[NMS_IOU])
+    assert isinstance(model.config, ModelConfig)
     found = Plan(model.config, None).fill_in(best_config(config, best))
-    # The machine of the trial may have chosen otherwise than this one would.
+    # The precision of the trial, whose machine can differ from this one.
     as_read = found.train.model_copy(update={"precision": model.dtype_policy.name})
     found = resolve_runtime_options(found.model_copy(update={"train": as_read}), data.splits["train"])
-    # Mirror images give other scores than those that the trials' thresholds were found with.
+    # Test-time augmentation changes the scores, so the thresholds of the trial do not apply.
     confidence = "auto" if found.evaluate.tta else best.user_attrs[CONFIDENCE]
-    working_point = found.evaluate.model_copy(update={"confidence": confidence})
-    found = found.model_copy(update={"evaluate": working_point})
+    operating_point = found.evaluate.model_copy(update={"confidence": confidence})
+    found = found.model_copy(update={"evaluate": operating_point})
     result = evaluate_on_test(inference_model([model], found), found, data, run, console, step=0)
     model.save(file := folder / "model.keras")
     run.text(resolved_yaml(found), "config.yaml")
@@ -73,13 +75,14 @@ def finalize_sweep(
 
 
 def values_text(objectives: Sequence[str], trial: FrozenTrial) -> str:
+    """Format the values of a trial."""
     return ", ".join(f"{name} {value:.4g}" for name, value in zip(objectives, trial.values, strict=True))
 
 
 def thresholds_of_classes(
     model: MaskRCNN, validation: Dataset, config: TaskConfig, options: SweepOptions, best: FrozenTrial
 ) -> dict[str, object]:
-    """The thresholds in use, and what thresholds of each class would gain on the validation images."""
+    """Return the thresholds in use, and the gain of thresholds per class on the validation images."""
     names = validation.class_names
     cases = cache_candidates(model, validation, batch_size=config.evaluate.images_at_once)
     search = ThresholdSearch(cases, len(names), model.config.max_detections)

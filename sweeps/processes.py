@@ -1,4 +1,4 @@
-"""Workers as processes of this machine, and what a sweep asks of a worker wherever it runs."""
+"""Run workers as processes of this machine, and define the interface of a worker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"
 
 
 class Process(Protocol):
-    """A worker that was started; methods and errors are those of `subprocess.Popen`."""
+    """A started worker with methods and errors of `subprocess.Popen`."""
 
     returncode: int | None
 
@@ -27,11 +27,11 @@ class Process(Protocol):
 
 
 Start = Callable[[Path, Path], Process]
-"""Starts a worker for the job of a file, which adds what it says to a second file."""
+"""Start a worker with the job in a file; it appends its output to a second file."""
 
 
 def start_here(job: Path, log: Path, *, tracking: str, together: int) -> Process:
-    """Start a worker on this machine, whose cores `together` workers share; `tracking` is MLflow's address."""
+    """Start a worker on this machine, whose cores `together` workers share; `tracking` is the address of MLflow."""
     settings = {"MLFLOW_TRACKING_URI": tracking}
     if together > 1:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -40,8 +40,8 @@ def start_here(job: Path, log: Path, *, tracking: str, together: int) -> Process
 
 
 def launch(job: Path, log: Path, settings: Mapping[str, str], folder: str | None = None) -> subprocess.Popen:
-    """Start a worker with this process's environment and the variables `settings`, in `folder` or here."""
-    # MLFLOW_RUN_ID is the sweep's own run, which a worker's must not be.
+    """Start a worker with the environment of this process and the variables `settings`, in `folder` if given."""
+    # MLFLOW_RUN_ID is the run of the sweep; a worker must not log to it.
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"}
     with open(log, "ab") as file:
         return subprocess.Popen(

@@ -1,7 +1,7 @@
-"""Workers as Ray actors, on the machines of a cluster.
+"""Run workers as Ray actors on the machines of a cluster.
 
-An actor reserves its share of a machine and runs there the same worker process as a sweep does on one machine. Ray
-restarts nothing: the study knows which trials are left, and a new worker joins it like any other.
+An actor reserves cores and GPUs of a machine and runs the same worker process as a sweep on one machine. Ray restarts
+nothing: the study contains the remaining trials, and a new worker joins it like any other.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from trackers.runs.address import hide_credentials
 NOT_STARTED = 1
 """Exit status of a worker that no node could start."""
 ANSWER = 10.0
-"""Seconds that a living node has to answer."""
+"""Seconds that a node has to answer."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @contextmanager
 def cluster(options: SweepOptions, storage: str, tracking: str) -> Iterator[Start]:
-    """Join a Ray cluster, or start one of this machine alone, and leave it again; workers start on its machines.
+    """Join a Ray cluster, or start one on this machine, and leave it at the end; yield what starts workers.
 
     Args:
         storage, tracking: addresses of the study and of MLflow.
 
     Raises:
-        InputError: Ray is missing, there is no such cluster, it cannot run a worker, or its machines could not reach
-            the study or MLflow.
+        InputError: Ray is missing, the cluster does not exist or cannot run a worker, or its machines cannot reach the
+            study or MLflow.
     """
-    # Before the import, which reads it.
+    # Ray reads it during the import.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -55,14 +55,14 @@ def cluster(options: SweepOptions, storage: str, tracking: str) -> Iterator[Star
         gpus = options.gpus_per_worker
         if gpus is None:
             gpus = float(any(node["Resources"].get("GPU") for node in nodes))
-        check_room([node["Resources"] for node in nodes], options, gpus, may_grow=not own)
+        check_resources([node["Resources"] for node in nodes], options, gpus, may_grow=not own)
         actors = ray.remote(Host).options(
             num_cpus=options.cpus_per_worker,
             num_gpus=gpus,
-            max_concurrency=2,  # it is asked what the worker said while it waits for it
+            max_concurrency=2,  # one call waits for the worker while another reads its output
             scheduling_strategy="SPREAD",
         )
-        # All other variables are those of the worker's machine.
+        # All other variables remain those of the machine of the worker.
         settings = {
             name: value
             for name, value in os.environ.items()
@@ -79,7 +79,7 @@ def cluster(options: SweepOptions, storage: str, tracking: str) -> Iterator[Star
 
 
 def _join(ray: Any, address: str | None) -> bool:
-    """Connect to the cluster; True where it was started here."""
+    """Connect to the cluster; return True if it was started here."""
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     before = signal.getsignal(signal.SIGTERM)
     try:
@@ -89,18 +89,18 @@ def _join(ray: Any, address: str | None) -> bool:
                 return False
         own = address in (None, "local")
         if not own and address != "auto":
-            _knock(address)
+            _check_port(address)
         ray.init("local" if own else address, **({"include_dashboard": False} if own else {}), **quiet)
         return own
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         raise InputError(f"--ray_address {address or 'null'}: expected a running cluster: {_line(error)}") from error
     finally:
-        # Ray puts its own in place, after which SIGTERM would leave runs and trials as they are.
+        # Ray replaces the handler; then SIGTERM would not end runs and trials.
         signal.signal(signal.SIGTERM, before)
 
 
-def _knock(address: str) -> None:
-    """Raises OSError or ValueError where nobody listens: Ray itself tries for minutes."""
+def _check_port(address: str) -> None:
+    """Raise OSError or ValueError if the port is closed, because Ray tries for minutes."""
     parts = urlsplit(address if "//" in address else f"//{address}")
     if not (parts.hostname and parts.port):
         raise ValueError("expected host:port, auto or local")
@@ -112,10 +112,10 @@ def _line(error: Exception) -> str:
 
 
 def check_reach(machines: set[str], storage: str, tracking: str) -> None:
-    """Refuse addresses that only one of several machines could reach.
+    """Refuse addresses that only one of several machines can reach.
 
     Raises:
-        InputError: names the option or variable, and what was expected.
+        InputError: names the option or variable and what is expected.
     """
     if len(machines) < 2:
         return
@@ -129,11 +129,11 @@ def check_reach(machines: set[str], storage: str, tracking: str) -> None:
             raise InputError(f"{name} {hide_credentials(address)}: {several} {wanted}")
 
 
-def check_room(nodes: Sequence[dict[str, float]], options: SweepOptions, gpus: float, *, may_grow: bool) -> None:
-    """Refuse workers that no node of the cluster has room for, unless it may grow.
+def check_resources(nodes: Sequence[dict[str, float]], options: SweepOptions, gpus: float, *, may_grow: bool) -> None:
+    """Refuse workers that exceed every node of the cluster, unless it may grow.
 
     Raises:
-        InputError: names what a worker asks for and what the nodes have.
+        InputError: names what a worker requests and what the nodes have.
     """
     fits = any(node.get("CPU", 0) >= options.cpus_per_worker and node.get("GPU", 0) >= gpus for node in nodes)
     if fits or may_grow:
@@ -144,9 +144,9 @@ def check_room(nodes: Sequence[dict[str, float]], options: SweepOptions, gpus: f
 
 
 class Host:
-    """The actor: one worker process on the machine that Ray has chosen.
+    """Run one worker process on the machine that Ray has chosen, as an actor.
 
-    It runs in `folder`, where the sweep was started, if its machine has that: addresses of files may be relative.
+    Its working folder is `folder`, that of the sweep, if it exists there, because paths can be relative.
     """
 
     def __init__(self, job: str, settings: dict[str, str], folder: str) -> None:
@@ -159,7 +159,7 @@ class Host:
         return self._process.wait()
 
     def said(self, start: int) -> bytes:
-        """What the worker has printed from byte `start` on."""
+        """Return the output of the worker from byte `start` on."""
         with open(self._log, "rb") as file:
             file.seek(start)
             return file.read()
@@ -169,7 +169,7 @@ class Host:
 
 
 class Remote:
-    """A worker in an actor, with the face of a subprocess; see `sweeps.processes.Process`."""
+    """A worker in an actor with the interface of a subprocess; see `sweeps.processes.Process`."""
 
     def __init__(self, actor: Any, log: Path) -> None:
         import ray
@@ -181,17 +181,17 @@ class Remote:
 
     def poll(self) -> int | None:
         if self.returncode is None and not self._is_ready(self._ended, 0):
-            with suppress(self._ray.exceptions.RayError):  # the next look finds that it has ended
-                self._hear(0)
+            with suppress(self._ray.exceptions.RayError):  # the next call reports that it has ended
+                self._copy_output(0)
         elif self.returncode is None:
             self._end()
         return self.returncode
 
-    def _is_ready(self, answer: Any, timeout: float) -> bool:
+    def _is_ready(self, answer: Any, timeout: float | None) -> bool:
         return bool(self._ray.wait([answer], timeout=timeout)[0])
 
-    def _hear(self, timeout: float) -> None:
-        """Add to the log what the worker has said since, and ask again."""
+    def _copy_output(self, timeout: float) -> None:
+        """Append new output of the worker to the log, and request more."""
         if self._is_ready(self._reading, timeout):
             self._write(self._ray.get(self._reading))
             self._begun = True
@@ -205,8 +205,8 @@ class Remote:
     def _end(self) -> None:
         try:
             status = self._ray.get(self._ended)
-            for _ in range(2):  # the answer under way may have been given before the end
-                self._hear(ANSWER)
+            for _ in range(2):  # the pending answer may be older than the end
+                self._copy_output(ANSWER)
         except self._ray.exceptions.RayError as error:
             self._write(f"worker lost: {_line(error)}\n".encode())
             status = REPLACE if self._begun else NOT_STARTED
@@ -219,14 +219,16 @@ class Remote:
         if self._begun:
             self._actor.stop.remote()
         else:
-            self.kill()  # it may wait for room on the cluster
+            self.kill()  # it may be waiting for free resources
 
     def kill(self) -> None:
-        """End the actor; its worker notices and ends too."""
+        """End the actor; its worker ends with it."""
         self._ray.kill(self._actor)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Raises `subprocess.TimeoutExpired`."""
+        """Wait for the worker and return its exit status; raise `subprocess.TimeoutExpired` after `timeout` seconds."""
         if self.returncode is None and not self._is_ready(self._ended, timeout):
             raise subprocess.TimeoutExpired("worker", timeout or 0)
-        return self.poll()
+        status = self.poll()
+        assert status is not None  # it is ready
+        return status

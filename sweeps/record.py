@@ -1,8 +1,9 @@
-"""What a sweep leaves in its run: the trials as a table, Optuna's plots, and the best configuration."""
+"""Log the records of a sweep: the trials as a table, Optuna's plots, and the best configuration."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,24 +16,25 @@ from experiments.config.schema import TaskConfig
 from experiments.evaluation.artifacts import csv_text
 from sweeps.run_endings import RUN
 from sweeps.space import configured, read_params
-from sweeps.study import EPOCHS, REASON, RESUMED_AFTER, outcomes, slot
+from sweeps.study import EPOCHS, REASON, RESUMED_AFTER, first_attempt, outcomes
 from sweeps.training import CONFIDENCE, NMS_IOU
 from trackers.runs.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_IN_CONTOUR = 4
+MAX_IN_CONTOUR = 4
 """Parameters in the contour plot, which has a panel for each pair."""
 STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the complete trials."""
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
 def winner(study: optuna.Study) -> FrozenTrial:
-    """The best trial; of a Pareto front the one that is best in the first objective."""
+    """Return the best trial; of a Pareto front the one that is best in the first objective."""
     if len(study.directions) == 1:
         return study.best_trial
     sign = 1 if study.directions[0].name == "MAXIMIZE" else -1
@@ -40,27 +42,29 @@ def winner(study: optuna.Study) -> FrozenTrial:
 
 
 def trial_rows(study: optuna.Study, objectives: Sequence[str]) -> list[dict[str, Any]]:
-    """A row for every attempt of a trial, all with the same keys; None where it has nothing."""
+    """Build a row for each attempt of a trial, all with the same keys; None where undefined."""
     trials = study.get_trials(deepcopy=False)
     names = sorted({name for trial in trials for name in trial.params})
     front = {trial.number for trial in study.best_trials} if finished(study) else set()
     rows = []
     for trial in trials:
         values = trial.values or [None] * len(objectives)
-        again = slot(trial) if slot(trial) != trial.number else None
-        took = trial.duration.total_seconds() if trial.duration else None
-        row: dict[str, Any] = {"trial": trial.number, "retry_of": again, "state": STATES[trial.state.name]}
+        retry_of = first_attempt(trial) if first_attempt(trial) != trial.number else None
+        seconds = trial.duration.total_seconds() if trial.duration else None
+        row: dict[str, Any] = {"trial": trial.number, "retry_of": retry_of, "state": STATES[trial.state.name]}
         row |= {"best": trial.number in front} | dict(zip(objectives, values, strict=True))
         row |= {name: trial.params.get(name) for name in names}
         row |= {key: trial.user_attrs.get(key) for key in (EPOCHS, CONFIDENCE, NMS_IOU)}
-        rows.append(row | {"seconds": took, "run": trial.user_attrs.get(RUN), "reason": trial.user_attrs.get(REASON)})
+        rows.append(
+            row | {"seconds": seconds, "run": trial.user_attrs.get(RUN), "reason": trial.user_attrs.get(REASON)}
+        )
     return rows
 
 
 def best_config(config: TaskConfig, trial: FrozenTrial) -> TaskConfig:
-    """The task with a trial's parameters, and the NMS threshold that was found for it.
+    """Return the task with the parameters of a trial and the NMS threshold found for it.
 
-    The confidence stays as the task has it, for a model that is trained anew has its own.
+    The confidence remains that of the task, because each training has its own.
     """
     chosen = configured(config, read_params(trial.params))
     content = chosen.model_dump(mode="json", exclude_unset=True)
@@ -69,7 +73,7 @@ def best_config(config: TaskConfig, trial: FrozenTrial) -> TaskConfig:
 
 
 def best_yaml(config: TaskConfig, trial: FrozenTrial, study: optuna.Study, objectives: Sequence[str]) -> str:
-    """`best_config` as a task file, with where it comes from in its first lines."""
+    """Format `best_config` as a task file whose first lines name the trial."""
     reached = ", ".join(f"{name} {value:.4g}" for name, value in zip(objectives, trial.values, strict=True))
     content = best_config(config, trial).model_dump(mode="json", exclude_unset=True)
     return (
@@ -80,13 +84,14 @@ def best_yaml(config: TaskConfig, trial: FrozenTrial, study: optuna.Study, objec
 
 
 def log_table(run: Run, study: optuna.Study, objectives: Sequence[str]) -> None:
+    """Log `trials.csv`."""
     run.text(csv_text(trial_rows(study, objectives)), "trials.csv")
 
 
 def log_plots(run: Run, study: optuna.Study, objectives: Sequence[str], folder: Path) -> None:
-    """Optuna's own plots, of each objective, in the artifact folder that `folder` is named for.
+    """Log Optuna's plots of each objective in the artifact folder with the name of `folder`.
 
-    Those that compare need two finished trials.
+    Plots that compare trials need two finished ones.
     """
     import matplotlib
 
@@ -96,14 +101,16 @@ def log_plots(run: Run, study: optuna.Study, objectives: Sequence[str], folder: 
 
     for position, name in enumerate(objectives):
         place = folder / name.replace("/", "_") if len(objectives) > 1 else folder
-        # Given a target, Optuna takes less for better, and draws the best palest; alone it asks the study.
-        one = {} if len(objectives) == 1 else {"target": lambda trial, at=position: trial.values[at]}
-        target = {**one, "target_name": name}
+        # With a target Optuna assumes that less is better; without one it uses the direction of the study.
+        one: Callable[[FrozenTrial], float] | None = None
+        if len(objectives) > 1:
+            one = partial(_value, position)
+        target: dict[str, Any] = {"target": one, "target_name": name}
         if not finished(study):
             break
         drawn = {"optimization_history": plots.plot_optimization_history(study, **target)}
         if len(finished(study)) > 1 and _varies(study, position):
-            ranked = optuna.importance.get_param_importances(study, **one)
+            ranked = optuna.importance.get_param_importances(study, target=one)
             top = [name for name in ranked if len({trial.params.get(name) for trial in finished(study)}) > 1]
             drawn |= {
                 "param_importances": plots.plot_param_importances(study, **target),
@@ -111,7 +118,7 @@ def log_plots(run: Run, study: optuna.Study, objectives: Sequence[str], folder: 
                 "parallel_coordinate": plots.plot_parallel_coordinate(study, **target),
             }
             if len(top) > 1:
-                drawn["contour"] = plots.plot_contour(study, params=top[:MOST_IN_CONTOUR], **target)
+                drawn["contour"] = plots.plot_contour(study, params=top[:MAX_IN_CONTOUR], **target)
         for kind, axes in drawn.items():
             _save(axes, place / f"{kind}.png")
     if len(objectives) == 1:
@@ -121,6 +128,10 @@ def log_plots(run: Run, study: optuna.Study, objectives: Sequence[str], folder: 
     plt.close("all")
     if folder.exists():
         run.artifact(folder)
+
+
+def _value(position: int, trial: FrozenTrial) -> float:
+    return trial.values[position]
 
 
 def _varies(study: optuna.Study, position: int) -> bool:
@@ -141,7 +152,7 @@ def _save(axes: Any, file: Path) -> None:
 
 
 def summary(study: optuna.Study) -> dict[str, float]:
-    """How many trials ended how, and the epochs that all attempts trained."""
+    """Count the trials by their end, and the epochs of all attempts."""
     last = outcomes(study)
     counts = {f"trials_{word}": float(sum(STATES[trial.state.name] == word for trial in last)) for word in
               ("finished", "pruned", "failed")}  # fmt: skip

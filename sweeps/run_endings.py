@@ -1,4 +1,4 @@
-"""The ends of MLflow runs whose trials were interrupted: noted in the study, delivered when the store answers."""
+"""End the MLflow runs of interrupted trials: ends are saved in the study until the tracking server is reachable."""
 
 from __future__ import annotations
 
@@ -23,31 +23,33 @@ from trackers.runs.address import hide_credentials, without_credentials
 _log = logging.getLogger(__name__)
 
 RUN, RETRIED_RUN = "run", "retried_run"
-"""User attributes of a trial: its MLflow run; of a retry also the run of the attempt that was interrupted."""
+"""User attributes of a trial: its MLflow run, and for a retry the run of the interrupted attempt."""
 NOTED = "end_of_run:"
-"""How the names of those attributes of the study begin that hold the status and the reason of a run's end."""
+"""Prefix of the attributes of the study with status, reason and time of the end of a run."""
 PAUSE = 30.0
-"""Seconds without an attempt after one that failed."""
+"""Seconds between an attempt that failed and the next one."""
 _next_attempt = 0.0
 
 
 def note_end(study: optuna.Study, run: str, status: str, reason: str) -> None:
-    """Note how a run ends. It needs the study alone, so it may be done with the study locked."""
+    """Save the end of a run in the study; this needs no tracking server, so the study may be locked."""
     study.set_user_attr(f"{NOTED}{run}", [status, reason, int(time.time() * 1000)])
 
 
 def noted_ends(study: optuna.Study) -> dict[str, tuple[str, str, int]]:
-    """Status, reason and time of each run that is still to be ended."""
+    """Return status, reason and time of each run that has yet to be ended."""
     found = study.user_attrs
     return {name.removeprefix(NOTED): tuple(end) for name, end in found.items() if name.startswith(NOTED) and end}
 
 
 def end_runs(study: optuna.Study, *, now: bool = False) -> None:
-    """End the noted runs that are still RUNNING, in one attempt each. A run that another attempt has taken up goes on;
-    where the store does not answer the notes stay. Never to be called with the study locked, for it may take seconds.
+    """End the saved runs that are still RUNNING, with one attempt each.
+
+    A run that a retry has resumed is not ended. If the tracking server is unreachable, the ends remain saved. The study
+    must not be locked, because this can take seconds.
 
     Args:
-        now: also right after an attempt that failed.
+        now: do not wait after an attempt that failed.
     """
     global _next_attempt
     if (not now and time.monotonic() < _next_attempt) or not (ends := noted_ends(study)):
@@ -62,12 +64,12 @@ def end_runs(study: optuna.Study, *, now: bool = False) -> None:
         try:
             with one_attempt():
                 found = None if run in taken_up else recorded(client, run)
-                # None: it goes on, or was deleted.
+                # None: it has been resumed or deleted.
                 if found is not None and found.info.status == "RUNNING":
                     client.set_tag(run, "error", reason)
                     client.set_terminated(run, status, when)
         except (MlflowException, requests.RequestException) as error:
-            # Away or refused: the note stays, and at last `mrcnn sync` tells which.
+            # Unreachable or refused: the end remains saved; finally `mrcnn sync` reports which.
             _log.warning("run %s: its end %s cannot be recorded yet (%s)", run, status, reason_of(error))
             _next_attempt = time.monotonic() + PAUSE
             return
@@ -75,15 +77,15 @@ def end_runs(study: optuna.Study, *, now: bool = False) -> None:
 
 
 def leave_ends(study: optuna.Study) -> None:
-    """End the noted runs, no trial of which is running any more; those that cannot be are left for `mrcnn sync`."""
+    """End the saved runs after the last trial; ends that cannot be recorded are left for `mrcnn sync`."""
     end_runs(study, now=True)
     for run, (status, reason, when) in noted_ends(study).items():
         folder = pending_folder() / run
-        # A process that has it delivers its end itself.
+        # A process that holds it records its end itself.
         with suppress(Held), hold(folder, "held"):
-            journal = RecordQueue(folder)
-            journal.name_store(without_credentials(mlflow.get_tracking_uri()))
-            journal.append({KIND: TAGS, "values": {"error": hide_credentials(reason)}})
-            journal.append({KIND: END, "status": status, "time": when})
+            queue = RecordQueue(folder)
+            queue.name_store(without_credentials(mlflow.get_tracking_uri()))
+            queue.append({KIND: TAGS, "values": {"error": hide_credentials(reason)}})
+            queue.append({KIND: END, "status": status, "time": when})
         study.set_user_attr(f"{NOTED}{run}", None)
         upload_pending(run)

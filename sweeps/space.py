@@ -1,4 +1,4 @@
-"""The search space: from a trial's parameters to the task that it trains."""
+"""Validate the search space, and convert the parameters of a trial to the configuration that it trains."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from mrcnn.errors import InputError
 from sweeps.options import INFERENCE_MS, Choices, Range
 
 ANCHOR_SCALE, ANCHOR_SPREAD = "anchors.scale", "anchors.spread"
-"""Side of the smallest anchors in pixels of the network input, and how many times larger each further level's are."""
+"""Side of the smallest anchors in pixels of the network input, and the ratio of the sides of successive levels."""
 AUGMENT_STRENGTH = "augment.strength"
-"""Factor of every strength in the section `augment`; the probabilities of mirror images stay."""
+"""Factor of every strength in the section `augment`; the probabilities of flips are unchanged."""
 OWN = (ANCHOR_SCALE, ANCHOR_SPREAD, AUGMENT_STRENGTH)
 FIXED = ("task", "modality", "findings", "seed", "data.", "evaluate.")
-"""With these another data set would be searched, or another question asked."""
+"""Options that change the data or the task."""
 NOT_STRENGTHS = ("flip_horizontal", "flip_vertical", "flip_swaps")
 
 
 class Suggests(Protocol):
-    """An Optuna trial, as far as it is needed."""
+    """The methods of an Optuna trial that are used."""
 
     def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float: ...
     def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int: ...
@@ -32,10 +32,10 @@ class Suggests(Protocol):
 
 
 def check_space(space: Mapping[str, Range | Choices], config: TaskConfig, file: str) -> dict[str, Range | Choices]:
-    """`space` under the full names of the options, every end and choice of which is possible in the task.
+    """Return `space` under the full names of the options; all limits and choices must be valid in the task.
 
     Raises:
-        InputError: an unknown option, one that may not be searched, or a value that the task refuses.
+        InputError: an unknown option, one that cannot be searched, or an invalid value.
     """
     known = [*(name for name, _ in options()), *OWN]
     full: dict[str, Range | Choices] = {}
@@ -46,9 +46,9 @@ def check_space(space: Mapping[str, Range | Choices], config: TaskConfig, file: 
         except InputError as error:
             raise InputError(f"{where}: {str(error).partition(': ')[2]}") from error
         if name.startswith(FIXED):
-            raise InputError(f"{where}: expected an option of model, train or augment; this one decides what is asked")
+            raise InputError(f"{where}: expected an option of model, train or augment; this one changes the task")
         if name in full:
-            raise InputError(f"{where}: {name} is there twice")
+            raise InputError(f"{where}: {name} occurs twice")
         if isinstance(distribution, Choices) and name in OWN:
             raise InputError(f"{where}: expected low and high")
         if isinstance(distribution, Range) and _whole(name):
@@ -88,10 +88,7 @@ def _whole(name: str) -> bool:
 
 
 def suggest(trial: Suggests, space: Mapping[str, Range | Choices]) -> dict[str, Any]:
-    """A value for each option, drawn by the study's sampler.
-
-    A choice goes to the study as JSON, so that lists can be one.
-    """
+    """Draw a value for each option with the sampler of the study; choices are saved as JSON: they can be lists."""
     drawn: dict[str, Any] = {}
     for name, of in space.items():
         if isinstance(of, Choices):
@@ -105,15 +102,15 @@ def suggest(trial: Suggests, space: Mapping[str, Range | Choices]) -> dict[str, 
 
 
 def read_params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """A finished trial's parameters as `suggest` gave them."""
+    """Convert the parameters of a finished trial to the values that `suggest` returned."""
     return {name: json.loads(value) if isinstance(value, str) else value for name, value in params.items()}
 
 
 def configured(config: TaskConfig, drawn: Mapping[str, Any]) -> TaskConfig:
-    """`config` with what a trial drew.
+    """Return `config` with the values of a trial.
 
     Raises:
-        InputError: the values do not fit together.
+        InputError: the values contradict each other.
     """
     dotted = {name: value for name, value in drawn.items() if name not in OWN}
     if ANCHOR_SCALE in drawn:
@@ -124,28 +121,26 @@ def configured(config: TaskConfig, drawn: Mapping[str, Any]) -> TaskConfig:
 
 
 def anchor_sizes(scale: float, spread: float) -> list[list[float]]:
-    """One size for each of five levels, none below its level's stride, where anchors would leave pixels uncovered."""
+    """Compute the size of each of five levels, at least its stride: smaller anchors leave pixels uncovered."""
     return [[round(max(scale * spread**level, stride), 1)] for level, stride in enumerate(STRIDES)]
 
 
 def stronger(config: TaskConfig, factor: float) -> dict[str, float]:
-    """Every strength of the augmentation times `factor`, none above what its option allows."""
+    """Multiply every strength of the augmentation by `factor`, up to the limit of its option."""
     changed = {}
     for name, field in type(config.augment).model_fields.items():
         if name in NOT_STRENGTHS:
             continue
-        most = min(
-            (float(getattr(limit, "le", None) or getattr(limit, "lt", None) * 0.99)
-             for limit in field.metadata if getattr(limit, "le", None) or getattr(limit, "lt", None)),
-        )  # fmt: skip
+        limits = [(getattr(each, "le", None), getattr(each, "lt", None)) for each in field.metadata]
+        most = min(closed or 0.99 * (opened or 0.0) for closed, opened in limits if closed or opened)
         changed[f"augment.{name}"] = min(getattr(config.augment, name) * factor, most)
     return changed
 
 
 def task_of(objectives: Sequence[str], config: TaskConfig) -> TaskConfig:
-    """`config` judging by the first objective, so that the best epoch is the one with its best value.
+    """Return `config` with the first objective as metric, which selects the best epoch.
 
-    An objective of one class, or the time, leaves the task's own metric.
+    With the metric of one class or the time as objective, the metric of the task remains.
     """
     metric = objectives[0]
     if metric == INFERENCE_MS or "/" in metric or metric == config.evaluate.metric:

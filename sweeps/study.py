@@ -1,7 +1,7 @@
-"""The study: who takes which trial, and what becomes of one whose worker is gone.
+"""Queue the trials of a study for any number of workers, and retry trials whose worker has ended.
 
-A sweep's budget is a queue. Every training that is wanted stands in the study as a waiting trial, whose parameters the
-sampler draws when a worker takes it. So any number of workers, started at any time, together run each once and no more.
+Each requested training is a waiting trial in the study; the sampler draws its parameters when a worker acquires it. So
+all workers together, whenever they start, run each trial exactly once.
 """
 
 from __future__ import annotations
@@ -13,18 +13,21 @@ import socket
 import sqlite3
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import optuna
 import psutil
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from mrcnn.errors import InputError
-from sweeps.brackets import FAILED_TRIAL, INTERRUPTED, RETRY_HISTORY, RUNG, make_pruner
+from sweeps.brackets import INTERRUPTED, RETRY_ATTRIBUTES, RUNG, earlier_attempts, first_attempt, make_pruner
 from sweeps.options import SweepOptions, higher_is_better
 from sweeps.run_endings import RETRIED_RUN, RUN, end_runs, note_end
 from trackers.checkpoints.unfinished_runs import Unfinished
@@ -34,31 +37,46 @@ from trackers.runs.file_lock import file_lock
 SQLITE = "sqlite:///"
 HEARTBEAT, GRACE = 15, 120
 """Seconds between signs of life, and without one until a trial of another machine counts as interrupted."""
-MOST_RETRIES = 2
-"""A trial whose process is killed a third time is not tried again: it is likely what kills it."""
-PATIENCE = 600
-"""Seconds that a worker waits for its turn at the trials; what is done in it takes less than one."""
+MAX_RETRIES = 2
+"""A trial whose process is killed a third time is not retried: it is likely the reason."""
+LOCK_TIMEOUT = 600
+"""Seconds that a worker waits for the lock of the study, which is held for less than one."""
 WORKER, REASON, EPOCHS, RESUMED_AFTER = "worker", "reason", "epochs", "resumed_after"
-"""User attributes of a trial: who runs it, why it failed, epochs trained, of a retry the epoch after which it began."""
+"""User attributes of a trial: its process, why it failed, epochs trained, and the epoch after which a retry resumed."""
 
 
-def open_study(
-    storage: str, name: str, options: SweepOptions, objectives: Sequence[str], *, epochs: int
-) -> optuna.Study:
-    """The study `name` in the database `storage`, made if it is not there.
+class SweepStudy(optuna.Study):
+    """A study with access to its database, for what `optuna.Study` lacks: acquire a given trial, fail another's trial.
+
+    Attributes:
+        database: the storage of the study.
+    """
+
+    def __init__(self, name: str, database: RDBStorage, pruner: optuna.pruners.BasePruner) -> None:
+        super().__init__(name, database, pruner=pruner)
+        self.database = database
+
+    def trial_id(self, number: int) -> int:
+        """Return the key of a trial in the database."""
+        study_id = self.database.get_study_id_from_name(self.study_name)
+        return self.database.get_trial_id_from_study_id_trial_number(study_id, number)
+
+
+def open_study(storage: str, name: str, options: SweepOptions, objectives: Sequence[str], *, epochs: int) -> SweepStudy:
+    """Open the study `name` in the database `storage`; create it if it does not exist.
 
     Args:
-        objectives: metrics, whose better direction is known.
-        epochs: of a whole training.
+        objectives: metrics.
+        epochs: of a complete training.
 
     Raises:
-        InputError: the database cannot be opened, or the study there has other objectives.
+        InputError: the database cannot be opened, or the study exists with other objectives.
     """
-    _quiet()
-    directions = ["maximize" if higher_is_better(each) else "minimize" for each in objectives]
+    _silence_optuna()
+    directions = [StudyDirection.MAXIMIZE if higher_is_better(each) else StudyDirection.MINIMIZE for each in objectives]
     engine = {"connect_args": {"timeout": 60}} if storage.startswith("sqlite") else {}
     try:
-        with _one_maker(storage):
+        with _sqlite_lock(storage):
             database = RDBStorage(
                 storage,
                 engine_kwargs=engine,
@@ -66,38 +84,34 @@ def open_study(
                 grace_period=GRACE,
                 heartbeat_stale_trial_callback=requeue,
             )
-            study = optuna.create_study(
-                storage=database,
-                study_name=name,
-                directions=directions,
-                pruner=make_pruner(options.pruner if len(objectives) == 1 else "none", epochs),
-                load_if_exists=True,
-            )
+            optuna.create_study(storage=database, study_name=name, directions=directions, load_if_exists=True)
+            pruner = make_pruner(options.pruner if len(objectives) == 1 else "none", epochs)
+            study = SweepStudy(name, database, pruner)
     except (ImportError, OSError, ValueError, sqlite3.Error, optuna.exceptions.StorageInternalError) as error:
         raise _unusable(storage, error) from error
     except Exception as error:
-        # SQLAlchemy's, which is Optuna's choice of library and not ours.
+        # SQLAlchemy is a dependency of Optuna, not of this project.
         if type(error).__module__.startswith("sqlalchemy"):
             raise _unusable(storage, error) from error
         raise
-    if [direction.name.lower() for direction in study.directions] != directions:
-        raise InputError(f"--study {name}: is there with other objectives in {hide_credentials(storage)}")
+    if study.directions != directions:
+        raise InputError(f"--study {name}: exists with other objectives in {hide_credentials(storage)}")
     study.set_metric_names(list(objectives))
     return study
 
 
 def _unusable(storage: str, error: Exception) -> InputError:
     said = hide_credentials(str(error).splitlines()[0] if str(error) else type(error).__name__)
-    return InputError(f"--storage {hide_credentials(storage)}: expected a database of Optuna's: {said}")
+    return InputError(f"--storage {hide_credentials(storage)}: expected a database of Optuna: {said}")
 
 
-def _quiet() -> None:
+def _silence_optuna() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
 def make_sampler(name: str, seed: int, number: int) -> optuna.samplers.BaseSampler:
-    """The sampler that draws trial `number`: seeded by it, so that neither another worker nor a restart repeats a draw.
+    """Create the sampler of trial `number`, seeded by it, so that other workers and restarts do not repeat a draw.
 
     Raises:
         InputError: `gp` without PyTorch.
@@ -106,180 +120,177 @@ def make_sampler(name: str, seed: int, number: int) -> optuna.samplers.BaseSampl
     if name == "random":
         return optuna.samplers.RandomSampler(seed=own)
     if name == "gp":
-        try:
-            import torch  # noqa: F401
-        except ImportError as error:
-            raise InputError(
-                "--sampler gp: needs PyTorch (pip install torch); expected tpe or random without"
-            ) from error
+        if find_spec("torch") is None:
+            raise InputError("--sampler gp: needs PyTorch (pip install torch); expected tpe or random without")
         return optuna.samplers.GPSampler(seed=own)
     return optuna.samplers.TPESampler(seed=own)
 
 
 def refill_queue(study: optuna.Study, trials: int) -> int:
-    """Put waiting trials into the study until it has `trials`, retries not counted; returns how many were put in."""
-    missing = trials - sum(FAILED_TRIAL not in trial.system_attrs for trial in study.get_trials(deepcopy=False))
+    """Add waiting trials until the study has `trials`, not counting retries; return how many were added."""
+    missing = trials - sum(first_attempt(trial) == trial.number for trial in study.get_trials(deepcopy=False))
     for _ in range(missing):
         study.add_trial(optuna.create_trial(state=TrialState.WAITING))
     return max(missing, 0)
 
 
-def left(study: optuna.Study) -> int:
-    """Trials that wait or run."""
+def num_unfinished(study: optuna.Study) -> int:
+    """Count the trials that wait or run."""
     return len(study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.RUNNING)))
 
 
-def acquire_trial(study: optuna.Study, options: SweepOptions, seed: int) -> optuna.Trial | None:
-    """The next waiting trial, which is then nobody else's, interrupted ones first; None when none waits."""
+def acquire_trial(study: SweepStudy, options: SweepOptions, seed: int) -> optuna.Trial | None:
+    """Acquire the next waiting trial, retries first; None if none is waiting."""
     try:
         with _study_lock(study):
-            return _claim(study, options, seed)
+            return _acquire(study, options, seed)
     finally:
         end_runs(study)
 
 
-def _claim(study: optuna.Study, options: SweepOptions, seed: int) -> optuna.Trial | None:
+def _acquire(study: SweepStudy, options: SweepOptions, seed: int) -> optuna.Trial | None:
     _requeue_dead(study)
     optuna.storages.fail_stale_trials(study)
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-    for frozen in sorted(waiting, key=lambda trial: (FAILED_TRIAL not in trial.system_attrs, trial.number)):
-        number = frozen.number
+    # `study.ask` would take the oldest trial and draw its parameters before the sampler is seeded by its number.
+    for frozen in sorted(waiting, key=lambda trial: (first_attempt(trial) == trial.number, trial.number)):
+        trial_id = study.trial_id(frozen.number)
         try:
-            # First: a trial that runs and is nobody's would run for ever.
-            study._storage.set_trial_user_attr(frozen._trial_id, WORKER, this_process())
-            taken = study._storage.set_trial_state_values(frozen._trial_id, state=TrialState.RUNNING)
+            # First the worker: a running trial without one would never be retried.
+            study.database.set_trial_user_attr(trial_id, WORKER, this_process())
+            acquired = study.database.set_trial_state_values(trial_id, state=TrialState.RUNNING)
         except optuna.exceptions.UpdateFinishedTrialError:
             continue
-        if taken:
-            study._storage.set_trial_user_attr(frozen._trial_id, WORKER, this_process())
-            study._storage.record_heartbeat(frozen._trial_id)
-            study.sampler = make_sampler(options.sampler, seed, number)
-            return optuna.Trial(study, frozen._trial_id)
+        if acquired:
+            study.database.set_trial_user_attr(trial_id, WORKER, this_process())
+            study.database.record_heartbeat(trial_id)
+            study.sampler = make_sampler(options.sampler, seed, frozen.number)
+            return optuna.Trial(study, trial_id)
     return None
 
 
 @contextmanager
-def _study_lock(study: optuna.Study) -> Iterator[None]:
-    """Nobody else is in here at the same time: two workers might both queue the trial of a third again.
+def _study_lock(study: SweepStudy) -> Iterator[None]:
+    """Exclude other processes, so that two workers do not acquire or retry the same trial.
 
-    PostgreSQL has locks by number for that, which end with their connection. SQLite besides reads the row of a trial
-    that is being taken without any lock, and two workers might both find it waiting; a second database file, locked as
-    a whole, ends with the process, however that ends. Of other databases nobody is kept out.
+    PostgreSQL has advisory locks, which end with their connection. SQLite reads the row of a trial without any lock, so
+    that two workers can acquire it; a second database file, locked as a whole, excludes them, and its lock ends with
+    the process. Other databases have no lock.
     """
-    url = study._storage._backend.url
+    url = study.database.url
     if url.startswith("postgresql"):
         number = int.from_bytes(hashlib.sha256(study.study_name.encode()).digest()[:8], "big", signed=True)
-        with study._storage._backend.engine.connect() as lock:
-            # Of a machine that is cut off in here the server would not hear for hours.
+        with study.database.engine.connect() as lock:
+            # The server would notice only after hours that a machine with the lock has lost its connection.
             lock.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {1000 * GRACE}")
             lock.exec_driver_sql(f"SELECT pg_advisory_xact_lock({number})")
             yield
         return
-    if not url.startswith(SQLITE):
-        yield
-        return
-    with _one_maker(url):
+    with _sqlite_lock(url):
         yield
 
 
-def _one_maker(url: str) -> AbstractContextManager[None]:
-    """The lock beside a SQLite file, also while its tables are made; of other databases none."""
+def _sqlite_lock(url: str) -> AbstractContextManager[None]:
+    """Lock a SQLite database by a file beside it, also while its tables are created; nothing for other databases."""
     if not url.startswith(SQLITE):
         return nullcontext()
     path = f"{url.removeprefix(SQLITE).partition('?')[0]}.lock"
-    return file_lock(path, PATIENCE, TimeoutError(f"{path}: held by another worker for {PATIENCE} s"))
+    return file_lock(path, LOCK_TIMEOUT, TimeoutError(f"{path}: held by another worker for {LOCK_TIMEOUT} s"))
 
 
-def this_process() -> dict[str, object]:
-    """This process, so that it is not taken for a later one with the same number."""
+def this_process() -> dict[str, Any]:
+    """Identify this process."""
     return process(os.getpid())
 
 
-def process(pid: int) -> dict[str, object]:
+def process(pid: int) -> dict[str, Any]:
+    """Identify a process of this machine by its number and start, because numbers are reused."""
     return {"host": socket.gethostname(), "pid": pid, "started": psutil.Process(pid).create_time()}
 
 
-def is_gone(who: dict[str, object]) -> bool:
-    """Whether a process of this machine has ended; False for one of another machine, of which nothing is known."""
-    if who["host"] != socket.gethostname():
+def is_gone(worker: Mapping[str, Any]) -> bool:
+    """Return whether a process of this machine has ended; False for one of another machine, whose state is unknown."""
+    if worker["host"] != socket.gethostname():
         return False
     try:
-        found = psutil.Process(int(who["pid"]))
-        return found.create_time() != who["started"] or found.status() == psutil.STATUS_ZOMBIE
+        found = psutil.Process(int(worker["pid"]))
+        return found.create_time() != worker["started"] or found.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
 
 
-def requeue_dead(study: optuna.Study, limit: int | None = MOST_RETRIES) -> None:
-    """Queue again what processes of this machine ran that were killed; `limit` as in `requeue`."""
+def requeue_dead(study: SweepStudy, limit: int | None = MAX_RETRIES) -> None:
+    """Retry the trials of killed processes of this machine; `limit` as in `requeue`."""
     with _study_lock(study):
         _requeue_dead(study, limit)
     end_runs(study)
 
 
-def _requeue_dead(study: optuna.Study, limit: int | None = MOST_RETRIES) -> None:
+def _requeue_dead(study: SweepStudy, limit: int | None = MAX_RETRIES) -> None:
     for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        who = frozen.user_attrs.get(WORKER)
-        if who is not None and is_gone(who):
+        worker = frozen.user_attrs.get(WORKER)
+        if worker is not None and is_gone(worker):
             _interrupt(study, frozen, "the process that ran it was killed (out of memory?)", limit)
-    # A process may have ended between failing a trial and queueing it again.
+    # A process may have ended between failing a trial and adding its retry.
     trials = study.get_trials(deepcopy=False)
-    retried = {number for trial in trials for number in trial.system_attrs.get(RETRY_HISTORY, [])}
+    retried = {number for trial in trials for number in earlier_attempts(trial)}
     for frozen in trials:
         if frozen.state == TrialState.FAIL and frozen.user_attrs.get(INTERRUPTED) and frozen.number not in retried:
             requeue(study, copy.deepcopy(frozen), None)
 
 
-def interrupt(study: optuna.Study, trial: optuna.Trial, reason: str) -> None:
-    """Fail this process's trial, which is stopped, and queue it again."""
+def interrupt(study: SweepStudy, trial: optuna.Trial, reason: str) -> None:
+    """Fail the trial of this process, which is stopped, and add its retry."""
     with _study_lock(study):
-        _interrupt(study, study._storage.get_trial(trial._trial_id), reason, None)
+        _interrupt(study, study.database.get_trial(study.trial_id(trial.number)), reason, None)
     end_runs(study)
 
 
-def _interrupt(study: optuna.Study, trial: FrozenTrial, reason: str, limit: int | None) -> None:
+def _interrupt(study: SweepStudy, trial: FrozenTrial, reason: str, limit: int | None) -> None:
+    trial_id = study.trial_id(trial.number)
     try:
-        study._storage.set_trial_user_attr(trial._trial_id, REASON, reason)
-        study._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, _again(trial, limit))
-        study._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+        study.database.set_trial_user_attr(trial_id, REASON, reason)
+        study.database.set_trial_user_attr(trial_id, INTERRUPTED, _can_retry(trial, limit))
+        study.database.set_trial_state_values(trial_id, state=TrialState.FAIL)
     except optuna.exceptions.UpdateFinishedTrialError:
         return  # another process has done so
-    requeue(study, copy.deepcopy(study._storage.get_trial(trial._trial_id)), limit)
+    requeue(study, copy.deepcopy(study.database.get_trial(trial_id)), limit)
 
 
-def _again(trial: FrozenTrial, limit: int | None) -> bool:
-    return limit is None or len(trial.system_attrs.get(RETRY_HISTORY, [])) < limit
+def _can_retry(trial: FrozenTrial, limit: int | None) -> bool:
+    return limit is None or len(earlier_attempts(trial)) < limit
 
 
-def requeue(study: optuna.Study, trial: FrozenTrial, limit: int | None = MOST_RETRIES) -> None:
-    """Put an interrupted trial, which has been failed, back into the queue with its parameters; note its run's end.
+def requeue(study: optuna.Study, trial: FrozenTrial, limit: int | None = MAX_RETRIES) -> None:
+    """Add a retry of an interrupted and failed trial with its parameters; note the end of its run.
 
-    Where its training kept a state on this machine it goes on from there, and takes along what it has reported and what
-    the pruner noted of it. Otherwise it starts from its beginning. After `limit` retries it stays failed.
+    If its training left a checkpoint on this machine, the retry resumes from it with the reported values and the notes
+    of the pruner; otherwise it starts again. After `limit` retries the trial remains failed.
     """
-    run, again = trial.user_attrs.get(RUN), _again(trial, limit)
+    run, can_retry = trial.user_attrs.get(RUN), _can_retry(trial, limit)
     if run is not None:
-        note_end(study, run, "KILLED" if again else "FAILED", str(trial.user_attrs.get(REASON, "no sign of life")))
-    if run is not None and not again:
+        reason = str(trial.user_attrs.get(REASON, "no sign of life"))
+        note_end(study, run, "KILLED" if can_retry else "FAILED", reason)
+    if run is not None and not can_retry:
         Unfinished(run).remove()
-    goes_on = run is not None and bool(Unfinished(run).states.epochs())
+    resumes = run is not None and bool(Unfinished(run).states.epochs())
     trial.user_attrs = {} if run is None else {RETRIED_RUN: run}
-    kept = (FAILED_TRIAL, RETRY_HISTORY, "fixed_params")
-    for name in [name for name in trial.system_attrs if name not in kept and not (goes_on and name.startswith(RUNG))]:
-        del trial.system_attrs[name]
-    RetryHeartbeatStaleTrialCallback(max_retry=limit, inherit_intermediate_values=goes_on)(study, trial)
+    for name in list(trial.system_attrs):
+        if name not in RETRY_ATTRIBUTES and not (resumes and name.startswith(RUNG)):
+            del trial.system_attrs[name]
+    RetryHeartbeatStaleTrialCallback(max_retry=limit, inherit_intermediate_values=resumes)(study, trial)
 
 
 @contextmanager
-def heartbeat(study: optuna.Study, trial: optuna.Trial) -> Iterator[None]:
-    """Signs of life in the study while the body runs, from a thread."""
-    over = threading.Event()
+def heartbeat(study: SweepStudy, trial: optuna.Trial) -> Iterator[None]:
+    """Record heartbeats of a trial from a thread during the body."""
+    over, trial_id = threading.Event(), study.trial_id(trial.number)
 
     def beat() -> None:
         while not over.wait(HEARTBEAT):
-            # A database that is away or busy for a moment must not end the signs: another worker would take the trial.
+            # The heartbeats survive a database that is unreachable for a moment; else another worker would retry.
             with suppress(StorageInternalError):
-                study._storage.record_heartbeat(trial._trial_id)
+                study.database.record_heartbeat(trial_id)
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
@@ -290,14 +301,9 @@ def heartbeat(study: optuna.Study, trial: optuna.Trial) -> Iterator[None]:
         thread.join()
 
 
-def slot(trial: FrozenTrial) -> int:
-    """The number of the trial of which this one is a retry, or its own."""
-    return trial.system_attrs.get(FAILED_TRIAL, trial.number)
-
-
 def outcomes(study: optuna.Study) -> list[FrozenTrial]:
-    """The last attempt of each trial, in their order."""
+    """Return the last attempt of each trial, in the order of their first attempts."""
     last: dict[int, FrozenTrial] = {}
     for trial in study.get_trials(deepcopy=False):
-        last[slot(trial)] = trial
+        last[first_attempt(trial)] = trial
     return [last[number] for number in sorted(last)]

@@ -1,4 +1,4 @@
-"""A sweep from top to bottom: the study, its workers, and what becomes of the best model."""
+"""Run a sweep: the study, its workers, and the best model."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ from sweeps.run_endings import RUN, leave_ends
 from sweeps.study import (
     EPOCHS,
     REASON,
+    SweepStudy,
+    first_attempt,
     is_gone,
-    left,
     make_sampler,
+    num_unfinished,
     open_study,
     refill_queue,
     requeue_dead,
-    slot,
     this_process,
 )
 from sweeps.study_identity import DECIDES, decides, require_same, require_same_choices
@@ -45,26 +46,26 @@ from trackers.offline.pending_records import pending_runs, upload_pending
 from trackers.runs.run import Parent, Run, tracked_run
 
 PAUSE = 1.0
-PATIENCE = 30.0
-"""Seconds that stopped workers have to end their runs."""
-MOST_CRASHES = 3
-"""Workers that may end one after another without any trial begun, before the sweep gives up."""
-PARENT, KEEPER = "parent_run", "keeper"
-"""Attributes of the study: the sweep's run, and the process that keeps its workers."""
+STOP_TIMEOUT = 30.0
+"""Seconds in which stopped workers have to end their runs."""
+MAX_CRASHES = 3
+"""Number of workers in a row that end before starting a trial, after which the sweep stops."""
+PARENT, OWNER = "parent_run", "keeper"
+"""Attributes of the study: the run of the sweep, and the process that manages its workers."""
 
 
 class NothingFinished(RuntimeError):
-    """No trial of the sweep came to its end."""
+    """No trial of the sweep is complete."""
 
 
 def sweep(wanted: SweepArgs) -> str:
-    """Run what is left of a sweep; then judge, package and register its best model, as a training does.
+    """Run the remaining trials of a sweep; then evaluate, package and register its best model, as a training does.
 
     Returns:
-        The id of the sweep's run.
+        The id of the run of the sweep.
 
     Raises:
-        InputError: the data or the study are bad, or the sweep is running already.
+        InputError: the data or the study are invalid, or the sweep is running already.
         NothingFinished: every trial failed.
     """
     config, options = wanted.resolved.config, wanted.options
@@ -78,20 +79,20 @@ def sweep(wanted: SweepArgs) -> str:
         console.print(said, style="yellow", markup=False, soft_wrap=True)
     require_same_choices(study, options)
     require_same(study, decides(config, options, wanted.objectives, data))
-    make_sampler(options.sampler, config.seed, 0)  # says now what it lacks
-    keeper = study.user_attrs.get(KEEPER)
+    make_sampler(options.sampler, config.seed, 0)  # raises if PyTorch is missing
+    owner = study.user_attrs.get(OWNER)
     here = this_process()
-    # Of another machine's process nothing can be told.
-    if keeper is not None and keeper["host"] == here["host"] and keeper != here and not is_gone(keeper):
-        raise InputError(f"sweep {wanted.study}: is running already, as process {keeper['pid']}")
-    study.set_user_attr(KEEPER, here)
+    # The state of a process of another machine is unknown.
+    if owner is not None and owner["host"] == here["host"] and owner != here and not is_gone(owner):
+        raise InputError(f"sweep {wanted.study}: is running already, as process {owner['pid']}")
+    study.set_user_attr(OWNER, here)
     requeue_dead(study, limit=None)
     added = refill_queue(study, options.trials)
     earlier = _earlier(study)
-    if not added and not left(study) and earlier is not None and earlier.info.status == "FINISHED":
+    if not added and not num_unfinished(study) and earlier is not None and earlier.info.status == "FINISHED":
         console.print(f"Sweep {wanted.study} is finished; its run is {earlier.info.run_id}", soft_wrap=True)
         return earlier.info.run_id
-    # Imported here: a finished sweep needs no network.
+    # Imported here, because a finished sweep needs no model.
     import keras
 
     from sweeps.finalize import finalize_sweep
@@ -127,17 +128,19 @@ def sweep(wanted: SweepArgs) -> str:
 
 
 def deliver_trials(study: optuna.Study) -> None:
-    """Log what workers of this machine could not, as the tracking server was away when their trials ended: the winner
-    is taken from its run; and the ends of the runs of those that were interrupted."""
+    """Upload records that workers of this machine could not log because the tracking server was unreachable.
+
+    These include the ends of the runs of interrupted trials; the best model is read from its run.
+    """
     leave_ends(study)
-    trials = {trial.user_attrs.get(RUN) for trial in study.get_trials(deepcopy=False)}
-    for run_id in trials.intersection(pending_runs()):
+    runs = {trial.user_attrs[RUN] for trial in study.get_trials(deepcopy=False) if RUN in trial.user_attrs}
+    for run_id in runs.intersection(pending_runs()):
         upload_pending(run_id)
 
 
 @contextmanager
 def engine(wanted: SweepArgs) -> Iterator[Start]:
-    """What starts workers, on this machine or on those of a cluster."""
+    """Yield what starts workers, on this machine or on those of a cluster."""
     tracking = mlflow.get_tracking_uri()
     if wanted.options.engine == "ray":
         from sweeps.ray_engine import cluster
@@ -149,12 +152,12 @@ def engine(wanted: SweepArgs) -> Iterator[Start]:
 
 
 def _earlier(study: optuna.Study) -> RecordedRun | None:
-    """The run of an earlier call of the same sweep, if there is one and this store has it."""
+    """Return the run of an earlier call of the same sweep, if it exists in this store."""
     return recorded(mlflow.MlflowClient(), study.user_attrs[PARENT]) if PARENT in study.user_attrs else None
 
 
 def _adopt(study: optuna.Study, run: Run) -> None:
-    """Make `run` the parent of the trials that an earlier call of the same sweep began; that call's run ends KILLED."""
+    """Make `run` the parent of the trials of an earlier call of the same sweep, whose run ends KILLED."""
     earlier = _earlier(study)
     study.set_user_attr(PARENT, run.id)
     if earlier is None or earlier.info.run_id == run.id:
@@ -169,34 +172,34 @@ def _adopt(study: optuna.Study, run: Run) -> None:
 
 
 def _search(
-    wanted: SweepArgs, study: optuna.Study, run: Run, console: Console, folder: Path, start: Start
+    wanted: SweepArgs, study: SweepStudy, run: Run, console: Console, folder: Path, start: Start
 ) -> None:  # fmt: skip
-    """Let workers run the trials that are left."""
+    """Run the remaining trials with workers."""
     config, options = wanted.resolved.config, wanted.options
-    told_options = options.model_dump(mode="json") | {"objectives": wanted.objectives, "study": wanted.study}
-    run.params(parameters(config) | {f"sweep.{name}": value for name, value in told_options.items()})
+    option_values = options.model_dump(mode="json") | {"objectives": wanted.objectives, "study": wanted.study}
+    run.params(parameters(config) | {f"sweep.{name}": value for name, value in option_values.items()})
     job = Job(config, options, wanted.objectives, wanted.storage, wanted.study, Parent(run.id, run.experiment_id))
-    told = {trial.number for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()}
-    if told:
-        console.print(f"{len(told)} trials stand from before", soft_wrap=True)
+    printed = {trial.number for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()}
+    if printed:
+        console.print(f"{len(printed)} trials exist already", soft_wrap=True)
     with ExitStack() as at_last:
         at_last.callback(log_table, run, study, wanted.objectives)
         at_last.callback(run.artifact, folder / "logs")
         workers = at_last.enter_context(Workers(job, options.workers, folder, start))
-        while left(study):
-            workers.keep(study)
+        while num_unfinished(study):
+            workers.maintain(study)
             time.sleep(PAUSE)
-            _tell(study, wanted.objectives, told, console)
-    _tell(study, wanted.objectives, told, console)
+            _print_ended(study, wanted.objectives, printed, console)
+    _print_ended(study, wanted.objectives, printed, console)
 
 
-def _tell(study: optuna.Study, objectives: tuple[str, ...], told: set[int], console: Console) -> None:
-    """Print a line for each trial that has ended since."""
+def _print_ended(study: optuna.Study, objectives: tuple[str, ...], printed: set[int], console: Console) -> None:
+    """Print a line for each trial that has ended and is not in `printed`."""
     for trial in study.get_trials(deepcopy=False):
-        if trial.number in told or not trial.state.is_finished():
+        if trial.number in printed or not trial.state.is_finished():
             continue
-        told.add(trial.number)
-        name = f"trial {slot(trial)}"
+        printed.add(trial.number)
+        name = f"trial {first_attempt(trial)}"
         if trial.values:
             said = ", ".join(f"{each} {value:.4g}" for each, value in zip(objectives, trial.values, strict=True))
         else:
@@ -207,7 +210,7 @@ def _tell(study: optuna.Study, objectives: tuple[str, ...], told: set[int], cons
 
 
 class Workers:
-    """Workers that `start` starts. On leaving, those that still run are asked to stop, then killed."""
+    """Manage `count` workers. At the end, running ones are terminated, and killed after `STOP_TIMEOUT`."""
 
     def __init__(self, job: Job, count: int, folder: Path, start: Start) -> None:
         self._job = folder / "job.json"
@@ -224,7 +227,7 @@ class Workers:
     def __exit__(self, *error: object) -> None:
         for process in self._processes():
             process.terminate()
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + STOP_TIMEOUT
         for process in self._processes():
             try:
                 process.wait(max(0.1, end - time.monotonic()))
@@ -235,26 +238,26 @@ class Workers:
     def _processes(self) -> list[Process]:
         return [process for process in self._running if process is not None]
 
-    def keep(self, study: optuna.Study) -> None:
-        """Start what is missing; a worker that was killed has its trial queued again.
+    def maintain(self, study: SweepStudy) -> None:
+        """Start missing workers; trials of killed workers are retried.
 
         Raises:
-            RuntimeError: workers end again and again without beginning a trial; holds what the last one said.
+            RuntimeError: `MAX_CRASHES` workers ended before starting a trial; contains the last line of their output.
         """
         for place, process in enumerate(self._running):
             if process is not None and process.poll() is None:
                 continue
             if process is not None:
                 requeue_dead(study)
-                self._judge(process.returncode, place, study)
-            if left(study) and (process is None or process.returncode != DONE):
+                self._check_status(process.returncode, place, study)
+            if num_unfinished(study) and (process is None or process.returncode != DONE):
                 self._running[place] = self._start(self._job, self._log(place))
 
-    def _judge(self, status: int, place: int, study: optuna.Study) -> None:
+    def _check_status(self, status: int | None, place: int, study: optuna.Study) -> None:
         begun = sum(RUN in trial.user_attrs for trial in study.get_trials(deepcopy=False))
         self._crashes = 0 if begun != self._seen or status in (DONE, REPLACE) else self._crashes + 1
         self._seen = begun
-        if self._crashes >= MOST_CRASHES:
+        if self._crashes >= MAX_CRASHES:
             said = self._log(place).read_text(encoding="utf-8", errors="replace").strip().splitlines()
             raise RuntimeError(f"workers end with status {status} before their trial begins: {' '.join(said[-1:])}")
 

@@ -1,4 +1,4 @@
-"""Which confidence and which NMS overlap a trained model works best at, found on kept detections in seconds."""
+"""Search the confidence and NMS thresholds of a trained model on cached detections."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from mrcnn.metrics.measurement import class_means, mean_over_classes
 from sweeps.candidate_cache import CandidatePool
 
 CONFIDENCE = (0.05, 0.95, 0.01)
-"""Least, largest, step."""
+"""Minimum, maximum, step."""
 NMS_IOU = (0.1, 0.9, 0.05)
 
 
 @dataclass(frozen=True)
 class ClassThresholds:
-    """A working point for each class.
+    """Thresholds for each class.
 
     Attributes:
         confidence, nms_iou: (K,) one for each class.
-        value: mean of Dice and F1 on the images that they were found on.
+        value: mean of Dice and F1 on the images of the search.
     """
 
     confidence: tuple[float, ...]
@@ -32,14 +32,14 @@ class ClassThresholds:
 
 
 class ThresholdSearch:
-    """Scores of threshold sets on kept detections.
+    """Score threshold sets on cached detections.
 
-    The score is the mean of Dice and F1, as for the working threshold of a training (`Evaluator.best_confidence`): Dice
-    alone hardly minds small false instances beside a large true one, F1 alone hardly minds poor outlines.
+    The score is the mean of Dice and F1, as for the confidence threshold of a training (`Evaluator.best_confidence`):
+    Dice alone is insensitive to small false positives beside a large instance, F1 alone to inaccurate outlines.
 
     Args:
-        cases: of the validation images, from `kept_cases`.
-        most: detections that the model gives for an image at most.
+        cases: of the validation images, from `cache_candidates`.
+        most: maximum number of detections per image.
     """
 
     def __init__(self, cases: Sequence[Case], class_count: int, most: int) -> None:
@@ -49,7 +49,7 @@ class ThresholdSearch:
         self._instances = sum(len(case.truth) for case in cases)
 
     def value(self, confidence: Sequence[float], nms_iou: Sequence[float]) -> float:
-        """Mean of Dice and F1 with thresholds (K,); 0 where either is undefined, for lack of truth and detections."""
+        """Compute the mean of Dice and F1 with thresholds (K,); 0 if either is undefined."""
         dice = np.full((len(self._cases), self._count), np.nan)
         shown = hits = 0
         for position, pools in enumerate(self._pools):
@@ -66,7 +66,7 @@ class ThresholdSearch:
         return float((2 * hits / counted + of_dice) / 2) if counted and not np.isnan(of_dice) else 0.0
 
     def _fewer(self, pools: Sequence[CandidatePool], outcomes: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """The outcomes with the best `most` detections of the image alone; places are in the order of scores."""
+        """Limit the outcomes to the best `most` detections of the image; places are in the order of scores."""
         last = np.sort(np.concatenate([pool.chosen(outcome) for pool, outcome in zip(pools, outcomes, strict=True)]))
         limit = last[self._most - 1]
         return [
@@ -77,13 +77,13 @@ class ThresholdSearch:
     def best(
         self, sets: int, *, per_class: bool, start: tuple[float, float], seed: int = 0
     ) -> ClassThresholds:  # fmt: skip
-        """The best of `sets` threshold sets: `start` (confidence, NMS IoU) and those that TPE proposes.
+        """Search the best of `sets` threshold sets: `start` (confidence, NMS IoU) and those that TPE proposes.
 
-        Many sets show the same detections; of equally good ones that nearest to their mean is taken, far from where the
-        score falls off.
+        Many sets select the same detections; among equally good ones the result is the one nearest to their mean, which
+        is farthest from a drop of the score.
 
         Args:
-            per_class: own thresholds for each class, instead of the same for all.
+            per_class: separate thresholds for each class.
         """
         names = [f"/{k}" for k in range(self._count)] if per_class else [""]
 
@@ -102,7 +102,7 @@ class ThresholdSearch:
         study.enqueue_trial({f"{what}{name}": value for name in names
                              for what, value in zip(("confidence", "nms_iou"), on_grid, strict=True)})  # fmt: skip
         study.optimize(objective, n_trials=sets)
-        tried = [(trial.value, trial.params) for trial in study.get_trials(deepcopy=False)]
+        tried = [(float(trial.values[0]), trial.params) for trial in study.get_trials(deepcopy=False)]
         value = max(each for each, _ in tried)
         keys = list(tried[0][1])
         best = np.array([[params[key] for key in keys] for each, params in tried if each >= value - 1e-9])

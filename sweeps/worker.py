@@ -1,7 +1,4 @@
-"""A worker: joins a study, runs trials until none is left, and ends. Whoever starts it hands it the job, no more.
-
-`python -m sweeps.worker job.json` is how a sweep starts one on this machine.
-"""
+"""Run trials of a study until none is left: `python -m sweeps.worker job.json`."""
 
 from __future__ import annotations
 
@@ -20,30 +17,32 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from experiments.training.training_data import Data
+    from sweeps.study import SweepStudy
     from sweeps.training import Job
 
 PAUSE = 1.0
-"""Seconds between looks at a study whose last trials others run, and at whether the parent process is there."""
+"""Seconds between checks of a study whose last trials other workers run, and of the parent process."""
 TRIALS_EACH = 6
-"""Trials of one process: TensorFlow gives back only a part of a trial's memory, and a start takes seconds."""
+"""Trials of one process: TensorFlow frees only a part of a trial's memory, and a start takes seconds."""
 DONE, REPLACE = 0, 75
-"""Exit statuses: no trial is left; a new process should go on, for this one has run its trials, or one of them failed
-in a way that may have harmed it."""
+"""Exit statuses: no trial is left; or a new process should continue, because this one has run its trials, or a trial
+failed with an error that may affect later ones."""
 
 
 def run_worker(job: Job) -> int:
-    """Run trials of `job`, each failing alone, until none is left or `TRIALS_EACH` are done; `DONE` or `REPLACE`.
+    """Run trials of `job` until none is left or `TRIALS_EACH` are done; return `DONE` or `REPLACE`.
 
-    The data are read once. KeyboardInterrupt, which SIGTERM raises too, puts the trial under way back into the queue.
+    A failing trial does not end the worker. The data are read once. KeyboardInterrupt, which SIGTERM raises too,
+    returns the running trial to the queue.
 
     Raises:
-        InputError: the data are bad.
+        InputError: the data are invalid.
     """
     from rich.console import Console
 
     from experiments.preparation.data_check import check_data
     from experiments.training.training_data import usable_data
-    from sweeps.study import acquire_trial, left, open_study
+    from sweeps.study import acquire_trial, num_unfinished, open_study
     from sweeps.study_identity import DECIDES, decides, require_same
     from trackers.runs.signals import SignalHandler
 
@@ -55,7 +54,7 @@ def run_worker(job: Job) -> int:
         while True:
             trial = acquire_trial(study, job.options, job.config.seed)
             if trial is None:
-                if not left(study):
+                if not num_unfinished(study):
                     return DONE
                 time.sleep(PAUSE)
                 continue
@@ -64,15 +63,15 @@ def run_worker(job: Job) -> int:
                 checked.raise_if_wrong()
                 data = usable_data(checked, job.config)
                 if DECIDES in study.user_attrs:
-                    # Of another machine, or changed since the sweep began.
+                    # The data can differ on another machine, or have changed since the sweep began.
                     require_same(study, decides(job.config, job.options, job.objectives, data))
             begun += 1
             if not attempt(study, trial, job, data, console) or begun == TRIALS_EACH:
                 return REPLACE
 
 
-def attempt(study: optuna.Study, trial: optuna.Trial, job: Job, data: Data, console: Console) -> bool:
-    """Run one trial and tell the study how it went; False where this process should not run another one."""
+def attempt(study: SweepStudy, trial: optuna.Trial, job: Job, data: Data, console: Console) -> bool:
+    """Run one trial and report its result to the study; return False if this process should not run another one."""
     from optuna.trial import TrialState
 
     from experiments.training.callbacks import Diverged
@@ -85,17 +84,17 @@ def attempt(study: optuna.Study, trial: optuna.Trial, job: Job, data: Data, cons
     with heartbeat(study, trial):
         try:
             values = run_trial(trial, job, data, console)
-        except Pruned as news:
-            console.print(f"Pruned at {news}", markup=False, soft_wrap=True)
+        except Pruned as pruned:
+            console.print(f"Pruned at {pruned}", markup=False, soft_wrap=True)
             study.tell(trial, state=TrialState.PRUNED)
             return True
         except KeyboardInterrupt:
             interrupt(study, trial, "the sweep was stopped")
             raise
-        except Exception as error:  # noqa: BLE001 whatever it is, the trial fails alone and says why
+        except Exception as error:  # noqa: BLE001 any error fails this trial only
             reason = hide_credentials(f"{type(error).__name__}: {error}")
             console.print(f"Failed: {reason}", markup=False, soft_wrap=True)
-            study._storage.set_trial_user_attr(trial._trial_id, REASON, reason[:2000])
+            trial.set_user_attr(REASON, reason[:2000])
             study.tell(trial, state=TrialState.FAIL)
             return isinstance(error, Diverged | InputError | Undefined)
         study.tell(trial, values)
@@ -103,13 +102,13 @@ def attempt(study: optuna.Study, trial: optuna.Trial, job: Job, data: Data, cons
 
 
 def end_with_parent() -> None:
-    """End this process when the one that started it is gone: nobody would record what it does."""
+    """End this process when its parent has ended, because its results would not be recorded."""
     parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(PAUSE)
-        # Not by an exception: a step of the training may take long, and the trial is retried anyway.
+        # Not an exception: a training step can take long, and the trial is retried anyway.
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -184,7 +184,7 @@ def test_side_by_side_shows_truth_on_the_left_and_prediction_on_the_right_and_ma
 def test_a_detection_in_a_crowd_is_neither_true_nor_false():
     crowd = square(100, 100, 300, 300)
     nothing = np.zeros((0, 400, 600), bool)
-    sample = Sample(GREY[..., None], nothing, ids(), "p", "s", crowds=crowd, crowd_ids=ids(1))
+    sample = Sample(GREY[..., None], nothing, ids(), "p", "s", crowd_masks=crowd, crowd_ids=ids(1))
     boxes = np.array([[150, 150, 200, 200]], np.float32)
     inside = Detections(boxes, np.array([0.9], np.float32), ids(1), square(150, 150, 200, 200))
     assert draw.match_marks(sample, inside, 1) == ([], [""])

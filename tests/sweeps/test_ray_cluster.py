@@ -95,7 +95,7 @@ def test_of_many_that_find_a_dead_worker_one_queues_its_trial_again(postgres):
     studies.refill_queue(found, 1)
     trial = studies.acquire_trial(found, SweepOptions(sampler="random"), 0)
     gone = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    found._storage.set_trial_user_attr(trial._trial_id, studies.WORKER, studies.process(gone.pid))
+    trial.set_user_attr(studies.WORKER, studies.process(gone.pid))
     gone.kill()
     gone.wait()
     context = multiprocessing.get_context("spawn")
@@ -215,7 +215,7 @@ def test_a_node_dies_and_all_trials_end_none_twice(two_nodes, tracking, postgres
     assert len(complete) == TRIALS and len(found) == TRIALS + 1
     assert len({tuple(trial.params.values()) for trial in complete}) == TRIALS
     assert [trial.number for trial in failed] == [broken.number]
-    (again,) = (trial for trial in complete if studies.slot(trial) == broken.number)
+    (again,) = (trial for trial in complete if studies.first_attempt(trial) == broken.number)
     assert again.params == broken.params
     assert again.user_attrs["worker"]["host"] == socket.gethostname()
     # Nothing can be told of a process on another machine, so its trial was left alone until its heart had stopped.

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mrcnn.errors import InputError
 from sweeps.command import read
 from sweeps.options import SweepOptions, check_options
-from sweeps.ray_engine import check_reach, check_room, cluster
+from sweeps.ray_engine import check_reach, check_resources, cluster
 from sweeps.study import WORKER, open_study, refill_queue, this_process
 from sweeps.training import Job
 from sweeps.worker import DONE
@@ -38,7 +38,7 @@ def test_a_worker_runs_in_an_actor_and_puts_all_back_when_stopped(make_task, tmp
             if name == "taken":  # by this process: a worker waits whether it comes back
                 refill_queue(study, 1)
                 trial = study.ask()
-                study._storage.set_trial_user_attr(trial._trial_id, WORKER, this_process())
+                trial.set_user_attr(WORKER, this_process())
             (file := tmp_path / f"{name}.json").write_text(json.dumps(job.as_json()))
             started.append(start(file, tmp_path / f"{name}.log"))
         done, waits = started
@@ -85,11 +85,11 @@ def test_what_one_machine_alone_could_reach_is_refused_on_two(storage, tracking,
 
 def test_workers_that_no_node_has_room_for_are_refused_unless_the_cluster_may_grow():
     nodes = [{"CPU": 8.0}, {"CPU": 2.0, "GPU": 1.0}]
-    check_room(nodes, SweepOptions(engine="ray", cpus_per_worker=8), 0, may_grow=False)
+    check_resources(nodes, SweepOptions(engine="ray", cpus_per_worker=8), 0, may_grow=False)
     wanted = SweepOptions(engine="ray", cpus_per_worker=4)
     with pytest.raises(InputError, match=r"4 cores and 1 GPUs are on no node .* 8 and 0; 2 and 1"):
-        check_room(nodes, wanted, 1, may_grow=False)
-    check_room(nodes, wanted, 1, may_grow=True)
+        check_resources(nodes, wanted, 1, may_grow=False)
+    check_resources(nodes, wanted, 1, may_grow=True)
 
 
 def test_options_of_ray_are_refused_without_it():

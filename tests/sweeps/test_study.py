@@ -17,21 +17,21 @@ from mrcnn.errors import InputError
 from sweeps.brackets import NO_BRACKET
 from sweeps.options import SweepOptions
 from sweeps.study import (
-    MOST_RETRIES,
+    MAX_RETRIES,
     RUN,
     WORKER,
     acquire_trial,
+    first_attempt,
     heartbeat,
     interrupt,
     is_gone,
-    left,
     make_sampler,
+    num_unfinished,
     open_study,
     outcomes,
     process,
     refill_queue,
     requeue_dead,
-    slot,
     this_process,
 )
 from trackers.checkpoints.unfinished_runs import Unfinished
@@ -65,7 +65,7 @@ def test_each_trial_is_handed_out_once_and_no_more_than_wanted(study):
     assert refill_queue(study, 3) == 0
     trials = [acquire_trial(study, OPTIONS, 0) for _ in range(4)]
     assert [trial and trial.number for trial in trials] == [0, 1, 2, None]
-    assert left(study) == 3
+    assert num_unfinished(study) == 3
     assert refill_queue(study, 5) == 2
 
 
@@ -114,7 +114,7 @@ def test_a_trial_whose_process_was_killed_comes_back_with_its_parameters(study, 
     assert study.trials[0].state == TrialState.FAIL
     assert study.trials[2].intermediate_values == {}
     assert [name for name in study.trials[2].system_attrs if name.startswith("completed_rung")] == []
-    assert slot(study.trials[2]) == 0
+    assert first_attempt(study.trials[2]) == 0
     assert refill_queue(study, 2) == 0  # a retry is no further trial
     assert [trial.number for trial in outcomes(study)] == [2, 1]
 
@@ -154,7 +154,7 @@ def test_what_is_not_tried_again_keeps_no_state(study, killed, tmp_path, monkeyp
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     refill_queue(study, 1)
     Unfinished("a" * 32).states.save(1, {"w": np.zeros(1)}, {}, {})
-    for _ in range(MOST_RETRIES + 1):
+    for _ in range(MAX_RETRIES + 1):
         assert Unfinished("a" * 32).states.epochs() == [1]
         trial = acquire_trial(study, OPTIONS, 0)
         trial.set_user_attr(RUN, "a" * 32)
@@ -172,18 +172,18 @@ def test_a_living_process_keeps_its_trial(study):
 
 def test_what_kills_its_process_again_and_again_stays_failed(study, killed):
     refill_queue(study, 1)
-    for _ in range(MOST_RETRIES + 1):
+    for _ in range(MAX_RETRIES + 1):
         acquire_trial(study, OPTIONS, 0).set_user_attr(WORKER, killed)
     requeue_dead(study)
-    assert left(study) == 0
+    assert num_unfinished(study) == 0
     assert "killed" in outcomes(study)[0].user_attrs["reason"]
 
 
 def test_a_stopped_trial_comes_back_however_often(study):
     refill_queue(study, 1)
-    for _ in range(MOST_RETRIES + 3):
+    for _ in range(MAX_RETRIES + 3):
         interrupt(study, acquire_trial(study, OPTIONS, 0), "the sweep was stopped")
-    assert left(study) == 1
+    assert num_unfinished(study) == 1
 
 
 def test_a_stop_that_breaks_off_half_way_loses_no_trial(study, monkeypatch):
@@ -196,10 +196,10 @@ def test_a_stop_that_breaks_off_half_way_loses_no_trial(study, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("sweeps.study.requeue", break_off)
         interrupt(study, trial, "the sweep was stopped")
-    assert left(study) == 0
+    assert num_unfinished(study) == 0
     for _ in range(2):
         requeue_dead(study)
-        assert left(study) == 1
+        assert num_unfinished(study) == 1
 
 
 def test_the_interrupted_run_ends_killed_and_the_last_failed(study, killed, tmp_path, monkeypatch):
@@ -207,7 +207,7 @@ def test_the_interrupted_run_ends_killed_and_the_last_failed(study, killed, tmp_
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     refill_queue(study, 1)
     runs = []
-    for _ in range(MOST_RETRIES + 1):
+    for _ in range(MAX_RETRIES + 1):
         trial = acquire_trial(study, OPTIONS, 0)
         runs.append(client.create_run("0").info.run_id)
         trial.set_user_attr(RUN, runs[-1])
@@ -255,7 +255,7 @@ def test_the_gaussian_process_says_what_it_lacks(monkeypatch):
 def test_signs_of_life_outlast_a_database_that_is_away_for_a_moment(study, monkeypatch):
     refill_queue(study, 1)
     trial, calls, again = acquire_trial(study, OPTIONS, 0), [], threading.Event()
-    record = study._storage.record_heartbeat
+    record = study.database.record_heartbeat
 
     def away_twice(trial_id):
         calls.append(trial_id)
@@ -265,6 +265,6 @@ def test_signs_of_life_outlast_a_database_that_is_away_for_a_moment(study, monke
         again.set()
 
     monkeypatch.setattr("sweeps.study.HEARTBEAT", 0.01)
-    monkeypatch.setattr(study._storage, "record_heartbeat", away_twice)
+    monkeypatch.setattr(study.database, "record_heartbeat", away_twice)
     with heartbeat(study, trial):
         assert again.wait(30)

@@ -13,7 +13,7 @@ from experiments.training.training_data import usable_data
 from sweeps import training
 from sweeps.command import read
 from sweeps.record import summary
-from sweeps.study import acquire_trial, left, open_study, refill_queue
+from sweeps.study import acquire_trial, num_unfinished, open_study, refill_queue
 from sweeps.training import Job, run_trial
 from sweeps.worker import DONE, REPLACE, TRIALS_EACH, attempt, run_worker
 from trackers.checkpoints.unfinished_runs import unfinished_folder
@@ -85,7 +85,7 @@ def test_a_trial_ends_alone(job, study, monkeypatch, error, state, reason, same_
     assert attempt(study, trial, job, None, Console(quiet=True)) is same_process
     assert study.trials[0].state == state
     assert study.trials[0].user_attrs.get("reason") == reason
-    assert left(study) == 0
+    assert num_unfinished(study) == 0
 
 
 def test_a_stopped_worker_puts_its_trial_back(job, study, monkeypatch):
@@ -172,6 +172,6 @@ def test_a_process_ends_after_some_trials_and_when_none_is_left(job, monkeypatch
     refill_queue(found, TRIALS_EACH + 1)
     monkeypatch.setattr(training, "run_trial", lambda *_: [0.5])
     assert run_worker(job) == REPLACE
-    assert left(found) == 1
+    assert num_unfinished(found) == 1
     assert run_worker(job) == DONE
     assert {trial.state for trial in found.trials} == {TrialState.COMPLETE}
