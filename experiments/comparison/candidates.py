@@ -156,7 +156,7 @@ def _with_labels(found: Sequence[Candidate]) -> list[Candidate]:
     return [replace(each, label=label) for each, label in zip(found, labels, strict=False)]
 
 
-def _version(client: MlflowClient, spec: str, name: str, number: str | None, alias: str | None) -> ModelVersion:
+def _version(client: MlflowClient, spec: str, name: str, number: str, alias: str | None) -> ModelVersion:
     try:
         if alias is not None:
             return client.get_model_version_by_alias(name, alias)

@@ -11,7 +11,6 @@ from experiments.comparison.joint_test_set import TestSet
 from experiments.comparison.measurements import ANY_CLASS, Measurement, group_by_image, to_any_class
 from experiments.prediction.results import coco_to_detections
 from mrcnn.inference.drawing import FALSE, MISSED, TRUE, match_marks, overlay
-from mrcnn.metrics import Evaluator
 
 CASES_PER_KIND = 2
 
@@ -61,11 +60,11 @@ def select_cases(dice: Mapping[str, list[float | None]]) -> list[tuple[str, int]
 
 def draw_cases(test_set: TestSet, measured: Mapping[str, Measurement]) -> list[Case]:
     """Draw the selected images, in the classes of the test set if all models have them."""
-    by_class = all(each.by_class is not None for each in measured.values())
+    evaluators = {label: each.by_class for label, each in measured.items() if each.by_class is not None}
+    by_class = len(evaluators) == len(measured)
     names = test_set.images.class_names if by_class else ANY_CLASS
-    evaluators: dict[str, Evaluator] = {
-        label: each.by_class if by_class else each.any_class for label, each in measured.items()
-    }
+    if not by_class:
+        evaluators = {label: each.any_class for label, each in measured.items()}
     dice = {
         label: [row["dice"] for row in evaluator.per_case(measured[label].confidence)]
         for label, evaluator in evaluators.items()

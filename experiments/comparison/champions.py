@@ -64,11 +64,14 @@ def task_scores(
         metric = sets[positions[0]].config.evaluate.metric
         values = {}
         for candidate in candidates:
-            each = [measured.get((candidate.label, position)) for position in positions]
-            if candidate.config.task == task and all(one is not None and one.by_class is not None for one in each):
-                values[candidate.label] = _mean(
-                    [one.by_class.summary(one.confidence).get(metric, math.nan) for one in each]
-                )
+            found_here = [measured.get((candidate.label, position)) for position in positions]
+            scores = [
+                each.by_class.summary(each.confidence).get(metric, math.nan)
+                for each in found_here
+                if each is not None and each.by_class is not None
+            ]
+            if candidate.config.task == task and len(scores) == len(positions):
+                values[candidate.label] = _mean(scores)
         found[task] = (metric, values)
     return found
 
@@ -112,6 +115,9 @@ def _decide(
         return AliasDecision(name, alias, None, f"no model has a {what}")
     best = max(scored, key=lambda each: values[each.label])
     champion = next((each for each in scored if each.version == holder), None)
+    version = best.version
+    if version is None:
+        raise ValueError(f"{best.title} is not registered")
     if holder is not None and champion is None:
         return AliasDecision(name, alias, None, f"stays with version {holder}, which could not be measured here")
     if champion is not None and values[best.label] <= values[champion.label]:
@@ -126,7 +132,7 @@ def _decide(
         return AliasDecision(name, alias, None, reason)
     against = "no version had it" if champion is None else f"{abs(values[champion.label]):.4g} of version {holder}"
     reason = f"{what} {abs(values[best.label]):.4g}, {against}"
-    return AliasDecision(name, alias, Move(alias, holder, best.version, reason), f"to version {best.version}: {reason}")
+    return AliasDecision(name, alias, Move(alias, holder, version, reason), f"to version {version}: {reason}")
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -108,7 +108,7 @@ class Comparison:
         # The same measure for all models: by class only if all have the classes.
         if any(each.by_class is None for each in measured.values()):
             shared = {label: each.any_class for label, each in measured.items()}
-        first = next(iter(measured), None)
+        first = next(iter(measured), "")
         # The files are shared, so patients have numbers, the same for each model.
         numbers = {patient: str(number) for number, patient in enumerate(dict.fromkeys(patients), start=1)}
         return {

@@ -167,7 +167,7 @@ def _apply_decisions(decisions: Sequence[AliasDecision], args: CompareArgs, run:
         return
     refused = []
     for name in dict.fromkeys(each.name for each in moving):
-        refused += promote(name, [each.move for each in moving if each.name == name], run.id)
+        refused += promote(name, [each.move for each in moving if each.name == name and each.move], run.id)
     for line in refused:
         console.print(line, style="yellow", markup=False, soft_wrap=True)
     run.tags({"promoted": len(moving) - len(refused), "not_promoted": "; ".join(refused)})

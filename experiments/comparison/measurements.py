@@ -71,7 +71,7 @@ def measure(model: LoadedModel, test_set: TestSet) -> Measurement:
     any_class = Evaluator(ANY_CLASS)
     saved = _load_predictions(model, test_set)
     # The model and the data can have the class names in different orders.
-    ids = np.array([0, *(names.index(name) + 1 for name in detector.class_names)], np.int32) if same else None
+    ids = np.array([0, *(names.index(name) + 1 for name in detector.class_names if same)], np.int32)
     results = _predict(detector, test_set) if saved is None else zip(test_set.images, saved, strict=True)
     for sample, detections in results:
         if by_class is not None:

@@ -63,11 +63,11 @@ def paired_difference(first: Measurement, second: Measurement, *, volumes: bool 
     patients = one.patients
     resamples = RESAMPLES if has_enough_patients(patients) else 0
     found = {
-        name: PairedDifference(each.value, *(_number(value) for value in (each.low, each.high, each.p)), BOOTSTRAP)
+        name: PairedDifference(each.value, _number(each.low), _number(each.high), _number(each.p), BOOTSTRAP)
         for name, each in paired_differences(one, other, confidences, resamples=resamples, seed=SEED).items()
     }
     if resamples:
-        rows = [each.per_case(confidence) for each, confidence in zip((one, other), confidences, strict=True)]
+        rows = one.per_case(first.confidence), other.per_case(second.confidence)
         p_values = permutation_p(operating_point_statistic(*rows, names), patients, SEED)
         for name, p in p_values.items():
             if name in found:
@@ -80,7 +80,7 @@ def paired_difference(first: Measurement, second: Measurement, *, volumes: bool 
 
 
 def _of_volumes(one: Evaluator, other: Evaluator, confidences: tuple[float, float]) -> dict[str, PairedDifference]:
-    rows = [each.per_volume(confidence) for each, confidence in zip((one, other), confidences, strict=True)]
+    rows = one.per_volume(confidences[0]), other.per_volume(confidences[1])
     patients = [row["patient_id"] for row in rows[0]]
     statistic = volume_statistic(*rows, one.class_names)
 

@@ -48,7 +48,11 @@ def log_evaluation(run: Run, evaluator: Evaluator, confidence: float, split: str
 def log_volumes(run: Run, evaluator: Evaluator, dataset: Dataset, confidence: float) -> None:
     """Log the table of volumes, and a NIfTI label map of the detections in each volume on a voxel grid."""
     run.text(csv_text(evaluator.per_volume(confidence)), "per_volume.csv")
-    volumes = {record.place.volume: record.volume for record in dataset.records if record.volume is not None}
+    volumes = {
+        record.place.volume: record.volume
+        for record in dataset.records
+        if record.volume is not None and record.place is not None
+    }
     for name, volume in volumes.items():
         if not isinstance(volume, Volume):
             continue
@@ -88,7 +92,7 @@ def notable(scores: Sequence[float | None], count: int) -> dict[str, list[int]]:
 
     With fewer than three times `count` scores each kind gets a third; the worst get theirs first.
     """
-    order = sorted((index for index, score in enumerate(scores) if score is not None), key=lambda i: scores[i])
+    order = [index for _, index in sorted((score, index) for index, score in enumerate(scores) if score is not None)]
     share = min(count, -(-len(order) // 3))
     worst, best = order[:share], order[share:][-share:][::-1] if share else []
     between = order[len(worst) : len(order) - len(best)]

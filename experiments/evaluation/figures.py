@@ -24,7 +24,7 @@ def precision_recall_figure(
     """
     figure, axes = axes_of(title, "recall", "precision")
     for name, (recall, precision) in curves.items():
-        color = np.array(class_color(class_names.index(name) + 1)) / 255
+        color = _rgb(class_names.index(name) + 1)
         # Bright colors need a dark outline on white.
         axes.plot(recall, precision, label=name, color=color, path_effects=[withStroke(linewidth=3, foreground="0.1")])
     if curves:
@@ -53,13 +53,18 @@ def sizes_figure(sides: Mapping[str, np.ndarray]) -> Figure:
     present = {name: values for name, values in sides.items() if len(values)}
     every = np.concatenate(list(present.values()))
     edges = np.geomspace(max(every.min() * 0.9, 0.9), every.max() * 1.1, 25)
-    colors = [np.array(class_color(list(sides).index(name) + 1)) / 255 for name in present]
+    colors = [_rgb(list(sides).index(name) + 1) for name in present]
     axes.hist(list(present.values()), edges, stacked=True, label=list(present), color=colors, edgecolor="0.1")
     axes.set_xscale("log", base=2)
     ticks = 2.0 ** np.arange(np.floor(np.log2(edges[0])), np.ceil(np.log2(edges[-1])) + 1)
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.legend(frameon=False)
     return figure
+
+
+def _rgb(class_id: int) -> tuple[float, float, float]:
+    red, green, blue = class_color(class_id)
+    return red / 255, green / 255, blue / 255
 
 
 def axes_of(title: str, across: str, up: str) -> tuple[Figure, Axes]:

@@ -1,8 +1,8 @@
-"""What a clinician reads from the masks of one image, by name. Travels with the packaged model.
+"""Compute findings from the masks of one image, by name. Saved with the packaged model.
 
 A finding is a function `(image, detections, class_names, spacing_mm, reader_input) -> dict`: the image (H, W) or
-(H, W, C), what was found in it at the working threshold, the names of the classes, the (row, column) size of a pixel in
-mm or None, and what a reader adds or None. The dict can be written as JSON as it is.
+(H, W, C), the detections at the confidence threshold, the class names, the (row, column) size of a pixel in mm or None,
+and the input of a reader or None. The dict can be written as JSON.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["FINDINGS", "ROWS", "SUMMARIES"]
 
 
 def none(*_: object) -> dict[str, Any]:
-    """Nothing is read from the masks."""
+    """Return no finding."""
     return {}
 
 
@@ -28,8 +28,8 @@ FINDINGS: Mapping[str, Callable[..., dict[str, Any]]] = MappingProxyType(
 ROWS: Mapping[str, Callable[[Mapping[str, Any]], list[dict[str, Any]]]] = MappingProxyType(
     {"nodules": nodule_rows, "lungs": lung_rows}
 )
-"""The rows of a table that an image's finding makes."""
+"""Functions from the finding of an image to the rows of a table."""
 SUMMARIES: Mapping[str, Callable[[Sequence[Mapping[str, Any]]], dict[str, float]]] = MappingProxyType(
     {"lungs": detection_rates}
 )
-"""Metrics of the findings of a set of images."""
+"""Functions from the findings of several images to metrics."""

@@ -1,12 +1,11 @@
-"""Which lung of a side-less chest film mask is the patient's left and which the right: by geometry, or not at all.
+"""Assign left and right to the lungs of a chest mask by geometry, if that is unambiguous.
 
-On a frontal film the patient faces the viewer: the right lung is on the left of the picture, whether the beam came from
-the back (PA) or the front (AP), since a film is hung as if the patient stood before the viewer. A mirrored film is one
-that is not hung so; the picture alone does not betray it, so it has to be said.
+On a frontal radiograph the patient faces the viewer: the right lung is on the left of the image, for a PA and an AP
+beam. A mirrored image is displayed otherwise; the image itself does not show this, so it must be stated.
 
-What geometry checks before it decides: two lungs lie side by side, not one above the other (a picture turned by a
-quarter), and lean together at the top, since the chest is narrower there (upside down they lean apart). A single lung
-lies clearly on one side of the picture, and leans towards the other. What fails a check is not guessed.
+Checks: two lungs are side by side, not one above the other (an image rotated by 90°), and lean together at the top,
+where the chest is narrower (upside down they lean apart). A single lung is clearly on one side of the image and leans
+toward the other. If a check fails, no side is assigned.
 """
 
 from __future__ import annotations
@@ -17,30 +16,32 @@ import numpy as np
 from scipy import ndimage
 from skimage.segmentation import watershed
 
+from experiments.findings.measures import distance_to_background, label_components
+
 LEAST_LEAN = 0.03
-"""Columns an upright lung moves towards the midline in each row upwards; in 322 films a pair's mean is 0.06 to 0.35."""
+"""Columns toward the midline per row upward in an upright lung; the mean of a pair is 0.06 to 0.35 in 322 images."""
 MINOR = 0.1
-"""Pieces of less than this share of the largest are specks and left out."""
+"""Components below this fraction of the largest are ignored."""
 LEAST_SHARE = 0.005
-"""Of the picture; a smaller mask is no lung."""
+"""Smallest fraction of the image for a lung."""
 CENTRAL = 0.06
-"""A single lung whose middle is nearer to the picture's than this share of its width has no side by its place."""
+"""Smallest distance of the center of a single lung from that of the image, as a fraction of the width."""
 
 _DEPTHS = 40
 _ROWS = 80  # of the coarse grid
-_PART = 0.15  # share of what is left that each half has at least when a joined mask falls apart
-_WAIST = 0.6  # of the lower of the two lungs' heights; the cut between them is lower than that
+_PART = 0.15  # smallest fraction of each half when an eroded mask separates
+_WAIST = 0.6  # largest height of the cut, as a fraction of the lower lung
 
 
 @dataclass(frozen=True)
 class Sides:
-    """What was decided of one mask.
+    """The sides of one mask.
 
     Attributes:
-        left, right: (H, W) bool, the patient's; None where that lung is not there, or where there is a doubt.
-        joined: the two were one piece in the mask and were parted.
-        left_out: pieces too small to be a lung.
-        doubt: why nothing was decided, or None.
+        left, right: (H, W) bool, of the patient; None without that lung or with a doubt.
+        joined: both lungs were one component, which was separated.
+        left_out: number of components too small for a lung.
+        doubt: why no side was assigned, or None.
     """
 
     left: np.ndarray | None = None
@@ -51,11 +52,11 @@ class Sides:
 
 
 def sides_of(mask: np.ndarray, *, mirrored: bool = False) -> Sides:
-    """The lungs of a frontal film's mask by side.
+    """Assign the lungs of a frontal mask to sides.
 
     Args:
         mask: (H, W) bool, both lungs or one, without side.
-        mirrored: the film is hung the other way round, the patient's left on the left of the picture.
+        mirrored: the left of the patient is on the left of the image.
     """
     pieces, left_out = _pieces(mask)
     joined = False
@@ -70,22 +71,22 @@ def sides_of(mask: np.ndarray, *, mirrored: bool = False) -> Sides:
         return Sides(joined=joined, left_out=left_out, doubt=doubt)
     lungs: dict[str, np.ndarray] = {}
     for piece in pieces:
-        # Of a pair the lean tells the place as well; `_doubt_of_one` has seen to it that of one lung it agrees.
+        # For a single lung `_doubt_of_one` has checked that lean and position agree.
         on_left = lean(piece) < 0 if len(pieces) == 1 else piece is min(pieces, key=_middle_column)
         lungs["left" if on_left == mirrored else "right"] = piece
     return Sides(lungs.get("left"), lungs.get("right"), joined, left_out)
 
 
 def orientation_of(text: str) -> tuple[bool | None, str | None]:
-    """Whether a film is mirrored by its DICOM PatientOrientation (0020,0020), and the doubt if it is not upright.
+    """Read from DICOM PatientOrientation (0020,0020) whether an image is mirrored, or why it is not upright.
 
-    The attribute names where the rows and where the columns of the picture lead: `L\\F`, to the patient's left and
-    foot, is the upright frontal film. An empty one says nothing: (None, None).
+    The attribute has the directions of the rows and of the columns: `L\\F`, to the left and the foot of the patient, is
+    the upright frontal image. (None, None) if it is empty.
     """
     parts = [part.strip().upper() for part in text.replace("/", "\\").split("\\")]
     if not text.strip():
         return None, None
-    # Each may name up to three directions, the main one first.
+    # Each has up to three directions, the main one first.
     heads = "".join(part[:1] for part in parts)
     if heads in ("LF", "RF"):
         return heads == "RF", None
@@ -100,8 +101,8 @@ def lean(piece: np.ndarray) -> float:
 
 
 def _pieces(mask: np.ndarray) -> tuple[list[np.ndarray], int]:
-    """Pieces of a mask that could be a lung, holes filled, largest first; and how many others there are."""
-    labels, count = ndimage.label(ndimage.binary_fill_holes(mask))
+    """Return the components of a mask that can be a lung, holes filled, largest first; and the number of others."""
+    labels, count = label_components(np.asarray(ndimage.binary_fill_holes(mask)))
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     least = max(MINOR * sizes.max(initial=0), LEAST_SHARE * mask.size)
     large = [number for number in np.argsort(-sizes, kind="stable") if sizes[number] >= least]
@@ -109,19 +110,19 @@ def _pieces(mask: np.ndarray) -> tuple[list[np.ndarray], int]:
 
 
 def _part(piece: np.ndarray) -> list[np.ndarray] | None:
-    """Two lungs that are one piece, parted; None where it is one lung.
+    """Separate two lungs that are one component; None if it is one lung.
 
-    The piece is worn away from its border until it falls apart into two large pieces side by side; these grow back by a
-    watershed of the distance to the border, which meets where the joint is narrowest. Where the joint is as thick as a
-    lung, the column with the fewest pixels near the middle cuts a piece that is too wide for one lung.
+    The component is eroded until it separates into two large components side by side; a watershed of the distance to
+    the border expands them again and meets at the narrowest place. If the joint is as thick as a lung, a component that
+    is too wide for one lung is cut at the column with the fewest pixels near the middle.
     """
     rows, columns = np.flatnonzero(piece.any(1)), np.flatnonzero(piece.any(0))
     part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     inside = piece[part]
-    distance = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
+    distance = distance_to_background(np.pad(inside, 1))[1:-1, 1:-1]
     step = max(inside.shape[0] // _ROWS, 1)
     for depth in np.linspace(0, distance.max(), _DEPTHS, endpoint=False)[1:]:
-        # First on a coarse grid, which is enough for the depths at which nothing falls apart.
+        # First on a coarse grid, which suffices for depths without separation.
         if _seeds(distance[::step, ::step] > depth) is None or (seeds := _seeds(distance > depth)) is None:
             continue
         grown = watershed(-distance, seeds, mask=inside)
@@ -136,8 +137,8 @@ def _part(piece: np.ndarray) -> list[np.ndarray] | None:
 
 
 def _seeds(worn: np.ndarray) -> np.ndarray | None:
-    """(H, W) with 1 and 2 on the two largest pieces of a worn mask if these lie side by side, else None."""
-    labels, count = ndimage.label(worn)
+    """Return (H, W) with 1 and 2 on the two largest components of an eroded mask if they are side by side, or None."""
+    labels, count = label_components(worn)
     sizes = np.bincount(labels.ravel())[1:]
     if count < 2 or np.sort(sizes)[-2] < _PART * sizes.sum():
         return None

@@ -1,4 +1,4 @@
-"""Lungs on a chest film: which of the two were found, how large each is, and how often both were over a set."""
+"""Report which lungs were found on a chest radiograph, their areas, and the detection rates of a set."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ def lungs(
     spacing_mm: tuple[float, float] | None = None,
     reader_input: None = None,
 ) -> dict[str, Any]:
-    """Which lungs of a film were found; several detections of one side count as one lung.
+    """Report the lungs that were found in an image; several detections of one side count as one lung.
 
     Args:
-        image: (H, W) or (H, W, C); not looked at.
-        class_names: of which one holds the word left and one the word right.
+        image: (H, W) or (H, W, C); not used.
+        class_names: one contains the word left and one the word right.
         spacing_mm: (row, column) size of a pixel; without it areas are in pixels.
-        reader_input: not used; the form of all findings.
+        reader_input: not used; part of the interface of findings.
 
     Returns:
-        `found`: both, one or none; `sides`: left, right or both of them; `unit`; `left` and `right`, each None or its
+        `found`: both, one or none; `sides`: those found; `unit`; `left` and `right`, each None or its
         `area`, `share_of_image` and best `score`; `notice`.
 
     Raises:
-        InputError: the classes do not tell left from right.
+        InputError: the classes have no left and right.
     """
     pixel = spacing_mm[0] * spacing_mm[1] if spacing_mm else 1.0
     result: dict[str, Any] = {}
@@ -61,7 +61,7 @@ def lungs(
 
 
 def lung_rows(finding: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One row of a table for a film."""
+    """Build the table row of an image."""
     row: dict[str, Any] = {"found": finding["found"]}
     for side in SIDES:
         of_side = finding[side] or {}
@@ -70,8 +70,10 @@ def lung_rows(finding: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def detection_rates(findings: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Films with both lungs, one lung and none found: `detection_rate_both` … as shares, `detection_images_both` … as
-    counts. Nothing of no film."""
+    """Compute how often both lungs, one and none were found; empty without images.
+
+    `detection_rate_both` … are shares, `detection_images_both` … counts of images.
+    """
     counts = {word: sum(finding["found"] == word for finding in findings) for word in reversed(FOUND)}
     shares = {f"detection_rate_{word}": count / len(findings) for word, count in counts.items() if findings}
     return shares | {f"detection_images_{word}": float(count) for word, count in counts.items() if findings}

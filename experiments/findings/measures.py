@@ -1,8 +1,7 @@
-"""Size of a structure from its mask: diameters, height, width and area, in millimetres or in pixels.
+"""Measure diameters, height, width and area of a mask, in millimeters or in pixels.
 
-Convention: a pixel is an area, not a point. A mask of one pixel of 1 × 1 mm is 1 mm wide, 1 mm high, and √2 mm long
-from corner to corner. Measured are the corners of the pixels, placed in millimetres before anything is computed, so
-that pixels need not be square.
+A pixel is an area, not a point: a mask of one pixel of 1 × 1 mm is 1 mm wide, 1 mm high, and √2 mm long from corner to
+corner. The corners of the pixels are converted to millimeters first, so pixels need not be square.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ Spacing = tuple[float, float]
 
 @dataclass(frozen=True)
 class Measures:
-    """Lengths in millimetres (pixels where no spacing was given), area in their square.
+    """Lengths in millimeters, or in pixels without spacing, and the area in their square.
 
     Attributes:
         longest: the longest diameter (largest Feret diameter) of the outline.
-        perpendicular: the longest chord of the outline's convex hull at a right angle to it.
+        perpendicular: the longest chord of the convex hull at a right angle to it.
         height, width: extent along the columns and along the rows of the image.
         area: of the mask's pixels.
     """
@@ -35,23 +34,36 @@ class Measures:
     area: float
 
 
-def main_piece(mask: np.ndarray) -> np.ndarray:
-    """(H, W) bool: the largest piece of a mask (pixels that touch at a corner belong together), its holes filled."""
-    labels, count = ndimage.label(mask, np.ones((3, 3)))
+def main_component(mask: np.ndarray) -> np.ndarray:
+    """Return the largest 8-connected component of a mask (H, W) bool with its holes filled."""
+    labels, count = label_components(mask, np.ones((3, 3)))
     if count > 1:
         mask = labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
-    return ndimage.binary_fill_holes(mask)
+    return np.asarray(ndimage.binary_fill_holes(mask))
+
+
+def label_components(mask: np.ndarray, structure: np.ndarray | None = None) -> tuple[np.ndarray, int]:
+    """Number the connected components of a mask from 1; return the numbers and their count."""
+    labels = np.zeros(mask.shape, np.int32)
+    count = ndimage.label(mask, structure, output=labels)
+    assert isinstance(count, int)  # with `output` only the count is returned
+    return labels, count
+
+
+def distance_to_background(mask: np.ndarray) -> np.ndarray:
+    """Compute the Euclidean distance of each pixel of a mask to the nearest pixel outside."""
+    return np.asarray(ndimage.distance_transform_edt(mask))
 
 
 def measure(mask: np.ndarray, spacing: Spacing | None = None) -> Measures:
-    """Sizes of a mask's main piece.
+    """Measure the largest component of a mask.
 
     Args:
         mask: (H, W) bool with at least one pixel.
         spacing: (row, column) size of a pixel in mm; None measures in pixels.
     """
     row, column = spacing or (1.0, 1.0)
-    mask = main_piece(mask)
+    mask = main_component(mask)
     hull = hull_corners(mask, (row, column))
     distances = squareform(pdist(hull))
     first, last = np.unravel_index(np.argmax(distances), distances.shape)
@@ -66,9 +78,9 @@ def measure(mask: np.ndarray, spacing: Spacing | None = None) -> Measures:
 
 
 def hull_corners(mask: np.ndarray, spacing: Spacing) -> np.ndarray:
-    """(P, 2) corners (x, y) of the convex hull of a mask's pixels as areas, in the order around it."""
+    """Compute the (P, 2) corners (x, y) of the convex hull of the pixels as areas, in order around it."""
     rows, columns = np.nonzero(mask)
-    # Of each row the outer pixels are enough.
+    # The outer pixels of each row suffice.
     used, start = np.unique(rows, return_index=True)
     left, right = columns[start], np.append(columns[start[1:] - 1], columns[-1]) + 1
     x = np.concatenate([left, left, right, right])
@@ -78,9 +90,9 @@ def hull_corners(mask: np.ndarray, spacing: Spacing) -> np.ndarray:
 
 
 def _chord_across(hull: np.ndarray, axis: np.ndarray) -> float:
-    """The longest chord of a convex polygon (P, 2) at a right angle to `axis`.
+    """Compute the longest chord of a convex polygon (P, 2) at a right angle to `axis`.
 
-    The chord's length changes linearly between corners, so the longest one starts at a corner.
+    The length changes linearly between corners, so the longest chord starts at a corner.
     """
     along = axis / np.hypot(*axis)
     u, v = hull @ along, hull @ np.array([-along[1], along[0]])
@@ -91,7 +103,7 @@ def _chord_across(hull: np.ndarray, axis: np.ndarray) -> float:
         step = ends_u[crossing] - u[crossing]
         share = np.divide(place - u[crossing], step, out=np.zeros_like(step), where=step != 0)
         heights = v[crossing] + share * (ends_v[crossing] - v[crossing])
-        # An edge that lies across is its own chord: both of its ends count.
+        # An edge at a right angle is a chord itself: both of its ends count.
         heights = np.concatenate([heights, v[u == place]])
         longest = max(longest, float(np.ptp(heights)))
     return longest

@@ -1,7 +1,7 @@
-"""Thyroid nodules on ultrasound: size, shape, and a range of ACR TI-RADS points with the source of each.
+"""Measure thyroid nodules on ultrasound: size, shape, and ranges of ACR TI-RADS points with their sources.
 
-Height is measured along the image's columns, width along its rows, which is across the neck on a transverse view; on
-another view `shape` does not mean what TI-RADS asks.
+Height is measured along the columns of the image, width along its rows, which is across the neck on a transverse view;
+on other views `shape` is not that of TI-RADS.
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ def nodules(
     spacing_mm: Spacing | None = None,
     reader_input: ReaderInput | None = None,
 ) -> dict[str, Any]:
-    """Measures and TI-RADS of each nodule, in the order of the detections.
+    """Measure each nodule and compute its TI-RADS points, in the order of the detections.
 
     Args:
         image: (H, W) or (H, W, C).
-        spacing_mm: (row, column) size of a pixel; without it sizes are in pixels, pixels are taken as square, and
-            there is no advice, which depends on millimetres.
-        reader_input: what a reader saw, in the words of `tirads.TABLE`, such as
+        spacing_mm: (row, column) size of a pixel; without it sizes are in pixels, pixels count as square, and
+            there is no advice, which needs millimeters.
+        reader_input: features that a reader reports, from `tirads.TABLE`, such as
             `{"composition": "solid", "echogenic_foci": ["punctate"]}`: one mapping for all nodules, or a list with one
-            (or None) for each. It stands in place of what was measured.
+            (or None) for each. They replace measured features.
 
     Returns:
-        `unit`, `nodules` and `notice`; of each nodule its `class`, `score`, `longest`, `perpendicular`, `height`,
+        `unit`, `nodules` and `notice`; for each nodule `class`, `score`, `longest`, `perpendicular`, `height`,
         `width`, `area`, `shape_ratio` (height / width), `axis_ratio` (perpendicular / longest) and `tirads`, see
-        `tirads.assess`. A detection without a pixel has None for the sizes and for `tirads`.
+        `tirads.assess`. For a detection without pixels sizes and `tirads` are None.
 
     Raises:
-        InputError: the reader's input has another number of nodules, or words that the table does not have.
+        InputError: the input of the reader has another number of nodules, or features that the table lacks.
     """
-    given = _of_each(reader_input, len(detections))
+    given = _input_of_each(reader_input, len(detections))
     instances, found = detections.instances, []
     covered = np.zeros(instances.shape[1:], np.int32)
     for crop in instances:
         covered[crop.slices] += crop.pixels
     for index, (score, class_id, reader) in enumerate(zip(detections.scores, detections.class_ids, given, strict=True)):
         mask = instances.mask(index)
-        name = class_names[class_id - 1]
+        name = class_names[int(class_id) - 1]
         sizes = measure(mask, spacing_mm) if mask.any() else None
         nodule = {"class": name, "score": float(score), **_sizes(sizes), "tirads": None}
         if sizes is not None:
@@ -73,7 +73,7 @@ def nodules(
 
 
 def nodule_rows(finding: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A row of a table for each nodule."""
+    """Build a table row for each nodule."""
     rows = []
     for number, nodule in enumerate(finding["nodules"], start=1):
         row = {"nodule": number, **{key: value for key, value in nodule.items() if key != "tirads"}}
@@ -85,7 +85,7 @@ def nodule_rows(finding: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def shape_points(sizes: Measures) -> Points:
-    """Taller-than-wide 3, else 0, by the extents along the image's axes."""
+    """Return 3 for taller-than-wide, else 0, by the extents along the axes of the image."""
     seen = "taller-than-wide" if sizes.height > sizes.width else "wider-than-tall"
     points = TABLE["shape"][seen]
     return Points(points, points, "measured", seen)
@@ -100,8 +100,8 @@ def _sizes(sizes: Measures | None) -> dict[str, float | None]:
     return {name: round(value, 3) for name, value in zip(names, (*lengths, *ratios), strict=True)}
 
 
-def _of_each(reader_input: ReaderInput | None, count: int) -> list[Mapping[str, Any]]:
-    """The reader's words for each of `count` nodules."""
+def _input_of_each(reader_input: ReaderInput | None, count: int) -> list[Mapping[str, Any]]:
+    """Return the input of the reader for each of `count` nodules."""
     given = [reader_input] * count if reader_input is None or isinstance(reader_input, Mapping) else reader_input
     if isinstance(given, str) or not isinstance(given, Sequence) or len(given) != count:
         raise InputError(f"reader_input: expected a mapping, or a list with one for each of the {count} nodules")

@@ -1,8 +1,8 @@
-"""ACR TI-RADS: points, levels and the size rule, as a table; nothing here looks at an image.
+"""Compute points, level and advice of ACR TI-RADS, without an image.
 
 Source: Tessler FN et al. 2017, ACR Thyroid Imaging, Reporting and Data System (TI-RADS): White Paper of the ACR TI-RADS
-Committee, J Am Coll Radiol 14(5):587–595, figure 1 with its notes. Points that are not known are ranges, and so is what
-follows from them.
+Committee, J Am Coll Radiol 14(5):587–595, figure 1 with its notes. Unknown points are ranges, and so are
+level and advice.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ TABLE: Mapping[str, Mapping[str, int]] = MappingProxyType(
         "echogenic_foci": {"none": 0, "comet-tail": 0, "macrocalcification": 1, "rim": 2, "punctate": 3},
     }
 )
-"""Points of what is seen in each category; those of all kinds of echogenic foci present are summed."""
+"""Points of each feature by category; those of all echogenic foci are summed."""
 SIZES_MM: Mapping[int, tuple[float, float]] = MappingProxyType({3: (25.0, 15.0), 4: (15.0, 10.0), 5: (10.0, 5.0)})
-"""Level → longest diameter from which fine-needle aspiration, and from which follow-up, is advised."""
+"""Level → longest diameter from which fine-needle aspiration, and follow-up, is advised."""
 ADVICE = ("no further action", "follow-up", "fine-needle aspiration")
 
 _FOCI = "echogenic_foci"
@@ -47,7 +47,7 @@ _FOCI = "echogenic_foci"
 
 @dataclass(frozen=True)
 class Points:
-    """Points of one category, from `low` to `high`, and where they come from."""
+    """Lowest and highest points of one category, and their source."""
 
     low: int
     high: int
@@ -55,20 +55,21 @@ class Points:
     seen: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
+        """Convert for JSON."""
         return {"points": [self.low, self.high], "provenance": self.provenance, "seen": self.seen}
 
 
 def unknown(category: str) -> Points:
-    """All points that a category may bring."""
+    """Return the full range of points of a category."""
     values = TABLE[category].values()
     return Points(0, sum(values) if category == _FOCI else max(values), "not assessed")
 
 
 def read(category: str, given: str | Sequence[str]) -> Points:
-    """The points of what a reader saw; of echogenic foci one kind or a list of kinds, [] for none.
+    """Return the points of a feature that a reader reports; echogenic foci may be a list, [] for none.
 
     Raises:
-        InputError: a word that the category does not have.
+        InputError: the category has no such feature.
     """
     words = [given] if isinstance(given, str) else given
     allowed = TABLE[category]
@@ -83,9 +84,9 @@ def read(category: str, given: str | Sequence[str]) -> Points:
 
 
 def total(categories: Mapping[str, Points]) -> tuple[int, int]:
-    """Lowest and highest sum of points.
+    """Compute the lowest and highest sum of points.
 
-    A spongiform nodule gets no further points, so a composition that nobody has assessed leaves 0 possible.
+    A spongiform nodule gets no further points, so 0 is possible if the composition was not assessed.
     """
     composition = categories["composition"]
     if composition.seen == "spongiform":
@@ -95,27 +96,27 @@ def total(categories: Mapping[str, Points]) -> tuple[int, int]:
 
 
 def level(points: int) -> int:
-    """1 … 5 for TR1 … TR5.
+    """Return 1 … 5 for TR1 … TR5.
 
-    The paper gives no level for a total of 1 (for example a cyst with a macrocalcification). It counts as TR1 here,
-    since TR2 begins at 2; neither level asks for anything to be done.
+    The paper defines no level for 1 point (for example a cyst with a macrocalcification). Here it is TR1, because TR2
+    begins at 2; neither level requires an action.
     """
     return 1 if points < 2 else 2 if points == 2 else 3 if points == 3 else 4 if points <= 6 else 5
 
 
 def advice(of_level: int, longest_mm: float) -> int:
-    """Position in `ADVICE` of what the paper advises for a nodule of this longest diameter."""
+    """Return the index in `ADVICE` for a nodule of this level and longest diameter."""
     aspirate, follow = SIZES_MM.get(of_level, (float("inf"), float("inf")))
     return 2 if longest_mm >= aspirate else 1 if longest_mm >= follow else 0
 
 
 def assess(categories: Mapping[str, Points], longest_mm: float | None) -> dict[str, Any]:
-    """What follows from the points of all five categories.
+    """Compute the result from the points of all five categories.
 
     Returns:
-        `points` [low, high]; `level` ["TR3", "TR4"]; `advice`, two of `ADVICE`, or None where no millimetres are known;
-        `unless_spongiform`, the first two for a nodule that is not, where the composition was not assessed; and
-        `categories`, each with its `points`, `provenance` and what was `seen`.
+        `points` [low, high]; `level` ["TR3", "TR4"]; `advice`, two of `ADVICE`, or None without millimeters;
+        `unless_spongiform`, points and level of a nodule that is not spongiform, if the composition was not assessed;
+        and `categories`, each with its `points`, `provenance` and the feature `seen`.
     """
     low, high = total(categories)
     levels = level(low), level(high)

@@ -1,8 +1,8 @@
-r"""Chest films that are not yet a data set: images, with a mask of both lungs each or none, and what a table says.
+r"""Find chest radiographs with their lung masks and metadata for `mrcnn prepare`.
 
-A folder holds `index.csv`, or `images` and `masks`, or images alone. The table has a column `image` and may have
+A folder contains `index.csv`, or `images` and `masks`, or only images. The table has a column `image` and may have
 `mask`, `patient_id`, `view`, `orientation` (DICOM PatientOrientation, such as L\F), `mirrored` (true or false) and
-`license`; others are left alone. In folders a mask has its image's name, whatever the ending, or that and `_mask`.
+`license`; others are ignored. In folders a mask has the name of its image with any suffix, or with `_mask`.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _WORDS = {"": None, "false": False, "no": False, "0": False, "true": True, "yes"
 
 @dataclass(frozen=True)
 class Film:
-    """One film.
+    """One radiograph.
 
     Attributes:
-        name: of the image within its folder, with / between folders.
+        name: path of the image in its folder, with / between folders.
         image: its file.
-        mask: file of the mask of its lungs, or None.
-        facts: `patient_id`, `view`, `license` as far as the table has them.
+        mask: file of the lung mask, or None.
+        facts: `patient_id`, `view`, `license` if known.
         orientation: DICOM PatientOrientation, or empty.
-        mirrored: what the table says of that, or None.
+        mirrored: from the table, or None.
     """
 
     name: str
@@ -50,8 +50,8 @@ class Film:
     mirrored: bool | None = None
 
     def hanging(self, otherwise: bool) -> tuple[bool, str | None]:
-        """Whether the film is mirrored, or `otherwise` where nothing says so; and why it cannot be read as an upright
-        frontal one, if so."""
+        """Return whether the film is mirrored, `otherwise` if unknown; and why it is no upright frontal image, or
+        None."""
         view = self.facts.get("view", "")
         if view.strip().upper() not in FRONTAL:
             return False, f"view {view!r} is not frontal (PA or AP)"
@@ -63,10 +63,10 @@ class Film:
 
 
 def read_films(folder: Path, *, with_masks: bool) -> list[Film]:
-    """The films of a folder in the order of their names or of the table.
+    """Find the films of a folder in the order of their names or of the table.
 
     Args:
-        with_masks: each must have a mask; otherwise none is looked for.
+        with_masks: each film must have a mask; otherwise masks are ignored.
 
     Raises:
         InputError: lists what is missing.
@@ -104,11 +104,11 @@ def _of_table(table: Path, with_masks: bool, problems: Problems) -> Iterator[Fil
             if _leaves(file, table.parent):
                 problems.add(f"index.csv line {number}: {row[column]!r} leaves the folder")
             elif not file.is_file():
-                problems.add(f"index.csv line {number}: {file.name!r} is not there")
+                problems.add(f"index.csv line {number}: {file.name!r} does not exist")
         _check_mask(mask, f"index.csv line {number}", problems)
         name = os.path.relpath(image, table.parent).replace(os.sep, "/")
         if name in places:
-            problems.add(f"index.csv line {number}: {row['image']!r} stands in line {places[name]} too; expected one")
+            problems.add(f"index.csv line {number}: {row['image']!r} occurs in line {places[name]} too; expected once")
         places[name] = number
         mirrored = row.get("mirrored", "").lower()
         if mirrored not in _WORDS:
@@ -135,7 +135,7 @@ def _of_folders(folder: Path, with_masks: bool, problems: Problems) -> Iterator[
 
 
 def _masks_by_stem(folder: Path, problems: Problems) -> dict[str, Path]:
-    """Each mask by the name of its image without its ending."""
+    """Return the masks by the name of their image without suffix."""
     found: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
         if file.suffix.lower() not in (*LABEL_SUFFIXES, *LOSSY_SUFFIXES):
@@ -154,7 +154,7 @@ def _check_mask(file: Path | None, where: str, problems: Problems) -> None:
 
 
 def _leaves(file: Path, folder: Path) -> bool:
-    """Whether a path leads out of a folder, as it is written or by a link."""
+    """Return whether a path is outside of a folder, as written or by a link."""
     written = Path(os.path.normpath(file))
     return not (written.is_relative_to(os.path.normpath(folder)) and file.resolve().is_relative_to(folder.resolve()))
 
@@ -164,7 +164,7 @@ def _image_files(folder: Path) -> list[Path]:
 
 
 def _orientation_in(image: Path) -> str:
-    """PatientOrientation of a DICOM file as text, empty where there is none."""
+    """Read PatientOrientation of a DICOM file as text, or return an empty text."""
     if image.suffix.lower() not in DICOM or not image.is_file():
         return ""
     try:

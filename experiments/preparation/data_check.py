@@ -1,4 +1,4 @@
-"""What a data set holds and what is wrong with it: the first step of every training, and all of `mrcnn check`."""
+"""Check a dataset: the first step of every training, and all of `mrcnn check`."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from mrcnn.errors import InputError
 BY_PATIENT = "patient"
 """Value of `data.splits` for a split by patient whatever the annotations state."""
 DEVELOPMENT = "folds"
-"""Name of what a cross-validation divides: all that a single training would train and validate on."""
-SHOWN = 5
-"""Films that a warning names."""
+"""Name of the split that a cross-validation divides: training and validation images of a single training."""
+MAX_NAMED = 5
+"""Number of films that a warning names."""
 
 
 @dataclass(frozen=True)
 class CheckedData:
-    """A data set that could be read, and how it would be split.
+    """A readable dataset and its splits.
 
     Attributes:
-        name: what a person would call it.
-        whole: all of it.
-        splits: positions of the images of each split; empty where it cannot be split.
-        groups: (N,) of near-duplicates, or None where they were not looked for.
-        found: what it holds.
-        problems: why it cannot be trained on, one line each.
-        held_out: positions of the images of each fold of a cross-validation, where the user gave folds.
+        name: of the dataset.
+        whole: the dataset.
+        splits: positions of the images of each split; empty if it cannot be split.
+        groups: (N,) groups of near-duplicates, or None if they were not searched.
+        found: summary of the content.
+        problems: reasons why it cannot be used for training, one line each.
+        held_out: positions of the images of each fold of a cross-validation, if the user gave folds.
     """
 
     name: str
@@ -53,12 +53,12 @@ class CheckedData:
     held_out: tuple[np.ndarray, ...] = ()
 
     def raise_if_wrong(self) -> None:
-        """Raises one `InputError` that holds all problems."""
+        """Raise one `InputError` with all problems."""
         if self.problems:
             raise InputError("\n  ".join(self.problems))
 
     def split_lists(self) -> dict[str, list[dict[str, str]]]:
-        """File and patient of each image of each split."""
+        """Return file and patient of each image of each split."""
         records = self.whole.records
         return {
             name: [
@@ -69,10 +69,10 @@ class CheckedData:
 
 
 def check_data(config: TaskConfig) -> CheckedData:
-    """Reads the data of a task, looks for near-duplicates, splits by patient and counts.
+    """Read the data of a task, search near-duplicates, split by patient and summarize.
 
     Raises:
-        InputError: it cannot be read; lists all that is wrong with annotations and image files.
+        InputError: lists all errors of annotations and image files.
     """
     opened, name = open_dataset(config.data), dataset_name(config.data)
     whole, groups = validate_dataset_images(opened, config)
@@ -138,32 +138,32 @@ def given_splits(
     return {"train": development, "val": held_out[0][:0], "test": folds[0]["test"]}, held_out, warnings
 
 
-def with_polarity(found: Fingerprint, whole: Dataset, train: Sequence[int]) -> Fingerprint:
-    """`found` with the mean picture of the films that train, and a warning of films whose polarity is another."""
+def with_polarity(found: Fingerprint, whole: Dataset, train: Sequence[int] | np.ndarray) -> Fingerprint:
+    """Add the mean of the training radiographs, and a warning of radiographs with the other polarity."""
     thumbnails = make_thumbnails(whole, cache_folder() / "thumbnails", Problems("images"))
     mixed = find_rarer_polarity(thumbnails)
+    names = [whole.records[index].file_name for index in mixed]
     warnings = [
         f"{len(mixed)} of {len(whole)} films look like negatives of the others, black and white exchanged: "
-        f"{', '.join(whole.records[index].file_name for index in mixed[:SHOWN])}{', …' if len(mixed) > SHOWN else ''}; "
-        "invert them, or leave them out"
-    ] * bool(len(mixed))
+        f"{', '.join(names[:MAX_NAMED])}{', …' if len(names) > MAX_NAMED else ''}; invert them, or leave them out"
+    ] * bool(names)
     picture = mean_film(thumbnails[np.asarray(train, np.int64)])
     return replace(found, polarity=picture, warnings=(*found.warnings, *warnings))
 
 
 def validate_dataset_images(whole: Dataset, config: TaskConfig) -> tuple[Dataset, np.ndarray | None]:
-    """The images that can be trained on, each opened once, and their groups of near-duplicates if they are wanted.
+    """Open each image once; return the valid ones and their groups of near-duplicates if configured.
 
     Raises:
-        InputError: lists all that is wrong, unless that can be and is to be skipped.
+        InputError: lists all errors, unless `on_error` is to skip them.
     """
-    groups, problems = None, whole.problems
+    groups, problems = None, Problems("images") if whole.problems is None else whole.problems
     if config.data.near_duplicates == "together":
         cache = cache_folder() / "thumbnails"
         thumbnails = make_thumbnails(whole, cache, problems)
         groups = cached_groups(thumbnails, cache)
         even = np.flatnonzero(~thumbnails.any(axis=(1, 2))).tolist()
-        constant = find_constant(whole, even, Problems("images"))  # those that cannot be read are told already
+        constant = find_constant(whole, even, Problems("images"))  # unreadable images are reported already
     else:
         constant = validate_images(whole, problems, cache_folder() / "opened")
     whole = whole.with_warnings(constant_warnings(whole, constant))
@@ -173,7 +173,7 @@ def validate_dataset_images(whole: Dataset, config: TaskConfig) -> tuple[Dataset
 
 
 def splits_without_instances(whole: Dataset, splits: Mapping[str, np.ndarray], name: str) -> list[str]:
-    """A line for each split that has images and no instance."""
+    """Return a line for each split with images but no instance."""
     return [
         f"{name}: no instance in the {len(indices)} images of the {split} split; expected at least one, "
         "which another seed or data.split may give"
@@ -183,7 +183,7 @@ def splits_without_instances(whole: Dataset, splits: Mapping[str, np.ndarray], n
 
 
 def show(checked: CheckedData, console: Console) -> None:
-    """Prints what was found: the splits, sizes, warnings."""
+    """Print splits, sizes and warnings."""
     console.print(f"\nData: {checked.name}", style="bold", markup=False, soft_wrap=True)
     console.print(data_table(checked.found))
     console.print(data_text(checked.found), markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""The images that a task trains on: a person's own, or phantoms."""
+"""Open the dataset of a task, or its phantoms."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from mrcnn.phantoms import PHANTOM_KINDS, write_dataset
 
 
 def open_dataset(options: DataOptions) -> Dataset:
-    """Read the dataset that `options` name; without one, phantoms, which are made on first use.
+    """Read the dataset of `options`; without one, phantoms, which are created on first use.
 
-    What is wrong with single images is in its `problems`, for `experiments.preparation.data_check` to judge.
+    Errors of single images are in its `problems`, which `experiments.preparation.data_check` reports.
 
     Raises:
-        InputError: nothing is there, or it cannot be read; or the cache folder cannot be written.
+        InputError: the dataset does not exist or cannot be read; or the cache folder cannot be written.
     """
     if options.dataset is not None:
         path = dataset_path(options.dataset)
         reader = find_reader(path) if options.reader == "auto" else options.reader
         section = getattr(options, reader, None)
-        told = section.model_dump() if section else {}
-        found = read_all(path, reader=reader, patient_pattern=options.patient_pattern, **told)
+        arguments = section.model_dump() if section else {}
+        found = read_all(path, reader=reader, patient_pattern=options.patient_pattern, **arguments)
         return found.with_spacing(spacing) if (spacing := options.spacing_mm) else found
     folder = cache_folder() / "phantoms" / f"{options.phantoms}-{options.phantom_images}-{options.phantom_seed}"
     try:
@@ -56,7 +56,7 @@ def with_volume_options(options: DataOptions, dataset: Dataset) -> DataOptions:
 
 
 def dataset_name(options: DataOptions) -> str:
-    """What a person would call it: the folder's name, or `thyroid phantoms`."""
+    """Return the name of the folder, or `thyroid phantoms`."""
     if options.dataset is None:
         return f"{options.phantoms} phantoms"
     path = dataset_path(options.dataset)
@@ -82,7 +82,7 @@ def data_path(option: str, text: str) -> Path:
 
 
 def standing_folder() -> Path:
-    """The working folder, or under `mlflow run`, which enters the project first, the one from which that was called."""
+    """Return the working folder, or under `mlflow run`, which changes it, the folder of that command."""
     here = Path.cwd()
     if "MLFLOW_RUN_ID" not in os.environ:
         return here
@@ -90,6 +90,6 @@ def standing_folder() -> Path:
         for parent in psutil.Process().parents():
             if any(Path(word).name == "mlflow" for word in parent.cmdline()):
                 return Path(parent.cwd())
-    except psutil.Error:  # another user's process, or one that has just ended
+    except psutil.Error:  # a process of another user, or one that has just ended
         return here
     return here

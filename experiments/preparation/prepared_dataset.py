@@ -1,4 +1,4 @@
-"""A data set of films with their lungs by side, written whole or not at all, with a report of what was decided."""
+"""Write a dataset of chest radiographs with left and right lungs, atomically, with a report."""
 
 from __future__ import annotations
 
@@ -24,28 +24,29 @@ from mrcnn.metrics.rle import encode
 CLASS_NAMES = ("left_lung", "right_lung")
 NOTICE = "Research use only"
 REPORT = "report.json"
-SHOWN = 24
-"""Films of each kind, undecided and decided, on the sheet of pictures."""
+MAX_PICTURES = 24
+"""Images of each kind, undecided and decided, on the contact sheet."""
 
 _THUMBNAIL = 256
 
 Decided = tuple[Film, np.ndarray, Sides, np.ndarray]
-"""A film, its image (H, W, C), its sides, and the mask (H, W) bool that these came from."""
+"""A film, its image (H, W, C), its sides, and its mask (H, W) bool."""
 
 
 @dataclass
 class Prepared:
-    """What came of a set of films.
+    """The result for a set of films.
 
     Attributes:
-        folder: the data set.
-        rows: of the report, one a film.
+        folder: the dataset.
+        rows: of the report, one for each film.
     """
 
     folder: Path
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:
+        """Count the films by result."""
         results = Counter(row["result"] for row in self.rows)
         return {
             "films": len(self.rows),
@@ -54,7 +55,7 @@ class Prepared:
         }
 
     def text(self) -> str:
-        """For the terminal."""
+        """Format the result for the terminal."""
         count = self.counts()
         lines = [
             f"{count['films']} films: both lungs {count['both']}, one lung {count['left'] + count['right']}, "
@@ -68,18 +69,18 @@ class Prepared:
 
 
 def write_prepared(decided: Iterable[Decided], films: Sequence[Film], folder: Path) -> Prepared:
-    """Writes `images/`, `annotations.json` (COCO), the report and the sheet of pictures.
+    """Write `images/`, `annotations.json` (COCO), the report and the contact sheet.
 
     Args:
-        decided: the films with what was decided.
-        films: all of them.
-        folder: new, empty, or one that this wrote before, which is replaced.
+        decided: the films with their sides.
+        films: all films.
+        folder: new, empty, or an earlier result, which is replaced.
 
     Raises:
-        InputError: `folder` holds something else, or no side of any film was decided.
+        InputError: `folder` contains other files, or no film has a side.
     """
     if folder.exists() and not (folder / REPORT).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"--output {folder}: holds something else; expected a new folder, or one that prepare wrote")
+        raise InputError(f"--output {folder}: contains other files; expected a new folder, or one that prepare wrote")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         fresh, prepared = Path(scratch, "fresh"), Prepared(folder)
@@ -99,10 +100,10 @@ def _write(decided: Iterable[Decided], films: Sequence[Film], folder: Path, prep
         }
         prepared.rows.append(_row(film, sides, masks))
         if not masks:
-            if len(undecided) < SHOWN:
+            if len(undecided) < MAX_PICTURES:
                 undecided.append(_thumbnail(image, masks, mask))
             continue
-        if len(images) % -(-len(films) // SHOWN) == 0:
+        if len(images) % -(-len(films) // MAX_PICTURES) == 0:
             shown.append(_thumbnail(image, masks, mask))
         name = film.name if all_in_images else f"images/{film.name}"
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -147,7 +148,7 @@ def _row(film: Film, sides: Sides, masks: dict[str, np.ndarray]) -> dict[str, An
 
 
 def _thumbnail(image: np.ndarray, masks: dict[str, np.ndarray], mask: np.ndarray) -> np.ndarray:
-    """A small picture: left and right in their colours, or the undecided mask in a third one."""
+    """Draw a thumbnail with left and right in their colors, or the undecided mask in a third color."""
     names = (*CLASS_NAMES, "undecided")
     shown = masks or ({"undecided": mask} if mask.any() else {})
     class_ids = np.array([names.index(name) + 1 for name in shown], np.int32)

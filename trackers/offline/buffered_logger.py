@@ -1,4 +1,4 @@
-"""The way of a run's records to a store that may be away for a while."""
+"""Log the records of a run to a tracking server that may be unreachable for a while."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from trackers.offline.uploader import Uploader
 from trackers.runs.address import without_credentials
 
 PAUSE, LONGEST_PAUSE = 5.0, 60.0
-"""Seconds without an attempt after the first that failed; they double with each, up to the longest."""
+"""Seconds between the first failed attempt and the next; doubled after each, up to the longest."""
 
 _log = logging.getLogger(__name__)
 
 
 class BufferedLogger:
-    """Sends the records of one run, each at once or, as long as the server is away, by way of a `RecordQueue`.
+    """Send the records of one run immediately, or through a `RecordQueue` while the server is unreachable.
 
-    On a store in a file or a database it only sends. Otherwise it holds the run's folder until `close`. Records arrive
-    in the order of `send`; none is lost, and none taken twice.
+    Records of a local store are sent only. For a server the logger locks the folder of the run until `close`. Records
+    arrive in the order of `send`; none is lost or logged twice.
 
     Raises:
-        InputError: `mrcnn sync` is at work at the run, or what an earlier process of it left is damaged.
+        InputError: `mrcnn sync` is processing the run, or the records of an earlier process are damaged.
     """
 
     def __init__(self, client: MlflowClient, run_id: str) -> None:
         self._client, self._run_id = client, run_id
         self._held = ExitStack()
-        self._journal: RecordQueue | None = None
+        self._queue: RecordQueue | None = None
         self._next, self._pause = 0.0, PAUSE
         address = mlflow.get_tracking_uri()
         if is_server(address):
@@ -50,24 +50,24 @@ class BufferedLogger:
                 self._held.enter_context(hold(folder, f"run {run_id} is being delivered by another process"))
             except Held as error:
                 raise InputError(f"{error}; try again when it is done") from error
-            self._journal = RecordQueue(folder)
-            self._journal.name_store(without_credentials(address))
-            # Damage is told now rather than when the first record fails.
-            self._journal.pending()
+            self._queue = RecordQueue(folder)
+            self._queue.name_store(without_credentials(address))
+            # Report damage now rather than with the first failing record.
+            self._queue.pending()
 
     def send(self, record: Mapping[str, Any], path: Path | None = None, by: Callable[[], object] | None = None) -> None:
-        """Returns when the record is in the store, or durable in the journal.
+        """Return when the record is in the store, or saved in the queue.
 
         Args:
-            path: the file or folder that it is about.
-            by: does what the record says in the first attempt; None: `Uploader` does.
+            path: the file or folder of an artifact.
+            by: replaces `Uploader` in the first attempt.
 
         Raises:
-            MlflowException: the store refuses it, or one before it.
-            NotKept: the store is away, and the disk takes nothing.
+            MlflowException: the store refuses the record or an earlier one.
+            CheckpointNotSaved: the store is unreachable, and the disk cannot be written.
         """
         direct = by or partial(Uploader(self._client, self._run_id, again=False).deliver, record, path)
-        if self._journal is None:
+        if self._queue is None:
             direct()
         elif self.deliver():
             try:
@@ -77,38 +77,38 @@ class BufferedLogger:
             except Exception as error:
                 if self._refused(error):
                     raise
-                self._journal.append(record, path)
+                self._queue.append(record, path)
                 self._away(error)
         else:
-            self._journal.append(record, path)
+            self._queue.append(record, path)
 
     def deliver(self, *, now: bool = False) -> bool:
-        """Sends what is kept, unless an attempt has just failed; whether nothing is left.
+        """Send the queued records, unless an attempt has just failed; return whether none is left.
 
         Args:
-            now: also right after an attempt.
+            now: also directly after an attempt.
         """
-        if not self._left():
+        if self._queue is None or not self._queue.waiting():
             return True
         if not now and time.monotonic() < self._next:
             return False
-        pending = self._journal.pending()
+        pending = self._queue.pending()
         delivery = Uploader(self._client, self._run_id, again=True)
         for record in pending:
             try:
-                delivery.deliver(record, self._journal.path(record))
+                delivery.deliver(record, self._queue.path(record))
             except Exception as error:
                 if self._refused(error):
                     raise
                 self._away(error)
                 return False
-            self._journal.delivered(record)
+            self._queue.delivered(record)
         self._pause = PAUSE
-        _log.warning("the tracking server is back: %d records of run %s delivered", len(pending), self._run_id)
+        _log.warning("the tracking server is back: %d records of run %s uploaded", len(pending), self._run_id)
         return True
 
     def wait(self, seconds: float) -> bool:
-        """Sends what is kept, and tries again for so long; whether nothing is left."""
+        """Send the queued records with attempts for `seconds`; return whether none is left."""
         end = time.monotonic() + seconds
         while not self.deliver(now=True):
             if time.monotonic() + PAUSE > end:
@@ -117,34 +117,29 @@ class BufferedLogger:
         return True
 
     def close(self) -> int:
-        """Lets go of the folder, and removes it where nothing is left in it; returns how many records are."""
-        left = self._left()
-        if self._journal is not None and not left:
-            shutil.rmtree(self._journal.folder, ignore_errors=True)
+        """Unlock the folder, and remove it if the queue is empty; return the number of queued records."""
+        left = 0 if self._queue is None else self._queue.waiting()
+        if self._queue is not None and not left:
+            shutil.rmtree(self._queue.folder, ignore_errors=True)
         self._held.close()
         return left
 
     def _refused(self, error: Exception) -> bool:
-        """Whether the server that has the run refuses a record; what something else refuses at its address counts as
-        an outage."""
+        """Return whether the server that has the run refuses a record; anything else at its address is an outage."""
         if unreachable(error):
             return False
         try:
             require_run(self._client, self._run_id)
-        except Exception as second:  # noqa: BLE001 the first error is the news
+        except Exception as second:  # noqa: BLE001 the first error is reported
             return not unreachable(second)
         return True
 
-    def _left(self) -> int:
-        """Count what the journal holds: a Ctrl-C may come between a record's way to the disk and any list of ours."""
-        return 0 if self._journal is None else self._journal.waiting()
-
     def _away(self, error: Exception) -> None:
-        if self._pause == PAUSE:
+        if self._pause == PAUSE and self._queue is not None:
             _log.warning(
-                "the tracking server does not answer (%s): what is logged is kept in %s until it is back",
+                "the tracking server does not answer (%s): records are saved in %s until it is reachable",
                 reason(error),
-                self._journal.folder,
+                self._queue.folder,
             )
         self._next = time.monotonic() + self._pause
         self._pause = min(2 * self._pause, LONGEST_PAUSE)

@@ -1,4 +1,4 @@
-"""What runs could not log before their processes ended, delivered to the stores that it is for."""
+"""Upload records that runs could not log before their processes ended."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ from trackers.runs.address import hide_credentials, without_credentials
 
 @dataclass
 class PendingRecords:
-    """What became of the records of a run.
+    """The result of uploading the records of a run.
 
     Attributes:
-        kinds: how many of each there were: `metrics`, `artifact` …
-        delivered: how many are in the store now that were not.
-        problem: why not all are; None: nothing is left to do.
+        store: address of the store.
+        kinds: number of records of each kind: `metrics`, `artifact` …
+        delivered: number of uploaded records.
+        problem: why some were not uploaded, or None.
     """
 
     run_id: str
@@ -41,15 +42,17 @@ class PendingRecords:
 
     @property
     def left(self) -> int:
+        """Number of records that have not been uploaded."""
         return self.kinds.total() - self.delivered
 
 
 def pending_folder() -> Path:
+    """Return the folder of the queues of all runs."""
     return cache_folder() / "unsent"
 
 
 def pending_runs() -> list[str]:
-    """Ids of the runs of which something is kept, or that are under way."""
+    """Return the ids of the runs with queued records, and of running ones."""
     present = pending_folder().iterdir() if pending_folder().is_dir() else ()
     return sorted(path.name for path in present if RUN_ID.fullmatch(path.name))
 
@@ -57,23 +60,23 @@ def pending_runs() -> list[str]:
 def upload_pending(
     run_id: str, *, dry_run: bool = False, client_of: Callable[[str], MlflowClient] = MlflowClient
 ) -> PendingRecords | None:
-    """Deliver what is kept of a run, in order; with `dry_run` only count. None where there is nothing."""
-    # As in `trackers.runs.run`: the address that MLflow prints at a run's end may hold a password.
+    """Upload the queued records of a run, in order; with `dry_run` only count them. None without any."""
+    # As in `trackers.runs.run`: the address that MLflow prints at the end of a run may contain a password.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     folder = pending_folder() / run_id
-    found, journal = PendingRecords(run_id), RecordQueue(folder)
+    found, queue = PendingRecords(run_id), RecordQueue(folder)
     try:
-        with hold(folder, "another process holds the run, and delivers what it can"):
-            pending = journal.pending()
+        with hold(folder, "another process has locked the run, and uploads its records"):
+            pending = queue.pending()
             found.kinds.update(record[KIND] for record in pending)
             if pending:
-                found.store = journal.store()
+                found.store = queue.store()
                 if dry_run:
                     return found
-                delivery = Uploader(client_of(_address(found.store)), run_id, again=True)
+                uploader = Uploader(client_of(_address(found.store)), run_id, again=True)
                 for record in pending:
-                    delivery.deliver(record, journal.path(record))
-                    journal.delivered(record)
+                    uploader.deliver(record, queue.path(record))
+                    queue.delivered(record)
                     found.delivered += 1
             if not dry_run:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -87,10 +90,10 @@ def upload_pending(
 
 def _refusal(error: Exception, folder: Path) -> str:
     said = hide_credentials(str(error).splitlines()[0] if str(error) else type(error).__name__)
-    return f"refused: {said}; what you do not want to deliver can be deleted: {folder}"
+    return f"refused: {said}; records that are not needed can be deleted: {folder}"
 
 
 def _address(store: str) -> str:
-    """The store's address with the name and the password of MLFLOW_TRACKING_URI, where that is the same store."""
+    """Return the address of the store, with user and password of MLFLOW_TRACKING_URI if that is the same store."""
     given = mlflow.get_tracking_uri()
     return given if without_credentials(given) == store else store

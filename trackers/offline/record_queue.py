@@ -1,4 +1,4 @@
-"""What could not be logged yet, kept on disk in order until it is."""
+"""Queue records on disk until they can be logged."""
 
 from __future__ import annotations
 
@@ -15,48 +15,48 @@ from trackers.checkpoints.checkpoint_store import CheckpointNotSaved, to_disk
 
 LINES, DELIVERED, FILES, STORE = "journal.jsonl", "delivered.json", "files", "store.json"
 SEQ, NAME = "seq", "name"
-"""Of each record its number, and of one with a file that one's name."""
+"""Fields of a record: its number, and the name of its file."""
 
 
 class DamagedQueue(InputError):
-    """A line before the last one is not what was written."""
+    """A line before the last one is damaged."""
 
 
 class RecordQueue:
-    """Records in a folder, each a line of JSON with its number, beside copies of the files that belong to them.
+    """Store records in a folder, each as a line of JSON with its number, with copies of their files.
 
-    A record is durable when `append` returns: its file first, then its line. What a process that was killed left of a
-    last line is dropped, for its `append` has not returned. `delivered` moves a mark, which is replaced as a whole, and
-    empties the file of lines where the mark is at the last one; numbers go on from the mark. One process at a time may
-    use it. Lines are parsed once: `append` and `waiting` read only what has been added since the last call.
+    A record is on disk when `append` returns, its file before its line. An incomplete last line of a killed process is
+    dropped, because its `append` did not return. `delivered` updates the number of the last uploaded record atomically,
+    and truncates the file of lines after the last one; numbering continues. Only one process may use a queue. Lines are
+    parsed once: `append` and `waiting` read only the lines added since the last call.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._known = (0, 0)
-        """Number of the last whole line that has been read, and the length of the file up to its end."""
+        """Number of the last complete line that has been read, and its end in the file."""
 
     def pending(self) -> list[dict[str, Any]]:
-        """Read the records that have not been delivered, in order.
+        """Read the records that have not been uploaded, in order.
 
         Raises:
-            DamagedJournal: one cannot be read.
+            DamagedQueue: a record cannot be read.
         """
         done = self._delivered()
         self._known = (0, 0)
         return [record for record in self._read_on() if record[SEQ] > done]
 
     def waiting(self) -> int:
-        """Count the records that have not been delivered. Raises `DamagedQueue`."""
+        """Count the records that have not been uploaded. Raises `DamagedQueue`."""
         for _ in self._read_on():
             pass
         return max(0, self._known[0] - self._delivered())
 
     def append(self, record: Mapping[str, Any], path: Path | None = None) -> dict[str, Any]:
-        """Keeps a record of plain data, and a copy of the file or folder that it is about; returns it numbered.
+        """Save a JSON-compatible record and a copy of its file or folder; return it with its number.
 
         Raises:
-            NotKept: the disk is full or refuses; the records before are whole.
+            CheckpointNotSaved: the disk is full or cannot be written; earlier records remain complete.
         """
         with self._disk_refusals():
             return self._append(record, path)
@@ -67,7 +67,7 @@ class RecordQueue:
             yield
         except OSError as error:
             raise CheckpointNotSaved(
-                f"{self.folder}: what the tracking server did not take cannot be kept ({error.strerror or error})"
+                f"{self.folder}: records for the tracking server cannot be saved ({error.strerror or error})"
             ) from error
 
     def _append(self, record: Mapping[str, Any], path: Path | None) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class RecordQueue:
         if path is not None:
             numbered[NAME] = path.name
             place = self.folder / FILES / str(numbered[SEQ])
-            # Of an append that did not return.
+            # An earlier append may have been interrupted.
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir(parents=True)
             copy = place / path.name
@@ -87,7 +87,7 @@ class RecordQueue:
                 to_disk(each)
         line = json.dumps(numbered, ensure_ascii=False, allow_nan=False) + "\n"
         with open(self.folder / LINES, "ab") as file:
-            # Of a line that was torn, or of one that the disk has just refused.
+            # Drop an incomplete line.
             file.truncate(whole)
             try:
                 file.write(line.encode())
@@ -100,11 +100,11 @@ class RecordQueue:
         return numbered
 
     def path(self, record: Mapping[str, Any]) -> Path | None:
-        """The copy of the file or folder that a record is about; None where it is about none."""
+        """Return the copy of the file or folder of a record, if it has one."""
         return self.folder / FILES / str(record[SEQ]) / record[NAME] if NAME in record else None
 
     def delivered(self, record: Mapping[str, Any]) -> None:
-        """Note that this record and those before it are where they belong, and remove its file."""
+        """Mark this record and earlier ones as uploaded, and remove its file."""
         with self._disk_refusals():
             self._replace(DELIVERED, {SEQ: record[SEQ]})
             if not self.waiting():
@@ -112,13 +112,13 @@ class RecordQueue:
         shutil.rmtree(self.folder / FILES / str(record[SEQ]), ignore_errors=True)
 
     def name_store(self, store: str) -> None:
-        """Keeps the address, which holds no password, of the store that the records are for."""
+        """Save the address of the store of the records, without a password."""
         with self._disk_refusals():
             self.folder.mkdir(parents=True, exist_ok=True)
             self._replace(STORE, {"store": store})
 
     def store(self) -> str:
-        """Raises `DamagedQueue` where that cannot be read."""
+        """Return the saved address. Raises `DamagedQueue` if it cannot be read."""
         try:
             return json.loads((self.folder / STORE).read_text(encoding="utf-8"))["store"]
         except (OSError, ValueError, KeyError) as error:
@@ -141,8 +141,7 @@ class RecordQueue:
             raise DamagedQueue(f"{path}: expected the number of the last record that was delivered") from error
 
     def _read_on(self) -> Iterator[dict[str, Any]]:
-        """Read the whole lines after those that are known. What was written decides, so that a Ctrl-C right after a
-        line was written leaves none out."""
+        """Read the complete lines after the known ones from the file, so that none is lost after a Ctrl-C."""
         path = self.folder / LINES
         size = path.stat().st_size if path.exists() else 0
         if size < self._known[1]:
@@ -156,12 +155,11 @@ class RecordQueue:
             number, offset = self._known
             try:
                 record = json.loads(line)
-                # The first line may follow the mark of an earlier time, when the file was emptied.
-                damaged = record[SEQ] not in ((number + 1,) if offset else range(1, self._delivered() + 2))
-            except (ValueError, KeyError, TypeError):
-                damaged = True
-            if damaged:
+                # After a truncation the first line has the number after the last uploaded one.
+                if record[SEQ] not in ((number + 1,) if offset else range(1, self._delivered() + 2)):
+                    raise ValueError
+            except (ValueError, KeyError, TypeError) as error:
                 place = path.read_bytes()[:offset].count(b"\n") + 1
-                raise DamagedQueue(f"{path}: line {place} is not what was written")
+                raise DamagedQueue(f"{path}: line {place} is not what was written") from error
             self._known = (record[SEQ], offset + len(line) + 1)
             yield record

@@ -1,4 +1,4 @@
-"""Whether a tracking server answers, and what an error says of that."""
+"""Check whether a tracking server answers, and classify errors."""
 
 from __future__ import annotations
 
@@ -19,37 +19,40 @@ from trackers.runs.address import hide_credentials
 from trackers.runs.local_store import make_store, require_writable_store
 
 ANSWER = 10
-"""Seconds for taking a connection, and again for an answer, unless MLFLOW_HTTP_REQUEST_TIMEOUT says otherwise."""
+"""Seconds to connect, and again to receive an answer, unless MLFLOW_HTTP_REQUEST_TIMEOUT is set."""
 RETRIES, TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
 ACCESS = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-NOW_AND_THEN = (408, 429)
-"""Of the answers that blame the request, those that the same request may not meet again."""
+TRANSIENT = (408, 429)
+"""HTTP status codes of refusals that a repeated request may not meet."""
 _FROM_HTTP = "API request to "
-"""How `mlflow.utils.rest_utils` begins where there was no answer; MLflow's errors of its own have no code either."""
+"""Prefix of errors of `mlflow.utils.rest_utils` without an answer; they have no code, as other errors of MLflow."""
 _NO_NAME = "medmrcnn: no experiment has this name"
 _STATUS = re.compile(r"failed with error code (\d+)")
 _turn = threading.RLock()
 
 
 class ServerAway(RuntimeError):
-    """The tracking server does not answer, and something could not be done without it."""
+    """The tracking server does not answer, and an operation needs it."""
 
 
 class Undelivered(ServerAway):
-    """All was done, but the tracking server does not know of it yet."""
+    """Everything is done, but records have not been uploaded to the tracking server yet."""
 
 
 class WrongServer(ConnectionError):
-    """What answers at the address is not the tracking server that has the run."""
+    """The server at the address is not the tracking server that has the run."""
 
 
 def is_server(tracking_uri: str) -> bool:
+    """Return whether an address is that of a server."""
     return urlsplit(tracking_uri).scheme in ("http", "https")
 
 
 def unreachable(error: BaseException) -> bool:
-    """Whether `error` says that the server, or what stands before it, is away, busy or broken; its refusals are not
-    that. After such an error the request may have been taken nevertheless."""
+    """Return whether `error` means that the server or its proxy is unreachable, busy or broken.
+
+    A refusal is none of these. The request may have been processed nevertheless.
+    """
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return _passes(error.response.status_code)
     if isinstance(error, requests.RequestException | ConnectionError | TimeoutError):
@@ -63,16 +66,17 @@ def unreachable(error: BaseException) -> bool:
 
 
 def _passes(status: int) -> bool:
-    return status >= 500 or status in NOW_AND_THEN
+    return status >= 500 or status in TRANSIENT
 
 
 @contextmanager
 def one_attempt(*, large: bool = False) -> Iterator[None]:
-    """While entered, MLflow asks a server once and soon gives up; otherwise it repeats a request for minutes, and a
-    repeated one whose answer was lost is taken twice.
+    """Make MLflow send each request once with a short time limit.
+
+    By default it repeats a request for minutes, and a repeated request whose answer was lost is processed twice.
 
     Args:
-        large: a file goes to the server, which may take its time; MLflow's own limit holds.
+        large: for the upload of a file, with MLflow's own time limit.
     """
     with _turn:
         before = {name: os.environ.get(name) for name in (RETRIES, TIMEOUT)}
@@ -90,10 +94,10 @@ def one_attempt(*, large: bool = False) -> Iterator[None]:
 
 
 def check_reachable() -> None:
-    """Request one thing of the tracking server; make the tables of a store in a file that is not there yet.
+    """Send a request to the tracking server, or create the tables of a missing local store.
 
     Raises:
-        InputError: it does not answer, refuses access, or is no tracking server; the file cannot be written.
+        InputError: the server does not answer, refuses access, or is no tracking server; the file cannot be written.
     """
     address = mlflow.get_tracking_uri()
     if not is_server(address):
@@ -102,7 +106,7 @@ def check_reachable() -> None:
         return
     try:
         with one_attempt():
-            # Whatever answers `{}` to everything has an experiment of this name, which is called something else.
+            # A server that answers `{}` to everything returns an experiment with another name.
             found = MlflowClient().get_experiment_by_name(_NO_NAME)
         if found is not None and found.name != _NO_NAME:
             raise WrongServer("HTTP 200")
@@ -121,8 +125,10 @@ def _problem(error: Exception) -> str:
 
 
 def _answer(error: MlflowException) -> str | None:
-    """What something answered that does not speak MLflow's protocol; None where there was no answer, or one of an
-    MLflow server, or of a proxy before it that says that the server is away."""
+    """Describe an answer that is not in MLflow's protocol.
+
+    None without an answer, for one of an MLflow server, or of a proxy that reports that the server is unreachable.
+    """
     text = str(error)
     if found := _STATUS.search(text):
         return None if _passes(int(found[1])) else f"HTTP {found[1]}"
@@ -134,7 +140,7 @@ def _answer(error: MlflowException) -> str | None:
 
 
 def denied(error: BaseException) -> int | None:
-    """Return the HTTP status 401 or 403 of an answer that asks for a user, password or token; None for other errors."""
+    """Return the HTTP status 401 or 403 of an answer that requests a user, password or token; None for other errors."""
     status = None
     if isinstance(error, requests.HTTPError) and error.response is not None:
         status = error.response.status_code
@@ -146,13 +152,13 @@ def denied(error: BaseException) -> int | None:
 
 
 def require_run(client: MlflowClient, run_id: str) -> None:
-    """Compare the id of the run in the server's answer.
+    """Check the id of the run in the answer of the server.
 
-    After an outage something else may listen on the server's port, and may answer `{}` to every request, which is how
-    MLflow says that it has taken a record.
+    After an outage another server may use the port and answer `{}` to every request, which is how MLflow confirms a
+    record.
 
     Raises:
-        WrongServer: another id, or an answer that is not MLflow's. Otherwise what the client raises.
+        WrongServer: another id, or an answer that is not MLflow's. Other errors are those of the client.
     """
     try:
         with one_attempt():
@@ -168,7 +174,7 @@ def require_run(client: MlflowClient, run_id: str) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """Why there was no answer, in a few words without the address."""
+    """Describe in a few words, without the address, why there was no answer."""
     text = str(error)
     for said, words in (
         ("Connection refused", "connection refused"),

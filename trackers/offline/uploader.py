@@ -1,4 +1,4 @@
-"""One record of a run, from the journal's plain form into the store; a second time it changes nothing."""
+"""Log one record of a run in the store; repeating it changes nothing."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ PARAMS, METRICS, TAGS, INPUT, ARTIFACT, END = "params", "metrics", "tags", "inpu
 
 
 def metrics_record(points: list[Metric], *, once_a_step: bool) -> dict[str, Any]:
-    """Numbers are kept as text, for JSON knows no NaN.
+    """Build a record of metrics, with numbers as text because JSON has no NaN.
 
     Args:
-        once_a_step: a number that stands at the step already, whenever it was logged, is left alone.
+        once_a_step: ignore a metric that has a value at the step already.
     """
     rows = [[point.key, repr(point.value), point.timestamp, point.step] for point in points]
     return {KIND: METRICS, "points": rows, "once_a_step": once_a_step}
 
 
 def input_record(name: str, digest: str, source_type: str, source: str, profile: str, context: str) -> dict[str, Any]:
+    """Build a record of a dataset input."""
     dataset = {"name": name, "digest": digest, "source_type": source_type, "source": source, "profile": profile}
     return {KIND: INPUT, "dataset": dataset, "context": context}
 
 
 class Uploader:
-    """Writes records into a run of a store.
+    """Log records in a run of a store.
 
     Args:
-        again: a record may have been taken before without our knowing, so it is looked up first, and the run's id is
-            compared after it. The histories that are read for that are remembered as long as this object, which is the
-            only writer meanwhile.
+        again: a record may have been logged already, so it is looked up before, and the id of the run is checked after
+            it. The histories of metrics read for this are cached, because there is no other writer.
     """
 
     def __init__(self, client: MlflowClient, run_id: str, *, again: bool) -> None:
@@ -45,10 +45,10 @@ class Uploader:
         self._points: dict[str, set[tuple[int, int]]] = {}
 
     def deliver(self, record: Mapping[str, Any], path: Path | None = None) -> None:
-        """Raises what the client raises, and `WrongServer`."""
+        """Log a record. Raises the errors of the client, and `WrongServer`."""
         large = record[KIND] == ARTIFACT
         if large and self._again:
-            # A server that hangs is found out in the time of a small request.
+            # A small request detects a hanging server sooner.
             require_run(self._client, self._run_id)
         with one_attempt(large=large):
             getattr(self, f"_{record[KIND]}")(record, path)
@@ -71,7 +71,7 @@ class Uploader:
                 self._points[each.key].add((each.timestamp, each.step))
 
     def _logged(self, name: str) -> set[tuple[int, int]]:
-        """(timestamp, step) of each point of a metric that the store has."""
+        """Return (timestamp, step) of each point of a metric in the store."""
         if name not in self._points:
             found = self._client.get_metric_history(self._run_id, name)
             self._points[name] = {(point.timestamp, point.step) for point in found}

@@ -1,6 +1,6 @@
-"""The packaged model's face: images in, instances out. This file travels with the model, as does the package `mrcnn`.
+"""Predict instances with a packaged model. This file is saved with the model, like the package `mrcnn`.
 
-MLflow runs it as "models from code" where the model is loaded, so it imports nothing else of this project.
+MLflow runs it as "models from code" when it loads the model, so it imports nothing else of this project.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Annotated, Any, Literal
 
-import mlflow
 import numpy as np
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from pydantic import Field, field_validator
 
 from mrcnn.data.sample import SPACING_MM
@@ -56,7 +56,7 @@ def as_dict(
     findings: dict[str, Any] | None = None,
     masks: str = "rle",
 ) -> dict[str, Any]:
-    """Detections of an image of `height` × `width` pixels as plain data: boxes (x, y, w, h) and masks in COCO's forms.
+    """Convert detections of an image of `height` × `width` pixels for JSON, with boxes (x, y, w, h) and COCO masks.
 
     Args:
         masks: rle: compressed run lengths; polygons: lists of [x, y, x, y, …], see `mrcnn.geometry.polygons`.
@@ -80,18 +80,18 @@ def as_dict(
 
 
 class Served:
-    """`predict` with type hints, from which MLflow makes the signature.
+    """Define `predict` with type hints, from which MLflow infers the signature.
 
-    It stands in a class of its own because MLflow wraps a `predict` that is written in a `PythonModel`'s body with a
-    check that refuses an array where the hint says list. Inherited, it is called with the input as it was given.
+    A separate class, because MLflow wraps a `predict` that is defined in a `PythonModel` with a check that refuses an
+    array if the hint is a list. An inherited method receives the input unchanged.
     """
 
     findings: Callable[..., dict[str, Any]] | None = None
     _turn = Lock()
-    """Several threads take turns: together they would need more memory and be no faster."""
+    """One thread predicts at a time: several need more memory and are not faster."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Reads the networks, in Keras's safe mode, the working point, and what reads findings from the masks."""
+        """Load the networks in Keras's safe mode, the settings, and the function for the findings."""
         from mrcnn.inference.ensemble import make_predictor
         from mrcnn.models import SEGMENTERS, load
 
@@ -107,34 +107,33 @@ class Served:
     def predict(
         self, context: PythonModelContext, model_input: list[Any], params: dict[str, Any] | None = None
     ) -> list[dict[str, Any]]:
-        """Finds the instances in each image.
+        """Find the instances in each image.
 
         Args:
-            context: not used; MLflow's form.
+            context: not used; part of MLflow's interface.
             model_input: an array (H, W) or (H, W, C), or a list of them, of any sizes; uint8, uint16 or float. In a
                 list also text, the base64 of a PNG, JPEG, TIFF, BMP or DICOM file.
-            params: `confidence`: the least score of an instance, in place of the model's working point; `spacing_mm`:
-                (row, column) size of a pixel of these images for findings in millimetres, 0 where it is unknown or a
-                DICOM file tells it; `masks`: rle or polygons.
+            params: `confidence`: lowest score of an instance, default: the threshold of the model; `spacing_mm`: (row,
+                column) size of a pixel in millimeters, for findings; 0 if it is unknown or in the DICOM file; `masks`:
+                rle or polygons.
 
         Returns:
-            A dict an image: `width`, `height`, `instances` (each with `class`, `score`, `bbox` [x, y, w, h] and
-            `segmentation` as COCO run lengths or polygons), `findings`, `notice`. It can be written as JSON as it is.
+            A dict for each image that can be written as JSON: `width`, `height`, `instances` (each with `class`,
+            `score`, `bbox` [x, y, w, h] and `segmentation` as COCO run lengths or polygons), `findings`, `notice`.
 
         Raises:
-            InputError: no image, one that the model cannot take, or a parameter that is unknown or out of its range.
+            InputError: no image, an invalid image, or a parameter that is unknown or out of range.
         """
         return self._answers(parse_images(model_input), params or {})
 
     def _answers(self, images: Sequence[DecodedImage], params: Mapping[str, Any]) -> list[dict[str, Any]]:
-        asked = validate(Params, params, "parameter")
-        confidence = self.settings["confidence"] if asked.confidence is None else asked.confidence
-        spacing = asked.spacing_mm if all(asked.spacing_mm) else None
+        request = validate(Params, params, "parameter")
+        confidence = self.settings["confidence"] if request.confidence is None else request.confidence
+        spacing = request.spacing_mm if all(request.spacing_mm) else None
         names = tuple(self.settings["class_names"])
         answers = []
         for number, image in enumerate(images, start=1):
-            # One by one, so that each takes the same few steps, compiled once, whatever it came with, and the masks of
-            # large images are never in memory together.
+            # One by one: each uses the same compiled function, and only one image's masks are in memory.
             try:
                 with self._turn:
                     (found,) = self.network.detect([image.pixels], batch_size=1)
@@ -143,12 +142,13 @@ class Served:
             shown = found.above(confidence)
             of_file = spacing or image.spacing_mm
             findings = self.findings(image.pixels, shown, names, of_file, None) if self.findings else {}
-            answers.append(as_dict(shown, *image.pixels.shape[:2], names, findings, asked.masks))
+            height, width = image.pixels.shape[:2]
+            answers.append(as_dict(shown, height, width, names, findings, request.masks))
         return answers
 
 
-class ServedMaskRCNN(Served, PythonModel):
-    """A trained Mask R-CNN or ResUNet, or several as one, as MLflow loads it."""
+class ServedMaskRCNN(Served, PythonModel):  # pyright: ignore[reportIncompatibleMethodOverride] no return type there
+    """A trained Mask R-CNN, ResUNet or ensemble, as MLflow loads it."""
 
 
-mlflow.models.set_model(ServedMaskRCNN())
+set_model(ServedMaskRCNN())

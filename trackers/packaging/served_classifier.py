@@ -1,6 +1,6 @@
-"""The packaged classifier's face: images in, a label each out. This file travels with the model, as does `mrcnn`.
+"""Classify images with a packaged classifier. This file is saved with the model, like the package `mrcnn`.
 
-MLflow runs it as "models from code" where the model is loaded, so it imports nothing else of this project.
+MLflow runs it as "models from code" when it loads the model, so it imports nothing else of this project.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import mlflow
 import numpy as np
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from pydantic import Field
 
 from mrcnn.errors import InputError
@@ -31,13 +31,12 @@ class Params(Fields):
 
 
 class Served:
-    """`predict` with type hints, from which MLflow makes the signature; apart for the reason in
-    `trackers.packaging.served`."""
+    """Define `predict` with type hints in a separate class, as `trackers.packaging.served.Served` explains."""
 
     _turn = Lock()
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Reads the network, in Keras's safe mode, and the working point."""
+        """Load the network in Keras's safe mode, and the settings."""
         from mrcnn.models import Classifier, load
 
         self.network = load(context.artifacts["model"], (Classifier,))
@@ -48,25 +47,25 @@ class Served:
     def predict(
         self, context: PythonModelContext, model_input: list[Any], params: dict[str, Any] | None = None
     ) -> list[dict[str, Any]]:
-        """Tells of each image which label it has.
+        """Predict the label of each image.
 
         Args:
-            context: not used; MLflow's form.
+            context: not used; part of MLflow's interface.
             model_input: an array (H, W) or (H, W, C), or a list of them, of any sizes; uint8, uint16 or float. In a
                 list also text, the base64 of a PNG, JPEG, TIFF, BMP or DICOM file.
-            params: `threshold`: the least probability of the positive label, in place of the model's.
+            params: `threshold`: lowest probability of the positive label, default: that of the model.
 
         Returns:
-            A dict an image: `label`, `probability` of the positive label, whichever was given, and `notice`.
+            A dict for each image: `label`, `probability` of the positive label, and `notice`.
 
         Raises:
-            InputError: no image, one that the model cannot take, or a parameter that is unknown or out of its range.
+            InputError: no image, an invalid image, or a parameter that is unknown or out of range.
         """
         return self._answers(parse_images(model_input), params or {})
 
     def _answers(self, images: Sequence[DecodedImage], params: Mapping[str, Any]) -> list[dict[str, Any]]:
-        asked = validate(Params, params, "parameter")
-        threshold = self.settings["threshold"] if asked.threshold is None else asked.threshold
+        request = validate(Params, params, "parameter")
+        threshold = self.settings["threshold"] if request.threshold is None else request.threshold
         negative, positive = self.settings["class_names"]
         answers = []
         for number, image in enumerate(images, start=1):
@@ -80,8 +79,8 @@ class Served:
         return answers
 
 
-class ServedClassifier(Served, PythonModel):
+class ServedClassifier(Served, PythonModel):  # pyright: ignore[reportIncompatibleMethodOverride] no return type there
     """A trained classifier as MLflow loads it."""
 
 
-mlflow.models.set_model(ServedClassifier())
+set_model(ServedClassifier())

@@ -1,4 +1,4 @@
-"""A trained model that MLflow keeps, with the working point that was chosen for it."""
+"""Load a trained model from MLflow with its confidence threshold."""
 
 from __future__ import annotations
 
@@ -20,24 +20,23 @@ if TYPE_CHECKING:
     from mrcnn.inference.ensemble import Predictor
 
 VIEWS = "test_time_augmentation"
-"""Tag of a run whose working point was chosen with mirror images: `flips` and `mirrored_ids` as JSON."""
+"""Tag of a run whose threshold was chosen with test-time augmentation: `flips` and `mirrored_ids` as JSON."""
 CONFIG = "config.yaml"
 FINGERPRINT = "fingerprint.json"
 
 
 @dataclass(frozen=True)
 class TrackedModel:
-    """One `.keras` file, or those of an ensemble, and how they are used.
+    """One `.keras` file, or those of an ensemble, with their settings.
 
     Attributes:
-        asked: what it was asked for as, for messages.
+        asked: the requested model, for messages.
         files: the networks.
-        confidence: the least score of an instance; None where nobody chose one.
-        config: the configuration of the training; None where it is unknown.
-        polarity: the mean picture of the films that trained it, see `mrcnn.data.film_polarity`; None where nobody kept
-        it.
-        flips, mirrored_ids: the mirror images with which the confidence was chosen; see
-        `mrcnn.inference.ensemble.Ensemble`.
+        confidence: lowest score of an instance, or None.
+        config: configuration of the training; None if unknown.
+        polarity: mean of the training radiographs, see `mrcnn.data.film_polarity`, or None.
+        flips, mirrored_ids: test-time augmentation with which the confidence was chosen; see
+            `mrcnn.inference.ensemble.Ensemble`.
     """
 
     asked: str
@@ -50,7 +49,7 @@ class TrackedModel:
 
     @property
     def file(self) -> Path:
-        """The one file.
+        """The only file.
 
         Raises:
             InputError: it is an ensemble.
@@ -58,12 +57,12 @@ class TrackedModel:
         if len(self.files) != 1:
             raise InputError(
                 f"{self.asked}: is an ensemble of {len(self.files)} networks; expected a single one, such as one of "
-                "its folds by its run's id"
+                "its folds by its run id"
             )
         return self.files[0]
 
     def predictor(self) -> Predictor:
-        """The model ready for use: `detect` as `MaskRCNN.detect`, fused and with mirror images as it was judged.
+        """Load the model; its `detect` works as `MaskRCNN.detect`, with fusion and test-time augmentation as evaluated.
 
         Raises:
             InputError: a file is not a readable model.
@@ -75,10 +74,10 @@ class TrackedModel:
 
 
 def load_tracked_model(spec: str, *, task: str, folder: Path) -> TrackedModel:
-    """What `spec` stands for, fetched into `folder`; see `trackers.checkpoints.initial_weights.model_file`.
+    """Download the model `spec` into `folder`; see `trackers.checkpoints.initial_weights.model_file`.
 
-    A packaged model brings its working point and configuration, a run has them among its metrics and artifacts, a file
-    of its own has neither. The run of a cross-validation stands for its ensemble.
+    A packaged model contains threshold and configuration, a run has them in its metrics and artifacts, a file has
+    neither. The run of a cross-validation means its ensemble.
 
     Raises:
         InputError: the store has no such run or model.
@@ -113,7 +112,7 @@ def _views(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _config_of(run_id: str, folder: Path) -> dict[str, Any] | None:
-    """What the run resolved its options to; None of a run that was cut short before that."""
+    """Return the resolved configuration of a run; None if it was interrupted before."""
     text = _artifact(run_id, CONFIG, folder)
     try:
         return None if text is None else read_yaml(text)
@@ -122,7 +121,7 @@ def _config_of(run_id: str, folder: Path) -> dict[str, Any] | None:
 
 
 def _artifact(run_id: str, name: str, folder: Path) -> str | None:
-    """The text of an artifact; None where the run has none of that name."""
+    """Return the text of an artifact, or None."""
     if name not in {each.path for each in MlflowClient().list_artifacts(run_id)}:
         return None
     path = download_artifacts(artifact_uri=f"runs:/{run_id}/{name}", dst_path=str(folder))

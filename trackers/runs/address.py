@@ -1,4 +1,4 @@
-"""Where a run can be looked at, in words that hold no password."""
+"""Format addresses of runs and stores without passwords."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _SECRET = re.compile(
 
 
 def hide_credentials(text: str) -> str:
-    """`text` with user, password or token in any address in it replaced by `***`.
+    """Replace user, password or token in all addresses in `text` by `***`.
 
-    Files and SQLite have none, and their paths may hold an @. Passwords often hold characters that should have been
-    escaped, so everything up to the last @ of an address goes.
+    Files and SQLite have none, and their paths may contain an @. Passwords often contain characters that should have
+    been escaped, so everything up to the last @ of an address is replaced.
     """
     text = re.sub(r"(?<![\w+.-])(?!sqlite|file)([a-zA-Z][\w+.-]*://)[^\s\"'<>]*@", r"\1***@", text)
     return _SECRET.sub(r"\1***", text)
 
 
 def without_credentials(address: str) -> str:
-    """A server's address without user, password and token, the same for all who reach it by that name."""
+    """Return the address of a server without user, password and token."""
     parts = urlsplit(address)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
 
 
 def run_url(tracking_uri: str, experiment_id: str, run_id: str) -> str:
-    """The run's page: on the tracking server, or where `mlflow ui` of `how_to_open` shows it."""
+    """Return the address of the page of a run, on the tracking server or with `mlflow ui` of `how_to_open`."""
     if urlsplit(tracking_uri).scheme in ("http", "https"):
         server = without_credentials(tracking_uri)
     else:
@@ -40,10 +40,10 @@ def run_url(tracking_uri: str, experiment_id: str, run_id: str) -> str:
 
 
 def how_to_open(tracking_uri: str, experiment_id: str, run_id: str) -> str:
-    """The command that shows this store in a browser; for a tracking server the run's address.
+    """Return the command that shows this store in a browser, or for a tracking server the address of the run.
 
     The path of a SQLite file is made absolute, so that the command works in any folder. A database address with a
-    password in it is named by its variable, so that the line can be printed and still works.
+    password is replaced by its variable, so that the command can be printed and works.
     """
     if urlsplit(tracking_uri).scheme in ("http", "https"):
         return run_url(tracking_uri, experiment_id, run_id)

@@ -1,4 +1,4 @@
-"""What a disk refuses, reported in one line that names the folder."""
+"""Report errors of a disk in one line with the folder."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ OF_SQLITE = ("database or disk is full", "attempt to write a readonly database",
              "disk I/O error")  # fmt: skip
 OF_PYTHON = "No usable temporary directory"
 LITTLE = 16 << 20
-"""Bytes; a folder with less room is named where an error does not say which folder was full."""
+"""Bytes; folders with less free space are named if an error does not name the full one."""
 
 
 class DiskRefused(RuntimeError):
-    """A disk is full or cannot be written, and the work ended for that."""
+    """A disk is full or cannot be written, which ended the work."""
 
 
 @contextmanager
 def written_to(folder: Path | str) -> Iterator[None]:
-    """Name `folder` in what a disk refuses in the body, where the system does not say which file it was."""
+    """Add `folder` to errors of a disk in the body that name no file."""
     try:
         yield
     except OSError as error:
@@ -41,10 +41,10 @@ def written_to(folder: Path | str) -> Iterator[None]:
 
 
 def disk_problem(error: BaseException, folders: Iterable[Path | str] = ()) -> str | None:
-    """Return what a disk refused, as `<folder>: <reason>`; None where `error` and its causes are of another kind.
+    """Return `<folder>: <reason>` for an error of a disk; None if `error` and its causes are of another kind.
 
     Args:
-        folders: that were written, beside the working folder, the cache, the store and the temporary folder.
+        folders: written folders other than the working folder, the cache, the store and the temporary folder.
     """
     if isinstance(error, InputError | DiskRefused):
         return None
@@ -71,7 +71,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _place(folders: Iterable[Path | str]) -> str:
-    """The folders that have little room; all that may have been meant where none has."""
+    """Return the folders with little free space, or all folders if none has."""
     found: dict[Path, int] = {}
     store = store_place()
     places = [*folders, Path.cwd(), cache_folder(), *([] if store is None else [store.parent])]

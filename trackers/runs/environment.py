@@ -1,4 +1,4 @@
-"""The machine and the libraries that a run had."""
+"""Describe the machine, the libraries and the git commit of a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LIBRARIES = ("medmrcnn", "keras", "tensorflow", "jax", "numpy", "mlflow", "pycoc
 
 
 def environment_facts() -> dict[str, Any]:
-    """`python`, `system`, `processor`, `cores` and `memory_gib` of this process, `gpus` by name, `libraries`."""
+    """Return `python`, `system`, `processor`, `cores`, `memory_gib`, names of `gpus`, and versions of `libraries`."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "python": platform.python_version(),
@@ -31,10 +31,10 @@ def environment_facts() -> dict[str, Any]:
 
 
 def _gpus() -> list[str]:
-    """Names of NVIDIA's; none where its tool is missing or finds no driver."""
-    asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    """Return the names of NVIDIA GPUs; none if its tool or driver is missing."""
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return []
     return [line.strip() for line in done.stdout.splitlines() if line.strip()] if done.returncode == 0 else []
@@ -48,11 +48,11 @@ def _version(name: str) -> str | None:
 
 
 COMMIT = "mlflow.source.git.commit"
-"""The tag that MLflow's pages link, and that `mlflow run` sets itself."""
+"""Tag that MLflow's pages link and that `mlflow run` sets."""
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git prints, or None where git is missing or refuses."""
+    """Return the output of git, or None if git is missing or fails."""
     try:
         done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
@@ -61,9 +61,9 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def git_tags(file: Path) -> dict[str, str]:
-    """Commit of the checkout that `file` is tracked in, and `git_dirty`: whether a tracked file differs from it.
+    """Return the commit of the checkout with `file`, and `git_dirty`: whether a tracked file differs from it.
 
-    Empty for installed code, also when the environment that it is installed in lies inside some checkout.
+    Empty for installed code, also if its environment is inside a checkout.
     """
     if _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
         return {}

@@ -1,4 +1,4 @@
-"""One process at a time, by a file."""
+"""Exclude other processes by a file."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from pathlib import Path
 
 
 @contextmanager
-def file_lock(path: Path | str, patience: float, otherwise: Exception) -> Iterator[None]:
-    """While entered, no other process is in here with the same file.
-
-    An exclusive SQLite transaction, which the system ends with the process, however that ends.
+def file_lock(path: Path | str, timeout: float, otherwise: Exception) -> Iterator[None]:
+    """Exclude other processes with the same file by an exclusive SQLite transaction, which ends with the process.
 
     Args:
-        patience: seconds that it waits for its turn.
-        otherwise: raised where there was none.
+        timeout: seconds to wait for the lock.
+        otherwise: the error after that time.
     """
-    connection = sqlite3.connect(path, timeout=patience, isolation_level=None)
+    connection = sqlite3.connect(path, timeout=timeout, isolation_level=None)
     try:
         try:
             connection.execute("BEGIN EXCLUSIVE")

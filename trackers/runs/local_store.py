@@ -1,4 +1,4 @@
-"""A store in a file or folder of this machine: whether it can be written, and its tables, made by one process."""
+"""Check that a store on this machine can be written, and create its tables by one process at a time."""
 
 from __future__ import annotations
 
@@ -14,46 +14,46 @@ from mrcnn.errors import InputError
 from trackers.runs.file_lock import file_lock
 
 DEFAULT = "sqlite:///mlflow.db"
-PATIENCE = 600.0
-"""Seconds that a process waits for another one that makes the tables, which takes seconds."""
-ROOM = 1 << 16
-"""Bytes that must fit beside a store."""
+LOCK_TIMEOUT = 600.0
+"""Seconds that a process waits for another one that creates the tables, which takes seconds."""
+MIN_FREE = 1 << 16
+"""Bytes that must be free beside a store."""
 REMEDY = "start the command in a folder that can be written, or set MLFLOW_TRACKING_URI"
 
 
 def store_address() -> str:
-    """The tracking URI, without an import of MLflow where nobody has imported it."""
+    """Return the tracking URI without importing MLflow."""
     if "mlflow" in sys.modules:
         return sys.modules["mlflow"].get_tracking_uri()
     return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT
 
 
 def place_of(address: str) -> Path | None:
-    """The file or folder of a store on this machine; None for a store elsewhere."""
+    """Return the file or folder of a store on this machine; None for other stores."""
     if address.startswith("sqlite:"):
         return Path(unquote(urlsplit(address).path)[1:])
     if address.startswith("databricks"):
         return None
     parts = urlsplit(address)
-    # One letter is a drive of Windows.
+    # One letter is a Windows drive.
     if parts.scheme in ("", "file") or len(parts.scheme) == 1:
         return Path(unquote(parts.path) if parts.scheme == "file" else address)
     return None
 
 
 def store_place() -> Path | None:
-    """`place_of` the tracking URI."""
+    """Return the file or folder of the tracking URI."""
     return place_of(store_address())
 
 
 def require_writable_store(*, reading: bool = False) -> None:
-    """Try whether the store can be written, before MLflow does so for minutes.
+    """Check that the store can be written, before MLflow retries for minutes.
 
     Args:
-        reading: a store that is there is only read.
+        reading: an existing store is only read.
 
     Raises:
-        InputError: it cannot.
+        InputError: it cannot be written.
     """
     place = store_place()
     if place is None or (reading and place.exists()):
@@ -61,7 +61,7 @@ def require_writable_store(*, reading: bool = False) -> None:
     folder = next(each for each in (place.absolute().parent, *place.absolute().parents) if each.exists())
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(ROOM))
+            file.write(bytes(MIN_FREE))
             file.flush()
         if place.is_file():
             with open(place, "r+b"):
@@ -72,24 +72,21 @@ def require_writable_store(*, reading: bool = False) -> None:
 
 
 def make_store() -> None:
-    """Make the tables of a SQLite store where they are missing, one process at a time: MLflow's migrations are not
-    made for two."""
+    """Create missing tables of a SQLite store in one process, because MLflow's migrations do not support several."""
     address = store_address()
-    if not address.startswith("sqlite:"):
-        return
     file = place_of(address)
-    if _is_whole(file):
+    if file is None or not address.startswith("sqlite:") or _has_tables(file):
         return
     from mlflow import MlflowClient
 
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = file.with_name(f"{file.name}.lock")
-    with file_lock(lock, PATIENCE, TimeoutError(f"{lock}: held by another process for {PATIENCE:g} s")):
+    with file_lock(lock, LOCK_TIMEOUT, TimeoutError(f"{lock}: held by another process for {LOCK_TIMEOUT:g} s")):
         MlflowClient().search_experiments(max_results=1)
 
 
-def _is_whole(file: Path) -> bool:
-    """Whether a database has an experiment: the default one is what MLflow makes last."""
+def _has_tables(file: Path) -> bool:
+    """Return whether a database has an experiment; MLflow creates the default one last."""
     if not file.is_file():
         return False
     try:

@@ -1,4 +1,4 @@
-"""The one rule by which a name becomes a metric or parameter name that MLflow accepts."""
+"""Convert names and values to those that MLflow accepts."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ LONGEST = 250
 
 
 def tracked_name(name: str) -> str:
-    """`name` as MLflow accepts it.
+    """Convert `name` to a name that MLflow accepts.
 
-    Letters and digits of any alphabet, `_`, `-`, `.`, space and `/` stay. Every other character becomes `_` (also the
-    colon, which MLflow refuses on Windows), and so does an empty, `.` or `..` part between slashes, because file stores
-    read a name as a path. What is longer than `LONGEST` is cut. So `dice/nódulo (iso)` becomes `dice/nódulo _iso_`.
+    Letters and digits of any alphabet, `_`, `-`, `.`, space and `/` remain. Other characters become `_` (also the
+    colon, which MLflow refuses on Windows), and so do empty parts, `.` and `..` between slashes, because file stores
+    read a name as a path. The result is cut to `LONGEST`. `dice/nódulo (iso)` becomes `dice/nódulo _iso_`.
     """
     kept = re.sub(r"[^\w\-./ ]", "_", unicodedata.normalize("NFC", name))[:LONGEST]
     return "/".join("_" * max(1, len(part)) if part.strip(".") == "" else part for part in kept.split("/"))
 
 
 class Names:
-    """`tracked_name` for one run, where two names never fall into one: the second becomes `<name>_2`, and so on."""
+    """Apply `tracked_name` in one run without collisions: the second of two equal names becomes `<name>_2`."""
 
     def __init__(self) -> None:
         self._tracked: dict[str, str] = {}
@@ -53,18 +53,17 @@ _log = logging.getLogger(__name__)
 
 
 def param_text(value: object) -> str:
-    """`value` as YAML would write it on one line: text as it is, `true`, `null`, `[1, 2]`; cut with an ellipsis."""
+    """Format `value` as YAML on one line: text unchanged, `true`, `null`, `[1, 2]`; cut with an ellipsis."""
     text = value if isinstance(value, str) else json_text(value, indent=None)
     return text if len(text) <= MAX_VALUE_LENGTH else text[: MAX_VALUE_LENGTH - 1] + "…"
 
 
 def new_params(values: Mapping[str, object], present: Mapping[str, str]) -> dict[str, str]:
-    """What is left to log of `values` in a run that already holds `present`.
+    """Return the parameters of `values` that remain to be logged in a run with the parameters `present`.
 
-    `mlflow run` logs what was typed after -P before our code starts, and a second value for a name is refused. A name
-    that stands there with the same value is left alone; with another value (a default that was filled in, a word for a
-    path) the resolved one goes to `resolved.<name>`. Where that is taken too, by an earlier part of the same run, the
-    run keeps the first and a warning is logged.
+    `mlflow run` logs the parameters of -P before our code starts, and MLflow refuses a second value for a name. A name
+    with the same value is skipped; for another value, such as a filled-in default, the resolved value is logged as
+    `resolved.<name>`. If an earlier part of the same run has logged that too, a warning is logged.
     """
     new: dict[str, str] = {}
     for name, value in values.items():
@@ -81,7 +80,7 @@ def new_params(values: Mapping[str, object], present: Mapping[str, str]) -> dict
 
 
 def _same(typed: str, text: str) -> bool:
-    """Whether two texts say the same value: 1e-3 is 0.001, True is true."""
+    """Return whether two texts mean the same value: 1e-3 is 0.001, True is true."""
     if typed == text:
         return True
     try:

@@ -1,4 +1,4 @@
-"""What a run has recorded, read back from MLflow."""
+"""Read the records of a run from MLflow."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ CONTEXT = "mlflow.data.context"
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The numbers and words of a run.
+    """The metrics, parameters, tags and data of a run.
 
     Attributes:
         metrics: the last value of each.
-        data: for each split that was read, the name of its data set and the beginning of its digest.
-        profile: the fingerprint of the data; empty where there is none.
+        data: split → name of its dataset and prefix of its digest.
+        profile: the fingerprint of the data, or empty.
         started: milliseconds since 1970.
         ended: the same; None while the run goes on.
     """
@@ -44,38 +44,37 @@ class RunRecord:
 
     @property
     def split(self) -> str:
-        """The split that the results are of: what was measured and is neither for training nor, if avoidable, for
-        validation, which every epoch looks at."""
+        """The evaluated split: not that of the training, and that of the validation only if there is no other."""
         measured = [name for name in self.data if any(metric.startswith(f"{name}/") for metric in self.metrics)]
         return min(set(measured) - {TRAIN}, key=lambda name: (name == VAL, name != TEST, name), default=TEST)
 
     @property
     def data_name(self) -> str:
-        """What a person calls the data."""
+        """The name of the data."""
         name = next((name for name, _ in self.data.values()), "")
         return name.rpartition(" (")[0] or name
 
     @property
     def synthetic(self) -> bool:
-        """Whether the data are phantoms: then the configuration names no dataset."""
+        """Whether the data are phantoms, for which the configuration has no dataset."""
         return self.params.get("data.dataset") == "null"
 
     @property
     def commit(self) -> str | None:
-        """Of the code; None where it was not a checkout. Says so where tracked files differed from it."""
+        """The commit of the code, `… with changes` if tracked files differed from it; None without a checkout."""
         commit = self.tags.get(COMMIT)
         return f"{commit} with changes" if commit and self.tags.get("git_dirty") == "true" else commit
 
     def scores(self) -> dict[str, float]:
-        """The metrics of `split` without its name, their intervals left out."""
+        """Return the metrics of `split` without prefix and without intervals."""
         prefix = f"{self.split}/"
         found = {name.removeprefix(prefix): value for name, value in self.metrics.items() if name.startswith(prefix)}
         return {name: value for name, value in found.items() if not _is_end(name, found)}
 
     def interval(self, name: str) -> tuple[float, float] | None:
-        """The 95 % interval of a score."""
-        ends = [self.metrics.get(f"{self.split}/{name}{end}") for end in (LOW, HIGH)]
-        return None if None in ends else (ends[0], ends[1])
+        """Return the 95 % interval of a score, or None."""
+        low, high = (self.metrics.get(f"{self.split}/{name}{end}") for end in (LOW, HIGH))
+        return None if low is None or high is None else (low, high)
 
 
 def _is_end(name: str, names: Mapping[str, float]) -> bool:
@@ -83,10 +82,10 @@ def _is_end(name: str, names: Mapping[str, float]) -> bool:
 
 
 def read_run(run_id: str) -> RunRecord:
-    """Reads a run of the store. Raises MlflowException where there is none."""
+    """Read a run of the store. Raises MlflowException if it does not exist."""
     run = MlflowClient().get_run(run_id)
     data, profile = {}, {}
-    for each in run.inputs.dataset_inputs:
+    for each in run.inputs.dataset_inputs if run.inputs else ():
         split = next((tag.value for tag in each.tags if tag.key == CONTEXT), "")
         data[split] = (each.dataset.name, each.dataset.digest)
         profile = json.loads(each.dataset.profile or "{}")
@@ -104,14 +103,13 @@ def read_run(run_id: str) -> RunRecord:
 
 
 def history(run_id: str, name: str) -> list[tuple[int, float]]:
-    """(step, value) of a metric, each step once, in order."""
+    """Return (step, value) of a metric, each step once, in order."""
     points = {point.step: point.value for point in MlflowClient().get_metric_history(run_id, name)}
     return sorted(points.items())
 
 
 def registered(run_id: str) -> list[str]:
-    """The versions of registered models that the run made, such as `mrcnn-ultrasound version 3`, and why each has its
-    alias."""
+    """Return the registered versions of the run, such as `mrcnn-ultrasound version 3`, with reasons of aliases."""
     versions = MlflowClient().search_model_versions(f"run_id = '{run_id}'")
     return sorted(
         f"{each.name} version {each.version}" + (f" ({reason})" if (reason := each.tags.get("reason")) else "")
@@ -121,7 +119,7 @@ def registered(run_id: str) -> list[str]:
 
 @contextmanager
 def artifacts(run_id: str, *wanted: str) -> Iterator[Path]:
-    """A folder with those of the `wanted` files and folders that the run has."""
+    """Download the `wanted` files and folders that the run has; yield their folder."""
     client = MlflowClient()
     present = {file.path for file in client.list_artifacts(run_id)}
     with tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder:

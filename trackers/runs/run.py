@@ -1,4 +1,4 @@
-"""The record of one job in MLflow: begun, filled and ended with the status that says how it went."""
+"""Start a run in MLflow, and end it with the status of the job."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ from trackers.runs.signals import Pruned, SignalHandler
 from trackers.runs.writer import SYNC, Run, left_behind
 
 PROJECT = "mlflow.project.entryPoint"
-"""The tag by which a run of `mlflow run` is known."""
+"""Tag of runs that `mlflow run` has started."""
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-"""Without it MLflow's page opens the experiment as one of language models."""
+"""Without this tag MLflow's page shows the experiment as one of language models."""
 RESUMED_RUN = "resumed_run"
-"""Tag of a run of `mlflow run` whose command went on with an earlier one: that one's id."""
+"""Tag of a run of `mlflow run` whose command resumed an earlier run: the id of that run."""
 
 
 @dataclass(frozen=True)
 class Parent:
-    """The run below which another stands, and its experiment."""
+    """The parent of a run, and its experiment."""
 
     run_id: str
     experiment_id: str
@@ -64,37 +64,36 @@ def tracked_run(
     parent: Parent | None = None,
     resumed: str | None = None,
 ) -> Iterator[Run]:
-    """A run in the experiment named `task`; or the one that MLFLOW_RUN_ID names, in the experiment where it stands.
+    """Start a run in the experiment `task`, or continue the run of MLFLOW_RUN_ID, and end it after the body.
 
-    With a `parent` it is a run below that one, in its experiment; where that is active here, it is so again after this.
-    `resumed` is the id of an earlier run, which goes on; the one that MLFLOW_RUN_ID names then says so in its tag
-    `resumed_run`.
-    It ends FINISHED; KILLED after Ctrl-C or SIGTERM
-    (`trackers.runs.signals.Terminated`) and where it was `trackers.runs.signals.Pruned`; FAILED after any other
-    exception, whose
-    message becomes the tag `error`. The exception goes on in each case. A stop that arrives while the run is being
-    closed waits until it is. System metrics are on unless MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING says otherwise.
+    The run ends FINISHED; KILLED after Ctrl-C, SIGTERM (`trackers.runs.signals.Terminated`) or
+    `trackers.runs.signals.Pruned`; FAILED after any other exception, whose message becomes the tag `error`. The
+    exception is raised again. A signal during the end waits. System metrics are logged unless
+    MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING is set otherwise.
 
-    A tracking server may be away for a while, see `trackers.offline.buffered_logger.BufferedLogger`; but it must be
-    there when a run that is
-    below no other begins, and `ServerAway` is raised where something is left to deliver when that ends.
+    A tracking server may be unreachable for a while, see `trackers.offline.buffered_logger.BufferedLogger`, but must
+    answer when a run without a parent starts; `ServerAway` is raised if records remain queued at its end.
+
+    Args:
+        parent: of a nested run, which is in its experiment.
+        resumed: id of an earlier run that is continued; the run of MLFLOW_RUN_ID then gets the tag `resumed_run`.
 
     Raises:
-        InputError: MLFLOW_RUN_ID names no run of the store, the experiment was deleted, or the server does not answer
-            or refuses access.
-        ServerAway: the server is away, and what was asked for cannot be done without it.
+        InputError: MLFLOW_RUN_ID is no run of the store, the experiment was deleted, or the server does not answer or
+            refuses access.
+        ServerAway: the server is unreachable, and the work needs it.
         DiskRefused: a disk is full or cannot be written.
     """
-    # MLflow prints the run's address at its end together with the password in it; `Run.how_to_open` has the clean one.
+    # MLflow prints the address of the run with its password; `Run.how_to_open` prints it without.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    # Its progress bars would break into the training's own.
+    # MLflow's progress bars would interrupt that of the training.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    described = {"task": task, "modality": modality, "seed": str(seed), "backend": backend, **(tags or {})}
+    run_tags = {"task": task, "modality": modality, "seed": str(seed), "backend": backend, **(tags or {})}
     if parent is None:
         check_reachable()
     with SignalHandler() as stop:
         try:
-            run, of_mlflow_run = _start(task, run_name, described, parent, resumed)
+            run, of_mlflow_run = _start(task, run_name, run_tags, parent, resumed)
         except Exception as error:
             if (problem := disk_problem(error)) is None:
                 raise
@@ -125,15 +124,15 @@ def tracked_run(
 
 
 def _saved(run_id: str) -> str:
-    """What of a training goes on later."""
+    """Describe the checkpoint from which a training can be resumed."""
     training = Unfinished(run_id)
     if not (epochs := training.states.epochs()):
-        return "no checkpoint to go on from"
-    return f"its state after epoch {epochs[0]} is kept in {training.folder}: make room, then --resume {run_id} goes on"
+        return "no checkpoint to resume from"
+    return f"its state after epoch {epochs[0]} is saved in {training.folder}: free space, then --resume {run_id}"
 
 
 def _raise_if_left() -> None:
-    """Deliver what the runs of this process left behind, for those below another end before it does."""
+    """Upload the queued records of the runs of this process, because nested runs end before their parent."""
     found = [unsent for run_id in sorted(left_behind) if (unsent := upload_pending(run_id)) is not None]
     left_behind.clear()
     if problems := {unsent.problem for unsent in found if unsent.problem is not None}:
@@ -144,13 +143,13 @@ def _raise_if_left() -> None:
 def _start(
     task: str, run_name: str | None, tags: dict[str, str], parent: Parent | None, resumed: str | None
 ) -> tuple[Run, bool]:
-    """The active run, and whether it was begun by `mlflow run`."""
+    """Start the run; return it and whether `mlflow run` has created it."""
     client = MlflowClient()
     tags = {**git_tags(Path(__file__)), **tags}
-    # None leaves the decision to the variable.
+    # None: the variable decides.
     system_metrics = None if "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING" in os.environ else True
     if parent is not None:
-        # The variable would name the parent, or what stands above it.
+        # The variable is the parent, or a parent of it.
         os.environ.pop("MLFLOW_RUN_ID", None)
         experiment_id, of_mlflow_run = parent.experiment_id, False
         tags[MLFLOW_PARENT_RUN_ID] = parent.run_id
@@ -169,7 +168,7 @@ def _start(
         experiment_id, of_mlflow_run = _experiment(client, task), False
     if resumed is not None:
         present = _existing(client, resumed).data.tags
-        # Why it ended before is no longer so; the code is that of its beginning.
+        # The earlier error is obsolete; the commit remains that of the start.
         if "error" in present:
             client.delete_tag(resumed, "error")
         tags = {name: value for name, value in tags.items() if name not in (COMMIT, "git_dirty")}
@@ -184,8 +183,8 @@ def _start(
     try:
         if not active.info.run_id:
             raise WrongServer(f"no MLflow tracking server answers at {hide_credentials(mlflow.get_tracking_uri())}")
-        place = place_of(active.info.artifact_uri)
-        folders = () if place is None else (place,)
+        place = place_of(active.info.artifact_uri or "")
+        folders = () if place is None or not active.info.artifact_uri else (place,)
         run = Run(client, active.info.run_id, active.info.experiment_id, resumed=resumed is not None, folders=folders)
     except BaseException:
         mlflow.end_run("FAILED")
@@ -194,10 +193,10 @@ def _start(
 
 
 def _refuse_passwords(client: MlflowClient, recorded: RecordedRun) -> None:
-    """Of what `mlflow run` has recorded before our code began, tags can be mended and parameters cannot.
+    """Remove passwords from the tags that `mlflow run` has logged; parameters cannot be changed.
 
     Raises:
-        InputError: a parameter holds a password.
+        InputError: a parameter contains a password.
     """
     for name, value in recorded.data.tags.items():
         if (hidden := hide_credentials(value)) != value:
@@ -205,8 +204,8 @@ def _refuse_passwords(client: MlflowClient, recorded: RecordedRun) -> None:
     for name, value in recorded.data.params.items():
         if hide_credentials(value) != value:
             raise InputError(
-                f"{name}={hide_credentials(value)}: `mlflow run` has recorded the password in it, where it cannot be "
-                f"taken out again: change it, delete run {recorded.info.run_id}, and give the password by the "
+                f"{name}={hide_credentials(value)}: `mlflow run` has logged the password in it, where it cannot be "
+                f"removed: change it, delete run {recorded.info.run_id}, and pass the password in the "
                 "environment (PGPASSWORD, MLFLOW_TRACKING_PASSWORD) or in ~/.pgpass"
             )
 
@@ -222,7 +221,7 @@ def _existing(client: MlflowClient, run_id: str) -> RecordedRun:
 
 
 def _experiment(client: MlflowClient, name: str) -> str:
-    """Id of the experiment, made if there is none; another process may be making it at the same time."""
+    """Return the id of the experiment, created if missing; another process may create it at the same time."""
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
@@ -231,6 +230,8 @@ def _experiment(client: MlflowClient, name: str) -> str:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
             found = client.get_experiment_by_name(name)
+    if found is None:
+        raise WrongServer(f"no MLflow tracking server answers at {hide_credentials(mlflow.get_tracking_uri())}")
     if found.lifecycle_stage == LifecycleStage.DELETED:
         raise InputError(
             f"experiment {name!r} was deleted: expected an active one "
@@ -240,8 +241,7 @@ def _experiment(client: MlflowClient, name: str) -> str:
 
 
 def _end_after(error: BaseException, run: Run, of_mlflow_run: bool) -> bool:
-    """End the run as `error` deserves; return whether that could be done. What goes wrong in doing so is noted on
-    `error`, which is the news."""
+    """End the run with the status for `error`; return whether that succeeded. Further errors are added as notes."""
     if isinstance(error, KeyboardInterrupt | Pruned):
         status = "KILLED"
     elif isinstance(error, SystemExit) and not error.code:
@@ -252,12 +252,12 @@ def _end_after(error: BaseException, run: Run, of_mlflow_run: bool) -> bool:
         if status != "FINISHED":
             run.undo()
     except Exception as second:  # noqa: BLE001
-        error.add_note(hide_credentials(f"What run {run.id} had registered could not be withdrawn: {second}"))
+        error.add_note(hide_credentials(f"What run {run.id} had registered could not be removed: {second}"))
     try:
         if status == "FAILED":
             run.tags({"error": hide_credentials(f"{type(error).__name__}: {error}")})
-    except Exception as second:  # noqa: BLE001 the store may be what failed in the first place
-        error.add_note(hide_credentials(f"The message could not be kept in the run: {second}"))
+    except Exception as second:  # noqa: BLE001 the store may have caused the first error
+        error.add_note(hide_credentials(f"The message could not be logged: {second}"))
     try:
         run.end(status)
         if status == "KILLED" and of_mlflow_run:

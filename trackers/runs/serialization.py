@@ -1,4 +1,4 @@
-"""Values of NumPy and others as the plain ones that JSON can hold."""
+"""Convert values of NumPy and others for JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def to_jsonable(value: object) -> object:
-    """`value` of dicts, lists, strings, numbers; arrays become lists, numbers that are not finite None, paths text."""
+    """Convert arrays to lists, numbers that are not finite to None, and paths to text, in nested dicts and lists."""
     if isinstance(value, Mapping):
         return {str(key): to_jsonable(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):
@@ -26,5 +26,5 @@ def to_jsonable(value: object) -> object:
 
 
 def json_text(value: object, *, indent: int | None = 2) -> str:
-    """`value` as JSON that any reader accepts. Raises TypeError for what is not data."""
+    """Format `value` as standard JSON. Raises TypeError for other types."""
     return json.dumps(to_jsonable(value), ensure_ascii=False, allow_nan=False, indent=indent)

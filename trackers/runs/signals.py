@@ -1,33 +1,34 @@
-"""Ctrl-C and SIGTERM, made to arrive once and never in the middle of writing a run's beginning or end."""
+"""Handle Ctrl-C and SIGTERM once, and never while the start or end of a run is being written."""
 
 from __future__ import annotations
 
 import signal
 import threading
 from types import FrameType, TracebackType
+from typing import Any
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived, as a batch system or `kill` sends it."""
+    """SIGTERM arrived, for example from a batch system."""
 
 
 class Pruned(Exception):
-    """A training was given up because others promise more: its run ends KILLED, and nothing has failed."""
+    """The pruner stopped a training; its run ends KILLED, and nothing has failed."""
 
 
 class SignalHandler:
-    """While entered, SIGINT raises KeyboardInterrupt and SIGTERM `Terminated`, in the main thread.
+    """Raise KeyboardInterrupt for SIGINT and `Terminated` for SIGTERM in the main thread.
 
-    They are held from entering until `release()`, and again after `hold()`; a held one is raised by `release()`, or on
-    leaving if no other exception is under way. After a first stop SIGTERM is ignored: `mlflow run` sends one to its
-    command right after a Ctrl-C, which would otherwise break the clean-up that the first has begun. The handlers that
-    stood before are put back on leaving. Outside the main thread Python delivers no signals and this does nothing.
+    Signals wait until `release()`, and again after `hold()`; a waiting one is raised by `release()`, or at the end if
+    there is no other exception. After the first signal SIGTERM is ignored: `mlflow run` sends one to its command
+    directly after a Ctrl-C, which would interrupt the clean-up. At the end the previous handlers are restored. Outside
+    the main thread, where Python delivers no signals, this does nothing.
     """
 
     def __init__(self) -> None:
-        self._before: dict[signal.Signals, object] = {}
+        self._before: dict[signal.Signals, Any] = {}
         self._held = True
         self._stopped = False
         self._waiting: KeyboardInterrupt | None = None
@@ -37,31 +38,33 @@ class SignalHandler:
         if threading.current_thread() is threading.main_thread():
             for number in STOPS:
                 before = signal.getsignal(number)
-                # An ignored signal stays ignored (nohup, background jobs), and a handler from outside Python, which
-                # reads as None, could not be put back.
+                # An ignored signal remains ignored (nohup, background jobs). A handler from outside Python, which
+                # reads as None, could not be restored.
                 if before not in (signal.SIG_IGN, None):
                     self._before[number] = before
                     signal.signal(number, self._arrived)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         if self._waiting is not None and error is None:
             raise self._waiting
         if isinstance(error, KeyboardInterrupt) and self._raised is not None and error is not self._raised:
-            # Code in C lost the stop that was raised in it, and who called that raised another in its place.
+            # C code can replace the exception that was raised in it.
             raise self._raised
 
     def release(self) -> None:
-        """From now on a stop is raised where it arrives; one that arrived before is raised now."""
+        """Raise signals immediately from now on, and a waiting one now."""
         self._held = False
         if self._waiting is not None:
             self._raised, self._waiting = self._waiting, None
             raise self._raised
 
     def hold(self) -> None:
-        """From now on a stop waits."""
+        """Let signals wait from now on."""
         self._held = True
 
     def _arrived(self, number: int, frame: FrameType | None) -> None:

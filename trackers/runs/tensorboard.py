@@ -1,4 +1,4 @@
-"""Event files that TensorBoard reads, written without loading TensorFlow."""
+"""Write event files for TensorBoard without loading TensorFlow."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
+
+# Protocol buffers define the classes when they are imported.
+from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 
 class EventWriter:
-    """Appends to one event file in `folder`. Each call is on disk when it returns, so TensorBoard shows it at once.
+    """Append to one event file in `folder`; each call is on disk when it returns.
 
     Args:
-        folder: made if it is not there.
-        go_on: a `position` of an earlier writer, from which its file is gone on with.
+        folder: created if missing.
+        go_on: a `position` of an earlier writer, from which its file is continued.
 
-    TensorBoard's own `EventFileWriter` opens its file through TensorFlow, which costs a JAX run seconds and memory.
+    TensorBoard's own `EventFileWriter` opens its file with TensorFlow, which costs a JAX run seconds and memory.
     """
 
     def __init__(self, folder: Path | str, go_on: tuple[str, int] | None = None) -> None:
@@ -34,7 +36,7 @@ class EventWriter:
             end = self._file.seek(0, os.SEEK_END)
             self._file.seek(self._file.truncate(min(end, go_on[1])))
             return
-        # TensorBoard looks for `tfevents` in the name and reads a folder's files in the order of their names.
+        # TensorBoard searches `tfevents` in names and reads the files of a folder in the order of their names.
         name = f"events.out.tfevents.{time.time():017.6f}.{socket.gethostname()}.{os.getpid()}"
         self._open(folder / name, "xb")
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
@@ -44,17 +46,17 @@ class EventWriter:
         self._records = RecordWriter(self._file)
 
     def position(self) -> tuple[str, int]:
-        """The file's name and its length now, durable; with them as `go_on` a later writer drops what came after."""
+        """Return name and length of the file on disk; with them as `go_on` a later writer drops later events."""
         os.fsync(self._file.fileno())
         return Path(self._file.name).name, self._file.tell()
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Numbers by name, at `step`."""
+        """Write numbers by name, at `step`."""
         points = [Summary.Value(tag=name, simple_value=float(value)) for name, value in values.items()]
         self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=points)))
 
     def image(self, name: str, array: np.ndarray, step: int) -> None:
-        """(H, W) or (H, W, 3) uint8, at `step`."""
+        """Write an image (H, W) or (H, W, 3) uint8, at `step`."""
         png = io.BytesIO()
         Image.fromarray(array).save(png, format="PNG")
         image = Summary.Image(
@@ -67,7 +69,7 @@ class EventWriter:
         self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=points)))
 
     def close(self) -> None:
-        """Closes the file; a second call does nothing."""
+        """Close the file; a second call has no effect."""
         if not self._records.closed:
             self._records.close()
 

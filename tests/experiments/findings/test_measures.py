@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from experiments.findings.measures import main_piece, measure
+from experiments.findings.measures import main_component, measure
 
 masks = arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))).filter(np.any)
 sides = st.floats(0.05, 3)
@@ -56,7 +56,7 @@ def test_specks_and_holes_do_not_count(rectangle):
     mask = rectangle(30, 30, 5, 5, 15, 15)
     mask[8:10, 8:10] = False
     mask[29, 29] = True
-    assert main_piece(mask).sum() == 100
+    assert main_component(mask).sum() == 100
     assert measure(mask) == measure(rectangle(30, 30, 5, 5, 15, 15))
 
 
@@ -81,7 +81,7 @@ def test_turning_and_scaling(mask, scale, turns):
 
 @given(masks)
 def test_longest_against_all_pairs_of_pixel_corners(mask):
-    rows, columns = np.nonzero(main_piece(mask))
+    rows, columns = np.nonzero(main_component(mask))
     corners = np.concatenate([np.stack([rows + dy, columns + dx], 1) for dy in (0, 1) for dx in (0, 1)])
     pairs = np.hypot(*(corners[:, None] - corners[None]).transpose(2, 0, 1))
     assert measure(mask).longest == pytest.approx(pairs.max())

@@ -167,7 +167,7 @@ def test_the_orientation_of_a_dicom_file(tmp_path):
         (["--mirrored", "maybe"], "expected true or false"),
         (["--confidence", "2"], "expected a number from 0 to 1"),
         (["--model", "missing.keras"], r"expected a \.keras file"),
-        (["--output", "films"], "holds something else"),
+        (["--output", "films"], "contains other files"),
     ],
 )
 def test_bad_options(films, tmp_path, monkeypatch, capsys, options, told):
@@ -179,7 +179,7 @@ def test_bad_options(films, tmp_path, monkeypatch, capsys, options, told):
 def test_bad_films(films, tmp_path, capsys):
     rewrite(films, lambda number, row: row.update(mask="masks/gone.png" if number == 0 else row["mask"]))
     assert main(["--dataset", str(films), "--output", str(tmp_path / "out")]) == 2
-    assert "index.csv line 2: 'gone.png' is not there" in capsys.readouterr().err
+    assert "index.csv line 2: 'gone.png' does not exist" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     (films / "index.csv").write_text("picture\na.png\n")
     assert main(["--dataset", str(films)]) == 2
@@ -289,4 +289,4 @@ def test_paths_that_leave_the_folder_and_films_that_stand_twice(films, column):
     told = str(caught.value)
     assert "3 problems" in told
     assert "line 2: '../elsewhere.png' leaves the folder" in told and "line 3:" in told
-    assert "line 5:" in told and "stands in line 4 too" in told
+    assert "line 5:" in told and "occurs in line 4 too" in told

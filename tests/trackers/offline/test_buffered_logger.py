@@ -106,7 +106,7 @@ def test_not_a_number_and_infinity_are_kept(caplog):
     store.failing = 0.0
     assert upload_pending(RUN, client_of=lambda _: store).problem is None
     assert repr([point[1] for point in store.points]) == repr(values)
-    assert "what is logged is kept in" in caplog.text
+    assert "records are saved in" in caplog.text
 
 
 def test_no_password_is_kept(tmp_path):
@@ -149,8 +149,8 @@ def test_two_at_once_do_not_deliver_the_same(caplog):
     store.failing = 1.0
     writer = BufferedLogger(store, RUN)
     writer.send({"kind": "tags", "values": {"a": "b"}})
-    assert "another process holds the run" in upload_pending(RUN, client_of=lambda _: store).problem
+    assert "another process has locked the run" in upload_pending(RUN, client_of=lambda _: store).problem
     writer.close()
     with hold(pending_folder() / RUN, "held"):
-        assert "another process holds the run" in upload_pending(RUN, client_of=lambda _: store).problem
+        assert "another process has locked the run" in upload_pending(RUN, client_of=lambda _: store).problem
     assert store.tags == []

@@ -67,7 +67,7 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(CheckpointNotSaved, match=r"cannot be kept \(No space left on device\)"):
+        with pytest.raises(CheckpointNotSaved, match=r"cannot be saved \(No space left on device\)"):
             journal.append({"number": 1})
     assert [record["number"] for record in journal.pending()] == [0]
     journal.append({"number": 2})

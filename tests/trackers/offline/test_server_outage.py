@@ -174,7 +174,7 @@ def test_a_server_killed_at_any_moment_leaves_neither_gaps_nor_doubles(away):
 
 
 def test_what_is_kept_to_the_end_is_delivered_by_sync(away, capsys, caplog, monkeypatch):
-    monkeypatch.setattr("trackers.runs.writer.PATIENCE", 0.5)
+    monkeypatch.setattr("trackers.runs.writer.SERVER_TIMEOUT", 0.5)
     client = MlflowClient()
     # Of a process that is killed with an epoch in its journal.
     killed = Run(client, client.create_run("0").info.run_id, "0")
@@ -204,7 +204,7 @@ def test_what_is_kept_to_the_end_is_delivered_by_sync(away, capsys, caplog, monk
     assert histories(below.id) == {"loss": [(1, 1.0)]}
     # The killed one goes on, and tells of its last epoch again.
     again = Run(client, killed.id, "0", resumed=True)
-    assert "another process holds the run" in upload_pending(killed.id).problem
+    assert "another process has locked the run" in upload_pending(killed.id).problem
     again.metrics({"loss": 2.0}, step=2)
     again.metrics({"loss": 3.0}, step=3)
     again._sender.close()

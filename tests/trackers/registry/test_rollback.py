@@ -153,7 +153,7 @@ def test_what_cannot_be_withdrawn_is_told(store, whole, monkeypatch):
     with pytest.raises(OSError, match="no room") as error:
         whole(0.5, at)
     (note,) = error.value.__notes__
-    assert "could not be withdrawn: http://***@host is away" in note
+    assert "could not be removed: http://***@host is away" in note
 
 
 def test_register_alone_withdraws_too(store, code, monkeypatch):

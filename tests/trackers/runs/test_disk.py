@@ -60,7 +60,7 @@ def test_a_full_artifact_folder(store, disk):
         disk.fill()
         run.artifact("large")
     assert str(error.value).startswith(f"{disk.path}/{run.id}/artifacts")
-    assert str(error.value).endswith(f": {FULL}; run {run.id} FAILED; no checkpoint to go on from")
+    assert str(error.value).endswith(f": {FULL}; run {run.id} FAILED; no checkpoint to resume from")
     assert state(store, run.id)[0] == "FAILED" and FULL in state(store, run.id)[1]
     assert store.get_experiment(experiment).name == "thyroid"
 
@@ -83,7 +83,7 @@ def test_a_full_working_folder_with_the_store(store, disk, monkeypatch, empty_st
         run.params({f"p{number}": "x" * 4000 for number in range(90)})
     line = str(error.value)
     assert line.startswith(f"{disk.path}: database or disk is full; run {run.id} ")
-    kept = f"its state after epoch 3 is kept in {Unfinished(run.id).folder}: make room, then --resume {run.id} goes on"
+    kept = f"its state after epoch 3 is saved in {Unfinished(run.id).folder}: free space, then --resume {run.id}"
     assert line.endswith(kept)
 
 

@@ -75,7 +75,7 @@ def test_a_failure_to_end_the_run_does_not_hide_the_failure(store, monkeypatch):
         monkeypatch.setattr(mlflow, "end_run", refuse)
         raise ValueError("the news")
     assert caught.value.__notes__ == [
-        "The message could not be kept in the run: https://***@host is away",
+        "The message could not be logged: https://***@host is away",
         f"MLflow run {run.id} could not be marked FAILED: https://***@host is away",
     ]
     monkeypatch.undo()
