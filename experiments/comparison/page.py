@@ -50,7 +50,7 @@ def _test_set(comparison: Comparison, position: int, facts: Mapping[str, Any]) -
         "sizes": ", ".join(f"{count} {size}" for size, count in facts["instances_by_size"].items()),
         "saved": saved,
         # Differences first: on a phone only the first columns are visible without scrolling.
-        "headings": ["", *(f"{label} − {labels[0]}" for label in labels[1:]), *labels],
+        "headings": ["score", *(f"{label} − {labels[0]}" for label in labels[1:]), *labels],
         "scores": [
             (label if label.startswith(" ") else _term(name, label), *differences, *values)
             for name, label, values, differences in score_rows(facts)
