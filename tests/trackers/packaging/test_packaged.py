@@ -142,7 +142,8 @@ def test_nothing_else_travels(packaged):
     assert sorted(path.name for path in (root / "code").iterdir()) == ["experiments", "mrcnn"]
     assert sorted(path.name for path in (root / "artifacts").iterdir()) == ["model.keras", "settings.json"]
     endings = {path.suffix for path in root.rglob("*") if path.is_file() and path.name != "py.typed"}
-    assert endings <= {"", ".json", ".keras", ".py", ".txt", ".yaml"}
+    templates = {".css", ".html", ".js"}
+    assert endings <= {"", ".json", ".keras", ".py", ".txt", ".yaml"} | templates
     assert not list(root.rglob("__pycache__"))
     settings = json.loads((root / "artifacts" / "settings.json").read_text())
     assert settings == {
