@@ -71,7 +71,7 @@ def test_the_summary_counts_and_names_the_weakest_group():
 
 
 @pytest.mark.parametrize(
-    "metrics, word",
+    ("metrics", "word"),
     [
         ({"epochs": 20, "best_epoch": 20}, "Train longer"),
         ({"epochs": 20, "best_epoch": 4}, "Stop earlier"),
