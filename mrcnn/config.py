@@ -27,7 +27,7 @@ class ModelConfig(BaseModel):
     # Implementation whose anchors, pooling and padding the network uses; see `mrcnn.models.mask_rcnn.conventions`.
     conventions: Literal["paper", "matterport", "torchvision"] = "paper"
     image_size: int = Field(512, ge=64, le=4096)
-    channels: int = Field(3, ge=1, le=16)
+    channels: int = Field(default=3, ge=1, le=16)
     # `image`: zero mean and unit variance per image, independent of the scanner's gain; `imagenet`: as for the ImageNet
     # weights of the backbone; `none`: the reader normalizes, as over a whole volume.
     normalisation: Literal["image", "imagenet", "none"] = "image"
@@ -38,35 +38,35 @@ class ModelConfig(BaseModel):
     # `group` trains from scratch with two images per batch (Wu & He 2018); `frozen_batch` is for pretrained weights.
     norm: Literal["group", "batch", "frozen_batch"] = "group"
     # The upper limits bound the memory that an untrusted file can request.
-    fpn_channels: int = Field(256, ge=16, le=1024)
-    head_width: int = Field(1024, ge=16, le=4096)
-    mask_channels: int = Field(256, ge=16, le=1024)
-    mask_convolutions: int = Field(4, ge=1, le=32)
+    fpn_channels: int = Field(default=256, ge=16, le=1024)
+    head_width: int = Field(default=1024, ge=16, le=4096)
+    mask_channels: int = Field(default=256, ge=16, le=1024)
+    mask_convolutions: int = Field(default=4, ge=1, le=32)
 
     anchor_sizes: tuple[tuple[float, ...], ...] = ((32,), (64,), (128,), (256,), (512,))
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
 
-    max_instances: int = Field(64, ge=1, le=10_000)
-    rpn_positive_iou: float = Field(0.7, gt=0, le=1)
-    rpn_negative_iou: float = Field(0.3, gt=0, le=1)
-    rpn_samples: int = Field(256, ge=2, le=100_000)
-    proposals_per_level: int = Field(1000, ge=1, le=100_000)
-    proposals: int = Field(1000, ge=1, le=100_000)
-    proposal_nms_iou: float = Field(0.7, gt=0, le=1)
+    max_instances: int = Field(default=64, ge=1, le=10_000)
+    rpn_positive_iou: float = Field(default=0.7, gt=0, le=1)
+    rpn_negative_iou: float = Field(default=0.3, gt=0, le=1)
+    rpn_samples: int = Field(default=256, ge=2, le=100_000)
+    proposals_per_level: int = Field(default=1000, ge=1, le=100_000)
+    proposals: int = Field(default=1000, ge=1, le=100_000)
+    proposal_nms_iou: float = Field(default=0.7, gt=0, le=1)
 
-    roi_positive_iou: float = Field(0.5, gt=0, le=1)
-    roi_samples: int = Field(128, ge=4, le=10_000)
-    roi_canonical_size: float = Field(224.0, gt=0)
-    pool_size: int = Field(7, ge=1, le=14)
-    mask_pool_size: int = Field(14, ge=1, le=56)
+    roi_positive_iou: float = Field(default=0.5, gt=0, le=1)
+    roi_samples: int = Field(default=128, ge=4, le=10_000)
+    roi_canonical_size: float = Field(default=224.0, gt=0)
+    pool_size: int = Field(default=7, ge=1, le=14)
+    mask_pool_size: int = Field(default=14, ge=1, le=56)
 
     class_agnostic: bool = False
     class_weights: tuple[float, ...] | None = None
-    focal_gamma: float = Field(0.0, ge=0)
+    focal_gamma: float = Field(default=0.0, ge=0)
 
-    max_detections: int = Field(100, ge=1, le=10_000)
-    score_threshold: float = Field(0.05, ge=0, le=1)
-    nms_iou: float = Field(0.5, gt=0, le=1)
+    max_detections: int = Field(default=100, ge=1, le=10_000)
+    score_threshold: float = Field(default=0.05, ge=0, le=1)
+    nms_iou: float = Field(default=0.5, gt=0, le=1)
 
     @property
     def mask_size(self) -> int:
@@ -131,7 +131,7 @@ class InputConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     image_size: int = Field(256, ge=64, le=4096)
-    channels: int = Field(1, ge=1, le=16)
+    channels: int = Field(default=1, ge=1, le=16)
     normalisation: Literal["image", "imagenet", "none"] = "image"
     equalise: Literal["none", "histogram", "clahe"] = "none"
     # Image preparation and backbones read it; only Mask R-CNN has other values.
@@ -174,7 +174,7 @@ class ResUNetConfig(InputConfig):
     # One class at most per pixel (softmax), or several (one sigmoid per class).
     exclusive: bool = False
     loss: Literal["dice_cross_entropy", "focal_tversky"] = "dice_cross_entropy"
-    max_detections: int = Field(100, ge=1)
+    max_detections: int = Field(default=100, ge=1)
 
     @property
     def maps(self) -> int:
@@ -201,7 +201,7 @@ class ClassifierConfig(InputConfig):
     backbone: Backbone = "small"
     norm: Literal["group", "batch", "frozen_batch"] = "group"
     by_label: bool = False
-    slope: float = Field(1.0, gt=0)
+    slope: float = Field(default=1.0, gt=0)
     intercept: float = 0.0
 
     @model_validator(mode="after")
