@@ -85,6 +85,9 @@ def decide_aliases(
     """Decide on each alias of each registered model.
 
     Args:
+        candidates: compared models.
+        sets: test sets.
+        measured: measurement by label of the model and position of the test set.
         aliases: registered model → alias → version, at the start of the comparison.
     """
     found = []

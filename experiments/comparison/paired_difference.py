@@ -45,6 +45,7 @@ def scores(evaluator: Evaluator, confidence: float) -> dict[str, float]:
 
 
 def has_enough_patients(patients: Sequence[str]) -> bool:
+    """Return whether there are enough patients for a test."""
     return len(set(patients)) >= LEAST_PATIENTS
 
 

@@ -78,9 +78,9 @@ def sides_of(mask: np.ndarray, *, mirrored: bool = False) -> Sides:
 
 
 def orientation_of(text: str) -> tuple[bool | None, str | None]:
-    """Read from DICOM PatientOrientation (0020,0020) whether an image is mirrored, or why it is not upright.
+    r"""Read from DICOM PatientOrientation (0020,0020) whether an image is mirrored, or why it is not upright.
 
-    The attribute has the directions of the rows and of the columns: `L\\F`, to the left and the foot of the patient, is
+    The attribute has the directions of the rows and of the columns: `L\F`, to the left and the foot of the patient, is
     the upright frontal image. (None, None) if it is empty.
     """
     parts = [part.strip().upper() for part in text.replace("/", "\\").split("\\")]

@@ -27,6 +27,7 @@ def lungs(
 
     Args:
         image: (H, W) or (H, W, C); not used.
+        detections: detected lungs.
         class_names: one contains the word left and one the word right.
         spacing_mm: (row, column) size of a pixel; without it areas are in pixels.
         reader_input: not used; part of the interface of findings.

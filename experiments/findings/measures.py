@@ -43,7 +43,7 @@ def main_component(mask: np.ndarray) -> np.ndarray:
 
 
 def label_components(mask: np.ndarray, structure: np.ndarray | None = None) -> tuple[np.ndarray, int]:
-    """Number the connected components of a mask from 1; return the numbers and their count."""
+    """Label the connected components of a mask from 1; return the labels and their count."""
     labels = np.zeros(mask.shape, np.int32)
     count = ndimage.label(mask, structure, output=labels)
     assert isinstance(count, int)  # with `output` only the count is returned

@@ -33,6 +33,8 @@ def nodules(
 
     Args:
         image: (H, W) or (H, W, C).
+        detections: detected nodules.
+        class_names: names of the classes.
         spacing_mm: (row, column) size of a pixel; without it sizes are in pixels, pixels count as square, and
             there is no advice, which needs millimeters.
         reader_input: features that a reader reports, from `tirads.TABLE`, such as

@@ -50,8 +50,7 @@ class Film:
     mirrored: bool | None = None
 
     def hanging(self, otherwise: bool) -> tuple[bool, str | None]:
-        """Return whether the film is mirrored, `otherwise` if unknown; and why it is no upright frontal image, or
-        None."""
+        """Return whether the film is mirrored, `otherwise` if unknown; and why it is no upright frontal image."""
         view = self.facts.get("view", "")
         if view.strip().upper() not in FRONTAL:
             return False, f"view {view!r} is not frontal (PA or AP)"
@@ -66,6 +65,7 @@ def read_films(folder: Path, *, with_masks: bool) -> list[Film]:
     """Find the films of a folder in the order of their names or of the table.
 
     Args:
+        folder: folder with images and masks, or with index.csv.
         with_masks: each film must have a mask; otherwise masks are ignored.
 
     Raises:

@@ -108,7 +108,9 @@ def given_splits(
     """Read the splits of `data.splits`.
 
     Args:
+        config: configuration of the task.
         whole: the images that can be trained on.
+        groups: (N,) groups of near-duplicates, or None.
         opened: the images before the invalid ones were left out.
 
     Returns:

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mrcnn.cache_folder import cache_folder
@@ -75,10 +75,8 @@ def _place(folders: Iterable[Path | str]) -> str:
     found: dict[Path, int] = {}
     store = store_place()
     places = [*folders, Path.cwd(), cache_folder(), *([] if store is None else [store.parent])]
-    try:
+    with suppress(OSError):  # none can be written
         places.append(tempfile.gettempdir())
-    except OSError:  # none can be written
-        pass
     for place in map(Path, places):
         there = next(each for each in (place.absolute(), *place.absolute().parents) if each.exists())
         found[there] = shutil.disk_usage(there).free

@@ -42,7 +42,7 @@ class EventWriter:
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def _open(self, path: Path, mode: str) -> None:
-        self._file = open(path, mode)
+        self._file = open(path, mode)  # noqa: SIM115 - closed by `close`
         self._records = RecordWriter(self._file)
 
     def position(self) -> tuple[str, int]:
