@@ -50,7 +50,7 @@ def _flops(part: keras.Model, side: int | None = None) -> int:
 
 
 def _proposal_flops(model: MaskRCNN) -> int:
-    return sum(_flops(model.proposal_head, side) for side in model.config.grid_sizes)
+    return sum(_flops(model.proposal_head, side) for side, _ in model.config.grid_sizes)
 
 
 def training_flops(model: MaskRCNN, batch: int, positives: int) -> int:

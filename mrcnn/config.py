@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 STRIDES = (4, 8, 16, 32, 64)
 """Input pixels per cell of P2 … P6 (Lin et al. 2017, Feature Pyramid Networks, section 4)."""
 
+Side = Annotated[int, Field(ge=64, le=4096)]
+Size = Side | tuple[Side, Side]
+"""Side of a square network input, or its height and width, in pixels."""
 RESNETS = ("resnet50", "resnet101")
 EFFICIENTNETS = ("efficientnet_lite0", "efficientnet_lite1")
 Backbone = Literal["small", "resnet50", "resnet101", "efficientnet_lite0", "efficientnet_lite1"]
 
 
 class ModelConfig(BaseModel):
-    """Configuration of a `MaskRCNN`. Sizes are in pixels of the square network input unless stated otherwise.
+    """Configuration of a `MaskRCNN`. Sizes are in pixels of the network input unless stated otherwise.
 
     Default values are those of Mask R-CNN (He et al. 2017, section 3.1) and FPN unless a comment gives another source.
     """
@@ -26,7 +29,7 @@ class ModelConfig(BaseModel):
     class_names: tuple[str, ...] = Field(min_length=1, max_length=1000)
     # Implementation whose anchors, pooling and padding the network uses; see `mrcnn.models.mask_rcnn.conventions`.
     conventions: Literal["paper", "matterport", "torchvision"] = "paper"
-    image_size: int = Field(512, ge=64, le=4096)
+    image_size: Size = 512
     channels: int = Field(default=3, ge=1, le=16)
     # `image`: zero mean and unit variance per image, independent of the scanner's gain; `imagenet`: as for the ImageNet
     # weights of the backbone; `none`: the reader normalizes, as over a whole volume.
@@ -88,14 +91,21 @@ class ModelConfig(BaseModel):
         return len(self.anchor_sizes[0]) * len(self.anchor_ratios)
 
     @property
-    def grid_sizes(self) -> tuple[int, ...]:
-        """Cells along a side of P2 … P6."""
-        return tuple(math.ceil(self.image_size / stride) for stride in STRIDES)
+    def input_shape(self) -> tuple[int, int]:
+        """Height and width of the network input."""
+        return _height_and_width(self.image_size)
+
+    @property
+    def grid_sizes(self) -> tuple[tuple[int, int], ...]:
+        """Rows and columns of cells of P2 … P6."""
+        height, width = self.input_shape
+        return tuple((math.ceil(height / stride), math.ceil(width / stride)) for stride in STRIDES)
 
     @model_validator(mode="after")
     def _check(self) -> ModelConfig:
-        if self.image_size % 32:
-            raise ValueError(f"image_size={self.image_size}: expected a multiple of 32, the stride of the last stage")
+        _check_size(self.image_size)
+        if self.conventions == "matterport" and not isinstance(self.image_size, int):
+            raise ValueError(f"image_size={list(self.image_size)}: expected a square with conventions=matterport")
         if len(set(self.class_names)) != len(self.class_names):
             raise ValueError(f"class_names={list(self.class_names)}: expected each name once")
         if len(self.anchor_sizes) != len(STRIDES) or len({len(sizes) for sizes in self.anchor_sizes}) != 1:
@@ -130,7 +140,7 @@ class InputConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    image_size: int = Field(256, ge=64, le=4096)
+    image_size: Size = 256
     channels: int = Field(default=1, ge=1, le=16)
     normalisation: Literal["image", "imagenet", "none"] = "image"
     equalise: Literal["none", "histogram", "clahe"] = "none"
@@ -138,10 +148,14 @@ class InputConfig(BaseModel):
     conventions: Literal["paper"] = "paper"
     class_names: tuple[str, ...] = Field(min_length=1)
 
+    @property
+    def input_shape(self) -> tuple[int, int]:
+        """Height and width of the network input."""
+        return _height_and_width(self.image_size)
+
     @model_validator(mode="after")
     def _check_input(self) -> InputConfig:
-        if self.image_size % 32:
-            raise ValueError(f"image_size={self.image_size}: expected a multiple of 32")
+        _check_size(self.image_size)
         _check_channels(self)
         return self
 
@@ -163,6 +177,16 @@ def _check_channels(config: ModelConfig | InputConfig) -> None:
     """
     if config.channels != 3 and pixel_normalization(config) in ("caffe", "torch"):
         raise ValueError(f"channels={config.channels}: expected 3 with normalisation=imagenet")
+
+
+def _height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
+
+
+def _check_size(size: int | tuple[int, int]) -> None:
+    if any(side % 32 for side in _height_and_width(size)):
+        given = size if isinstance(size, int) else list(size)
+        raise ValueError(f"image_size={given}: expected a multiple of 32, the stride of the last stage")
 
 
 class ResUNetConfig(InputConfig):

@@ -191,7 +191,8 @@ class _Bench:
 
 def _show(model: ResUNet | Classifier, console: Console, text: str) -> None:
     network = model.config
-    size = f"{network.image_size}×{network.image_size}×{network.channels}"
+    height, width = network.input_shape
+    size = f"{height}×{width}×{network.channels}"
     console.print(f"Model: {size}, {text}, {model.count_params() / 1e6:.2f} M weights", markup=False, soft_wrap=True)
 
 

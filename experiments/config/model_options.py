@@ -16,7 +16,8 @@ PLANNED = (
 backbone."""
 
 DESCRIPTIONS = {
-    "image_size": "side of the square network input in pixels, a multiple of 32; images are scaled and padded to it",
+    "image_size": "side of the square network input in pixels, or [height, width]; multiples of 32; images are scaled "
+    "and padded to it",
     "conventions": "anchors, pooling and padding of an implementation, which pretrained weights need; auto: by weights",
     "channels": "channels of the network input; auto: 1 for gray images, else 3; always 3 with ImageNet weights of a "
     "ResNet",

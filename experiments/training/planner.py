@@ -56,6 +56,7 @@ class Plan:
     def describe(self, weights: int, precision: str) -> str:
         """Format the model, with its number of `weights` and its `precision`, for the terminal."""
         model, fit = self.model, self.anchor_fit
+        height, width = model.input_shape
         sizes = " ".join("/".join(f"{size:g}" for size in level) for level in model.anchor_sizes)
         ratios = " ".join(f"{ratio:g}" for ratio in model.anchor_ratios)
         quality = f" (mean best IoU {fit.mean_best_iou:.2f}, {fit.recall:.0%} at 0.5 or more)" if fit else ""
@@ -68,7 +69,7 @@ class Plan:
                 f"{self.crowded}; of each the {model.max_instances} largest are taught"
             )
         return (
-            f"Model: {model.backbone}, {model.image_size}×{model.image_size}×{model.channels}, norm {model.norm}, "
+            f"Model: {model.backbone}, {height}×{width}×{model.channels}, norm {model.norm}, "
             f"up to {model.max_instances} instances, {weights / 1e6:.1f} M weights, {precision}\n"
             f"Anchors: {sizes} px, height/width {ratios}{quality}{advice}"
         )
@@ -104,7 +105,8 @@ def make_plan(config: TaskConfig, training: Dataset, weights: str | None = None)
         planned |= SMALL | {"proposals": min(max(100, 4 * most), 1000)}
     fit = None
     if options.anchor_sizes == "auto" or options.anchor_ratios == "auto":
-        fit = fit_anchors(network_boxes(training, options.image_size))
+        size = options.image_size
+        fit = fit_anchors(network_boxes(training, (size, size) if isinstance(size, int) else size))
     if fit is not None:
         planned |= {"anchor_sizes": fit.sizes, "anchor_ratios": fit.ratios}
     try:
@@ -130,9 +132,10 @@ def with_settings(options: ModelOptions, settings: Mapping[str, Any]) -> ModelOp
     return options.model_copy(update={name: value for name, value in settings.items() if name not in stated})
 
 
-def network_boxes(dataset: Dataset, image_size: int) -> np.ndarray:
-    """Return all boxes (N, 4) of a dataset in pixels of the network input."""
-    scaled = [record.boxes * (image_size / max(record.height, record.width)) for record in dataset.records]
+def network_boxes(dataset: Dataset, canvas: tuple[int, int]) -> np.ndarray:
+    """Return all boxes (N, 4) of a dataset in pixels of the network input of (height, width)."""
+    height, width = canvas
+    scaled = [record.boxes * min(height / record.height, width / record.width) for record in dataset.records]
     return np.concatenate(scaled or [np.zeros((0, 4), np.float32)])
 
 

@@ -44,14 +44,14 @@ def _propose(model: MaskRCNN, levels: list[Value], graph: Graph) -> tuple[Value,
     """Add `mrcnn.models.mask_rcnn.rpn.propose`: boxes (B, R, 4), best first, valid (B, R), and R."""
     config, anchors = model.config, model.anchors
     level_boxes, level_scores, start, total = [], [], 0, 0
-    for level, cells in zip(levels, config.grid_sizes, strict=True):
-        count = cells * cells * config.anchors_per_cell
+    for level, (rows, columns) in zip(levels, config.grid_sizes, strict=True):
+        count = rows * columns * config.anchors_per_cell
         logits, deltas = (graph.transpose(each, (0, 2, 3, 1)) for each in convert(model.proposal_head, [level], graph))
         keep = min(config.proposals_per_level, count)
         scores, index = graph.top_k(graph.reshape(logits, (-1, count)), keep)
         references = graph.take(graph.value(anchors[start : start + count], "float32"), index, axis=0)
         deltas = graph.rows(graph.reshape(deltas, (-1, count, 4)), index)
-        boxes = _clip(_decode(deltas, references, (1.0, 1.0, 1.0, 1.0), graph), config.image_size, graph)
+        boxes = _clip(_decode(deltas, references, (1.0, 1.0, 1.0, 1.0), graph), config.input_shape, graph)
         x1, y1, x2, y2 = (graph.take(boxes, side, axis=2) for side in range(4))
         wide = graph.logical_and(x2 - x1 >= MIN_SIDE, y2 - y1 >= MIN_SIDE)
         level_boxes.append(boxes)
@@ -74,7 +74,7 @@ def _classify(
     scores = graph.reshape(graph.op("Softmax", logits, axis=-1), (-1, regions, classes + 1))
     scores = graph.where(graph.expand_dims(valid, -1), graph.slice(scores, 1, classes + 1, 2), 0.0)
     deltas = graph.reshape(deltas, (-1, regions, 1 if config.class_agnostic else classes, 4))
-    boxes = _clip(_decode(deltas, graph.expand_dims(proposals, 2), BOX_SCALE, graph), config.image_size, graph)
+    boxes = _clip(_decode(deltas, graph.expand_dims(proposals, 2), BOX_SCALE, graph), config.input_shape, graph)
     if config.class_agnostic:
         boxes = graph.op("Expand", boxes, np.array([1, 1, classes, 1]))
 
@@ -83,7 +83,7 @@ def _classify(
     boxes = graph.rows(graph.reshape(boxes, (-1, total, 4)), index)
     class_ids = graph.cast(graph.op("Mod", index, classes), "int32") + 1
     # As in the model: boxes are shifted per class so that boxes of two classes never overlap.
-    apart = graph.expand_dims(graph.cast(class_ids, "float32"), -1) * (2.0 * config.image_size)
+    apart = graph.expand_dims(graph.cast(class_ids, "float32"), -1) * (2.0 * max(config.input_shape))
     eligible = graph.where(top >= config.score_threshold, top, NOTHING)
     kept = _suppress(boxes + apart, eligible, config.nms_iou, graph)
     top, index = graph.top_k(kept, min(config.max_detections, candidates))
@@ -182,5 +182,7 @@ def _decode(deltas: Value, references: Value, scale: tuple[float, ...], graph: G
     return graph.stack([x - half_width, y - half_height, x + half_width, y + half_height], -1)
 
 
-def _clip(boxes: Value, size: int, graph: Graph) -> Value:
-    return graph.minimum(graph.maximum(boxes, 0.0), float(size))
+def _clip(boxes: Value, shape: tuple[int, int], graph: Graph) -> Value:
+    """Add `mrcnn.geometry.boxes.clip`."""
+    height, width = shape
+    return graph.minimum(graph.maximum(boxes, 0.0), np.array([width, height] * 2, np.float32))

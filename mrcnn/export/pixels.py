@@ -33,9 +33,9 @@ def prepare(images: Tensor, config: ModelConfig, ops: Any) -> tuple[Tensor, Tens
         ops: `keras.ops` or a graph.
 
     Returns:
-        (B, config.channels, S, S) float32, and the scale (network pixels per image pixel), a float64 scalar.
+        (B, config.channels, H, W) float32, and the scale (network pixels per image pixel), a float64 scalar.
     """
-    size = config.image_size
+    rows_out, columns_out = config.input_shape
     height, width = (ops.cast(ops.shape(images)[axis], "float64") for axis in (1, 2))
     eight_bit = _is_eight_bit(images, ops)
     if config.normalisation == "imagenet":
@@ -43,11 +43,11 @@ def prepare(images: Tensor, config: ModelConfig, ops: Any) -> tuple[Tensor, Tens
     if config.channels == 1:
         images, eight_bit = _luminance(images, eight_bit, ops)
 
-    scale = size / ops.maximum(height, width)
+    scale = ops.minimum(rows_out / height, columns_out / width)
     # The small addend prevents that rounding removes a pixel of a side that fits exactly.
     inner_height, inner_width = (ops.maximum(ops.floor(side * scale + 1e-6), 1.0) for side in (height, width))
-    columns = _resize_weights(width, inner_width, scale, size, ops)
-    rows = _resize_weights(height, inner_height, scale, size, ops)
+    columns = _resize_weights(width, inner_width, scale, columns_out, ops)
+    rows = _resize_weights(height, inner_height, scale, rows_out, ops)
     # As Pillow: columns first, with 8-bit rounding after each pass. Exact sums are required for the same rounding.
     planes = ops.cast(ops.transpose(images, (0, 3, 1, 2)), "float64")
     planes = ops.matmul(planes, ops.transpose(columns, (1, 0)))
@@ -55,7 +55,7 @@ def prepare(images: Tensor, config: ModelConfig, ops: Any) -> tuple[Tensor, Tens
     planes = ops.matmul(rows, planes)
     planes = ops.cast(ops.where(eight_bit, ops.floor(planes + 0.5), planes), "float32")
 
-    inside = ops.expand_dims(_is_inside(size, inner_height, ops), -1) * _is_inside(size, inner_width, ops)
+    inside = ops.expand_dims(_is_inside(rows_out, inner_height, ops), -1) * _is_inside(columns_out, inner_width, ops)
     if config.normalisation == "image":
         planes = _standardize(planes, inside, inner_height * inner_width, ops)
     # Copy a gray image to every channel.

@@ -39,10 +39,9 @@ def anchor_grid(config: ModelConfig) -> np.ndarray:
         [[0.0, 0.0, 4.0, 4.0], [4.0, 0.0, 8.0, 4.0], [0.0, 4.0, 4.0, 8.0], [0.0, 0.0, 64.0, 64.0]]
     """
     levels = []
-    for stride, cells, sizes in zip(STRIDES, config.grid_sizes, config.anchor_sizes, strict=True):
+    for stride, grid, sizes in zip(STRIDES, config.grid_sizes, config.anchor_sizes, strict=True):
         half = anchor_shapes(sizes, config.anchor_ratios) / 2
-        centers = (np.arange(cells, dtype=np.float32) + 0.5) * stride
-        y, x = np.meshgrid(centers, centers, indexing="ij")
+        y, x = np.meshgrid(*((np.arange(cells, dtype=np.float32) + 0.5) * stride for cells in grid), indexing="ij")
         xy = np.stack([x, y], axis=-1)[:, :, None, :]
         levels.append(np.concatenate([xy - half, xy + half], axis=-1).reshape(-1, 4))
     return np.concatenate(levels).astype(np.float32)

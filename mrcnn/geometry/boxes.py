@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from mrcnn.backend import Tensor, ops
 
 MAX_LOG_GROWTH = math.log(1000 / 16)
@@ -85,11 +87,12 @@ def decode(deltas: Tensor, references: Tensor, scale: Sequence[float] = (1.0, 1.
     return ops.stack([cx - half_width, cy - half_height, cx + half_width, cy + half_height], axis=-1)
 
 
-def clip(boxes: Tensor, size: float) -> Tensor:
-    """Clip boxes (…, 4) to the square image [0, size]².
+def clip(boxes: Tensor, shape: tuple[float, float]) -> Tensor:
+    """Clip boxes (…, 4) to an image of the shape (height, width).
 
     Example:
-        >>> np.asarray(clip(np.array([[-2.0, 1.0, 9.0, 3.0]]), 8)).tolist()
-        [[0.0, 1.0, 8.0, 3.0]]
+        >>> np.asarray(clip(np.array([[-2.0, 1.0, 9.0, 7.0]]), (6, 8))).tolist()
+        [[0.0, 1.0, 8.0, 6.0]]
     """
-    return ops.clip(boxes, 0.0, float(size))
+    height, width = shape
+    return ops.minimum(ops.maximum(boxes, 0.0), np.array([width, height] * 2, np.float32))

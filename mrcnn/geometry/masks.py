@@ -55,7 +55,7 @@ def covered_fraction(masks: Tensor, boxes: Tensor) -> Tensor:
     Box corners are rounded outwards to whole pixels. The fraction of an empty box is 0.
 
     Args:
-        masks: (B, S, S), 0 or 1.
+        masks: (B, H, W), 0 or 1.
         boxes: (A, 4) or (B, A, 4) in pixels.
 
     Returns:
@@ -68,15 +68,16 @@ def covered_fraction(masks: Tensor, boxes: Tensor) -> Tensor:
         >>> np.asarray(covered_fraction(mask, boxes)).astype(float).round(3).tolist()
         [[0.5, 1.0, 0.333]]
     """
-    size = masks.shape[1]
+    height, width = masks.shape[1:]
     # A summed-area table in integers, which are exact.
     sums = ops.cumsum(ops.cumsum(ops.cast(masks, "int32"), axis=1), axis=2)
-    sums = ops.reshape(ops.pad(sums, ((0, 0), (1, 0), (1, 0))), (-1, (size + 1) ** 2))
-    low = ops.cast(ops.clip(ops.floor(boxes[..., :2]), 0, size), "int32")
-    high = ops.cast(ops.clip(ops.ceil(boxes[..., 2:]), 0, size), "int32")
+    sums = ops.reshape(ops.pad(sums, ((0, 0), (1, 0), (1, 0))), (-1, (height + 1) * (width + 1)))
+    limits = np.array([width, height], np.float32)
+    low = ops.cast(ops.minimum(ops.maximum(ops.floor(boxes[..., :2]), 0.0), limits), "int32")
+    high = ops.cast(ops.minimum(ops.maximum(ops.ceil(boxes[..., 2:]), 0.0), limits), "int32")
 
     def at(x: Tensor, y: Tensor) -> Tensor:
-        index = y * (size + 1) + x
+        index = y * (width + 1) + x
         index = index if len(index.shape) == 2 else ops.expand_dims(index, 0)
         return ops.take_along_axis(sums, ops.broadcast_to(index, (ops.shape(sums)[0], index.shape[1])), axis=1)
 

@@ -98,7 +98,7 @@ def test_a_crowd_moves_as_its_instance():
 
 
 def test_a_crowd_is_reduced_and_cached_with_its_image():
-    small = downscale_sample(sample(), 30)
+    small = downscale_sample(sample(), (30, 30))
     np.testing.assert_array_equal(small.crowd_masks, small.masks[:1])
     cache = SampleCache(1, 10**6)
     for _ in range(2):

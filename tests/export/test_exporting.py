@@ -52,6 +52,15 @@ def test_detections_are_those_of_detect(exported, small_model, photograph, asser
     assert_same(exported(image), 0, expected)
 
 
+def test_a_rectangular_input(form, make_model, photograph, assert_same, load_exported, tmp_path):
+    model, path = make_model(image_size=(128, 192)), tmp_path / f"model{FORMS[form]}"
+    export_model(model, form, path)
+    image = photograph(150, 260)
+    (expected,) = model.detect([image], batch_size=1)
+    assert len(expected) > 3 and (expected.boxes[:, 2] > 200).any()
+    assert_same(load_exported(form, path)(image[None].astype(np.float32)), 0, expected)
+
+
 def test_sixteen_bits(exported, small_model, photograph, assert_same):
     image = photograph(150, 128, 1, np.uint16, 40000)
     (expected,) = small_model.detect([image], batch_size=1)

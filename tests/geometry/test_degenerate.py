@@ -46,7 +46,7 @@ def test_coding_is_finite(truth, references):
 @settings(max_examples=25)
 @given(boxes_of(5, wild), boxes_of(5))
 def test_any_deltas_decode_to_boxes_in_the_image(deltas, references):
-    found = array(box_ops.clip(box_ops.decode(deltas, references), SIZE))
+    found = array(box_ops.clip(box_ops.decode(deltas, references), (SIZE, SIZE)))
     assert ((found >= 0) & (found <= SIZE)).all()
     assert (found[..., 2:] >= found[..., :2]).all()
 

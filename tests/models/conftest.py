@@ -39,15 +39,15 @@ def blob_batch():
 def make_blob_batch(config: ModelConfig, boxes_of_images: list[list], seed: int = 0) -> dict:
     """Create a batch of noise with bright ellipses at the boxes (x1, y1, x2, y2, class) of each image."""
     rng = np.random.default_rng(seed)
-    count, size, side = len(boxes_of_images), config.image_size, config.target_mask_size
+    count, (height, width), side = len(boxes_of_images), config.input_shape, config.target_mask_size
     batch = {
-        "image": rng.normal(0, 0.3, (count, size, size, config.channels)).astype(np.float32),
+        "image": rng.normal(0, 0.3, (count, height, width, config.channels)).astype(np.float32),
         "boxes": np.zeros((count, config.max_instances, 4), np.float32),
         "class_ids": np.zeros((count, config.max_instances), np.int32),
         "valid": np.zeros((count, config.max_instances), bool),
         "masks": np.zeros((count, config.max_instances, side, side), np.uint8),
     }
-    y, x = np.mgrid[:size, :size] + 0.5
+    y, x = np.mgrid[:height, :width] + 0.5
     v, u = (np.mgrid[:side, :side] + 0.5) / side * 2 - 1
     for i, boxes in enumerate(boxes_of_images):
         for j, (x1, y1, x2, y2, class_id) in enumerate(boxes):

@@ -63,4 +63,4 @@ class BatchBuilder:
 
     def _open(self, index: int) -> Sample:
         sample = self.dataset[index]
-        return downscale_sample(sample, self.config.image_size) if self.augmentation else sample
+        return downscale_sample(sample, self.config.input_shape) if self.augmentation else sample

@@ -46,7 +46,8 @@ def augment(
     image, masks, class_ids = sample.image, sample.instances, sample.class_ids
     is_float = image.dtype != np.uint8
     warps, recolorings = _geometric_augmenters(augmentation, seeds), _color_augmenters(augmentation, seeds, is_float)
-    if not warps and not recolorings:
+    inverted = _happens(augmentation.invert, seeds["invert"])
+    if not (warps or recolorings or inverted):
         return sample
 
     low, span = np.float32(0), np.float32(1)
@@ -55,6 +56,8 @@ def augment(
         # because they may be modalities with different ranges.
         low, span = image.min(axis=(0, 1)), np.maximum(np.ptp(image, axis=(0, 1)), np.float32(1e-12))
         image = (image - low) / span
+    if inverted:
+        image = (1 if is_float else 255) - image
     crowds, crowd_ids, count = sample.crowds, sample.crowd_ids, len(masks)
     if warps:
         # Crowd regions are transformed like instances but never removed.
@@ -66,7 +69,7 @@ def augment(
         image = iaa.Sequential(recolorings, seed=0)(image=image)
     if is_float:
         image = np.clip(image, 0, 1).astype(np.float32) * span + low
-    if mirrored_ids is not None and _flips(augmentation, seeds):
+    if mirrored_ids is not None and _happens(augmentation.flip_horizontal, seeds["flip_horizontal"]):
         class_ids = mirrored_ids[class_ids]
         crowd_ids = None if crowd_ids is None else mirrored_ids[crowd_ids]
     return replace(sample, image=image, masks=masks, class_ids=class_ids, crowd_masks=crowds, crowd_ids=crowd_ids)
@@ -85,7 +88,7 @@ def _warp(image: np.ndarray, masks: InstanceMasks, warps: Augmenter) -> tuple[np
 
 def _geometric_augmenters(augmentation: Augmentation, seeds: dict[str, int]) -> list[Augmenter]:
     warps = []
-    if _flips(augmentation, seeds):
+    if _happens(augmentation.flip_horizontal, seeds["flip_horizontal"]):
         warps.append(iaa.Fliplr(1.0))
     if augmentation.flip_vertical:
         warps.append(iaa.Flipud(augmentation.flip_vertical, seed=seeds["flip_vertical"]))
@@ -111,9 +114,9 @@ def _geometric_augmenters(augmentation: Augmentation, seeds: dict[str, int]) -> 
     return warps
 
 
-def _flips(augmentation: Augmentation, seeds: dict[str, int]) -> bool:
-    """Decide on a left-right flip; drawn here because class ids may change with it."""
-    return np.random.default_rng(seeds["flip_horizontal"]).random() < augmentation.flip_horizontal
+def _happens(probability: float, seed: int) -> bool:
+    """Decide on a left-right flip, with which class ids may change, or an inversion."""
+    return np.random.default_rng(seed).random() < probability
 
 
 def _color_augmenters(augmentation: Augmentation, seeds: dict[str, int], is_float: bool) -> list[Augmenter]:

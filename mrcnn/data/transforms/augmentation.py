@@ -36,6 +36,7 @@ class Augmentation(BaseModel):
         le=1,
         description="largest standard deviation of Gaussian noise, as a share of the value range",
     )
+    invert: float = Field(0.0, ge=0, le=1, description="probability of exchanging black and white")
     # Must stay the last field: the random numbers depend on the positions of the fields.
     flip_swaps: tuple[tuple[str, str], ...] = Field(
         default=(),
@@ -53,7 +54,7 @@ class Augmentation(BaseModel):
     @property
     def flips(self) -> tuple[str, ...]:
         """Enabled flips, by their names in test-time augmentation."""
-        return tuple(name for name in ("horizontal", "vertical") if getattr(self, f"flip_{name}") > 0)
+        return tuple(name for name in ("horizontal", "vertical") if getattr(self, f"flip_{name}") != 0)
 
     def mirrored_ids(self, class_names: Sequence[str]) -> np.ndarray:
         """Return (K + 1,) int32 the class id after a left-right flip of each class id, including 0.

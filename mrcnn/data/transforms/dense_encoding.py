@@ -21,17 +21,17 @@ border always overlap slightly."""
 def make_dense_batch(samples: Sequence[Sample], config: ResUNetConfig) -> Batch:
     """Encode B samples as a training batch of `ResUNet`.
 
-    With S = config.image_size: `image` (B, S, S, C) float32, see `prepare_image`; `maps` (B, S, S, M) uint8, 1 for
+    With H, W = config.input_shape: `image` (B, H, W, C) float32, see `prepare_image`; `maps` (B, H, W, M) uint8, 1 for
     pixels of a class. With `config.exclusive`, the first map is the background, and each pixel is in exactly one map;
     smaller instances are drawn over larger ones. For data sets with crowds also `ignore`, see `add_ignore_regions`.
 
     Raises:
         InputError: as in `prepare_image`; the message names the sample.
     """
-    size, letterboxes = config.image_size, []
+    canvas, letterboxes = config.input_shape, []
     batch = {
-        "image": np.empty((len(samples), size, size, config.channels), np.float32),
-        "maps": np.zeros((len(samples), size, size, config.maps), np.uint8),
+        "image": np.empty((len(samples), *canvas, config.channels), np.float32),
+        "maps": np.zeros((len(samples), *canvas, config.maps), np.uint8),
     }
     for row, sample in enumerate(samples):
         batch["image"][row], letterbox = _prepare(sample, config)
@@ -41,7 +41,7 @@ def make_dense_batch(samples: Sequence[Sample], config: ResUNetConfig) -> Batch:
             target[..., 0] = 1
         order = np.argsort(-sample.instances.areas, kind="stable")
         for index in order:
-            inside = mask_to_network(sample.instances.mask(index), letterbox, size)
+            inside = mask_to_network(sample.instances.mask(index), letterbox, canvas)
             if config.exclusive:
                 target[inside] = 0
             target[inside, sample.class_ids[index] - 1 + config.exclusive] = 1
@@ -56,9 +56,8 @@ def make_label_batch(samples: Sequence[Sample], config: ClassifierConfig) -> Bat
     Raises:
         InputError: as in `prepare_image`; the message names the sample.
     """
-    size = config.image_size
     batch = {
-        "image": np.empty((len(samples), size, size, config.channels), np.float32),
+        "image": np.empty((len(samples), *config.input_shape, config.channels), np.float32),
         "positive": np.array([is_positive(sample, config) for sample in samples], np.float32),
     }
     for row, sample in enumerate(samples):

@@ -70,7 +70,7 @@ def prepare_image(
         config: input of the model.
 
     Returns:
-        (S, S, C) float32 with S = config.image_size and C = config.channels: the image with its aspect ratio,
+        (H, W, C) float32 with H, W = config.input_shape and C = config.channels: the image with its aspect ratio,
         normalized over its own area, then padded with 0; and the letterbox that maps boxes in both directions.
 
     Raises:
@@ -95,14 +95,14 @@ def prepare_image(
     image = match_channels(image, config.channels)
 
     if config.conventions == "matterport":
-        return prepare_centered(image, config.image_size, config.equalise)
-    size, (height, width) = config.image_size, image.shape[:2]
-    letterbox = Letterbox(size / max(height, width), height, width)
+        return prepare_centered(image, config.input_shape[0], config.equalise)
+    canvas, (height, width) = config.input_shape, image.shape[:2]
+    letterbox = Letterbox(min(canvas[0] / height, canvas[1] / width), height, width)
     # The small addition prevents rounding down of a side that fits exactly.
     rows, columns = (max(1, int(side * letterbox.scale + 1e-6)) for side in (height, width))
     image = equalize(resize(image, rows, columns, letterbox.scale), config.equalise)
     normalize = _NORMALIZATIONS[pixel_normalization(config)]
-    prepared = np.zeros((size, size, config.channels), np.float32)
+    prepared = np.zeros((*canvas, config.channels), np.float32)
     prepared[:rows, :columns] = normalize(image)
     return prepared, letterbox
 
@@ -110,9 +110,9 @@ def prepare_image(
 def make_batch(samples: Sequence[Sample], config: ModelConfig) -> Batch:
     """Encode B samples as a training batch of the network.
 
-    With S = config.image_size, M = config.max_instances and T = config.target_mask_size:
+    With H, W = config.input_shape, M = config.max_instances and T = config.target_mask_size:
 
-    - `image` (B, S, S, C) float32, see `prepare_image`;
+    - `image` (B, H, W, C) float32, see `prepare_image`;
     - `boxes` (B, M, 4) float32, tight around the masks, in network pixels;
     - `class_ids` (B, M) int32, 0 in padded slots; `valid` (B, M) bool, False in padded slots;
     - `masks` (B, M, T, T) uint8, 0 … 255, each mask cropped to its box.
@@ -125,7 +125,7 @@ def make_batch(samples: Sequence[Sample], config: ModelConfig) -> Batch:
     """
     count, slots, side = len(samples), config.max_instances, config.target_mask_size
     batch = {
-        "image": np.empty((count, config.image_size, config.image_size, config.channels), np.float32),
+        "image": np.empty((count, *config.input_shape, config.channels), np.float32),
         "boxes": np.zeros((count, slots, 4), np.float32),
         "class_ids": np.zeros((count, slots), np.int32),
         "valid": np.zeros((count, slots), bool),
@@ -152,28 +152,28 @@ def make_batch(samples: Sequence[Sample], config: ModelConfig) -> Batch:
 def add_ignore_regions(
     batch: Batch, samples: Sequence[Sample], letterboxes: Sequence[Letterbox | CenteredLetterbox]
 ) -> Batch:
-    """Add `ignore` (B, S, S) uint8, 1 in crowd regions, which are neither object nor background.
+    """Add `ignore` (B, H, W) uint8, 1 in crowd regions, which are neither object nor background.
 
     It is added if the data set of the samples has any crowd, so that all its batches have the same arrays.
     """
     if not samples or samples[0].crowds is None:
         return batch
-    size = batch["image"].shape[1]
-    ignored = np.zeros((len(samples), size, size), np.uint8)
+    canvas = batch["image"].shape[1:3]
+    ignored = np.zeros((len(samples), *canvas), np.uint8)
     for row, (sample, letterbox) in enumerate(zip(samples, letterboxes, strict=True)):
         if sample.crowds is not None and len(sample.crowds):
-            ignored[row] = mask_to_network(sample.crowds.union(), letterbox, size)
+            ignored[row] = mask_to_network(sample.crowds.union(), letterbox, canvas)
     return batch | {"ignore": ignored}
 
 
-def mask_to_network(mask: np.ndarray, letterbox: Letterbox | CenteredLetterbox, size: int) -> np.ndarray:
-    """Resize a mask (H, W) bool to the network input (S, S) bool; it includes pixels that are at least half covered."""
+def mask_to_network(mask: np.ndarray, letterbox: Letterbox | CenteredLetterbox, canvas: tuple[int, int]) -> np.ndarray:
+    """Resize a mask bool to the canvas (height, width) bool; it includes pixels that are at least half covered."""
     if isinstance(letterbox, CenteredLetterbox):
         top, left, height, width = letterbox.top, letterbox.left, letterbox.inner_height, letterbox.inner_width
     else:
         top, left = 0, 0
         height, width = (max(1, int(side * letterbox.scale + 1e-6)) for side in mask.shape)
-    inside = np.zeros((size, size), bool)
+    inside = np.zeros(canvas, bool)
     covered = resize(mask[..., None].astype(np.float32), height, width, letterbox.scale)
     inside[top : top + height, left : left + width] = covered[..., 0] >= 0.5
     return inside

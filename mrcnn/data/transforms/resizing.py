@@ -36,16 +36,16 @@ def resize(image: np.ndarray, height: int, width: int, scale: float) -> np.ndarr
     return np.broadcast_to(np.stack(planes, axis=-1), (height, width, image.shape[2]))
 
 
-def downscale_sample(sample: Sample, longest: int) -> Sample:
-    """Downscale a sample so that its longer side has `longest` pixels; return a smaller sample unchanged.
+def downscale_sample(sample: Sample, canvas: tuple[int, int]) -> Sample:
+    """Downscale a sample to fit into the canvas (height, width); return a smaller sample unchanged.
 
     A pixel belongs to an instance that covers at least half of it. For an instance too small to cover a whole pixel,
     the threshold is half of its greatest coverage, so that no instance vanishes.
     """
     height, width = sample.image.shape[:2]
-    if max(height, width) <= longest:
+    scale = min(canvas[0] / height, canvas[1] / width)
+    if scale >= 1:
         return sample
-    scale = longest / max(height, width)
     rows, columns = (max(1, int(side * scale + 1e-6)) for side in (height, width))
     masks, crowds = (_shrink_masks(each, rows, columns, scale) for each in (sample.instances, sample.crowds))
     spacing = sample.spacing_mm and (sample.spacing_mm[0] / scale, sample.spacing_mm[1] / scale)

@@ -86,7 +86,7 @@ def build_efficientnet_lite(config: ModelConfig | ClassifierConfig) -> keras.Mod
             y = layers.Add(name=f"{block.name}_add")([x, y])
         return y
 
-    image = layers.Input((config.image_size, config.image_size, config.channels), name="image")
+    image = layers.Input((*config.input_shape, config.channels), name="image")
     x = layers.ReLU(6, name="conv1_relu")(convolve(image, STEM, "conv1_conv", 3, 2))
     levels = {}
     for block in list_blocks(config.backbone):

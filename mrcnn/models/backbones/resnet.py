@@ -28,7 +28,7 @@ RESNETS: dict[str, tuple[Callable[..., keras.Model], tuple[str, ...]]] = {
 def build_resnet(config: ModelConfig | ClassifierConfig) -> keras.Model:
     """Build a functional model from (B, S, S, C) to [C2, C3, C4, C5] with 256, 512, 1024 and 2048 channels."""
     make, outputs = RESNETS[config.backbone]
-    shape = (config.image_size, config.image_size, config.channels)
+    shape = (*config.input_shape, config.channels)
     classifier = make(include_top=False, weights=None, input_shape=shape)
     trunk = keras.Model(classifier.input, [classifier.get_layer(name).output for name in outputs], name="backbone")
     # A classifier has the conventions of the paper, which read none of the fields that it lacks here.

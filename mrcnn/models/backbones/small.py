@@ -26,7 +26,7 @@ def build_small(config: ModelConfig | ClassifierConfig) -> keras.Model:
             shortcut = make_normalization(config.norm, f"{name}_0_norm")(shortcut)
         return layers.ReLU(name=f"{name}_out")(layers.Add(name=f"{name}_add")([shortcut, y]))
 
-    image = layers.Input((config.image_size, config.image_size, config.channels), name="image")
+    image = layers.Input((*config.input_shape, config.channels), name="image")
     x = layers.Conv2D(_WIDTHS[0], 5, 2, "same", use_bias=False, name="conv1_conv")(image)
     x = layers.ReLU(name="conv1_relu")(make_normalization(config.norm, "conv1_norm")(x))
     outputs = []

@@ -94,7 +94,7 @@ class ResUNet(DetectorBase):
 
 def build_encoder(config: ResUNetConfig) -> keras.Model:
     """Build a functional model from (B, S, S, C) to maps of strides 1, 2, 4, …, one for each of `config.widths`."""
-    image = layers.Input((config.image_size, config.image_size, config.channels), name="image")
+    image = layers.Input((*config.input_shape, config.channels), name="image")
     first = config.widths[0]
     # No activation before the first convolution: a ReLU would clip the image at its mean.
     x = layers.Conv2D(first, 3, padding="same", use_bias=False, name="conv1_1_conv")(image)

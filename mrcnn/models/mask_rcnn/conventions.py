@@ -54,7 +54,7 @@ class PaperConventions:
 
     def clip(self, boxes: Tensor, window: Tensor | None = None) -> Tensor:
         """Clip internal boxes (B, …, 4) to the input."""
-        return box_ops.clip(boxes, self.config.image_size)
+        return box_ops.clip(boxes, self.config.input_shape)
 
     def propose(self, logits: Tensor, deltas: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
         """Select proposals as `mrcnn.models.mask_rcnn.rpn.propose`, in internal coordinates."""

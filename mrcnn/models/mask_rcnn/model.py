@@ -39,7 +39,7 @@ MASK_CHUNK = 256
 class MaskRCNN(DetectorBase):
     """Detect, classify and segment instances.
 
-    The input is a batch of `make_batch`, a dict. If it contains only `image` (B, S, S, C), the outputs are `boxes`
+    The input is a batch of `make_batch`, a dict. If it contains only `image` (B, H, W, C), the outputs are `boxes`
     (B, D, 4) in network pixels, `scores` (B, D), `class_ids` (B, D), 0 for an empty slot, and `masks` (B, D, m, m),
     probabilities that span each box. If it contains the instances, the outputs are the five losses, so `fit`,
     `evaluate` and `train_on_batch` need only batches.
@@ -220,7 +220,7 @@ class MaskRCNN(DetectorBase):
         boxes = take_rows(ops.reshape(boxes, (-1, total, 4)), index)
         class_ids = ops.cast(index % scores.shape[2], "int32") + 1
         # An offset per class moves the boxes so far apart that those of two classes never overlap.
-        offset = ops.expand_dims(ops.cast(class_ids, "float32"), -1) * (2.0 * config.image_size)
+        offset = ops.expand_dims(ops.cast(class_ids, "float32"), -1) * (2.0 * max(config.input_shape))
         selected = non_maximum_suppression(boxes + offset, top >= config.score_threshold, config.nms_iou)
         top, index = ops.top_k(ops.where(selected, top, -1.0), min(config.max_detections, count))
         found = top >= 0

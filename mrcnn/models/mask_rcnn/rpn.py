@@ -50,7 +50,7 @@ def flatten_levels(outputs: list, config: ModelConfig) -> tuple[Tensor, Tensor]:
 
 
 def _level_counts(config: ModelConfig) -> list[int]:
-    return [cells * cells * config.anchors_per_cell for cells in config.grid_sizes]
+    return [rows * columns * config.anchors_per_cell for rows, columns in config.grid_sizes]
 
 
 def propose(
@@ -80,7 +80,7 @@ def propose(
         )
         # Padding of levels with fewer anchors lets one suppression serve all levels.
         padding = per_level - top
-        level_boxes.append(ops.pad(box_ops.clip(boxes, config.image_size), ((0, 0), (0, padding), (0, 0))))
+        level_boxes.append(ops.pad(box_ops.clip(boxes, config.input_shape), ((0, 0), (0, padding), (0, 0))))
         level_scores.append(ops.pad(scores, ((0, 0), (0, padding)), constant_values=-1e9))
         start += count
     boxes, scores = ops.stack(level_boxes, axis=1), ops.stack(level_scores, axis=1)
@@ -134,11 +134,13 @@ def _neighborhoods(cell: Tensor, config: ModelConfig) -> tuple[Tensor, Tensor]:
 
     Cells are numbered over all levels, row by row. The index of a cell outside its level is 0.
     """
-    sides = np.array(config.grid_sizes, np.int32)
-    starts = np.concatenate([[0], np.cumsum(sides**2)[:-1]]).astype(np.int32)
+    grids = np.array(config.grid_sizes, np.int32)
+    starts = np.concatenate([[0], np.cumsum(grids.prod(1))[:-1]]).astype(np.int32)
     level = ops.sum(ops.cast(ops.expand_dims(cell, -1) >= starts[1:], "int32"), axis=-1)
-    side, start = (ops.expand_dims(ops.take(ops.convert_to_tensor(each), level), -1) for each in (sides, starts))
+    rows, columns, start = (
+        ops.expand_dims(ops.take(ops.convert_to_tensor(each), level), -1) for each in (*grids.T.copy(), starts)
+    )
     within = ops.expand_dims(cell, -1) - start
-    y, x = within // side + np.repeat([-1, 0, 1], 3), within % side + np.tile([-1, 0, 1], 3)
-    inside = ops.logical_and(ops.logical_and(y >= 0, y < side), ops.logical_and(x >= 0, x < side))
-    return ops.where(inside, start + y * side + x, 0), inside
+    y, x = within // columns + np.repeat([-1, 0, 1], 3), within % columns + np.tile([-1, 0, 1], 3)
+    inside = ops.logical_and(ops.logical_and(y >= 0, y < rows), ops.logical_and(x >= 0, x < columns))
+    return ops.where(inside, start + y * columns + x, 0), inside

@@ -48,7 +48,7 @@ class MatterportConventions(PaperConventions):
 
     def anchors(self) -> np.ndarray:
         # Anchor centers are multiples of the stride.
-        counts = [cells**2 * self.config.anchors_per_cell for cells in self.config.grid_sizes]
+        counts = [rows * columns * self.config.anchors_per_cell for rows, columns in self.config.grid_sizes]
         half_cells = np.repeat(np.array(STRIDES) / 2, counts)
         return (anchor_grid(self.config) - half_cells[:, None] - INCLUSIVE).astype(np.float32)
 
@@ -59,14 +59,15 @@ class MatterportConventions(PaperConventions):
         return boxes + INCLUSIVE
 
     def window_inputs(self, letterboxes: list, count: int) -> dict[str, np.ndarray]:
-        windows = np.tile(np.array([0, 0, 1, 1], np.float32) * (self.config.image_size - 1), (count, 1))
+        windows = np.tile(np.array([0, 0, 1, 1], np.float32) * (self.config.input_shape[0] - 1), (count, 1))
         for slot, letterbox in enumerate(letterboxes):
             windows[slot] = letterbox.window - INCLUSIVE
         return {"window": windows}
 
     def clip(self, boxes: Tensor, window: Tensor | None = None) -> Tensor:
         if window is None:
-            return box_ops.clip(boxes, self.config.image_size - 1)
+            height, width = self.config.input_shape
+            return box_ops.clip(boxes, (height - 1, width - 1))
         ends = ops.reshape(window, (-1, *(1 for _ in boxes.shape[1:-1]), 4))
         low = ops.concatenate([ends[..., :2], ends[..., :2]], axis=-1)
         high = ops.concatenate([ends[..., 2:], ends[..., 2:]], axis=-1)
@@ -83,7 +84,7 @@ class MatterportConventions(PaperConventions):
 
     def pool(self, levels: Sequence[Tensor], boxes: Tensor, size: int, images: Tensor | None = None) -> Tensor:
         return crop_and_resize(
-            levels, boxes, self.config.image_size, size, images, canonical_size=self.config.roi_canonical_size
+            levels, boxes, self.config.input_shape[0], size, images, canonical_size=self.config.roi_canonical_size
         )
 
     def mask_background(self, probabilities: Tensor) -> Tensor:

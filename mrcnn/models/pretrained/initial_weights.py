@@ -186,7 +186,7 @@ def load_imagenet(model: MaskRCNN | Classifier) -> WeightReport:
         raise InputError(f"weights=imagenet: expected conventions=paper, found {config.conventions}")
     make, _ = RESNETS[config.backbone]
     try:
-        source = make(include_top=False, weights="imagenet", input_shape=(config.image_size, config.image_size, 3))
+        source = make(include_top=False, weights="imagenet", input_shape=(*config.input_shape, 3))
     except Exception as error:
         raise InputError(
             f"weights=imagenet: the weights of {config.backbone} are not in Keras's cache and the download failed "

@@ -256,3 +256,14 @@ def test_swaps_of_unknown_or_repeated_classes():
         SIDES.mirrored_ids(("iso", "hypo"))
     with pytest.raises(ValidationError, match="each class once"):
         Augmentation(flip_swaps=[["left", "right"], ["left", "heart"]])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_inversion_exchanges_the_darkest_and_the_brightest(dtype):
+    image = np.array([[[3], [9]], [[5], [200]]], dtype)
+    given = Sample(image, np.zeros((0, 2, 2), bool), np.zeros(0, np.int32), "p", "x.png")
+    inverted = augment(given, Augmentation(invert=1), (0, 0, 0)).image
+    # Around the middle of 0 … 255 for 8 bits, of the image's own range 3 … 200 for others.
+    total = 255 if dtype == np.uint8 else 203
+    np.testing.assert_allclose(inverted, total - image.astype(np.float64), rtol=1e-6)
+    assert augment(given, Augmentation(invert=0), (0, 0, 0)) is given

@@ -10,6 +10,7 @@ from mrcnn.config import ModelConfig
 from mrcnn.data import Sample, make_batch, prepare_image
 from mrcnn.data.transforms.encoding import square
 from mrcnn.errors import InputError
+from mrcnn.geometry.anchors import anchor_grid
 from mrcnn.instance_masks import Crop
 
 RNG = np.random.default_rng(2)
@@ -49,6 +50,32 @@ def test_normalized_over_the_image_and_padded_with_zero(shape, dtype):
     np.testing.assert_allclose(inside.std((0, 1)), 1, atol=1e-3)
     assert not prepared[height:].any()
     assert not prepared[:, width:].any()
+
+
+@pytest.mark.parametrize(("shape", "canvas"), [((30, 50), (64, 96)), ((200, 130), (96, 64)), ((64, 128), (64, 128))])
+def test_a_rectangle_is_the_square_without_its_padding(shape, canvas):
+    image, mask = noise(*shape, 3), disc(shape, 20, 25, 9)
+    rectangle, whole = (
+        make_batch([sample(image, [mask])], config(size, channels=3)) for size in (canvas, max(canvas))
+    )  # fmt: skip
+    np.testing.assert_array_equal(rectangle["image"][0], whole["image"][0, : canvas[0], : canvas[1]])
+    assert not whole["image"][0, canvas[0] :].any() and not whole["image"][0, :, canvas[1] :].any()
+    for name in ("boxes", "masks", "valid", "class_ids"):
+        np.testing.assert_array_equal(rectangle[name], whole[name])
+    letterbox = prepare_image(image, config(canvas, channels=3))[1]
+    np.testing.assert_allclose(letterbox.to_original(rectangle["boxes"][0, :1])[0], [16, 11, 35, 30], atol=1)
+
+
+def test_anchors_of_a_rectangle_are_those_of_the_square_within_it():
+    rectangle, whole = (anchor_grid(config(size)) for size in ((64, 128), 128))
+    centers = (whole[:, :2] + whole[:, 2:]) / 2
+    np.testing.assert_array_equal(rectangle, whole[centers[:, 1] < 64])
+
+
+@pytest.mark.parametrize("size", [(64, 100), 100, (32, 64), (64, 64, 64)])
+def test_sizes_are_multiples_of_32(size):
+    with pytest.raises(ValueError, match=r"multiple of 32|greater than or equal to 64|at most 2"):
+        config(size)
 
 
 def test_what_the_reader_has_normalized_stays():

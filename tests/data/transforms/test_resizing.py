@@ -17,7 +17,7 @@ def sample(image, masks, **more):
 
 def test_small_samples_stay():
     given = sample(np.zeros((20, 30, 1), np.uint8), np.ones((1, 20, 30), bool))
-    assert downscale_sample(given, 30) is given
+    assert downscale_sample(given, (30, 30)) is given
 
 
 @pytest.mark.parametrize("factor", [2, 4])
@@ -25,7 +25,7 @@ def test_masks_by_majority_of_each_block(factor):
     masks = RNG.random((6, 16 * factor, 24 * factor)) < RNG.random((6, 1, 1))
     masks[:, :factor, :factor] = True  # each covers a whole pixel of the result, so that half of one is the limit
     blocks = masks.reshape(6, 16, factor, 24, factor).mean((2, 4))
-    reduced = downscale_sample(sample(np.zeros((*masks.shape[1:], 3), np.uint8), masks), 24)
+    reduced = downscale_sample(sample(np.zeros((*masks.shape[1:], 3), np.uint8), masks), (20, 24))
     assert reduced.image.shape == (16, 24, 3)
     np.testing.assert_array_equal(reduced.masks, blocks >= 0.5)
 
@@ -38,7 +38,7 @@ def test_no_instance_vanishes_and_none_moves(height, width, data):
     y2 = data.draw(st.integers(y1 + 1, height))
     mask = np.zeros((1, height, width), bool)
     mask[0, y1:y2, x1:x2] = True
-    reduced = downscale_sample(sample(np.zeros((height, width, 1), np.uint8), mask), 32)
+    reduced = downscale_sample(sample(np.zeros((height, width, 1), np.uint8), mask), (32, 32))
     rows, columns = np.nonzero(reduced.masks[0])
     assert len(rows)
     scale = 32 / max(height, width)
@@ -50,7 +50,7 @@ def test_no_instance_vanishes_and_none_moves(height, width, data):
 
 def test_spacing_grows_as_pixels_do():
     reduced = downscale_sample(
-        sample(np.zeros((40, 80, 1), np.float32), np.zeros((0, 40, 80), bool), spacing_mm=(0.1, 0.2)), 20
+        sample(np.zeros((40, 80, 1), np.float32), np.zeros((0, 40, 80), bool), spacing_mm=(0.1, 0.2)), (10, 40)
     )
     assert reduced.spacing_mm == pytest.approx((0.4, 0.8))
     assert reduced.masks.shape == (0, 10, 20)

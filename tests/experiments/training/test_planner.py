@@ -43,7 +43,7 @@ COLOUR = np.zeros((50, 100, 3), np.uint8) + np.array([1, 2, 3], np.uint8)
 
 def test_boxes_are_scaled_as_the_image_is(folder):
     data = folder([GREY], [[(10, 20, 25)]])
-    assert network_boxes(data, 200).tolist() == [[20, 40, 70, 90]]
+    assert network_boxes(data, (100, 300)).tolist() == [[20, 40, 70, 90]]
 
 
 def test_grey_images_need_one_channel_also_when_stored_as_colour(folder):

@@ -97,7 +97,7 @@ def test_losses_stay_finite(tiny, blob_batch, case, trained_on_edges):
         {"focal_gamma": 2.0},
         {"channels": 3},
         {"backbone": "efficientnet_lite0", "norm": "frozen_batch"},
-        {"image_size": 96, "anchor_ratios": (1.0,)},
+        {"image_size": (96, 64), "anchor_ratios": (1.0,)},
     ],
 )
 def test_configurations_train(tiny, blob_batch, changes):

@@ -9,13 +9,13 @@ from mrcnn.models.mask_rcnn.rpn import build_proposal_head, flatten_levels, outp
 @pytest.fixture
 def scene(tiny):
     """Return a configuration, its head with random biases, noise levels and a permutation of all anchors."""
-    config = tiny()
+    config = tiny(image_size=(64, 96))
     rng = np.random.default_rng(0)
     head = build_proposal_head(config, config.fpn_channels)
     for variable in head.weights:
         variable.assign(rng.normal(0, 0.3, variable.shape))
-    levels = [rng.normal(size=(2, side, side, config.fpn_channels)).astype(np.float32) for side in config.grid_sizes]
-    count = sum(side**2 for side in config.grid_sizes) * config.anchors_per_cell
+    levels = [rng.normal(size=(2, *grid, config.fpn_channels)).astype(np.float32) for grid in config.grid_sizes]
+    count = sum(rows * columns for rows, columns in config.grid_sizes) * config.anchors_per_cell
     index = np.stack([rng.permutation(count) for _ in range(2)]).astype(np.int32)
     return config, head, levels, index
 
