@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -14,17 +14,7 @@ from pydantic import ValidationError
 
 from mrcnn.data.dataset import Dataset
 from mrcnn.data.readers import coco, coco_files, lgg, masks
-from mrcnn.data.readers.annotation_tools import (
-    cvat,
-    label_studio,
-    labelme,
-    panoptic,
-    supervisely,
-    tables,
-    via,
-    voc,
-    yolo,
-)
+from mrcnn.data.readers.annotation_tools import via
 from mrcnn.data.readers.annotation_tools.annotated_images import read_tool
 from mrcnn.data.readers.image_files import files_below
 from mrcnn.data.readers.options import MasksOptions, ReaderOptions, ViaOptions, VolumesOptions
@@ -67,21 +57,33 @@ def _matches_volumes(path: Path) -> bool:
     return reader.matches(path)
 
 
+def _tool(module: str) -> Reader:
+    """Return the reader of an annotation tool. Its module is imported on use: a served model reads no annotations."""
+
+    def tool() -> Any:
+        return import_module(f"mrcnn.data.readers.annotation_tools.{module}")
+
+    return Reader(
+        lambda path, **options: read_tool(tool().parse, path, **options),
+        lambda path: tool().matches(path),
+    )
+
+
 READERS: Mapping[str, Reader] = MappingProxyType(
     {
-        "supervisely": Reader(partial(read_tool, supervisely.parse), supervisely.matches),
-        "labelme": Reader(partial(read_tool, labelme.parse), labelme.matches),
-        "label_studio": Reader(partial(read_tool, label_studio.parse), label_studio.matches),
-        "panoptic": Reader(partial(read_tool, panoptic.parse), panoptic.matches),
-        "cvat": Reader(partial(read_tool, cvat.parse), cvat.matches),
+        "supervisely": _tool("supervisely"),
+        "labelme": _tool("labelme"),
+        "label_studio": _tool("label_studio"),
+        "panoptic": _tool("panoptic"),
+        "cvat": _tool("cvat"),
         "via": Reader(via.read, via.matches, ViaOptions),
         "coco": Reader(coco.read, coco_files.matches),
         "volumes": Reader(_read_volumes, _matches_volumes, VolumesOptions),
         "lgg": Reader(lgg.read, lgg.matches),
-        "voc": Reader(partial(read_tool, voc.parse), voc.matches),
-        "yolo": Reader(partial(read_tool, yolo.parse), yolo.matches),
+        "voc": _tool("voc"),
+        "yolo": _tool("yolo"),
         "masks": Reader(masks.read, masks.matches, MasksOptions),
-        "csv": Reader(partial(read_tool, tables.parse), tables.matches),
+        "csv": _tool("tables"),
     }
 )
 """Readers by name, in the order in which `find_reader` tries them."""
