@@ -33,6 +33,10 @@ class Detections(WithMasks):
         keep = self.scores >= confidence
         return Detections(self.boxes[keep], self.scores[keep], self.class_ids[keep], self.instances.select(keep))
 
+    def with_classes(self, class_ids: np.ndarray) -> Detections:
+        """Return the same detections with other class ids (N,) int32."""
+        return Detections(self.boxes, self.scores, class_ids, self.instances)
+
     @classmethod
     def empty(cls, height: int, width: int) -> Detections:
         """Return no detections for an image of `height` × `width` pixels."""

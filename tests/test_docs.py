@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.commands import baselines, check, compare, demo, export, predict, prepare, sync, train
+from experiments.commands import baselines, check, compare, demo, evaluate, export, predict, prepare, sync, train
 from experiments.config.resolve import TASKS, resolve
 from mrcnn.errors import InputError
 from sweeps import command as sweep
@@ -26,12 +26,13 @@ OTHERS = {"--no-serve-artifacts", "--artifacts-destination", "--allowed-hosts", 
 
 
 COMMANDS = {
-    "baselines": baselines, "check": check, "compare": compare, "demo": demo, "export": export, "predict": predict,
-    "prepare": prepare, "sweep": sweep, "sync": sync, "train": train,
+    "baselines": baselines, "check": check, "compare": compare, "demo": demo, "evaluate": evaluate, "export": export,
+    "predict": predict, "prepare": prepare, "sweep": sweep, "sync": sync, "train": train,
 }  # fmt: skip
 BEFORE = (
     ("train", []), ("train", ["--profile", "from_coco"]), ("sweep", []), ("compare", ["--modality", "mri"]),
     ("baselines", []), ("predict", ["last", "folder", "--output", "x"]), ("export", ["last"]), ("demo", ["last"]),
+    ("evaluate", ["last", "folder"]),
 )  # fmt: skip
 """Commands that an option by itself may belong to, and what each needs besides."""
 
@@ -70,7 +71,7 @@ def parse(words: list[str]) -> None:
 
 def parse_command(command: str, words: list[str]) -> None:
     if not words and command not in ("train", "sweep", "check"):
-        assert command in ("baselines", "compare", "demo", "export", "predict", "prepare", "sync")
+        assert command in ("baselines", "compare", "demo", "evaluate", "export", "predict", "prepare", "sync")
         return
     match command:
         case "export" if "--to" not in words:

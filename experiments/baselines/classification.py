@@ -11,7 +11,7 @@ from rich.console import Console
 
 from experiments.config.schema import TaskConfig
 from experiments.evaluation.artifacts import csv_text
-from experiments.evaluation.figures import axes_of
+from experiments.evaluation.figures import axes_of, reliability_figure
 from experiments.training.callbacks import EpochCallback
 from experiments.training.training_data import Data, split_title
 from mrcnn.config import ClassifierConfig
@@ -106,7 +106,10 @@ def evaluate_classifier_on_test(
     images = f"{len(reported)} {split} images"
     run.figure(roc_figure(truth, probabilities, threshold, f"ROC, {images}"), "figures/roc.png")
     bins = {"calibrated": reliability(truth, probabilities), "as trained": reliability(truth, raw)}
-    run.figure(reliability_figure(bins, f"Reliability, {images}"), "figures/reliability.png")
+    run.figure(
+        reliability_figure(bins, f"Reliability, {images}", "mean probability", "share of positives"),
+        "figures/reliability.png",
+    )
     console.print(f"\n{title}", style="bold", soft_wrap=True)
     return ClassifierResult(model.with_calibration(slope, intercept), threshold, scores, intervals)
 
@@ -149,20 +152,4 @@ def roc_figure(positive: np.ndarray, probabilities: np.ndarray, threshold: float
         axes.legend(frameon=False, loc="lower right")
     axes.plot([0, 1], [0, 1], color="0.8", linewidth=0.8, zorder=0)
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-    return figure
-
-
-def reliability_figure(bins: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], title: str) -> Figure:
-    """Share of positives over the mean probability of each bin (DeGroot & Fienberg 1983); a point's area is its images.
-
-    Args:
-        bins: by name, as `mrcnn.metrics.calibration.reliability` gives them.
-    """
-    figure, axes = axes_of(title, "mean probability", "share of positives")
-    for name, (mean, share, counts) in bins.items():
-        (line,) = axes.plot(mean, share, label=name)
-        axes.scatter(mean, share, 200 * counts / max(counts.sum(), 1), color=line.get_color())
-    axes.plot([0, 1], [0, 1], color="0.8", linewidth=0.8, zorder=0)
-    axes.legend(frameon=False)
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     return figure

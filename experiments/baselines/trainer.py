@@ -158,8 +158,7 @@ class _Bench:
                 config=config.model_dump(mode="json"),
                 sample_image=data.splits[data.reported][0].image,
             )
-            digest = data.splits[data.reported].digest
-            register_model(uri, judged.scores, config, digest, run, console, family="classifier", metric=METRIC)
+            register_model(uri, config, run, console, family="classifier", metric=METRIC)
         return judged
 
     def measure(self, name: str, model: MaskRCNN | Cascade, facts: Mapping[str, object]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from experiments.config.resolve import Resolved
+from experiments.config.schema import DataOptions
 from experiments.preparation.datasets import standing_folder
 from mrcnn.config import WEIGHT_SUFFIXES
 from mrcnn.errors import InputError
@@ -62,3 +63,28 @@ class CompareArgs:
     promote: bool
     dry_run: bool
     output: Path | None
+
+
+@dataclass(frozen=True)
+class EvaluateArgs:
+    """Validated arguments of `mrcnn evaluate`.
+
+    Attributes:
+        model: address of the model.
+        data: the data set and how to read it.
+        classes: (class of the data, class of the model).
+        class_agnostic: count everything as of one class.
+        subgroups: attributes of the images.
+        task: task of the model `last`.
+        output: folder of the report; None for the default.
+        recalibrate: share of the patients that choose the threshold anew; None: the threshold of the model.
+    """
+
+    model: str
+    data: DataOptions
+    classes: tuple[tuple[str, str], ...] = ()
+    class_agnostic: bool = False
+    subgroups: tuple[str, ...] = ()
+    task: str = "thyroid"
+    output: Path | None = None
+    recalibrate: float | None = None

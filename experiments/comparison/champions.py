@@ -1,10 +1,11 @@
-"""Select the champions: of each task on its own test sets, of the modality on all test sets.
+"""Select the champions by validation scores, and average the test scores of the models.
 
-- Of a task: the mean over the task's test sets of the task's own metric (`evaluate.metric`).
-- Of the modality: the mean over all test sets of the Dice of any class, every instance and detection counting as of one
-  class, for classes differ from task to task. A model that cannot take the images of a test set has 0 there.
-
-Versions of one registered model contend with one another; only a strictly better one takes an alias.
+- An alias moves to the version with the best validation score, among those that were validated by the same metric on
+  the same images as its holder. Only a strictly better version takes it. Test scores decide nothing: the best test
+  score of several models is too high.
+- The means over the test sets are reported: of a task the mean of its own metric (`evaluate.metric`); of the modality
+  the mean Dice of any class, every instance and detection counting as of one class, for classes differ from task to
+  task. A model that cannot take the images of a test set has 0 there.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from experiments.config.schema import LOWER_IS_BETTER
 from trackers.registry.registry import CHAMPION, Move, task_alias
 
 HEAD_TO_HEAD = ("dice", "mask_ap50")
-"""Mean metrics over all test sets, of any class; the first one decides."""
+"""Mean metrics over all test sets, of any class."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,7 @@ def task_scores(
     return found
 
 
-def decide_aliases(
-    candidates: Sequence[Candidate],
-    sets: Sequence[TestSet],
-    measured: Mapping[tuple[str, int], Measurement],
-    aliases: Mapping[str, Mapping[str, str]],
-) -> list[AliasDecision]:
+def decide_aliases(candidates: Sequence[Candidate], aliases: Mapping[str, Mapping[str, str]]) -> list[AliasDecision]:
     """Decide on each alias of each registered model.
 
     Args:
@@ -91,51 +87,50 @@ def decide_aliases(
         aliases: registered model → alias → version, at the start of the comparison.
     """
     found = []
-    of_modality = {label: each[HEAD_TO_HEAD[0]] for label, each in head_to_head(candidates, sets, measured).items()}
     for name in dict.fromkeys(each.name for each in candidates if each.name is not None):
         contenders = [each for each in candidates if each.name == name]
-        what = f"mean Dice of any class over {len(sets)} test set{'s' if len(sets) > 1 else ''}"
-        found.append(_decide(name, CHAMPION, contenders, of_modality, what, aliases[name], 0.0))
-        for task, (metric, values) in task_scores(candidates, sets, measured).items():
+        found.append(_decide(name, CHAMPION, contenders, aliases[name]))
+        for task in dict.fromkeys(each.config.task for each in contenders):
             of_task = [each for each in contenders if each.config.task == task]
-            if of_task:
-                lower = metric in LOWER_IS_BETTER
-                signed = {label: -value for label, value in values.items()} if lower else values
-                what = f"{metric} on the test images of {task}"
-                above = -math.inf if lower else 0.0
-                found.append(_decide(name, task_alias(task), of_task, signed, what, aliases[name], above))
+            found.append(_decide(name, task_alias(task), of_task, aliases[name]))
     return found
 
 
-def _decide(
-    name: str, alias: str, contenders: Sequence[Candidate], values: Mapping[str, float], what: str,
-    aliases: Mapping[str, str], above: float,
-) -> AliasDecision:  # fmt: skip
-    """Args: above: no model whose value is not above this gets the alias."""
-    holder = aliases.get(alias)
-    scored = [each for each in contenders if not math.isnan(values.get(each.label, math.nan))]
-    if not scored:
-        return AliasDecision(name, alias, None, f"no model has a {what}")
-    best = max(scored, key=lambda each: values[each.label])
-    champion = next((each for each in scored if each.version == holder), None)
-    version = best.version
-    if version is None:
-        raise ValueError(f"{best.title} is not registered")
-    if holder is not None and champion is None:
-        return AliasDecision(name, alias, None, f"stays with version {holder}, which could not be measured here")
-    if champion is not None and values[best.label] <= values[champion.label]:
-        return AliasDecision(
-            name,
-            alias,
-            None,
-            f"stays with version {holder}: {what} {abs(values[champion.label]):.4g}, none is better",
-        )
-    if values[best.label] <= above:
-        reason = f"is not assigned: {what} is {above:g}, and such a model is never champion"
+def _decide(name: str, alias: str, contenders: Sequence[Candidate], aliases: Mapping[str, str]) -> AliasDecision:
+    def stays(reason: str) -> AliasDecision:
         return AliasDecision(name, alias, None, reason)
-    against = "no version had it" if champion is None else f"{abs(values[champion.label]):.4g} of version {holder}"
-    reason = f"{what} {abs(values[best.label]):.4g}, {against}"
-    return AliasDecision(name, alias, Move(alias, holder, version, reason), f"to version {version}: {reason}")
+
+    holder = aliases.get(alias)
+    scores = {
+        str(each.version): score for each in contenders if (score := each.validation) and not math.isnan(score.value)
+    }
+    if holder is None:
+        # Without a holder there is nothing that scores on other data could be compared with.
+        kinds = {(score.metric, score.digest) for score in scores.values()}
+        if len(kinds) > 1:
+            return stays("is not assigned: no version has it, and the versions were validated on different data")
+        kind = next(iter(kinds), None)
+    elif holder not in scores:
+        return stays(f"stays with version {holder}, whose validation score is unknown")
+    else:
+        kind = (scores[holder].metric, scores[holder].digest)
+    if kind is None:
+        return stays("is not assigned: no version has a validation score")
+    comparable = {version: score.value for version, score in scores.items() if (score.metric, score.digest) == kind}
+    metric, sign = kind[0], -1 if kind[0] in LOWER_IS_BETTER else 1
+    best = max(comparable, key=lambda version: sign * comparable[version])
+    what = f"validation {metric} {comparable[best]:.4g}"
+    if sign > 0 and comparable[best] <= 0:
+        return stays(f"is not assigned: {what}, and such a model is never champion")
+    others = len(contenders) - len(comparable)
+    apart = f"; versions that are not comparable: {others}" if others else ""
+    if holder is not None and sign * comparable[best] <= sign * comparable[holder]:
+        return stays(
+            f"stays with version {holder}: validation {metric} {comparable[holder]:.4g}, none is better{apart}"
+        )
+    against = "no version had it" if holder is None else f"{comparable[holder]:.4g} of version {holder}"
+    reason = f"{what}, {against}{apart}"
+    return AliasDecision(name, alias, Move(alias, holder, best, reason), f"to version {best}: {reason}")
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -14,6 +14,7 @@ from experiments.commands.arguments import CompareArgs
 from experiments.comparison.candidates import Candidate, find_candidates, registered_candidates
 from experiments.comparison.champions import AliasDecision, decide_aliases
 from experiments.comparison.comparison import Comparison
+from experiments.comparison.external import evaluated_images
 from experiments.comparison.joint_test_set import TestSet, exposures, initial_weight_notes, select_comparable, test_sets
 from experiments.comparison.measurements import TIMED_IMAGES, LoadedModel, Measurement, measure_all, seconds_per_image
 from experiments.comparison.page import page
@@ -43,8 +44,11 @@ def compare(args: CompareArgs) -> None:
         candidates, notes = find_candidates(args.models), []
     modality = args.modality or candidates[0].config.modality
     aliases = _aliases(candidates)
-    candidates, sets, set_notes = _test_sets(candidates, console, strict=bool(args.models))
-    notes += set_notes
+    if candidates[0].evaluation is not None:
+        sets = [evaluated_images(candidates)]
+    else:
+        candidates, sets, set_notes = _test_sets(candidates, console, strict=bool(args.models))
+        notes += set_notes
     for note in notes:
         console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
     _check_enough(candidates, sets, notes)
@@ -61,7 +65,7 @@ def compare(args: CompareArgs) -> None:
         )
         models = [_load(each, Path(scratch)) for each in candidates]
         measured, cannot = measure_all(models, sets)
-        decisions = decide_aliases(candidates, sets, measured, aliases)
+        decisions = decide_aliases(candidates, aliases)
         comparison = Comparison(
             modality, tuple(models), tuple(sets), measured, _seconds(models, sets, measured), tuple(decisions),
             tuple(notes + cannot),

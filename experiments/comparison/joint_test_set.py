@@ -11,14 +11,13 @@ from mlflow import MlflowClient
 
 from experiments.comparison.candidates import Candidate
 from experiments.config.schema import TaskConfig
-from experiments.preparation.data_check import CheckedData, check_data
+from experiments.preparation.data_check import check_data
 from experiments.preparation.datasets import dataset_name
+from experiments.preparation.seen_images import SeenImages, data_location, find_seen
 from mrcnn.config import NAMED_WEIGHTS
 from mrcnn.data import Dataset
 from mrcnn.errors import InputError
 from trackers.runs.writer import LONGEST_DATASET_DIGEST
-
-Keys = frozenset[tuple[str, ...]]
 
 LEAST_PATIENTS = 5
 """Minimum for intervals and p-values: with 4 patients the smallest two-sided p of the permutation test is 1/8."""
@@ -51,11 +50,10 @@ class TestSet:
 
 @dataclass(frozen=True)
 class Exposure:
-    """The test split of a training, the keys of its images, and the keys of the images that the training used."""
+    """The test split of a training, and the images that the training used."""
 
     test: Dataset
-    test_keys: tuple[Keys, ...]
-    seen: Keys
+    seen: SeenImages
 
 
 def exposures(candidates: Sequence[Candidate]) -> tuple[dict[str, Exposure], dict[str, str]]:
@@ -81,7 +79,8 @@ def exposures(candidates: Sequence[Candidate]) -> tuple[dict[str, Exposure], dic
 
 def test_sets(candidates: Sequence[Candidate], exposed: Mapping[str, Exposure]) -> tuple[list[TestSet], list[str]]:
     """Return the test splits of all candidates, each once, and a line for each without unseen images."""
-    seen = frozenset().union(*(exposed[each.label].seen for each in candidates))
+    # Trainings on the same data and seed share an exposure.
+    seen = list({id(each): each for each in (exposed[one.label].seen for one in candidates)}.values())
     by_digest: dict[tuple[str, str], list[Candidate]] = {}
     for candidate in candidates:
         if len(exposed[candidate.label].test):
@@ -89,10 +88,11 @@ def test_sets(candidates: Sequence[Candidate], exposed: Mapping[str, Exposure]) 
     sets, notes = [], []
     for (task, digest), holders in by_digest.items():
         exposure, config = exposed[holders[0].label], holders[0].config
-        unseen = [index for index, keys in enumerate(exposure.test_keys) if not keys & seen]
+        where = data_location(config.data)
+        unseen = np.flatnonzero(~np.any(list(find_seen(exposure.test, seen, where).values()), axis=0))
         labels = tuple(each.label for each in holders)
         name = f"{dataset_name(config.data)}, test split of {', '.join(labels)}"
-        if not unseen:
+        if not len(unseen):
             notes.append(f"{name}: left out, another of the models has trained or validated on all of it")
             continue
         left_out = len(exposure.test) - len(unseen)
@@ -157,26 +157,7 @@ def shareable(value: object) -> str:
 def _exposure(config: TaskConfig) -> Exposure:
     checked = check_data(config)
     checked.raise_if_wrong()
-    keys, held_back = _keys(checked, config), set(checked.splits["test"].tolist())
-    test = checked.splits["test"]
-    # Subsampled images of the training split count as seen, because other images of these patients are.
-    others = [keys[index] for index in range(len(checked.whole)) if index not in held_back]
-    return Exposure(checked.whole.subset(test), tuple(keys[index] for index in test), frozenset().union(*others))
-
-
-def _keys(checked: CheckedData, config: TaskConfig) -> list[Keys]:
-    """Return keys that two images share if they have the same patient or pixels, or are near-duplicates."""
-    data = config.data
-    where = data.dataset or f"{data.phantoms} phantoms {data.phantom_images} {data.phantom_seed}"
-    contents = [record.content_digest() for record in checked.whole.records]
-    first_of_group: dict[int, str] = {}
-    groups = np.arange(len(contents)) if checked.groups is None else checked.groups
-    for group, content in zip(groups.tolist(), contents, strict=True):
-        first_of_group[group] = min(content, first_of_group.get(group, content))
-    return [
-        frozenset({("patient", where, record.patient_id), ("pixels", content), ("alike", first_of_group[group])})
-        for record, content, group in zip(checked.whole.records, contents, groups.tolist(), strict=True)
-    ]
+    return Exposure(checked.whole.subset(checked.splits["test"]), SeenImages.of(checked, config.data))
 
 
 def _check_unchanged(candidate: Candidate, test: Dataset) -> None:

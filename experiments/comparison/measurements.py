@@ -64,30 +64,31 @@ def measure(model: LoadedModel, test_set: TestSet) -> Measurement:
     Raises:
         InputError: the model cannot process the images.
     """
-    names, detector = test_set.images.class_names, model.detector
-    same = sorted(names) == sorted(detector.class_names)
+    names, detector, evaluation = test_set.images.class_names, model.detector, model.candidate.evaluation
+    # An external evaluation holds its detections in the classes of the evaluation.
+    model_names = detector.class_names if evaluation is None else names
+    confidence = detector.confidence if evaluation is None else evaluation.confidence
+    same = sorted(names) == sorted(model_names)
     volumes = test_set.config.evaluate.volumes
     by_class = Evaluator(names, volumes=volumes) if same else None
     any_class = Evaluator(ANY_CLASS)
-    saved = _load_predictions(model, test_set)
+    saved = _load_predictions(model, test_set, model_names)
+    if saved is None and evaluation is not None:
+        raise InputError(f"{model.candidate.title}: its run holds no detections of these images")
     # The model and the data can have the class names in different orders.
-    ids = np.array([0, *(names.index(name) + 1 for name in detector.class_names if same)], np.int32)
+    ids = np.array([0, *(names.index(name) + 1 for name in model_names if same)], np.int32)
     results = _predict(detector, test_set) if saved is None else zip(test_set.images, saved, strict=True)
     for sample, detections in results:
         if by_class is not None:
-            by_class.add(sample, _with_classes(detections, ids[detections.class_ids]))
-        any_class.add(to_any_class(sample), _with_classes(detections, np.ones_like(detections.class_ids)))
-    return Measurement(by_class, any_class, detector.confidence, "asked" if saved is None else "kept")
+            by_class.add(sample, detections.with_classes(ids[detections.class_ids]))
+        any_class.add(to_any_class(sample), detections.with_classes(np.ones_like(detections.class_ids)))
+    return Measurement(by_class, any_class, confidence, "asked" if saved is None else "kept")
 
 
 def to_any_class(sample: Sample) -> Sample:
     """Return a sample with all instances in one class."""
     ones = np.ones_like(sample.class_ids)
     return replace(sample, class_ids=ones, masks=sample.instances, crowd_masks=sample.crowds)
-
-
-def _with_classes(detections: Detections, class_ids: np.ndarray) -> Detections:
-    return replace(detections, class_ids=class_ids, masks=detections.instances)
 
 
 def group_by_image(results: Sequence[Mapping[str, Any]]) -> dict[int, list[Mapping[str, Any]]]:
@@ -105,10 +106,11 @@ def _predict(detector: Detector, test_set: TestSet) -> Iterator[tuple[Sample, De
         yield from zip(samples, detector.find([sample.image for sample in samples]), strict=True)
 
 
-def _load_predictions(model: LoadedModel, test_set: TestSet) -> list[Detections] | None:
-    """Load the predictions that the training saved for these images; None if they are missing or incomplete."""
-    run_id, names = model.candidate.run_id, model.detector.class_names
-    if recorded_digest(run_id, "test") != test_set.digest[:LONGEST_DATASET_DIGEST]:
+def _load_predictions(model: LoadedModel, test_set: TestSet, names: Sequence[str]) -> list[Detections] | None:
+    """Load the predictions that the run saved for these images; None if they are missing or incomplete."""
+    run_id = model.candidate.run_id
+    of_test = recorded_digest(run_id, "test") == test_set.digest[:LONGEST_DATASET_DIGEST]
+    if model.candidate.evaluation is None and not of_test:
         return None
     present = {Path(each.path).name for each in MlflowClient().list_artifacts(run_id, SAVED_PREDICTIONS)}
     if not {"ground_truth.json", "results.json"} <= present:

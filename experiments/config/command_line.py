@@ -100,7 +100,7 @@ class Parser(click.Command):
             values, rest, order = self.make_parser(ctx).parse_args(list(args))
             counts = Counter(param for param in order if isinstance(param, click.Option))
             for param, count in counts.items():
-                if count > 1:
+                if count > 1 and not param.multiple:
                     raise InputError(f"{param.opts[0]}: expected once")
             if rest:
                 raise InputError(

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from experiments.config.command_line import Option, Parser
 from experiments.config.config_options import config_options, options
 from experiments.config.overrides import flattened, merged, nested, parse_option, takes_list
-from experiments.config.schema import TaskConfig
+from experiments.config.schema import DataOptions, TaskConfig
 from mrcnn.errors import InputError
 from mrcnn.safe_yaml import read_yaml
 
@@ -133,6 +133,25 @@ def resolve_options(texts: Mapping[str, str | None]) -> Resolved:
         if key != "task" and (text := texts.get(key)) is not None
     }
     return Resolved(check(merged(content, nested(values)), str(path), values), path, profile, sweep)
+
+
+def data_options(texts: Mapping[str, str | None], **values: Any) -> DataOptions:
+    """Resolve the options of the section `data` without a task.
+
+    Args:
+        texts: dotted key to the value as text; None where the option is absent.
+        values: fields of the section, which need no parsing.
+
+    Raises:
+        InputError: a value is invalid.
+    """
+    parsed = {
+        key: parse_option(key, text, field.annotation)
+        for key, field in options()
+        if key.startswith("data.") and (text := texts.get(key)) is not None
+    }
+    content = merged({"task": "none", "modality": "none", "data": values}, nested(parsed))
+    return check(content, "the options", [*parsed, *(f"data.{name}" for name in values)]).data
 
 
 def check(content: Mapping[str, Any], file: str, given: Collection[str] = ()) -> TaskConfig:

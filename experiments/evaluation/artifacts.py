@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
+from experiments.evaluation.analysis import log_figures, patient_rows
 from experiments.evaluation.evaluate import predictions
 from experiments.evaluation.figures import froc_figure, precision_recall_figure
 from mrcnn.data import Dataset
@@ -26,14 +27,16 @@ if TYPE_CHECKING:
 
 
 def log_evaluation(run: Run, evaluator: Evaluator, confidence: float, split: str, folder: str = "") -> None:
-    """Log the COCO files (truth and results), the tables of cases and instances, and the PR and FROC curves.
+    """Log the COCO files (truth and results), the tables of cases, instances and patients, and all figures.
 
     Args:
         folder: artifact folder, such as `out_of_fold/`.
     """
     run.json(evaluator.coco_ground_truth(), f"{folder}coco/ground_truth.json")
     run.json(evaluator.coco_results(), f"{folder}coco/results.json")
-    run.text(csv_text(evaluator.per_case(confidence)), f"{folder}per_case.csv")
+    cases = evaluator.per_case(confidence)
+    run.text(csv_text(cases), f"{folder}per_case.csv")
+    run.text(csv_text(patient_rows(cases)), f"{folder}per_patient.csv")
     run.text(csv_text(evaluator.per_instance(confidence)), f"{folder}per_instance.csv")
     images = f"{len(evaluator)} {split} images"
     run.figure(
@@ -43,6 +46,7 @@ def log_evaluation(run: Run, evaluator: Evaluator, confidence: float, split: str
         f"{folder}figures/precision_recall.png",
     )
     run.figure(froc_figure(*evaluator.froc_curve(), f"FROC, {images}"), f"{folder}figures/froc.png")
+    log_figures(run, evaluator, confidence, images, folder)
 
 
 def log_volumes(run: Run, evaluator: Evaluator, dataset: Dataset, confidence: float) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from experiments.config.schema import TaskConfig
+from experiments.evaluation.analysis import log_errors
 from experiments.evaluation.artifacts import log_evaluation, log_overlays, log_volumes
 from experiments.evaluation.evaluate import evaluate
 from experiments.evaluation.findings_log import FindingsLog
@@ -22,6 +23,8 @@ from trackers.runs.serialization import json_text
 
 HEADLINE = ("mask_ap50", "mask_ap", "dice", "volume_dice", "f1")
 """Metrics in the description of the run in MLflow."""
+ERRORS = 3
+"""Pictures of false positives, and of misses, for each overlay that is requested."""
 
 
 def inference_model(networks: Sequence[MaskRCNN], config: TaskConfig) -> Predictor:
@@ -88,6 +91,7 @@ def evaluate_on_test(
         count=options.overlays,
         batch_size=at_once,
     )
+    log_errors(run, data.splits[split], evaluator, confidence, ERRORS * options.overlays)
     console.print(f"\n{_title(data, confidence)}", style="bold", soft_wrap=True)
     console.print(results_table(scores, intervals, model.config.class_names))
     if findings.summary():

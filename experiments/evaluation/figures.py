@@ -47,6 +47,62 @@ def froc_figure(false_positives: np.ndarray, sensitivity: np.ndarray, title: str
     return figure
 
 
+def confidence_figure(curves: Mapping[str, np.ndarray], confidence: float, title: str) -> Figure:
+    """Plot precision, recall and F1 over the confidence threshold; a line marks the operating point.
+
+    Args:
+        curves: `threshold`, `precision`, `recall` and `f1`, (T,) each.
+        confidence: the operating point.
+    """
+    figure, axes = axes_of(title, "confidence threshold", "score")
+    for name, label in (("precision", "precision"), ("recall", "recall"), ("f1", "F1")):
+        axes.plot(curves["threshold"], curves[name], label=label)
+    axes.axvline(confidence, color="0.4", linewidth=0.8, linestyle="--", label=f"operating point {confidence:.2g}")
+    axes.legend(frameon=False)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    return figure
+
+
+def reliability_figure(
+    bins: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], title: str, across: str, up: str
+) -> Figure:
+    """Plot a reliability diagram (DeGroot & Fienberg 1983); the area of a point is its share of the items.
+
+    Args:
+        bins: by name, as `mrcnn.metrics.calibration.reliability` returns them.
+        across, up: labels of the axes.
+    """
+    figure, axes = axes_of(title, across, up)
+    for name, (mean, share, counts) in bins.items():
+        (line,) = axes.plot(mean, share, label=name)
+        axes.scatter(mean, share, 200 * counts / max(counts.sum(), 1), color=line.get_color())
+    axes.plot([0, 1], [0, 1], color="0.8", linewidth=0.8, zorder=0)
+    axes.legend(frameon=False)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    return figure
+
+
+def confusion_figure(matrix: np.ndarray, class_names: Sequence[str], title: str) -> Figure:
+    """Plot a confusion matrix (K + 1, K + 1) with its counts; the shade is the share of the row.
+
+    Args:
+        matrix: see `mrcnn.metrics.confusion.confusion_matrix`.
+        class_names: names of the K classes.
+    """
+    figure, axes = axes_of(title, "detected as", "truth")
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    places = np.arange(len(matrix))
+    axes.set_xticks(places, [*class_names, "missed"], rotation=30, ha="right")
+    axes.set_yticks(places, [*class_names, "no instance\n(false positive)"])
+    for row, column in np.ndindex(matrix.shape):
+        if row < len(class_names) or column < len(class_names):
+            color = "white" if shares[row, column] > 0.6 else "black"
+            axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=color)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
 def sizes_figure(sides: Mapping[str, np.ndarray]) -> Figure:
     """Plot a histogram of instance sizes for each class; `sides` are square roots of areas in pixels."""
     figure, axes = axes_of("Size of instances", "side (square root of the area) in pixels", "instances")

@@ -2,50 +2,43 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-
 from rich.console import Console
 
 from experiments.config.schema import TaskConfig
+from trackers.registry.contest import validation_score
 from trackers.registry.registry import register, rollback_registration
 from trackers.runs.reader import history, read_run
 from trackers.runs.run import Run
 
 
 def register_model(
-    uri: str,
-    scores: Mapping[str, float],
-    config: TaskConfig,
-    digest: str,
-    run: Run,
-    console: Console,
-    *,
-    family: str,
-    metric: str | None = None,
+    uri: str, config: TaskConfig, run: Run, console: Console, *, family: str, metric: str | None = None
 ) -> None:
-    """Register the packaged model at `uri` as `<family>-<modality>`, unless `run` ends otherwise than FINISHED.
+    """Register the packaged model at `uri` as `<family>-<modality>`; undo it if `run` does not end FINISHED.
+
+    The validation score that `run` recorded decides on the aliases; see `trackers.registry.contest`.
 
     Args:
-        scores: on the images of which `digest` is.
-        metric: higher being better, decides in place of the task's.
+        metric: decides in place of the task's metric; higher is better.
     """
-    name = metric or config.evaluate.metric
-    entered = register(
+    # A distance without any detection is undefined; such a model never becomes the champion.
+    score = validation_score(read_run(run.id), metric or config.evaluate.metric)
+    registered = register(
         uri,
         name=f"{family}-{config.modality}",
-        metric=name,
-        # Without any detection a distance is undefined, and such a model never wins.
-        value=scores.get(name, math.nan),
-        digest=digest,
+        metric=score.metric,
+        value=score.value,
+        digest=score.digest,
         task=config.task,
         run_id=run.id,
         higher_is_better=metric is not None or config.higher_is_better,
-        useless=_useless(run, name),
+        useless=_useless(run, score.metric),
     )
-    run.unless_finished(lambda: rollback_registration(entered))
-    aliases = f"{entered.alias} and champion-{config.task}" if entered.task_champion else entered.alias
-    console.print(f"Registered {entered.name} version {entered.version} as {aliases}: {entered.reason}", soft_wrap=True)
+    run.unless_finished(lambda: rollback_registration(registered))
+    aliases = registered.alias + (f" and champion-{config.task}" if registered.task_champion else "")
+    console.print(
+        f"Registered {registered.name} version {registered.version} as {aliases}: {registered.reason}", soft_wrap=True
+    )
 
 
 def _useless(run: Run, metric: str) -> str | None:

@@ -21,6 +21,7 @@ import yaml
 
 from experiments.evaluation.artifacts import notable
 from experiments.evaluation.page import Term, embedded, render
+from experiments.evaluation.report_external import error_pictures, external_parts
 from experiments.evaluation.report_numbers import (
     Row,
     anonymize_warnings,
@@ -34,7 +35,6 @@ from experiments.evaluation.report_numbers import (
 from experiments.evaluation.tables import duration_text
 from experiments.findings import SUMMARIES
 from experiments.preparation.data_report import counts_table
-from experiments.training.folds import OUT_OF_FOLD
 from mrcnn.data.fingerprint import SplitSummary
 from mrcnn.metrics.operating_point import GRID
 from mrcnn.safe_yaml import read_yaml
@@ -42,7 +42,7 @@ from trackers.offline.server import unreachable
 from trackers.runs.address import hide_credentials
 from trackers.runs.disk import disk_problem
 from trackers.runs.environment import environment_facts
-from trackers.runs.reader import VAL, RunRecord, artifacts, read_run, registered
+from trackers.runs.reader import EXTERNAL, OUT_OF_FOLD, VAL, RunRecord, artifacts, read_run, registered
 from trackers.runs.run import Run
 
 _log = logging.getLogger(__name__)
@@ -53,8 +53,10 @@ MAX_BYTES = 4_000_000
 BASELINES = ("resunet", "classifier")
 CASES_PER_KIND = 6
 """Maximum number of best, median and worst cases."""
-RECORDS = (ENVIRONMENT, "config.yaml", "splits.json", "per_case.csv", "per_instance.csv", "findings.json", "figures",
-           "overlays")  # fmt: skip
+EVALUATION = "evaluation.json"
+"""Artifact of `mrcnn evaluate`."""
+RECORDS = (ENVIRONMENT, EVALUATION, "config.yaml", "splits.json", "per_case.csv", "per_instance.csv", "findings.json",
+           "figures", "overlays", "errors")  # fmt: skip
 KINDS = {
     "worst": "Failures: the lowest Dice",
     "median": "In the middle",
@@ -65,6 +67,8 @@ FIGURES = {
     "froc": "FROC: share of instances found over false positives per image",
     "roc": "ROC of the classification of images",
     "reliability": "Calibration: observed frequency over predicted probability",
+    "confidence": "Precision, recall and F1 over the confidence threshold",
+    "confusion_matrix": "Confusion matrix at the confidence threshold: rows are the truth, columns the detections",
 }
 
 
@@ -98,32 +102,41 @@ def report(run: RunRecord) -> str:
             run.profile.get("warnings", ()), json.loads(_read(folder / "splits.json") or "{}")
         )
         figures, overlays = sorted(folder.glob("figures/*.png")), _overlays(folder, cases, config)
-        limit = MAX_BYTES // max(len(figures) + sum(map(len, overlays.values())), 1)
+        external, errors = json.loads(_read(folder / EVALUATION) or "{}"), error_pictures(folder / "errors")
+        limit = MAX_BYTES // max(len(figures) + sum(map(len, [*overlays.values(), *errors.values()])), 1)
         findings = config.get("findings", "none")
         epochs, best = run.metrics.get("epochs"), run.metrics.get("best_epoch")
         return render(
             "report.html",
-            title=f"{run.tags.get('task', 'Training')}: {run.data_name}",
+            title=(
+                f"{external['model']['title']} on {external['data']['name']}"
+                if external
+                else f"{run.tags.get('task', 'Training')}: {run.data_name}"
+            ),
             subtitle=_subtitle(run),
             headline=_headline(run),
             summary=summary(run, instances, "nodules" if findings == "nodules" else "instances"),
-            suggestions=suggestions(run, warnings),
+            suggestions=[] if external else suggestions(run, warnings),
+            external=external_parts(external, config.get("evaluate", {}).get("metric", "mask_ap50")),
+            errors={title: [(embedded(file, max_bytes=limit), caption) for file, caption in shown]
+                    for title, shown in errors.items()},
             split=_split_note(run),
             on_validation=run.split == VAL,
             results=result_tables(run, instances),
-            threshold=_threshold(run, config),
+            threshold=_threshold(run, config, external),
             figures=[(embedded(file, max_bytes=limit), FIGURES.get(file.stem, file.stem.replace("_", " ")))
                      for file in figures],
             cases={KINDS[kind]: [(embedded(file, max_bytes=limit), caption) for file, caption in shown]
                    for kind, shown in overlays.items()},
-            patients=patient_table(cases),
+            # The lowest Dice first; a dash comes after all digits.
+            patients=sorted(patient_table(cases), key=lambda row: row[-1]) if external else patient_table(cases),
             findings=_findings(findings, json.loads(_read(folder / "findings.json") or "[]")),
             epochs=f"Epochs: {epochs:.0f}; the best was number {best:.0f}" if epochs and best else "",
             charts=training_charts(run),
             data=_data(run),
             synthetic=run.synthetic,
             warnings=warnings,
-            commands=_commands(run),
+            commands=[] if external else _commands(run),
             facts=_facts(run, kept),
             configuration=_configuration(config),
         )  # fmt: skip
@@ -172,6 +185,8 @@ def _split_note(run: RunRecord) -> str:
     )
     if run.split == OUT_OF_FOLD:
         return f"All folds, each image evaluated by the model that was not trained on its patient. {counts}."
+    if run.split == EXTERNAL:
+        return f"Images that the model was neither trained nor validated on. {counts}."
     if run.split != VAL:
         return f"The {run.split.replace('_', ' ')} split, evaluated once, after the training. {counts}."
     return (
@@ -180,9 +195,12 @@ def _split_note(run: RunRecord) -> str:
     )
 
 
-def _threshold(run: RunRecord, config: Mapping[str, Any]) -> str:
+def _threshold(run: RunRecord, config: Mapping[str, Any], external: Mapping[str, Any]) -> str:
     if "confidence" not in run.metrics:
         return ""
+    if external:
+        told = "chosen anew on a part of this data set" if "recalibration" in external else "that of the model"
+        return f"Detections count from a score of {run.metrics['confidence']:g}: {told}."
     folds = any(name.startswith(f"{OUT_OF_FOLD}/") for name in run.metrics)
     source = "given in the configuration, before the training"
     if "sweep" in run.tags:

@@ -28,6 +28,7 @@ ROWS = {
     "detection_rate": "detection rate",
     "volume_dice": "volume Dice",
     "volume_hd95": "volume HD95 (mm)",
+    "detection_ece": "calibration error",
 }
 IMAGE_ROWS = {
     "accuracy": "image accuracy",
@@ -59,6 +60,8 @@ DEFINITIONS = {
     "detection_rate": "Share of the images with instances in which every instance was found.",
     "volume_dice": "Dice of the regions in all slices of a volume, mean over volumes, then over classes.",
     "volume_hd95": "95th percentile of the distances between the surfaces in a volume in mm; less is better.",
+    "detection_ece": "Expected calibration error of the scores: mean difference between the score of detections and "
+    "the share of them that are true, in ten bins of the score; less is better. Uses all detections.",
     "accuracy": "Images classified correctly / all images.",
     "auc": "Area under the ROC curve: chance that a positive image has a higher score than a negative one.",
     "sensitivity": "Positive images classified as positive / all positive images.",
@@ -66,10 +69,10 @@ DEFINITIONS = {
     "brier": "Mean squared difference between probability and label (Brier 1950); less is better.",
     "ece": "Expected calibration error: mean difference between probability and frequency in ten bins; less is better.",
 }
-LOWER_SCORES = ("hd95", "hd95_mm", "volume_hd95")
-"""Distances among `ROWS`: less is better, and they are not between 0 and 1."""
+LOWER_SCORES = ("hd95", "hd95_mm", "volume_hd95", "detection_ece")
+"""Scores of which less is better."""
 SIZES_SHOWN = 3
-PER_CLASS = ("mask_ap50", "dice", "hd95", "volume_dice", "volume_hd95")
+PER_CLASS = ("mask_ap50", "dice", "hd95", "precision", "recall", "f1", "volume_dice", "volume_hd95")
 
 ROWS_SHOWN = 20
 FINDING_COLUMNS = (

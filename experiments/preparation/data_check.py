@@ -15,7 +15,7 @@ from mrcnn.cache_folder import cache_folder
 from mrcnn.data import Dataset, fingerprint, split_by_patient, subsample_negatives
 from mrcnn.data.duplicates import cached_groups, make_thumbnails
 from mrcnn.data.film_polarity import MODALITY, find_rarer_polarity, mean_film
-from mrcnn.data.fingerprint import Fingerprint
+from mrcnn.data.fingerprint import Fingerprint, gray_levels
 from mrcnn.data.problems import Problems
 from mrcnn.data.split_files import read_splits
 from mrcnn.data.splits import find_stated_splits
@@ -97,8 +97,9 @@ def check_data(config: TaskConfig) -> CheckedData:
         splits["train"] = subsample_negatives(whole, splits["train"], config.data.empty_share, config.split_seed)
     problems += splits_without_instances(whole, splits, name)
     found = fingerprint(whole, splits, groups)
-    if config.modality == MODALITY:
-        found = with_polarity(found, whole, splits.get("train", splits.get(DEVELOPMENT, ())))
+    if groups is not None or config.modality == MODALITY:
+        train = splits.get("train", splits.get(DEVELOPMENT, ()))
+        found = with_gray_levels(found, whole, train, polarity=config.modality == MODALITY)
     return CheckedData(name, whole, splits, groups, found, tuple(problems), held_out)
 
 
@@ -140,17 +141,23 @@ def given_splits(
     return {"train": development, "val": held_out[0][:0], "test": folds[0]["test"]}, held_out, warnings
 
 
-def with_polarity(found: Fingerprint, whole: Dataset, train: Sequence[int] | np.ndarray) -> Fingerprint:
-    """Add the mean of the training radiographs, and a warning of radiographs with the other polarity."""
+def with_gray_levels(found: Fingerprint, whole: Dataset, train: Sequence[int], *, polarity: bool) -> Fingerprint:
+    """Add the gray-level histogram of the training images to a fingerprint.
+
+    With `polarity` also their mean radiograph, and a warning about radiographs of the rarer polarity.
+    """
     thumbnails = make_thumbnails(whole, cache_folder() / "thumbnails", Problems("images"))
+    training = thumbnails[np.asarray(train, np.int64)]
+    found = replace(found, gray_levels=gray_levels(training) if len(training) else None)
+    if not polarity:
+        return found
     mixed = find_rarer_polarity(thumbnails)
     names = [whole.records[index].file_name for index in mixed]
     warnings = [
         f"{len(mixed)} of {len(whole)} films look like negatives of the others, black and white exchanged: "
         f"{', '.join(names[:MAX_NAMED])}{', …' if len(names) > MAX_NAMED else ''}; invert them, or leave them out"
     ] * bool(names)
-    picture = mean_film(thumbnails[np.asarray(train, np.int64)])
-    return replace(found, polarity=picture, warnings=(*found.warnings, *warnings))
+    return replace(found, polarity=mean_film(training), warnings=(*found.warnings, *warnings))
 
 
 def validate_dataset_images(whole: Dataset, config: TaskConfig) -> tuple[Dataset, np.ndarray | None]:

@@ -19,13 +19,14 @@ from experiments.evaluation.artifacts import csv_text, log_evaluation
 from experiments.evaluation.evaluate_on_test import HEADLINE, Result, evaluate_on_test, inference_model
 from experiments.evaluation.tables import results_table
 from experiments.preparation.data_check import DEVELOPMENT, CheckedData, check_data, show
-from experiments.training.folds import HELD_OUT, OUT_OF_FOLD, divide, spread
+from experiments.training.folds import HELD_OUT, divide, spread
 from experiments.training.planner import resolve_runtime_options
 from experiments.training.repeated import holding, publish_outcome, train_one, within
 from experiments.training.training_data import TITLES, Data, record_data, usable_data
 from mrcnn.backend import clear_session
 from mrcnn.metrics import Evaluator
 from mrcnn.models import load
+from trackers.runs.reader import OUT_OF_FOLD
 from trackers.runs.run import Run
 
 

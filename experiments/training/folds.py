@@ -13,7 +13,7 @@ from experiments.preparation.data_check import DEVELOPMENT, CheckedData, splits_
 from mrcnn.data import fingerprint, folds_by_patient, split_by_patient, subsample_negatives
 from mrcnn.errors import InputError
 
-HELD_OUT, OUT_OF_FOLD = "held_out", "out_of_fold"
+HELD_OUT = "held_out"
 
 
 def divide(checked: CheckedData, config: TaskConfig) -> list[CheckedData]:

@@ -231,7 +231,7 @@ def package_and_register(
         config=config.model_dump(mode="json"),
         sample_image=part[0].image,
         findings=FINDINGS[config.findings] if config.findings != "none" else None,
-        polarity=data.facts.get("polarity"),
+        fingerprint=data.facts,
     )
-    register_model(uri, result.scores, config, part.digest, run, console, family=family)
+    register_model(uri, config, run, console, family=family)
     return uri

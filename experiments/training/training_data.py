@@ -13,10 +13,12 @@ from experiments.findings import FINDINGS
 from experiments.preparation.data_check import CheckedData, check_data, show
 from mrcnn.data import Dataset
 from mrcnn.detections import Detections
+from trackers.runs.reader import EXTERNAL
 from trackers.runs.run import Run
 
 TITLES = {
     "test": "Test split",
+    EXTERNAL: "External data set",
     "held_out": "Held-out fold",
     "out_of_fold": "All folds, each predicted by the model that never saw it",
     "val": "Validation split (there is no test split)",

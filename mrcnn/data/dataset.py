@@ -189,6 +189,24 @@ class Dataset:
             problems=None, skipped=[*self.skipped, *(fault.problem for fault in self.problems.faults)]
         )
 
+    def with_classes(self, class_names: Sequence[str], class_ids: Sequence[int] | np.ndarray) -> Dataset:
+        """Return a copy with other classes.
+
+        Args:
+            class_names: the new classes.
+            class_ids: for each old class id, from 0, the new class id; 0 stays 0.
+        """
+        new_ids = np.asarray(class_ids, np.int32)
+        records = [
+            replace(
+                record,
+                class_ids=new_ids[record.class_ids],
+                crowd_ids=tuple(int(new_ids[each]) for each in record.crowd_ids),
+            )
+            for record in self.records
+        ]
+        return self._replace(class_names=tuple(class_names), records=records)
+
     def with_warnings(self, warnings: Iterable[str]) -> Dataset:
         """Return a copy with additional warnings."""
         return self._replace(warnings=[*self.warnings, *warnings])

@@ -72,6 +72,12 @@ def cached_groups(thumbnails: np.ndarray, cache: Path | None) -> np.ndarray:
     return groups
 
 
+def find_near_copies(thumbnails: np.ndarray, others: np.ndarray, cache: Path | None) -> np.ndarray:
+    """Return (N,) bool: which of `thumbnails` (N, SIDE, SIDE) share a group with any of `others` (M, SIDE, SIDE)."""
+    groups = cached_groups(np.concatenate([thumbnails, others]), cache)
+    return np.isin(groups[: len(thumbnails)], groups[len(thumbnails) :])
+
+
 def thumbnail(image: np.ndarray) -> np.ndarray:
     """Reduce an image (H, W, C) of any type to a gray thumbnail (SIDE, SIDE) uint8, scaled to its own value range."""
     colors = image[..., :3] if image.shape[2] >= 3 else image[..., :1]

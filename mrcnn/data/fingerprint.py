@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from typing import Any
 
@@ -15,6 +15,9 @@ from mrcnn.data.splits import check_splits
 
 SMALL, LARGE = 32**2, 96**2  # pixels; area limits of COCO (Lin et al. 2014, pycocotools)
 _PAIRS = 3  # examples in a warning
+GRAY_BINS = 16
+SHARED = ("whole", "splits", "sizes", "sides", "relative_sides", "image_sizes", "duplicates", "polarity", "gray_levels")
+"""Fields of `Fingerprint` that name no file and no patient, so that they may leave the house with a model."""
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -46,11 +49,13 @@ class Fingerprint:
         splits: counts of each split by name.
         sizes: number of `small`, `medium` and `large` instances by COCO's area limits in original pixels.
         sides: quantiles ("5%" … "95%") of the square root of the instance area in pixels; empty without instances.
+        relative_sides: the same quantiles in percent of the square root of the image area.
         image_sizes: number of images of each "width×height", most frequent first.
         duplicates: counts of near-duplicates; None if they were not searched.
         warnings: notes for the user, one line each.
         skipped: problems of images and annotations that were left out, one line each.
         polarity: mean radiograph of the training split, see `mrcnn.data.film_polarity`, or None.
+        gray_levels: gray-level histogram of the training split, see `gray_levels`; None if it was not computed.
     """
 
     whole: SplitSummary
@@ -62,6 +67,8 @@ class Fingerprint:
     warnings: tuple[str, ...]
     skipped: tuple[str, ...] = ()
     polarity: tuple[float, ...] | None = None
+    relative_sides: dict[str, float] = field(default_factory=dict)
+    gray_levels: tuple[float, ...] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Convert to numbers, strings, lists and dicts for JSON."""
@@ -87,6 +94,7 @@ def fingerprint(dataset: Dataset, splits: Mapping[str, Iterable[int]], groups: n
     parts = {name: _count(dataset, indices) for name, indices in chosen.items()}
     areas = np.concatenate([record.areas for record in records]) if records else np.zeros(0)
     sides = np.sqrt(areas)
+    image_areas = np.concatenate([np.full(len(each.areas), each.height * each.width) for each in records] or [areas])
     return Fingerprint(
         whole=whole,
         splits=parts,
@@ -95,12 +103,37 @@ def fingerprint(dataset: Dataset, splits: Mapping[str, Iterable[int]], groups: n
             "medium": int(((areas >= SMALL) & (areas < LARGE)).sum()),
             "large": int((areas >= LARGE).sum()),
         },
-        sides={f"{share:.0%}": round(float(np.quantile(sides, share)), 1) for share in _QUANTILES if len(sides)},
+        sides=_quantiles(sides),
+        relative_sides=_quantiles(100 * sides / np.sqrt(image_areas)),
         image_sizes=dict(Counter(f"{record.width}×{record.height}" for record in records).most_common()),
         duplicates=duplicates,
         warnings=(*dataset.warnings, *messages, *_missing_classes(whole, parts)),
         skipped=dataset.skipped,
     )
+
+
+def gray_levels(thumbnails: np.ndarray) -> tuple[float, ...]:
+    """Compute the gray-level histogram of images from their thumbnails (`mrcnn.data.duplicates.thumbnail`).
+
+    Each image is scaled from its own darkest to its own brightest value, so images of different bit depths can be
+    compared; all images count the same.
+
+    Args:
+        thumbnails: (N, side, side) uint8.
+
+    Returns:
+        Share of the pixels in each of `GRAY_BINS` equal ranges, dark first.
+
+    Example:
+        >>> gray_levels(np.array([[[0, 0], [128, 255]]], np.uint8))[:9]
+        (0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.25)
+    """
+    counts = np.bincount(np.asarray(thumbnails).ravel() // (256 // GRAY_BINS), minlength=GRAY_BINS)
+    return tuple(round(float(count), 4) for count in counts / max(counts.sum(), 1))
+
+
+def _quantiles(values: np.ndarray) -> dict[str, float]:
+    return {f"{share:.0%}": round(float(np.quantile(values, share)), 1) for share in _QUANTILES if len(values)}
 
 
 def _count(dataset: Dataset, indices: Iterable[int]) -> SplitSummary:

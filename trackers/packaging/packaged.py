@@ -16,6 +16,7 @@ import mlflow
 import numpy as np
 
 import mrcnn
+from mrcnn.data.fingerprint import SHARED
 from trackers.packaging import served, served_classifier
 from trackers.runs.run import Run
 from trackers.runs.serialization import json_text
@@ -43,7 +44,7 @@ def log_packaged_model(
     findings: Callable[..., dict[str, Any]] | None = None,
     flips: Sequence[str] = (),
     mirrored_ids: Sequence[int] | None = None,
-    polarity: Sequence[float] | None = None,
+    fingerprint: Mapping[str, Any] | None = None,
     name: str = "model",
 ) -> str:
     """Log a `.keras` file, or those of an ensemble, to `run` as an MLflow model; return its URI, `models:/…`.
@@ -64,7 +65,8 @@ def log_packaged_model(
             model is loaded within this project.
         flips: test-time augmentation with which the threshold was chosen; see `mrcnn.inference.ensemble.Ensemble`.
         mirrored_ids: of the classes, for `flips`.
-        polarity: the mean of the training radiographs, see `mrcnn.data.film_polarity`.
+        fingerprint: `Fingerprint.as_dict` of the training data, of which the `SHARED` parts are packaged: those without
+            names of files and patients.
         name: of the model in the run.
     """
     params: dict[str, object] = {"confidence": confidence, "spacing_mm": [0.0, 0.0], "masks": "rle"}
@@ -72,8 +74,8 @@ def log_packaged_model(
     facts: dict[str, object] = {"class_names": class_names, "confidence": confidence, "config": config}
     if flips:
         facts |= {"flips": list(flips), "mirrored_ids": None if mirrored_ids is None else list(mirrored_ids)}
-    if polarity is not None:
-        facts["polarity"] = list(polarity)
+    if fingerprint:
+        facts["fingerprint"] = {key: fingerprint[key] for key in SHARED if key in fingerprint}
     if findings is not None:
         code.append(_file(sys.modules[findings.__module__.partition(".")[0]]))
         facts["findings"] = f"{findings.__module__}:{findings.__qualname__}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ class TrackedModel:
         files: the networks.
         confidence: lowest score of an instance, or None.
         config: configuration of the training; None if unknown.
-        polarity: mean of the training radiographs, see `mrcnn.data.film_polarity`, or None.
+        fingerprint: `Fingerprint.as_dict` of the training data; empty if it is not recorded.
         flips, mirrored_ids: test-time augmentation with which the confidence was chosen; see
             `mrcnn.inference.ensemble.Ensemble`.
     """
@@ -43,9 +43,14 @@ class TrackedModel:
     files: tuple[Path, ...]
     confidence: float | None
     config: Mapping[str, Any] | None = None
-    polarity: tuple[float, ...] | None = None
+    fingerprint: Mapping[str, Any] = field(default_factory=dict)
     flips: tuple[str, ...] = ()
     mirrored_ids: tuple[int, ...] | None = None
+
+    @property
+    def polarity(self) -> tuple[float, ...] | None:
+        """The mean radiograph of the training images, see `mrcnn.data.film_polarity`; None where it is not recorded."""
+        return tuple(self.fingerprint["polarity"]) if self.fingerprint.get("polarity") else None
 
     @property
     def file(self) -> Path:
@@ -89,21 +94,15 @@ def load_tracked_model(spec: str, *, task: str, folder: Path) -> TrackedModel:
     settings = files[0].with_name("settings.json")
     if settings.is_file():
         content = json.loads(settings.read_text(encoding="utf-8"))
-        return TrackedModel(
-            asked, files, content["confidence"], content.get("config"), _polarity(content), **_views(content)
-        )
+        # Packages of version 0.1 hold the polarity alone.
+        fingerprint = content.get("fingerprint") or {"polarity": content.get("polarity")}
+        return TrackedModel(asked, files, content["confidence"], content.get("config"), fingerprint, **_views(content))
     if run_id is not None:
         data = MlflowClient().get_run(run_id).data
         views = _views(json.loads(data.tags.get(VIEWS, "{}")))
         config, found = _config_of(run_id, folder), _artifact(run_id, FINGERPRINT, folder)
-        return TrackedModel(
-            asked, files, data.metrics.get("confidence"), config, _polarity(json.loads(found or "{}")), **views
-        )
+        return TrackedModel(asked, files, data.metrics.get("confidence"), config, json.loads(found or "{}"), **views)
     return TrackedModel(asked, files, None)
-
-
-def _polarity(content: Mapping[str, Any]) -> tuple[float, ...] | None:
-    return tuple(content["polarity"]) if content.get("polarity") else None
 
 
 def _views(content: dict[str, Any]) -> dict[str, Any]:

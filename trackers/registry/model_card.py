@@ -19,8 +19,12 @@ ALWAYS = ("mask_ap50", "mask_ap", "dice", "volume_dice", "f1")
 _MARKS = "\\`*_{}[]()<>#+-!|&~"
 
 
-def model_card(run: RunRecord, name: str, version: str) -> str:
+def model_card(run: RunRecord, name: str, version: str, metric: str, competitors: int) -> str:
     """Markdown of what `run` recorded, for version `version` of the registered model `name`.
+
+    Args:
+        metric: decides the champion, on validation data.
+        competitors: registered models that were chosen by it on the same validation data, this one included.
 
     What the run does not know is left out. Scores are those with an interval, and `ALWAYS`, by their names in the run,
     without those of single classes, for there may be many.
@@ -34,6 +38,7 @@ def model_card(run: RunRecord, name: str, version: str) -> str:
         f"Trained by run [{run.run_id[:8]}]({address}), whose report.html tells more.",
         _data(run),
         _scores(run),
+        _selection(run, metric, competitors),
         _threshold(run),
         "**Intended use:** research on images like those it was trained on, read by someone who can judge them. "
         "**Limits:** images of other machines, views and populations may do worse; look at the intervals, which come "
@@ -79,6 +84,18 @@ def _scores(run: RunRecord) -> str:
     if run.split == VAL:
         where = "validation split, which also chose the epoch: there is no test split"
     return f"Of the {where}:\n\n| metric | value | 95 % interval |\n|---|---|---|\n" + "\n".join(rows[:MOST_SCORES])
+
+
+def _selection(run: RunRecord, metric: str, competitors: int) -> str:
+    trainings = int(run.metrics.get("trials_finished", 0)) or int(
+        run.params.get("train.seeds", "null").replace("null", "0")
+    )
+    others = "no other registered model" if competitors < 2 else f"{competitors - 1} other registered models"
+    best = f" It is the best of {trainings} trainings of its run." if trainings > 1 else ""
+    return (
+        f"**Selection:** validation {metric} decides on the champion; test scores decide nothing. At its registration "
+        f"this version competed with {others} on the same validation data.{best}"
+    )
 
 
 def _threshold(run: RunRecord) -> str:

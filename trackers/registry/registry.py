@@ -13,8 +13,8 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from trackers.registry.contest import Score, wins
-from trackers.registry.model_card import model_card
+from trackers.registry.contest import CHOSEN_ON, VALIDATION, Score, wins
+from trackers.registry.model_card import LONGEST, model_card
 from trackers.registry.registry_lock import TurnLost, registry_lock
 from trackers.runs.address import hide_credentials
 from trackers.runs.reader import RunRecord, read_run
@@ -69,10 +69,11 @@ def register(
     """Enters the model at `model_uri` as a new version of `name` and moves the aliases that it has earned.
 
     `champion` moves to it if there is none, or if it is strictly better than the champion by the same metric on the
-    same test data; otherwise it becomes `challenger`. `champion-<task>` follows the same rule among its own holders, so
-    that tasks of one modality, whose test data differ, have a champion each. The version's description is a model card.
-    From the look at the champion to the move of the aliases no other process registers under `name`. Whatever is raised
-    meanwhile, Ctrl-C included, the registry is as it was; `rollback_registration` makes it so later.
+    same validation data (`trackers.registry.contest`); otherwise it becomes `challenger`. `champion-<task>` follows the
+    same rule among its own holders, so that tasks of one modality, whose data differ, have a champion each. The
+    version's description is a model card. From the look at the champion to the move of the aliases no other process
+    registers under `name`. Whatever is raised meanwhile, Ctrl-C included, the registry is as it was;
+    `rollback_registration` makes it so later.
 
     A run that has not finished has one version: where its process was killed, or the store went away, the same call of
     the same run later completes the version that is there; of those that a repeated request made one stays.
@@ -81,8 +82,8 @@ def register(
         model_uri: from `trackers.packaging.packaged.log_packaged_model`.
         name: of the registered model, `mrcnn-<modality>`; made if it is not there.
         metric: by which versions are compared.
-        value: reached on the test data. One that is not a number never wins, nor one of 0 where higher is better.
-        digest: of the test data.
+        value: reached on the validation data. One that is not a number never wins, nor one of 0 where higher is better.
+        digest: of the validation data.
         task: what it was trained for.
         run_id: the run that made it.
         higher_is_better: False for a distance or a loss.
@@ -123,7 +124,7 @@ def _register(
         won, reason = wins(client, name, holder, score, higher_is_better, useless)
         won_task, task_reason = wins(client, name, task_holder, score, higher_is_better, useless)
         tags = {"metric": score.metric, "value": repr(float(score.value)), "digest": score.digest, "task": task}
-        tags |= {RUN: run_id, "reason": reason, "task_reason": task_reason}
+        tags |= {CHOSEN_ON: VALIDATION, RUN: run_id, "reason": reason, "task_reason": task_reason}
         alias = CHAMPION if won else CHALLENGER
         earned = [alias, task_alias(task)] if won_task else [alias]
         before = {each: holders.get(each) for each in earned}
@@ -145,7 +146,8 @@ def _register(
                     check()
                     client.delete_model_version(name, double)
             # Before any alias points at it, so that nobody meets a model that does not say what it is not for.
-            client.update_model_version(name, version, model_card(recorded, name, version))
+            competitors = _competitors(client, name, score)
+            client.update_model_version(name, version, model_card(recorded, name, version, score.metric, competitors))
             for each in earned:
                 check()
                 client.set_registered_model_alias(name, each, version)
@@ -164,6 +166,16 @@ def _register(
                 error.add_note(hide_credentials(f"What was entered in the registry could not be withdrawn: {second}"))
             raise
     return Registered(name, version, alias, holder, reason, won_task, before_it | before, first)
+
+
+def _competitors(client: MlflowClient, name: str, score: Score) -> int:
+    """Count the versions that were chosen by the same metric on the same validation data."""
+    versions = client.search_model_versions(f"name = '{name}'")
+    return sum(
+        (each.tags.get("metric"), each.tags.get("digest")) == (score.metric, score.digest)
+        and each.tags.get(CHOSEN_ON) == VALIDATION
+        for each in versions
+    )
 
 
 def rollback_registration(entered: Registered) -> None:
@@ -217,6 +229,40 @@ def _begun(client: MlflowClient, name: str, run_id: str) -> list[str]:
         each for tag in tags for each in client.search_model_versions(f"name = '{name}' and tags.{tag} = '{run_id}'")
     ]
     return sorted({str(each.version) for each in found}, key=int)
+
+
+RECALIBRATED_FROM, RECALIBRATED_IN = "recalibrated_from", "recalibrated_in"
+"""Tags of a version with a threshold of another site: the version it was made of, and the run of the evaluation."""
+
+
+def register_recalibrated(
+    model_uri: str, name: str, source: str, *, training_run: str, run_id: str, digest: str, note: str
+) -> str:
+    """Register a version of `name` that differs from the version `source` in its threshold; no alias moves.
+
+    Args:
+        model_uri: from `trackers.packaging.packaged.log_packaged_model`.
+        training_run: run that trained the networks.
+        run_id: run of the evaluation that chose the threshold.
+        digest: of the images that chose it.
+        note: what was changed and on what data, in a line.
+
+    Returns:
+        The number of the version.
+    """
+    client = MlflowClient()
+    tags = {RECALIBRATED_FROM: source, RECALIBRATED_IN: run_id, "calibration_digest": digest, RUN: training_run}
+    with registry_lock(name), contextlib.redirect_stderr(io.StringIO()):
+        version = str(mlflow.register_model(model_uri, name, tags=tags).version)
+        card = client.get_model_version(name, source).description or ""
+        client.update_model_version(name, version, f"**Version {source}, recalibrated:** {note}.\n\n{card}"[:LONGEST])
+    return version
+
+
+def delete_version(name: str, version: str) -> None:
+    """Delete a version that has no alias."""
+    with registry_lock(name):
+        MlflowClient().delete_model_version(name, version)
 
 
 def task_alias(task: str) -> str:

@@ -16,6 +16,10 @@ from mlflow.artifacts import download_artifacts
 from trackers.runs.environment import COMMIT
 
 TRAIN, VAL, TEST = "train", "val", "test"
+EXTERNAL = "external"
+"""The images of `mrcnn evaluate`."""
+OUT_OF_FOLD = "out_of_fold"
+"""All folds of a cross-validation, each predicted by the model that was trained without it."""
 LOW, HIGH = "_lo", "_hi"
 CONTEXT = "mlflow.data.context"
 

@@ -7,6 +7,7 @@ from experiments.comparison.candidates import Candidate
 from experiments.comparison.champions import decide_aliases, head_to_head
 from experiments.comparison.measurements import Measurement
 from experiments.config.schema import TaskConfig
+from trackers.registry.contest import Score
 
 
 def candidate(label, version, task="brain_tumor", name="mrcnn-mri"):
@@ -43,49 +44,63 @@ def test_head_to_head_is_the_mean_over_all_test_sets_and_nothing_where_it_cannot
     assert found["C"]["mask_ap50"] == pytest.approx(0.35)
 
 
-def test_each_task_by_its_own_metric_and_the_modality_by_all():
-    aliases = {"mrcnn-mri": {"champion": "1", "champion-brain_tumor": "1", "champion-lgg": "3"}}
-    found = {each.alias: each for each in decide_aliases(MODELS, TASKS, FOUND, aliases)}
-    assert (found["champion"].move.holder, found["champion"].move.version) == ("1", "3")
-    assert found["champion-brain_tumor"].move.version == "2"
-    assert found["champion-brain_tumor"].reason == (
-        "to version 2: dice on the test images of brain_tumor 0.75, 0.7 of version 1"
+def version(number, value, digest="v1", metric="dice", task="brain_tumor", name="mrcnn-mri"):
+    label = "ABCDEFGH"[int(number) - 1]
+    config = TaskConfig(task=task, modality="mri", evaluate={"metric": metric})
+    score = None if value is None else Score(metric, value, digest)
+    return Candidate(label, "", label * 32, config, name, number, validation=score)
+
+
+def decided(models, **aliases):
+    held = {alias.replace("_for_", "-"): number for alias, number in aliases.items()}
+    return {each.alias: each for each in decide_aliases(models, {"mrcnn-mri": held, "unet-mri": held})}
+
+
+def test_the_best_on_the_validation_images_of_the_holder_takes_the_alias():
+    models = [version("1", 0.5), version("2", 0.6), version("3", 0.55), version("4", 0.9, "v2", task="lgg")]
+    found = decided(models, champion="1", champion_for_lgg="4")
+    assert (found["champion"].move.holder, found["champion"].move.version) == ("1", "2")
+    assert found["champion"].reason == (
+        "to version 2: validation dice 0.6, 0.5 of version 1; versions that are not comparable: 1"
     )
+    assert found["champion-brain_tumor"].move.version == "2"
     assert found["champion-lgg"].move is None
+    assert found["champion-lgg"].reason == "stays with version 4: validation dice 0.9, none is better"
 
 
 def test_less_is_better_of_a_distance():
-    aliases = {"mrcnn-mri": {"champion-brain_tumor": "2"}}
-    found = {each.alias: each for each in decide_aliases(MODELS[:2], [test_set("brain_tumor", "hd95")], FOUND, aliases)}
-    assert found["champion-brain_tumor"].move.version == "1"
-    assert "hd95 on the test images of brain_tumor 0.7, 0.75 of version 2" in found["champion-brain_tumor"].reason
+    found = decided([version("1", 4.0, metric="hd95"), version("2", 3.0, metric="hd95")], champion="1")
+    assert found["champion"].move.version == "2"
+    zero = decided([version("1", 0.0, metric="hd95")])["champion"]
+    assert zero.move.version == "1"
 
 
-def test_a_tie_a_holder_that_was_not_measured_and_a_score_that_is_no_number_move_nothing():
-    tie = {("A", 0): scored(0.5, 0.5), ("B", 0): scored(0.5, 0.5)}
-    reasons = [
-        {
-            each.alias: each
-            for each in decide_aliases(MODELS[:2], TASKS[:1], found, {"mrcnn-mri": {"champion": holder}})
-        }["champion"]
-        for found, holder in ((tie, "2"), (tie, "9"), ({("A", 0): scored(math.nan), ("B", 0): scored(math.nan)}, "1"))
-    ]
-    assert [each.move for each in reasons] == [None] * 3
-    assert "none is better" in reasons[0].reason
-    assert reasons[1].reason == "stays with version 9, which could not be measured here"
+def test_a_tie_an_unknown_holder_and_scores_that_are_no_numbers_move_nothing():
+    tie = decided([version("1", 0.5), version("2", 0.5)], champion="2")["champion"]
+    unknown = decided([version("1", 0.5), version("2", None)], champion="2")["champion"]
+    absent = decided([version("1", 0.5)], champion="9")["champion"]
+    nothing = decided([version("1", math.nan)])["champion"]
+    assert [each.move for each in (tie, unknown, absent, nothing)] == [None] * 4
+    assert tie.reason == "stays with version 2: validation dice 0.5, none is better"
+    assert unknown.reason == "stays with version 2, whose validation score is unknown"
+    assert absent.reason == "stays with version 9, whose validation score is unknown"
+    assert nothing.reason == "is not assigned: no version has a validation score"
+
+
+def test_without_a_holder_versions_of_different_validation_data_are_not_compared():
+    found = decided([version("1", 0.5), version("2", 0.9, "v2", task="lgg")])
+    assert found["champion"].move is None and "validated on different data" in found["champion"].reason
+    assert (found["champion-brain_tumor"].move.version, found["champion-lgg"].move.version) == ("1", "2")
 
 
 def test_registered_models_do_not_contend_with_one_another():
-    models = [candidate("A", "1"), candidate("B", "1", name="unet-mri")]
-    found = decide_aliases(models, TASKS[:1], FOUND, {"mrcnn-mri": {}, "unet-mri": {}})
+    models = [version("1", 0.5), version("1", 0.6, name="unet-mri")]
+    found = decide_aliases(models, {"mrcnn-mri": {}, "unet-mri": {}})
     assert {(each.name, each.alias): each.move.version for each in found} == {
         (name, alias): "1" for name in ("mrcnn-mri", "unet-mri") for alias in ("champion", "champion-brain_tumor")
     }
 
 
-def test_a_model_that_reaches_nothing_gets_no_alias_but_a_distance_of_0_is_the_best():
-    found = {("A", 0): scored(0.0, 0.0), ("B", 0): scored(0.0, 0.0)}
-    for each in decide_aliases(MODELS[:2], TASKS[:1], found, {"mrcnn-mri": {}}):
-        assert each.move is None and each.reason.endswith("is 0, and such a model is never champion")
-    distance = decide_aliases(MODELS[:2], [test_set("brain_tumor", "hd95")], found, {"mrcnn-mri": {}})
-    assert [each.move and each.move.version for each in distance] == [None, "1"]
+def test_a_model_that_reaches_nothing_gets_no_alias():
+    (found,) = {each.reason for each in decided([version("1", 0.0), version("2", 0.0)]).values()}
+    assert found == "is not assigned: validation dice 0, and such a model is never champion"

@@ -23,7 +23,7 @@ from mrcnn.detections import Detections
 from trackers.runs.run import tracked_run
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
-SECTIONS = ["results", "threshold", "figures", "cases", "patients", "findings", "training", "data", "repeat",
+SECTIONS = ["results", "threshold", "figures", "cases", "errors", "patients", "findings", "training", "data", "repeat",
             "configuration"]  # fmt: skip
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

@@ -25,7 +25,7 @@ def recorded(**given):
 
 
 def test_it_says_what_the_run_knows():
-    card = model_card(recorded(), "mrcnn-ultrasound", "3")
+    card = model_card(recorded(), "mrcnn-ultrasound", "3", "dice", 1)
     assert "Research use only" in card and "mine, split by patient: train 9 images of 4 patients" in card
     assert "| dice | 0.800 | 0.700 – 0.900 |" in card and "dice/iso" not in card and "images |" not in card
     assert "**Working threshold:** 0.35, chosen on the validation split" in card
@@ -35,17 +35,26 @@ def test_it_says_what_the_run_knows():
 def test_it_says_that_there_was_no_test_split():
     metrics = {"val/dice": 0.8, "confidence": 0.9}
     run = recorded(data={"val": ("mine (val)", "bb")}, metrics=metrics, params={"evaluate.confidence": "0.9"})
-    card = model_card(run, "m", "1")
+    card = model_card(run, "m", "1", "dice", 1)
     assert "there is no test" in card and "| dice | 0.800 |  |" in card and "given beforehand" in card
 
 
+def test_it_says_how_many_models_competed():
+    alone = model_card(recorded(), "m", "1", "dice", 1)
+    assert "validation dice decides on the champion" in alone and "competed with no other registered model" in alone
+    assert "trainings of its run" not in alone
+    among = model_card(recorded(params={"train.seeds": "4"}), "m", "3", "dice", 3)
+    assert "competed with 2 other registered models on the same validation data. It is the best of 4 trainings" in among
+    assert "the best of 12 trainings" in model_card(recorded(metrics={"trials_finished": 12.0}), "m", "1", "dice", 1)
+
+
 def test_phantoms_are_called_phantoms():
-    assert "phantoms" not in model_card(recorded(), "m", "1")
-    assert "say nothing about patients" in model_card(recorded(params={"data.dataset": "null"}), "m", "1")
+    assert "phantoms" not in model_card(recorded(), "m", "1", "dice", 1)
+    assert "say nothing about patients" in model_card(recorded(params={"data.dataset": "null"}), "m", "1", "dice", 1)
 
 
 def test_a_run_that_recorded_nothing_still_has_one():
-    card = model_card(recorded(metrics={}, params={}, tags={}, data={}, profile={}), "m", "1")
+    card = model_card(recorded(metrics={}, params={}, tags={}, data={}, profile={}), "m", "1", "dice", 1)
     assert "Research use only" in card and "models:/m/1" in card and "Working threshold" not in card
 
 
@@ -53,7 +62,7 @@ def test_names_are_text_and_it_fits_the_database():
     name = "<script>*x*</script> [a](http://evil) | `" + "ü" * 200
     instances = {f"{number}{name}": 1 for number in range(200)}
     profile = {"whole": {**PART, "instances": instances}, "splits": {"train": PART}}
-    card = model_card(recorded(profile=profile, data={"test": (f"{name} (test)", "bb")}), "m", "1")
+    card = model_card(recorded(profile=profile, data={"test": (f"{name} (test)", "bb")}), "m", "1", "dice", 1)
     assert len(card) < LONGEST and card.endswith("```")
     assert not re.search(r"(?<!\\)<script|(?<!\\)\]\(http://evil", card)
     assert "and 188 more" in card

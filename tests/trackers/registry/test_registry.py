@@ -13,7 +13,9 @@ from rich.console import Console
 from experiments.config.resolve import resolve
 from experiments.evaluation.registration import register_model
 from experiments.evaluation.report import log_report
+from trackers.registry.contest import Score, validation_score
 from trackers.registry.registry import register, rollback_registration
+from trackers.runs.reader import read_run
 from trackers.runs.run import tracked_run
 
 ROOT = Path(__file__).parents[3]
@@ -73,8 +75,8 @@ def test_only_a_strictly_better_one_takes_over(store, enter):
     same, worse, better = enter(0.5), enter(0.4), enter(0.6)
     assert [entered.alias for entered in (same, worse, better)] == ["challenger", "challenger", "champion"]
     assert [entered.previous for entered in (same, worse, better)] == ["1", "1", "1"]
-    assert worse.reason == "mask_ap50 0.4 is not better than 0.5 of version 1"
-    assert better.reason == "mask_ap50 0.6 is better than 0.5 of version 1"
+    assert worse.reason == "validation mask_ap50 0.4 is not better than 0.5 of version 1"
+    assert better.reason == "validation mask_ap50 0.6 is better than 0.5 of version 1"
     assert aliases(store) == {"champion": "4", "champion-thyroid": "4", "challenger": "3"}
 
 
@@ -84,12 +86,12 @@ def test_lower_wins_where_lower_is_better(store, enter):
     assert enter(4.0, metric="hd95", higher_is_better=False).alias == "champion"
 
 
-def test_other_test_data_or_another_metric_is_no_contest(store, enter):
+def test_other_validation_data_or_another_metric_is_no_contest(store, enter):
     enter(0.5, digest="a" * 64)
     data, metric = enter(0.9, digest="b" * 64), enter(0.9, digest="a" * 64, metric="dice")
     assert (data.alias, metric.alias) == ("challenger", "challenger")
-    assert data.reason == "not comparable: tested on data bbbbbbbbbbbb, the champion, version 1, on aaaaaaaaaaaa"
-    assert metric.reason == "not comparable: judged by dice, the champion, version 1, by mask_ap50"
+    assert data.reason == "not comparable: validated on data bbbbbbbbbbbb, the champion, version 1, on aaaaaaaaaaaa"
+    assert metric.reason == "not comparable: chosen by dice, the champion, version 1, by mask_ap50"
     assert aliases(store) == {"champion": "1", "champion-thyroid": "1", "challenger": "3"}
 
 
@@ -110,6 +112,42 @@ def test_each_task_of_a_modality_has_a_champion(store, enter):
     }
 
 
+def recorded(store, *, val="d1", best_epoch=2, values=(0.3, 0.6, 0.5), **metrics):
+    """A run with validations of three epochs; returns what it recorded."""
+    with tracked_run(task="thyroid", modality="ultrasound", seed=0, backend="tensorflow") as run:
+        run.dataset("mine", val, {}, "val")
+        run.dataset("mine", "t1", {}, "test")
+        for step, value in enumerate(values, start=1):
+            run.metrics({"val/mask_ap50": value}, step=step)
+        run.metrics({"best_epoch": best_epoch, "test/mask_ap50": 0.9, **metrics})
+    return read_run(run.id)
+
+
+def test_the_score_is_that_of_the_validation_at_the_best_epoch(store):
+    assert validation_score(recorded(store), "mask_ap50") == Score("mask_ap50", 0.6, "d1")
+    assert math.isnan(validation_score(recorded(store), "dice").value)
+    swept = recorded(store, values=(), **{"best/mask_ap50": 0.7})
+    assert validation_score(swept, "mask_ap50") == Score("mask_ap50", 0.7, "d1")
+
+
+def test_the_score_of_a_cross_validation_is_that_of_all_folds(store):
+    with tracked_run(task="thyroid", modality="ultrasound", seed=0, backend="tensorflow") as run:
+        run.dataset("mine", "f1", {}, "out_of_fold")
+        run.metrics({"out_of_fold/dice": 0.55, "test/dice": 0.9})
+    assert validation_score(read_run(run.id), "dice") == Score("dice", 0.55, "f1")
+
+
+def test_a_champion_of_an_earlier_version_stands_by_its_run(store, enter):
+    old = recorded(store)
+    store.create_registered_model(NAME)
+    # As version 0.1 tagged it: with the test score.
+    tags = {"metric": "mask_ap50", "value": "0.9", "digest": "t1", "run": old.run_id}
+    store.create_model_version(NAME, "runs:/x/model", old.run_id, tags=tags)
+    store.set_registered_model_alias(NAME, "champion", "1")
+    assert enter(0.55).reason == "validation mask_ap50 0.55 is not better than 0.6 of version 1"
+    assert enter(0.65).reason == "validation mask_ap50 0.65 is better than 0.6 of version 1"
+
+
 def test_what_is_not_a_number_never_wins(store, enter):
     entered = enter(math.nan)
     assert (entered.alias, entered.task_champion, entered.reason) == ("challenger", False, "mask_ap50 is not a number")
@@ -121,7 +159,7 @@ def test_a_champion_that_somebody_made_by_hand_stays(store, enter):
     store.delete_model_version_tag(NAME, "1", "digest")
     entered = enter(0.9)
     assert entered.alias == "challenger"
-    assert entered.reason == "version 1, the champion, has no tags metric, value and digest to compare with"
+    assert entered.reason == "not comparable: version 1, the champion, has no validation score"
 
 
 def test_nothing_is_printed(store, enter, capfd):
@@ -224,7 +262,7 @@ def test_a_run_that_was_killed_while_it_registered_has_one_version_when_it_is_go
     ))  # fmt: skip
     assert sorted(str(each.version) for each in store.search_model_versions(f"name = '{NAME}'")) == ["1", "2"]
     words = "better than" if wins else "not better than"
-    assert (entered.version, entered.reason) == ("2", f"mask_ap50 {value} is {words} 0.5 of version 1")
+    assert (entered.version, entered.reason) == ("2", f"validation mask_ap50 {value} is {words} 0.5 of version 1")
     champion = "2" if wins else "1"
     expected = {"champion": champion, "champion-thyroid": champion} | ({} if wins else {"challenger": "2"})
     assert aliases(store) == expected
@@ -249,13 +287,12 @@ def test_a_zero_on_the_validation_split_is_said_on_the_terminal_and_in_the_repor
     uri = enter(0.5, task="other", digest="other").name and store.get_model_version(NAME, "1").source
     config = resolve([]).config
     with tracked_run(task="thyroid", modality="ultrasound", seed=0, backend="tensorflow") as run:
-        run.metrics({f"val/{metric}": 0.9}, step=1)
-        run.metrics({f"val/{metric}": value}, step=2)
-        run.metrics({f"val/{metric}": 0.9}, step=3)
-        run.metrics({"best_epoch": 2})
-        register_model(
-            uri, {config.evaluate.metric: 0.7}, config, "d9", run, Console(width=300), family="mrcnn"
-        )  # fmt: skip
+        run.dataset("mine", "d9", {}, "val")
+        for step in (1, 2, 3):
+            scores = {config.evaluate.metric: 0.7, metric: value if step == 2 else 0.9}
+            run.metrics({f"val/{name}": each for name, each in scores.items()}, step=step)
+        run.metrics({"best_epoch": 2, "test/mask_ap50": 0.99})
+        register_model(uri, config, run, Console(width=300), family="mrcnn")
     printed = capsys.readouterr().out
     if value:
         assert "as challenger and champion-thyroid" in printed
@@ -280,7 +317,7 @@ def test_a_report_that_cannot_be_made_costs_no_model(store, enter, caplog, monke
         ExitStack() as at_last,
     ):
         at_last.callback(log_report, run)
-        register_model(uri, {"mask_ap": 0.7}, resolve([]).config, "d1", run, Console(quiet=True), family="mrcnn")
+        register_model(uri, resolve([]).config, run, Console(quiet=True), family="mrcnn")
     assert store.get_run(run.id).info.status == "FINISHED"
     assert len(store.search_model_versions(f"name = '{NAME}'")) == 2
     (line,) = [each.getMessage() for each in caplog.records if "report.html is not made" in each.getMessage()]
