@@ -39,6 +39,8 @@ from trackers.runs.reader import EXTERNAL, artifacts
 from trackers.runs.run import Run, tracked_run
 
 PAGE, NUMBERS = "report.html", "evaluation.json"
+AS_TRAINED = ("modalities", "plane", "scaling", "window")
+"""Options of volumes that are those of the training unless they are given."""
 TABLES = ("per_case.csv", "per_patient.csv")
 
 
@@ -174,10 +176,11 @@ def _config(model: OpenedModel, args: EvaluateArgs) -> TaskConfig:
     data = args.data
     if "near_duplicates" not in data.model_fields_set:
         data = data.model_copy(update={"near_duplicates": trained.data.near_duplicates})
-    if data.brats.modalities is None and trained.data.brats.modalities:
-        # The channels must be in the order of the training.
-        modalities = trained.data.brats.modalities
-        data = data.model_copy(update={"brats": data.brats.model_copy(update={"modalities": modalities})})
+    if trained.data.reader == "volumes":
+        # The channels must be in the order of the training, and the volumes cut and scaled as there.
+        given, of_training = data.volumes.model_fields_set, trained.data.volumes
+        taken = {name: getattr(of_training, name) for name in AS_TRAINED if name not in given}
+        data = data.model_copy(update={"volumes": data.volumes.model_copy(update=taken)})
     return trained.model_copy(update={"data": data})
 
 

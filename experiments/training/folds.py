@@ -51,8 +51,10 @@ def divide(checked: CheckedData, config: TaskConfig) -> list[CheckedData]:
         if options.empty_share is not None:
             splits["train"] = subsample_negatives(whole, splits["train"], options.empty_share, config.split_seed)
         problems += splits_without_instances(whole, splits, f"fold {number}")
-        # The polarity is that of all development images.
-        found = replace(fingerprint(whole, splits, groups), polarity=checked.found.polarity)
+        # Polarity and gray levels are those of all development images.
+        found = replace(
+            fingerprint(whole, splits, groups), polarity=checked.found.polarity, gray_levels=checked.found.gray_levels
+        )
         folds.append(replace(checked, splits=splits, found=found))
     if problems:
         raise InputError("\n  ".join(problems))

@@ -59,6 +59,9 @@ def train_seeds(resolved: Resolved) -> str:
             clear_session()
         best = max(members, key=lambda member: member.validation)
         run.tags({"best_seed": best.config.seed})
+        if math.isfinite(best.validation):
+            value = best.validation if config.higher_is_better else -best.validation
+            run.metrics({f"best/{config.evaluate.metric}": value})
         result = evaluate_on_test(
             inference_model([load(best.file)], best.config), best.config, data, run, console, step=0,
             confidence=best.result.confidence,
