@@ -107,9 +107,9 @@ def find_candidates(specs: Sequence[str]) -> list[Candidate]:
     models = [(each.run_id, each.recalibrated_in) for each in found]
     if twice := [each for each, model in zip(found, models, strict=True) if models.count(model) > 1]:
         raise InputError(f"--models: {' and '.join(each.spec for each in twice)} are the same model")
-    if others := [each.spec for each in found if each.evaluation is None]:
-        if len(others) < len(found):
-            raise InputError(f"--models: {', '.join(others)}: no run of mrcnn evaluate, as the others are")
+    others = [each.spec for each in found if each.evaluation is None]
+    if 0 < len(others) < len(found):
+        raise InputError(f"--models: {', '.join(others)}: no run of mrcnn evaluate, as the others are")
     modalities = sorted({each.config.modality for each in found})
     if len(modalities) > 1:
         raise InputError(f"--models: of {' and '.join(modalities)}; expected models of one modality")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -156,7 +156,13 @@ class MappedPredictor:
         self._predictor, self._class_ids = predictor, class_ids
         self.config = predictor.config.model_copy(update={"class_names": tuple(class_names)})
 
-    def detect(self, images: Sequence[np.ndarray], **options: Any) -> list[Detections]:
+    def detect(
+        self, images: Sequence[np.ndarray], *, batch_size: int = 4, on_batch: Callable[[int], None] | None = None
+    ) -> list[Detections]:
         """Find the instances in images; see `MaskRCNN.detect`."""
-        found = self._predictor.detect(images, **options)
+        found = self._predictor.detect(images, batch_size=batch_size, on_batch=on_batch)
         return [each.with_classes(self._class_ids[each.class_ids]) for each in found]
+
+    def count_params(self) -> int:
+        """Count the weights of all networks."""
+        return self._predictor.count_params()

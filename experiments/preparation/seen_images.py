@@ -59,6 +59,8 @@ def find_seen(dataset: Dataset, seen: Sequence[SeenImages], where: str | None = 
     """Find the images of `dataset` that any training has seen.
 
     Args:
+        dataset: the images.
+        seen: of each training.
         where: the data set of the images: names of patients are compared only with those of the same data set. None:
             with those of every data set, except names that the reader made of the names of files.
 
