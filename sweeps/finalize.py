@@ -14,9 +14,9 @@ from rich.console import Console
 from experiments.config.resolve import resolved_yaml
 from experiments.config.schema import TaskConfig
 from experiments.evaluation.evaluate_on_test import evaluate_on_test, inference_model
+from experiments.evaluation.registration import package_and_register
 from experiments.evaluation.report import log_report
 from experiments.training.planner import Plan, resolve_runtime_options
-from experiments.training.trainer import package_and_register
 from experiments.training.training_data import Data
 from mrcnn.config import ModelConfig
 from mrcnn.data import Dataset

@@ -1,4 +1,4 @@
-"""One trial: a training as `mrcnn train` does it, cut short where it promises little, its thresholds tuned."""
+"""Run one trial: a training as in `mrcnn train` that the pruner may stop, and the search for its thresholds."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import optuna
+from pydantic import TypeAdapter
 from rich.console import Console
 
-from experiments.config.resolve import check
 from experiments.config.schema import TaskConfig
-from experiments.training.checkpointing import TrainingCheckpointer, asked_facts
-from experiments.training.resume import Refused, take_up
-from experiments.training.trainer import fit_model, make_model
+from experiments.training.checkpointing import ResumableTraining, requested_facts
+from experiments.training.resume import Refused, resume_training, task_run
+from experiments.training.trainer import Trainer
 from experiments.training.training_data import Data
 from mrcnn.backend import clear_session
 from mrcnn.data import Dataset
@@ -32,7 +33,7 @@ from sweeps.space import configured, suggest
 from sweeps.study import EPOCHS, RESUMED_AFTER
 from sweeps.thresholds import ThresholdSearch
 from trackers.checkpoints.unfinished_runs import Unfinished
-from trackers.runs.run import Parent, Run, tracked_run
+from trackers.runs.run import Parent, Run
 from trackers.runs.signals import Pruned
 
 TIMED_IMAGES = 20
@@ -42,14 +43,14 @@ CONFIDENCE, NMS_IOU = "confidence", "nms_iou"
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker must know.
+    """A sweep, as a worker receives it.
 
     Attributes:
-        config: the task, with what the space does not touch.
-        options: with the full names of the searched options.
-        objectives: names of validation metrics, the first of which prunes and chooses the best epoch.
-        storage, study: where the trials are.
-        parent: the sweep's run.
+        config: the task, with the options that the space does not contain.
+        options: with the full names of the options in the space.
+        objectives: names of validation metrics; the first one prunes and decides the best epoch.
+        storage, study: of the trials.
+        parent: the run of the sweep.
     """
 
     config: TaskConfig
@@ -59,107 +60,78 @@ class Job:
     study: str
     parent: Parent
 
-    def as_json(self) -> dict[str, object]:
-        return {
-            "config": self.config.model_dump(mode="json", exclude_unset=True),
-            "options": self.options.model_dump(mode="json"),
-            "objectives": self.objectives,
-            "storage": self.storage,
-            "study": self.study,
-            "parent": {"run_id": self.parent.run_id, "experiment_id": self.parent.experiment_id},
-        }
+    def as_json(self) -> dict[str, Any]:
+        return TypeAdapter(Job).dump_python(self, mode="json", exclude_unset=True)
 
-    @classmethod
-    def from_json(cls, given: Mapping[str, object]) -> Job:
-        return cls(
-            config=check(given["config"], "job"),
-            options=SweepOptions.model_validate(given["options"]),
-            objectives=tuple(given["objectives"]),
-            storage=given["storage"],
-            study=given["study"],
-            parent=Parent(**given["parent"]),
-        )
+    @staticmethod
+    def from_json(given: Mapping[str, Any]) -> Job:
+        return TypeAdapter(Job).validate_python(given)
 
 
 def run_trial(trial: optuna.Trial, job: Job, data: Data, console: Console) -> list[float]:
-    """Train what the study proposes and measure it on the validation images; the test images are not looked at.
+    """Train with the options that the study suggests, and return the objectives on the validation split.
 
     Raises:
-        Pruned: others promise more.
+        Pruned: the pruner stopped the trial.
         Undefined: an objective is not defined on the validation images.
     """
     config = configured(job.config, suggest(trial, job.options.space))
-    # The networks of the trials before are let go, and the random numbers do not depend on them.
+    # This frees the networks of earlier trials, and makes the random numbers independent of them.
     clear_session()
     keras.utils.set_random_seed(config.seed)
     with ExitStack() as held:
-        return _run_trial(trial, job, config, data, held, console)
-
-
-def _run_trial(
-    trial: optuna.Trial, job: Job, config: TaskConfig, data: Data, held: ExitStack, console: Console
-) -> list[float]:
-    keeping = _interrupted(trial, config, data, held, console)
-    tags = {"trial": str(trial.number), "sweep": job.study}
-    if RETRIED_RUN in trial.user_attrs and keeping is None:
-        tags["retry_of"] = trial.user_attrs[RETRIED_RUN]
-    with (
-        tracked_run(
-            task=config.task,
-            modality=config.modality,
-            seed=config.seed,
-            backend=keras.backend.backend(),
-            run_name=f"trial {trial.number}",
-            tags=tags,
-            parent=job.parent,
-            resumed=keeping and keeping.unfinished.run_id,
-        ) as run,
-        tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder,
-    ):
-        trial.set_user_attr(RUN, run.id)
-        console.print(f"\nTrial {trial.number}: {trial.params}; run {run.id}", markup=False, soft_wrap=True)
-        held.push(partial(_let_go, training := Unfinished(run.id)))
-        reported: Collection[int] = ()
-        if keeping is None:
-            held.enter_context(training.held())
-            keeping = TrainingCheckpointer(training, asked_facts(config, data))
-            run.params({f"space.{name}": value for name, value in trial.params.items()})
-            model, config = make_model(config, data, run, console, Path(folder))
-        else:
-            model, config = keeping.model()
-            console.print(f"Going on after epoch {keeping.epochs_done} of {config.train.epochs}", soft_wrap=True)
-            for attribute in (EPOCHS, RESUMED_AFTER):
-                trial.set_user_attr(attribute, keeping.epochs_done)
-            reported = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
-        watch = Watch(trial, job.objectives, run, reported)
-        best, epochs = fit_model(model, config, data, run, console, Path(folder), watch, keeping=keeping)
-        return measure(best, config, data.splits["val"], trial, job, run, epochs + 1)
+        resumed = _interrupted(trial, config, data, held, console)
+        tags = {"trial": str(trial.number), "sweep": job.study}
+        if RETRIED_RUN in trial.user_attrs and resumed is None:
+            tags["retry_of"] = trial.user_attrs[RETRIED_RUN]
+        with (
+            task_run(config, run_name=f"trial {trial.number}", tags=tags, parent=job.parent,
+                     resumed=resumed and resumed.folder.name) as run,
+            tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder,
+        ):  # fmt: skip
+            trial.set_user_attr(RUN, run.id)
+            console.print(f"\nTrial {trial.number}: {trial.params}; run {run.id}", markup=False, soft_wrap=True)
+            held.push(partial(_remove, training := Unfinished(run.id)))
+            reported: Collection[int] = ()
+            if resumed is None:
+                held.enter_context(training.held())
+                resumed = ResumableTraining(training.folder, data, requested_facts(config, data))
+                run.params({f"space.{name}": value for name, value in trial.params.items()})
+            else:
+                for attribute in (EPOCHS, RESUMED_AFTER):
+                    trial.set_user_attr(attribute, resumed.epochs_done)
+                reported = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+            watch = Watch(trial, job.objectives, run, reported)
+            trainer = Trainer(config, data, run, console, Path(folder), training=resumed, on_validation=watch)
+            trainer.build()
+            trainer.fit()
+            return measure(trainer.model, trainer.config, data.splits["val"], trial, job, run, trainer.epochs + 1)
 
 
 def _interrupted(
     trial: optuna.Trial, config: TaskConfig, data: Data, held: ExitStack, console: Console
-) -> TrainingCheckpointer | None:
-    """The training of the attempt that was interrupted, where it can go on from a state."""
+) -> ResumableTraining | None:
+    """Return the training of the interrupted attempt, if it can be resumed."""
     if RETRIED_RUN not in trial.user_attrs:
         return None
     try:
-        return take_up(Unfinished(trial.user_attrs[RETRIED_RUN]), config, lambda: data, held, console).keeping
+        return resume_training(Unfinished(trial.user_attrs[RETRIED_RUN]), config, lambda: data, held, console)
     except Refused as reason:
         console.print(f"Trial {trial.number} starts from its beginning: {reason}", markup=False, soft_wrap=True)
         return None
 
 
-def _let_go(training: Unfinished, kind: type[BaseException] | None, *_: object) -> None:
-    """Only a stopped trial is tried again; one that was killed never comes here."""
+def _remove(training: Unfinished, kind: type[BaseException] | None, *_: object) -> None:
+    """Remove the training, unless Ctrl-C stopped it, after which the trial is retried."""
     if kind is None or not issubclass(kind, KeyboardInterrupt):
         training.remove()
 
 
 class Watch:
-    """Tells the study of each validation, and ends the training where the study's pruner says so.
+    """Report each validation to the study, and end the training if the pruner decides so.
 
     Args:
-        reported: epochs of which the study knows, from an attempt that was interrupted.
+        reported: epochs that an interrupted attempt has reported.
     """
 
     def __init__(
@@ -168,7 +140,7 @@ class Watch:
         self._trial, self._objectives, self._run, self._reported = trial, objectives, run, reported
 
     def __call__(self, epoch: int, record: Mapping[str, float]) -> None:
-        """Raises `Pruned`."""
+        """Report an epoch; raise `Pruned` to end the training."""
         self._trial.set_user_attr(EPOCHS, epoch)
         value = record.get(f"val/{self._objectives[0]}")
         # Optuna compares the reports of single-objective studies alone.
@@ -177,19 +149,19 @@ class Watch:
         if epoch not in self._reported:
             self._trial.report(float(value), epoch)
         if self._trial.should_prune():
-            said = f"epoch {epoch}: {self._objectives[0]} {value:.4g} promises less than others"
-            self._run.tags({"pruned": said})
-            raise Pruned(said)
+            reason = f"epoch {epoch}: {self._objectives[0]} {value:.4g} is worse than that of other trials"
+            self._run.tags({"pruned": reason})
+            raise Pruned(reason)
 
 
 class Undefined(RuntimeError):
-    """An objective has no value on the validation images, as a distance without any detection."""
+    """An objective has no value on the validation images, such as a distance without any detection."""
 
 
 def measure(
     model: MaskRCNN, config: TaskConfig, validation: Dataset, trial: optuna.Trial, job: Job, run: Run, step: int
 ) -> list[float]:
-    """Find the thresholds of a trained model, and its objectives with them."""
+    """Search the thresholds of a trained model, and compute its objectives with them."""
     thresholds, options = job.options.thresholds, config.evaluate
     started = time.monotonic()
     evaluator = Evaluator(validation.class_names, volumes=options.volumes)
@@ -220,7 +192,7 @@ def measure(
 
 
 def inference_ms(model: MaskRCNN, dataset: Dataset) -> float:
-    """Median milliseconds from an image to its instances, one image at a time, the first of which is not timed."""
+    """Measure the median inference time in milliseconds, one image at a time, after a warm-up."""
     images = [dataset.image(index) for index in range(min(TIMED_IMAGES, len(dataset)))]
     times = []
     for image in [images[0], *images]:

@@ -1,4 +1,4 @@
-"""ResUNet and ResNet classifier, trained, evaluated and tracked on the same road as Mask R-CNN: `mrcnn baselines`."""
+"""ResUNet and ResNet classifier, trained, evaluated and tracked as Mask R-CNN is: `mrcnn baselines`."""
 
 from experiments.commands.baselines import main
 

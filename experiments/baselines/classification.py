@@ -1,4 +1,4 @@
-"""The classifier's part of the road: what it says of a data set, its validations, its threshold, its results."""
+"""Validate, calibrate and evaluate a classifier of images, and choose its threshold."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from experiments.config.schema import TaskConfig
 from experiments.evaluation.artifacts import csv_text
 from experiments.evaluation.figures import axes_of, reliability_figure
-from experiments.training.callbacks import EpochCallback
+from experiments.training.callbacks import Validate
 from experiments.training.training_data import Data, split_title
 from mrcnn.config import ClassifierConfig
 from mrcnn.data import Dataset
@@ -23,10 +23,10 @@ from mrcnn.models import Classifier
 from trackers.runs.run import Run
 
 METRIC = "auc"
-"""Decides who is champion, for it depends on no threshold."""
+"""Metric that decides the champion; it depends on no threshold."""
 EPOCH_METRIC = "log_loss"
-"""Decides the best epoch, lower being better: cross-entropy of the validation split after calibration on it, since
-calibration is what follows. AUC would stop at the first epoch that orders few patients rightly."""
+"""Metric that decides the best epoch, lower is better: cross-entropy of the validation split after calibration on it.
+AUC would stop at the first epoch that ranks few patients correctly."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class ClassifierResult:
     intervals: Mapping[str, float]
 
 
-class ClassifierEpochEnd(EpochCallback):
-    """As `EpochCallback`, validated as a classifier is."""
+class ValidateClassifier(Validate):
+    """Evaluate a classifier, calibrated on the validation split, after each epoch."""
 
-    def _validate(self, number: int) -> dict[str, float]:
-        dataset = self._validation
+    def metrics(self) -> dict[str, float]:
+        dataset = self.dataset
         positive = truth_of(dataset, self.model.config)
-        logits = _of_dataset(self.model.logits, dataset, self._config.evaluate.images_at_once)
+        logits = _logits(self.model, dataset, self.options.images_at_once)
         probabilities = apply_platt(logits, *fit_platt(positive, logits))
         scores = slice_scores(
             positive, probabilities, youden_threshold(positive, probabilities), np.ones((1, len(dataset)))
@@ -55,12 +55,12 @@ class ClassifierEpochEnd(EpochCallback):
 
 
 def truth_of(dataset: Dataset, config: ClassifierConfig) -> np.ndarray:
-    """(I,) bool: which images are positive."""
+    """Return which images are positive: (I,) bool."""
     return np.array([is_positive(record, config) for record in dataset.records], bool)
 
 
 def even_chances(dataset: Dataset, config: ClassifierConfig) -> np.ndarray | None:
-    """Weights (I,) by which positive and negative images are drawn equally often; None where a kind is missing."""
+    """Compute weights (I,) that sample positive and negative images equally often; None if one kind is missing."""
     positive = truth_of(dataset, config)
     count = int(positive.sum())
     return np.where(positive, 1 / count, 1 / (len(positive) - count)) if 0 < count < len(positive) else None
@@ -69,14 +69,14 @@ def even_chances(dataset: Dataset, config: ClassifierConfig) -> np.ndarray | Non
 def evaluate_classifier_on_test(
     model: Classifier, config: TaskConfig, data: Data, run: Run, console: Console, *, step: int
 ) -> ClassifierResult:
-    """Calibrate and choose the threshold on the validation split, then look at the test split once; record and show."""
+    """Calibrate and choose the threshold on the validation split, evaluate the reported split once, log and print."""
     options, at_once, split = config.evaluate, config.evaluate.images_at_once, data.reported
     validation, reported = data.splits["val"], data.splits[split]
     positive = truth_of(validation, model.config)
-    logits = _of_dataset(model.logits, validation, at_once)
+    logits = _logits(model, validation, at_once)
     if positive.all() or not positive.any():
         console.print(
-            "warning: the validation split holds one kind of image only; the classifier is not calibrated",
+            "warning: the validation split contains one kind of image only; the classifier is not calibrated",
             style="yellow",
             soft_wrap=True,
         )
@@ -86,7 +86,7 @@ def evaluate_classifier_on_test(
         threshold = youden_threshold(positive, apply_platt(logits, slope, intercept))
 
     truth = truth_of(reported, model.config)
-    logits = _of_dataset(model.logits, reported, at_once)
+    logits = _logits(model, reported, at_once)
     raw, probabilities = apply_platt(logits, 1.0, 0.0), apply_platt(logits, slope, intercept)
 
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -114,16 +114,12 @@ def evaluate_classifier_on_test(
     return ClassifierResult(model.with_calibration(slope, intercept), threshold, scores, intervals)
 
 
-def _of_dataset(ask, dataset: Dataset, batch_size: int) -> np.ndarray:
-    """`ask` of every image, a batch in memory at a time: (I,)."""
-    starts = range(0, len(dataset), batch_size)
-    found = [
-        ask(
-            [dataset.image(index) for index in range(start, min(start + batch_size, len(dataset)))],
-            batch_size=batch_size,
-        )
-        for start in starts
-    ]
+def _logits(model: Classifier, dataset: Dataset, batch_size: int) -> np.ndarray:
+    """Compute the logit of every image (I,); one batch of images is in memory at a time."""
+    found = []
+    for start in range(0, len(dataset), batch_size):
+        images = [dataset.image(index) for index in range(start, min(start + batch_size, len(dataset)))]
+        found.append(model.logits(images, batch_size=batch_size))
     return np.concatenate(found or [np.zeros(0)])
 
 
@@ -141,7 +137,7 @@ def _rows(dataset: Dataset, truth: np.ndarray, probabilities: np.ndarray, thresh
 
 
 def roc_figure(positive: np.ndarray, probabilities: np.ndarray, threshold: float, title: str) -> Figure:
-    """Sensitivity over 1 − specificity at every threshold, with the working point marked."""
+    """Plot sensitivity over 1 − specificity at every threshold, with the operating point."""
     figure, axes = axes_of(title, "1 − specificity", "sensitivity")
     levels = np.concatenate([[np.inf], np.unique(probabilities)[::-1]])
     if positive.any() and not positive.all():

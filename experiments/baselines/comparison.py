@@ -1,9 +1,10 @@
-"""All models of a task beside one another, measured on the same images."""
+"""Tables that compare all models of a task on the same images."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -34,26 +35,27 @@ class Column:
 def image_scores(
     result: Result, positive: np.ndarray, patient_ids: Sequence[str], resamples: int, seed: int
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """How well a segmenter tells images apart: one is called positive where something is found at the threshold, and
-    its score is that of the surest instance; values and intervals of `auc`, `accuracy`, `sensitivity`, `specificity`.
+    """Compute values and intervals of `auc`, `accuracy`, `sensitivity` and `specificity` of a segmenter for images.
+
+    An image is predicted positive if there is a detection at the threshold. Its score is that of the best detection.
 
     Args:
-        positive: (I,) bool, of the images in the order in which the result's evaluator saw them.
+        positive: (I,) bool, in the order of the images in the evaluator.
     """
-    surest = np.zeros(len(positive))
+    best = np.zeros(len(positive))
     for each in result.evaluator.coco_results():
         image = each["image_id"] - 1
-        surest[image] = max(surest[image], each["score"])
-    called = np.array([case["detections"] > 0 for case in result.evaluator.per_case(result.confidence)], bool)
+        best[image] = max(best[image], each["score"])
+    predicted = np.array([case["detections"] > 0 for case in result.evaluator.per_case(result.confidence)], bool)
 
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
-        return {"auc": auc(positive, surest, weights), **rates(positive, called, weights)}
+        return {"auc": auc(positive, best, weights), **rates(positive, predicted, weights)}
 
     return with_intervals(statistic, patient_ids, resamples, seed)
 
 
-def rows(columns: Mapping[str, Column]) -> list[dict[str, object]]:
-    """A row for each model and measure, all with the same keys; None where there is no interval."""
+def rows(columns: Mapping[str, Column]) -> list[dict[str, Any]]:
+    """Return a row for each model and measure, all with the same keys; None where there is no interval."""
     return [
         {
             "model": model,
@@ -69,7 +71,7 @@ def rows(columns: Mapping[str, Column]) -> list[dict[str, object]]:
 
 
 def comparison_table(columns: Mapping[str, Column]) -> Table:
-    """For the terminal: a row a measure, a column a model, intervals below the values so that five models fit."""
+    """Make a table for the terminal: a row a measure, a column a model, intervals below the values."""
     table = Table()
     table.add_column("")
     for model in columns:
@@ -80,7 +82,7 @@ def comparison_table(columns: Mapping[str, Column]) -> Table:
 
 
 def comparison_markdown(columns: Mapping[str, Column]) -> str:
-    """The same as a Markdown table."""
+    """Make the same table in Markdown."""
     lines = [
         ["", *columns],
         ["---", *("---:" for _ in columns)],

@@ -1,12 +1,12 @@
-"""A Mask R-CNN that was trained before, to be compared with: it must not have seen the images that it is tested on."""
+"""Load a trained Mask R-CNN for a comparison, and check that it was trained on the same training split."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import mlflow
 from mlflow import MlflowClient
+from mlflow.models import get_model_info
 from rich.console import Console
 
 from experiments.training.training_data import Data
@@ -19,40 +19,40 @@ from trackers.runs.writer import LONGEST_DATASET_DIGEST
 
 @dataclass(frozen=True)
 class Given:
-    """The model, and the digest of its training split as its run holds it; None where no run is known."""
+    """A trained model, and the digest of its training split from its run; None: the run is unknown."""
 
     model: MaskRCNN
     trained_on: str | None
 
 
 def given_mask_rcnn(spec: str, task: str, folder: Path) -> Given:
-    """The model that `spec` stands for.
+    """Load the model that `spec` names.
 
     Raises:
-        InputError: there is none, or it is no Mask R-CNN.
+        InputError: it does not exist, or is no Mask R-CNN.
     """
     model = load(load_tracked_model(spec, task=task, folder=folder).file)
     run_id = run_of(spec, task=task, option="mask-rcnn")
     if run_id is None and spec.startswith("models:/"):
-        run_id = mlflow.models.get_model_info(spec).run_id
+        run_id = get_model_info(spec).run_id
     elif run_id is None and spec.startswith("runs:/"):
         run_id = spec.split("/")[1]
     return Given(model, None if run_id is None else _training_digest(run_id))
 
 
 def check_same_training(spec: str, given: Given, data: Data, console: Console) -> None:
-    """Warns where nobody knows what the model was trained on.
+    """Warn if the training data of the model are unknown.
 
     Raises:
-        InputError: it finds other classes, or was trained on another training split, which may hold test patients.
+        InputError: it has other classes, or was trained on another training split, which may contain test patients.
     """
     names, expected = given.model.config.class_names, data.splits["train"].class_names
     if names != expected:
         raise InputError(f"--mask-rcnn {spec}: finds {', '.join(names)}; expected {', '.join(expected)}, as the data")
     if given.trained_on is None:
         console.print(
-            f"warning: --mask-rcnn {spec}: no run tells what it was trained on; where that holds patients of the "
-            f"{data.reported} split its scores mean nothing",
+            f"warning: --mask-rcnn {spec}: its training data are unknown; if they contain patients of the "
+            f"{data.reported} split, its scores are invalid",
             style="yellow",
             soft_wrap=True,
         )
@@ -64,7 +64,8 @@ def check_same_training(spec: str, given: Given, data: Data, console: Console) -
 
 
 def _training_digest(run_id: str) -> str | None:
-    for each in MlflowClient().get_run(run_id).inputs.dataset_inputs:
+    inputs = MlflowClient().get_run(run_id).inputs
+    for each in inputs.dataset_inputs if inputs else ():
         if any(tag.key == "mlflow.data.context" and tag.value == "train" for tag in each.tags):
             return each.dataset.digest
     return None

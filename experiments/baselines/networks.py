@@ -1,9 +1,9 @@
-"""The baselines' networks, planned from the task and its training split."""
+"""Configure the networks of the baselines from the task and its training split."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -16,9 +16,11 @@ from mrcnn.data.transforms.dense_encoding import classes_overlap, infer_binary_l
 from mrcnn.errors import InputError
 from mrcnn.models.pretrained.initial_weights import settings_for
 
+Config = TypeVar("Config", bound=InputConfig)
+
 
 def resunet_config(config: TaskConfig, training: Dataset) -> ResUNetConfig:
-    """The ResUNet: the Mask R-CNN's input; a softmax over the classes where they do not lie over one another."""
+    """Configure the ResUNet: the input of the Mask R-CNN, and a softmax over the classes if they do not overlap."""
     limit = config.model.max_detections
     if limit == "auto":
         limit = max(100, 2 * max((len(record.class_ids) for record in training.records), default=0))
@@ -34,7 +36,7 @@ def resunet_config(config: TaskConfig, training: Dataset) -> ResUNetConfig:
 
 
 def classifier_config(config: TaskConfig, training: Dataset, others: Iterable[Dataset]) -> ClassifierConfig:
-    """The classifier: the Mask R-CNN's input, or what ImageNet weights expect; labels as all splits have them."""
+    """Configure the classifier: the input of the Mask R-CNN or of ImageNet weights, and the labels of all splits."""
     backbone = config.baseline.classifier_backbone
     settings = settings_for(config.baseline.classifier_weights, backbone)
     records = [record for part in (training, *others) for record in part.records]
@@ -50,17 +52,17 @@ def classifier_config(config: TaskConfig, training: Dataset, others: Iterable[Da
 
 
 def recorded(config: TaskConfig, network: InputConfig) -> dict[str, object]:
-    """The run's parameters: the task's, with the network at hand in the place of the Mask R-CNN's section."""
+    """Return the parameters of the run: those of the task, with this network in place of the Mask R-CNN."""
     task = {name: value for name, value in parameters(config).items() if not name.startswith("model.")}
     return task | {f"network.{name}": value for name, value in network.model_dump(mode="json").items()}
 
 
 def starting_from(config: TaskConfig, weights: str) -> TaskConfig:
-    """`config` with other weights, which decide whether the stages freeze anything."""
+    """Return `config` with other initial weights, which decide whether stages freeze layers."""
     return config.model_copy(update={"train": config.train.model_copy(update={"weights": weights})})
 
 
-def _input(config: TaskConfig, training: Dataset, settings: Mapping[str, Any]) -> dict[str, object]:
+def _input(config: TaskConfig, training: Dataset, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of `InputConfig`; `settings` are those that the initial weights require."""
     options = config.model
     channels, normalisation = options.channels, options.normalisation
@@ -76,7 +78,7 @@ def _input(config: TaskConfig, training: Dataset, settings: Mapping[str, Any]) -
     }
 
 
-def _checked(kind: type[InputConfig], **fields) -> InputConfig:
+def _checked(kind: type[Config], **fields: Any) -> Config:
     try:
         return kind(**fields)
     except ValidationError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import click
 
@@ -30,10 +31,7 @@ class BaselinesArgs:
 def _job(arguments: BaselinesArgs) -> Callable[[], None]:
     from experiments.baselines.trainer import train_baselines
 
-    def job() -> None:
-        train_baselines(arguments.resolved, arguments.models, arguments.mask_rcnn)
-
-    return job
+    return partial(train_baselines, arguments.resolved, arguments.models, arguments.mask_rcnn)
 
 
 @click.command(

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import click
 
-from experiments.commands.exit_status import FAILED, SERVER_AWAY, TERMINATED, exit_status, quiet_libraries, silent_start
+from experiments.commands.exit_status import FAILED, SERVER_AWAY, TERMINATED, ExitStatus, quiet_libraries, silent_start
 from experiments.config.command_line import Parser
 from trackers.runs.local_store import require_writable_store
+
+
+@dataclass(frozen=True)
+class Job:
+    """The work of a command with its arguments, and the message after Ctrl-C."""
+
+    work: Callable[[], int | None]
+    stopped: str
 
 
 class Command(Parser):
@@ -29,10 +38,9 @@ class Command(Parser):
         self.work = work
         self.stopped = stopped
 
-    def invoke(self, ctx: click.Context) -> Callable[[], int]:
+    def invoke(self, ctx: click.Context) -> Job:
         """Return the job. It runs after click has returned, because click hides broken pipes."""
-        arguments = super().invoke(ctx)
-        return partial(exit_status, lambda: self.work(arguments), self.stopped)
+        return Job(partial(self.work, super().invoke(ctx)), self.stopped)
 
     def run(self, arguments: Sequence[str] | None = None) -> int:
         """Run the command; return the exit status."""
@@ -41,20 +49,21 @@ class Command(Parser):
 
 def run(command: click.Command, arguments: Sequence[str] | None, name: str) -> int:
     """Parse `arguments`, by default those of the process, and run the job; return the exit status."""
-
-    def work() -> int:
+    with ExitStatus() as status:
         # An option such as --help returns an exit status in place of a job.
-        job: Callable[[], int] | int | None = command.main(arguments, prog_name=name, standalone_mode=False)
-        return job() if callable(job) else job or 0
+        job: Job | int | None = command.main(arguments, prog_name=name, standalone_mode=False)
+        if isinstance(job, Job):
+            status.stopped = job.stopped
+            job = job.work()
+        status.code = job or 0
+    return status.code
 
-    return exit_status(work)
 
-
-def run_job(load: Callable[[], Callable[[], int | None]], stopped: str = "terminated") -> int:
+def run_job(load: Callable[[], Callable[[], object]], stopped: str = "terminated") -> int:
     """Import a job by `load`, and run it; return the exit status.
 
     Args:
-        load: function that imports the modules of the job and returns the job.
+        load: returns the job, whose result, if it is an integer, is the exit status.
         stopped: message after SIGTERM.
     """
     require_writable_store()
@@ -70,7 +79,8 @@ def run_job(load: Callable[[], Callable[[], int | None]], stopped: str = "termin
 
     try:
         check_reachable()
-        return job() or 0
+        result = job()
+        return result if isinstance(result, int) else 0
     except (Diverged, CheckpointNotSaved) as error:
         print(f"mrcnn: {error}", file=sys.stderr)
         return FAILED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -16,14 +17,11 @@ from experiments.preparation.datasets import standing_folder
 from mrcnn.errors import InputError
 
 
-def _job(arguments: CompareArgs) -> Callable[[], None]:
+def _job(arguments: CompareArgs) -> Callable[[], object]:
     import mrcnn.models  # noqa: F401
     from experiments.comparison.job import compare
 
-    def job() -> None:
-        compare(arguments)
-
-    return job
+    return partial(compare, arguments)
 
 
 @click.command(

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
@@ -21,31 +21,35 @@ from trackers.runs.disk import DiskRefused, disk_problem
 BAD_INPUT, FAILED, SERVER_AWAY, INTERRUPTED, TERMINATED = 2, 1, 3, 130, 143
 
 
-def exit_status(work: Callable[[], int | None], stopped: str = "stopped") -> int:
-    """Run `work`; return its status, 0 for None, or the status of the error that ended it.
+class ExitStatus:
+    """Context manager that turns the error of its block into a line on stderr and an exit status.
 
-    Invalid input and disk errors are printed as one line. Other errors are raised, for their traceback.
+    Handled are invalid input, disk errors and Ctrl-C. Other errors are raised, for their traceback.
 
-    Args:
-        work: function to run.
+    Attributes:
+        code: the exit status.
         stopped: message after Ctrl-C.
     """
-    try:
-        return work() or 0
-    except InputError as error:
-        print(f"mrcnn: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except DiskRefused as error:
-        print(f"mrcnn: {error}", file=sys.stderr)
-        return FAILED
-    except (KeyboardInterrupt, click.Abort):
-        print(f"mrcnn: {stopped}", file=sys.stderr)
-        return INTERRUPTED
-    except Exception as error:
-        if (problem := disk_problem(error)) is None:
-            raise
-        print(f"mrcnn: {problem}", file=sys.stderr)
-        return FAILED
+
+    def __init__(self) -> None:
+        self.code, self.stopped = 0, "stopped"
+
+    def __enter__(self) -> ExitStatus:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if isinstance(error, InputError):
+            message, self.code = str(error), BAD_INPUT
+        elif isinstance(error, DiskRefused):
+            message, self.code = str(error), FAILED
+        elif isinstance(error, (KeyboardInterrupt, click.Abort)):
+            message, self.code = self.stopped, INTERRUPTED
+        elif isinstance(error, Exception) and (problem := disk_problem(error)) is not None:
+            message, self.code = problem, FAILED
+        else:
+            return False
+        print(f"mrcnn: {message}", file=sys.stderr)
+        return True
 
 
 def quiet_libraries() -> None:

@@ -25,23 +25,14 @@ def _run(arguments: tuple[Resolved, str | None]) -> int:
     return run_job(lambda: _job(resolved, resume))
 
 
-def _job(resolved: Resolved, resume: str | None) -> Callable[[], None]:
+def _job(resolved: Resolved, resume: str | None) -> Callable[[], str]:
     from experiments.training.cross_validation import cross_validate
     from experiments.training.seeds import train_seeds
     from experiments.training.trainer import train
-    from mrcnn.models.training.data_parallel import select_devices
 
-    options = resolved.config.train
     if resolved.config.data.folds:
-        work = partial(cross_validate, resolved)
-    else:
-        work = partial(train_seeds, resolved) if options.seeds else partial(train, resolved, resume)
-
-    def job() -> None:
-        select_devices(options.devices, options.batch_size)  # before the data are read
-        work()
-
-    return job
+        return partial(cross_validate, resolved, resume)
+    return partial(train_seeds if resolved.config.train.seeds else train, resolved, resume)
 
 
 def with_absolute_dataset(resolved: Resolved) -> Resolved:
@@ -80,10 +71,6 @@ def command(resume: str | None, **texts: str | None) -> tuple[Resolved, str | No
     resolved = resolve_options(texts)
     if resume is not None and resume != "auto" and not re.fullmatch("[0-9a-f]{32}", resume):
         raise InputError(f"--resume {resume}: expected auto or the id of an interrupted run")
-    if resume is not None and resolved.config.data.folds:
-        raise InputError(f"--resume {resume}: expected data.folds=null; a cross-validation cannot be resumed")
-    if resume is not None and resolved.config.train.seeds:
-        raise InputError(f"--resume {resume}: expected train.seeds=null; several seeds cannot be resumed")
     return resolved, resume
 
 

@@ -12,6 +12,8 @@ from mrcnn.metrics import Evaluator
 if TYPE_CHECKING:
     from mrcnn.inference.ensemble import Predictor
 
+OnImage = Callable[[Sample, Detections], None]
+
 
 def predictions(model: Predictor, dataset: Dataset, *, batch_size: int) -> Iterator[tuple[Sample, Detections]]:
     """Yield each image with its detections; one batch is in memory at a time."""
@@ -27,7 +29,7 @@ def evaluate(
     *,
     batch_size: int,
     volumes: bool = False,
-    on_image: Callable[[Sample, Detections], None] | None = None,
+    on_image: OnImage | None = None,
 ) -> Evaluator:
     """Return an evaluator with all images of `dataset`; `on_image` is called with each image and its detections."""
     evaluator = Evaluator(dataset.class_names, volumes=volumes)

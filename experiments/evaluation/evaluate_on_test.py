@@ -10,7 +10,7 @@ from rich.console import Console
 from experiments.config.schema import TaskConfig
 from experiments.evaluation.analysis import log_errors
 from experiments.evaluation.artifacts import log_evaluation, log_overlays, log_volumes
-from experiments.evaluation.evaluate import evaluate
+from experiments.evaluation.evaluate import OnImage, evaluate
 from experiments.evaluation.findings_log import FindingsLog
 from experiments.evaluation.tables import findings_table, results_table
 from experiments.training.training_data import Data, split_title
@@ -31,7 +31,7 @@ def inference_model(networks: Sequence[MaskRCNN], config: TaskConfig) -> Predict
     """Return the predictor that is evaluated and registered: an ensemble, with test-time augmentation if configured."""
     if not config.evaluate.tta:
         return make_predictor(networks)
-    mirrored_ids = config.augment.mirrored_ids(networks[0].config.class_names)
+    mirrored_ids = config.augment.mirrored_ids(networks[0].config.class_names).tolist()
     return make_predictor(networks, config.augment.flips, mirrored_ids)
 
 
@@ -43,6 +43,18 @@ class Result:
     scores: Mapping[str, float]
     intervals: Mapping[str, float]
     evaluator: Evaluator
+
+
+def measure(
+    model: Predictor, config: TaskConfig, data: Data, confidence: float, on_image: OnImage | None = None
+) -> Result:
+    """Evaluate on the reported split at a threshold; nothing is logged. `on_image`: see `evaluate`."""
+    options = config.evaluate
+    evaluator = evaluate(
+        model, data.splits[data.reported], batch_size=options.images_at_once, volumes=options.volumes, on_image=on_image
+    )
+    intervals = evaluator.intervals(confidence, resamples=options.resamples, seed=config.seed)
+    return Result(confidence, evaluator.summary(confidence), intervals, evaluator)
 
 
 def evaluate_on_test(
@@ -63,15 +75,15 @@ def evaluate_on_test(
     """
     options, split = config.evaluate, data.reported
     at_once = options.images_at_once
-    if confidence is None:
-        confidence = options.confidence
-    if confidence == "auto":
+    chosen = options.confidence if confidence is None else confidence
+    if chosen == "auto":
         confidence = evaluate(model, data.splits["val"], batch_size=at_once).best_confidence()
+    else:
+        confidence = float(chosen)
     findings = FindingsLog(config.findings, confidence, model.config.class_names)
-    evaluator = evaluate(model, data.splits[split], batch_size=at_once, volumes=options.volumes, on_image=findings.add)
-    scores = evaluator.summary(confidence)
-    intervals = evaluator.intervals(confidence, resamples=options.resamples, seed=config.seed)
-    run.metrics({f"{split}/{name}": value for name, value in (scores | intervals).items()}, step)
+    result = measure(model, config, data, confidence, findings.add)
+    scores, intervals, evaluator = result.scores, result.intervals, result.evaluator
+    run.metrics({f"{split}/{name}": value for name, value in {**scores, **intervals}.items()}, step)
     run.metrics({"confidence": confidence})
     headline = ", ".join(f"{name} {scores[name]:.3f}" for name in HEADLINE if name in scores)
     run.tags({"mlflow.note.content": f"{data.name}. {_title(data, confidence)}: {headline}. **Research use only.**"})
@@ -96,7 +108,7 @@ def evaluate_on_test(
     console.print(results_table(scores, intervals, model.config.class_names))
     if findings.summary():
         console.print(findings_table(findings.summary()))
-    return Result(confidence, scores, intervals, evaluator)
+    return result
 
 
 def _title(data: Data, confidence: float) -> str:

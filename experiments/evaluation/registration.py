@@ -1,14 +1,63 @@
-"""A model enters the registry, and the terminal tells as what."""
+"""Package a trained model and register it."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 
 from experiments.config.schema import TaskConfig
+from experiments.evaluation.evaluate_on_test import Result
+from experiments.findings import FINDINGS
+from experiments.training.training_data import Data
+from trackers.packaging.packaged import log_packaged_model
 from trackers.registry.contest import validation_score
 from trackers.registry.registry import register, rollback_registration
 from trackers.runs.reader import history, read_run
 from trackers.runs.run import Run
+
+
+def package_and_register(
+    files: Sequence[Path],
+    result: Result,
+    config: TaskConfig,
+    data: Data,
+    run: Run,
+    console: Console,
+    *,
+    family: str = "mrcnn",
+) -> str:
+    """Package saved networks with everything that inference needs, and register them as `<family>-<modality>`.
+
+    Args:
+        files: of one network, or of several that form an ensemble.
+        result: on the reported split of `data`.
+
+    Returns:
+        The address of the package.
+
+    Raises:
+        ServerAway: the tracking server does not answer, see `Run.require_server`.
+    """
+    run.require_server("the model is neither packaged nor registered, which `--resume auto` of a training does later")
+    part = data.splits[data.reported]
+    # Baselines are evaluated without test-time augmentation.
+    tta = config.evaluate.tta and family == "mrcnn"
+    uri = log_packaged_model(
+        run,
+        files,
+        flips=config.augment.flips if tta else (),
+        mirrored_ids=config.augment.mirrored_ids(part.class_names).tolist() if tta else None,
+        confidence=result.confidence,
+        class_names=part.class_names,
+        config=config.model_dump(mode="json"),
+        sample_image=part[0].image,
+        findings=FINDINGS[config.findings] if config.findings != "none" else None,
+        fingerprint=data.facts,
+    )
+    register_model(uri, config, run, console, family=family)
+    return uri
 
 
 def register_model(
@@ -42,7 +91,7 @@ def register_model(
 
 
 def _useless(run: Run, metric: str) -> str | None:
-    """Say which score of the validation split is 0 at the best epoch or trial; None: none is."""
+    """Name a score that is 0 on the validation split at the best epoch or trial; None: there is none."""
     metrics = read_run(run.id).metrics
     for name in dict.fromkeys((metric, "dice", "volume_dice", "mask_ap", "mask_ap50")):
         value = metrics.get(f"best/{name}")

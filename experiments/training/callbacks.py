@@ -1,180 +1,295 @@
-"""What happens as the model trains: progress, validation, records, checkpoints, early and emergency stops."""
+"""Keras callbacks of a training, in the order in which `Trainer` lists them, and the state that they share."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, NoReturn
 
 import keras
+import numpy as np
 
-from experiments.config.schema import TaskConfig
+from experiments.config.schema import EvaluateOptions
 from experiments.evaluation.evaluate import evaluate
 from experiments.training.progress import ProgressDisplay
-from mrcnn.data import Dataset, Sample
+from mrcnn.data import Dataset, Loader, Sample
 from mrcnn.detections import Detections
 from mrcnn.inference.drawing import contact_sheet, side_by_side
-from mrcnn.models.training.state import nonfinite_arrays
-from trackers.checkpoints.best_and_last import Checkpoints
-from trackers.checkpoints.checkpoint_store import disk_refusals
+from mrcnn.models.training.state import nonfinite_arrays, random_states
+from trackers.checkpoints.checkpoint_store import BEST, BEST_EPOCH, LAST, CheckpointStore
 from trackers.runs.run import Run
 from trackers.runs.tensorboard import EventWriter
 
 PREVIEW_IMAGES = 3
+PROGRESS, EVENTS, RANDOM = "progress", "events", "random"
+"""Facts of a checkpoint: the fields of `TrainingState`, `EventWriter.position`, and `random_states`."""
 OnValidation = Callable[[int, Mapping[str, float]], None]
-"""Called after a validation with the epoch, counted from 1, and what was measured; it may raise to end the training."""
+"""Called after a validation with the epoch, counted from 1, and its metrics; it may raise to end the training."""
 
 
 class Diverged(RuntimeError):
-    """A loss, or a weight, is no longer a number after the step of the epoch at position `step`.
-
-    With `or_before` the update of the step before may be what did it.
-    """
-
-    def __init__(self, message: str, step: int = 0, *, or_before: bool = False) -> None:
-        super().__init__(message)
-        self.step, self.or_before = step, or_before
+    """A loss or a weight is not finite; the message names the step and its images."""
 
 
-class EpochCallback(keras.callbacks.Callback):
-    """Shows each step; after each epoch validates, records and keeps the model.
-
-    Args:
-        keep: called after each epoch, before the run is told of it, to keep the state of the training.
+@dataclass
+class TrainingState:
+    """State of a training that its callbacks share and its checkpoints contain.
 
     Attributes:
+        metric: name of the metric that decides the best epoch, such as `val/mask_ap50`.
+        higher_is_better: False for a loss.
         epochs_done: over all stages.
         stopped_early: whether `train.patience` ended the training.
+        validations: how many there were.
+        best_validation: the number of the one with the best metric, counted from 1; 0: there was none.
+        best_epoch, best_value: the best epoch, counted from 1, and its metric; None: the metric was never defined.
+        record: metrics of the last epoch.
+        validated: whether the last epoch was validated.
+    """
+
+    metric: str
+    higher_is_better: bool = True
+    epochs_done: int = 0
+    stopped_early: bool = False
+    validations: int = 0
+    best_validation: int = 0
+    best_epoch: int | None = None
+    best_value: float | None = None
+    record: dict[str, float] = field(default_factory=dict)
+    validated: bool = False
+
+    def add_epoch(self, metrics: Mapping[str, float]) -> None:
+        """Count an epoch, and begin its record with the metrics of its training."""
+        self.epochs_done += 1
+        self.validated = False
+        self.record = {f"train/{name}": float(value) for name, value in metrics.items()}
+
+    def add_validation(self, metrics: Mapping[str, float]) -> None:
+        """Add the metrics of a validation to the record; a strictly better value makes this epoch the best."""
+        self.record |= {f"val/{name}": float(value) for name, value in metrics.items()}
+        self.validations += 1
+        self.validated = True
+        value = self.record.get(self.metric)
+        if value is None or math.isnan(value):
+            return
+        before = self.best_value
+        if before is None or (value > before if self.higher_is_better else value < before):
+            self.best_epoch, self.best_value, self.best_validation = self.epochs_done, value, self.validations
+
+    def index(self) -> dict[str, Any]:
+        """Return the content of `checkpoints.json`."""
+        best = None if self.best_epoch is None else {"epoch": self.best_epoch, "value": self.best_value, "file": BEST}
+        last = {"epoch": self.epochs_done, "metrics": dict(self.record), "file": LAST}
+        return {"metric": self.metric, "higher_is_better": self.higher_is_better, "best": best, "last": last}
+
+
+class TrainingCallback(keras.callbacks.Callback):
+    """Callback with the state of the training."""
+
+    def __init__(self, state: TrainingState) -> None:
+        super().__init__()
+        self.state = state
+
+    @property
+    def model(self) -> Any:
+        return super().model
+
+
+class FiniteLoss(TrainingCallback):
+    """Raise `Diverged` where a loss or, at the end of an epoch, a weight is not finite.
+
+    The losses of a step are read after the next step was dispatched, because reading them waits for the device. As a
+    context manager around `fit` it also checks the last step before an error, whose cause that may be.
+
+    Attributes:
+        losses: of the last step that was read, as means over the epoch so far.
+    """
+
+    def __init__(self, state: TrainingState, loader: Loader, steps_per_epoch: int) -> None:
+        super().__init__(state)
+        self._loader, self._steps = loader, steps_per_epoch
+        self.losses: dict[str, float] = {}
+        self._unread: tuple[int, Mapping[str, Any]] | None = None
+
+    def __enter__(self) -> FiniteLoss:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, Diverged):
+            self._read()
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._read()
+        self._unread = batch, logs or {}
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._read()
+        self.losses = {}
+        # No later loss shows the update of the last step, and no checkpoint may contain it.
+        if names := nonfinite_arrays(self.model):
+            self._raise(f"the gradients are not finite, and left {names[0]} so", self._steps - 1)
+
+    def _read(self) -> None:
+        if self._unread is None:
+            return
+        (step, logs), self._unread = self._unread, None
+        self.losses = {name: float(value) for name, value in logs.items()}
+        if not math.isfinite(self.losses["loss"]):
+            parts = [name for name, value in self.losses.items() if name != "loss" and not math.isfinite(value)]
+            problem = f"the loss is {self.losses['loss']}" + (f" ({', '.join(parts)})" if parts else "")
+            # Gradients that are not finite show in the next loss; the weights were finite when the epoch began.
+            self._raise(problem, step, or_before=step > 0)
+
+    def _raise(self, problem: str, step: int, *, or_before: bool = False) -> NoReturn:
+        position = self.state.epochs_done * self._steps + step
+        images = f"images of the step: {', '.join(self._loader.file_names(0, position))}"
+        if or_before:
+            images += f"; of the step before: {', '.join(self._loader.file_names(0, position - 1))}"
+        raise Diverged(
+            f"epoch {self.state.epochs_done + 1}, step {step + 1}: {problem}; "
+            f"try a lower train.learning_rate or train.clip_norm; {images}"
+        )
+
+
+class Validate(TrainingCallback):
+    """Complete the record of the epoch, and evaluate the validation split after every `every` epochs and the last one.
+
+    Subclasses override `metrics` for other models than segmenters.
     """
 
     def __init__(
         self,
-        config: TaskConfig,
-        validation: Dataset,
-        *,
-        screen: ProgressDisplay,
-        run: Run,
+        state: TrainingState,
+        dataset: Dataset,
+        options: EvaluateOptions,
         events: EventWriter,
-        checkpoints: Checkpoints,
-        on_validation: OnValidation | None = None,
-        keep: Callable[[EpochCallback], None] | None = None,
+        display: ProgressDisplay,
+        *,
+        every: int,
+        epochs: int,
     ) -> None:
-        super().__init__()
-        self._on_validation, self._keep = on_validation, keep
-        self._config, self._validation = config, validation
-        self._screen, self._run, self._events, self._checkpoints = screen, run, events, checkpoints
-        self.epochs_done = 0
-        self.stopped_early = False
-        self._started, self._step = 0.0, 0
-        self._last_better = 0
-        self._validations = 0
-        self._record: dict[str, float] = {}
-        self._validated = False
+        super().__init__(state)
+        self.dataset, self.options, self.events, self.display = dataset, options, events, display
+        self._every, self._epochs, self._started = every, epochs, 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         self._started = time.monotonic()
 
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
-        self._step = batch
-        if not math.isfinite(logs["loss"]):
-            parts = [name for name, value in logs.items() if name != "loss" and not math.isfinite(value)]
-            said = f"the loss is {logs['loss']}" + (f" ({', '.join(parts)})" if parts else "")
-            # An update with gradients that are not finite shows in the next loss; those of earlier epochs were whole.
-            self._diverge(said, or_before=batch > 0)
-        self._screen.step(self.epochs_done + 1, batch + 1, logs)
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        rate = np.asarray(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)).item()
+        self.state.add_epoch({**(logs or {}), "learning_rate": rate})
+        number = self.state.epochs_done
+        if number % self._every == 0 or number == self._epochs:
+            self.display.validating(number)
+            self.state.add_validation(self.metrics())
+        self.state.record["train/epoch_seconds"] = time.monotonic() - self._started
 
-    def _diverge(self, what: str, *, or_before: bool = False) -> NoReturn:
-        raise Diverged(
-            f"epoch {self.epochs_done + 1}, step {self._step + 1}: {what}; "
-            "try a lower train.learning_rate or train.clip_norm",
-            self._step,
-            or_before=or_before,
-        )
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
-        # Of the last step no later loss would tell, and neither checkpoint nor state may hold what it left.
-        if spoilt := nonfinite_arrays(self.model):
-            self._diverge(f"the gradients are not finite, and left {spoilt[0]} so")
-        self.epochs_done += 1
-        number, options = self.epochs_done, self._config.train
-        record = {f"train/{name}": float(value) for name, value in logs.items()}
-        record["train/learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        text, folder = "", self._checkpoints.folder
-        if number % options.validate_every == 0 or number == options.epochs:
-            self._screen.validating(number)
-            measured = self._validate(number)
-            record |= {f"val/{name}": float(value) for name, value in measured.items()}
-            with disk_refusals(number, folder):
-                self._checkpoints.save(self.model, number, record)
-            text = self._progress(number, measured)
-        record["train/epoch_seconds"] = seconds = time.monotonic() - self._started
-        self._record, self._validated = record, bool(text)
-        # The run comes last: what is told twice after a kill it sees, and what was not told is told from the state.
-        with disk_refusals(number, folder):
-            self._events.scalars(record, number)
-        if self._keep is not None:
-            self._keep(self)
-        self._tell()
-        self._screen.epoch(number, logs, text, seconds)
-
-    def _tell(self) -> None:
-        """The run, and who listens, of the epoch that is over."""
-        self._run.metrics(self._record, step=self.epochs_done)
-        if self._validated and self._on_validation is not None:
-            self._on_validation(self.epochs_done, self._record)
-
-    def progress(self) -> dict[str, object]:
-        """Plain data from which `go_on` goes on after the last epoch."""
-        return {
-            "epochs_done": self.epochs_done,
-            "stopped_early": self.stopped_early,
-            "last_better": self._last_better,
-            "validations": self._validations,
-            "record": self._record,
-            "validated": self._validated,
-        }
-
-    def go_on(self, progress: Mapping[str, Any]) -> None:
-        """Take up a training after the epoch of `progress`, of which the run may not have been told."""
-        self.epochs_done, self.stopped_early = progress["epochs_done"], progress["stopped_early"]
-        self._last_better, self._validations = progress["last_better"], progress["validations"]
-        self._record, self._validated = progress["record"], progress["validated"]
-        if self.epochs_done:
-            self._tell()
-
-    def _validate(self, number: int) -> dict[str, float]:
-        options = self._config.evaluate
+    def metrics(self) -> dict[str, float]:
+        """Evaluate the model, and write its predictions for the first images as events."""
         shown: list[tuple[Sample, Detections]] = []
 
-        def show(sample: Sample, found: Detections) -> None:
+        def show(sample: Sample, detections: Detections) -> None:
             if len(shown) < PREVIEW_IMAGES:
-                shown.append((sample, found))
+                shown.append((sample, detections))
 
+        options, names = self.options, self.dataset.class_names
         evaluator = evaluate(
-            self.model,
-            self._validation,
-            batch_size=options.images_at_once,
-            volumes=options.volumes,
-            on_image=show,
+            self.model, self.dataset, batch_size=options.images_at_once, volumes=options.volumes, on_image=show
         )
         confidence = evaluator.best_confidence() if options.confidence == "auto" else options.confidence
-        names = self._validation.class_names
-        pictures = [side_by_side(sample, found.above(confidence), names) for sample, found in shown]
-        with disk_refusals(number, self._checkpoints.folder):
-            self._events.image("val", contact_sheet(pictures, columns=1), number)
+        pictures = [side_by_side(sample, detections.above(confidence), names) for sample, detections in shown]
+        self.events.image("val", contact_sheet(pictures, columns=1), self.state.epochs_done)
         return {**evaluator.summary(confidence), "confidence": confidence}
 
-    def _progress(self, number: int, measured: Mapping[str, float]) -> str:
-        """What to print of a validation; asks the training to stop after too many without a better one."""
-        self._validations += 1
-        shown = {"mask_ap": "AP", "mask_ap50": "AP50", "dice": "Dice", "volume_dice": "volume Dice", "auc": "AUC",
-                 "accuracy": "accuracy"}  # fmt: skip
-        text = "val " + " ".join(f"{word} {measured[name]:.3f}" for name, word in shown.items() if name in measured)
-        if self._checkpoints.best_epoch == number:
-            self._last_better = self._validations
-            return f"{text} (best)"
-        patience = self._config.train.patience
-        if patience and self._validations - self._last_better >= patience:
-            self.stopped_early = self.model.stop_training = True
-        return text
+
+class EarlyStopping(TrainingCallback):
+    """Stop after `patience` validations without a better one; 0 or None: never."""
+
+    def __init__(self, state: TrainingState, patience: int | None) -> None:
+        super().__init__(state)
+        self._patience = patience
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        state = self.state
+        if self._patience and state.validated and state.validations - state.best_validation >= self._patience:
+            state.stopped_early = self.model.stop_training = True
+
+
+class SaveCheckpoint(TrainingCallback):
+    """Save the model with the state of the training.
+
+    Args:
+        facts: saved in each checkpoint besides the state.
+
+    Attributes:
+        index: the content of `checkpoints.json` for the newest checkpoint; None: no epoch is done.
+    """
+
+    def __init__(
+        self, state: TrainingState, store: CheckpointStore, events: EventWriter, facts: Mapping[str, object]
+    ) -> None:
+        super().__init__(state)
+        self._store, self._events, self._facts = store, events, facts
+        self.index = state.index() if state.epochs_done else None
+
+    def save(self, model: keras.Model) -> None:
+        """Save a checkpoint after the last epoch, or before the first.
+
+        Raises:
+            CheckpointNotSaved: the disk is full or refuses.
+        """
+        state = self.state
+        facts = {PROGRESS: asdict(state), BEST_EPOCH: state.best_epoch}
+        facts |= {EVENTS: self._events.position(), RANDOM: random_states(model)}
+        self._store.save(state.epochs_done, model.save, {**self._facts, **facts})
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self.save(self.model)
+        self.index = self.state.index()
+
+
+class LogMetrics(TrainingCallback):
+    """Log the record of an epoch to the run and for TensorBoard, and report a validation to `on_validation`.
+
+    This follows `SaveCheckpoint`: a training that was killed in between logs them when it resumes.
+    """
+
+    def __init__(self, state: TrainingState, run: Run, events: EventWriter, on_validation: OnValidation | None) -> None:
+        super().__init__(state)
+        self._run, self._events, self._on_validation = run, events, on_validation
+
+    def log(self) -> None:
+        """Log the last epoch."""
+        self._events.scalars(self.state.record, self.state.epochs_done)
+        self._run.metrics(self.state.record, step=self.state.epochs_done)
+        if self.state.validated and self._on_validation is not None:
+            self._on_validation(self.state.epochs_done, self.state.record)
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self.log()
+
+
+SHOWN = {"mask_ap": "AP", "mask_ap50": "AP50", "dice": "Dice", "volume_dice": "volume Dice", "auc": "AUC",
+         "accuracy": "accuracy"}  # fmt: skip
+"""Validation metrics on the terminal, with their labels."""
+
+
+class Progress(TrainingCallback):
+    """Show steps and epochs on the terminal, a step with the losses that `FiniteLoss` has read."""
+
+    def __init__(self, state: TrainingState, display: ProgressDisplay, finite: FiniteLoss) -> None:
+        super().__init__(state)
+        self._display, self._finite = display, finite
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._display.step(self.state.epochs_done + 1, batch + 1, self._finite.losses)
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        state, record, text = self.state, self.state.record, ""
+        if state.validated:
+            values = [f"{word} {record[f'val/{name}']:.3f}" for name, word in SHOWN.items()
+                      if f"val/{name}" in record]  # fmt: skip
+            text = " ".join(["val", *values, *(["(best)"] if state.best_epoch == state.epochs_done else [])])
+        self._display.epoch(state.epochs_done, logs or {}, text, record["train/epoch_seconds"])

@@ -1,124 +1,102 @@
-"""The state of a training, kept after each epoch, and the training that goes on from one."""
+"""Facts of a checkpoint by which an interrupted training resumes exactly, and the differences that prevent it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import keras
 
 from experiments.config.overrides import flattened
 from experiments.config.schema import TaskConfig
-from experiments.training.callbacks import EpochCallback
+from experiments.training.callbacks import EVENTS, PROGRESS, RANDOM, TrainingState
 from experiments.training.training_data import Data
 from mrcnn.config import ModelConfig
 from mrcnn.models import MaskRCNN
-from mrcnn.models.training.state import model_arrays, restore_model
-from trackers.checkpoints.best_and_last import Checkpoints
-from trackers.checkpoints.checkpoint_store import TrainingCheckpoint, disk_refusals
-from trackers.checkpoints.unfinished_runs import Unfinished
+from mrcnn.models.training.state import restore_random_states
+from trackers.checkpoints.checkpoint_store import TrainingCheckpoint
 from trackers.runs.tensorboard import EventWriter
 
-ASKED, DATA, BACKEND, PLANNED, NETWORK, PROGRESS, BEST, EVENTS = (
-    "asked", "data", "backend", "planned", "network", "progress", "best", "events",
-)  # fmt: skip
-"""Facts of a state: the configuration before the data were known, digests of the splits, the backend below Keras; the
-configuration after, the network's; see `EpochEnd.progress`; the best epoch and its value; `EventWriter.position`."""
+ASKED, DATA, BACKEND, PLANNED, NETWORK = "asked", "data", "backend", "planned", "network"
+"""Facts: the configuration before planning, digests of the splits, the Keras backend; the configuration after planning,
+and that of the network."""
 
 
-def asked_facts(config: TaskConfig, data: Data) -> dict[str, object]:
-    """What must be equal for a training to go on exactly."""
-    return {
-        ASKED: plain(config),
-        DATA: {split: part.ordered_digest for split, part in data.splits.items()},
-        BACKEND: this_backend(),
-    }
+def requested_facts(config: TaskConfig, data: Data | None = None) -> dict[str, Any]:
+    """Return the facts that must be equal for a training to resume exactly; without `data` those of the options."""
+    facts = {ASKED: plain(config), BACKEND: keras.backend.backend()}
+    if data is not None:
+        facts[DATA] = {split: part.ordered_digest for split, part in data.splits.items()}
+    return facts
 
 
-def this_backend() -> str:
-    return keras.backend.backend()
-
-
-def plain(config: TaskConfig) -> dict[str, object]:
-    """The configuration as it is read back from JSON."""
+def plain(config: TaskConfig) -> dict[str, Any]:
+    """Return the configuration as it is read back from JSON."""
     return json.loads(json.dumps(config.model_dump(mode="json")))
 
 
-def differences(facts: Mapping[str, object], asked: Mapping[str, object]) -> list[str]:
-    """The fields in which what a run was started with is not what is asked for, with both values.
+def differences(facts: Mapping[str, Any], requested: Mapping[str, Any]) -> list[str]:
+    """List the fields in which a checkpoint differs from the requested training, with both values.
 
-    An older version of this project may have written the facts, with other fields.
+    Another version of this project may have written the facts, with other fields.
     """
-    before, now = (flattened(each[ASKED]) | {BACKEND: each[BACKEND]} for each in (facts, asked))
-    told = [
+    before, now = (flattened(each[ASKED]) | {BACKEND: each[BACKEND]} for each in (facts, requested))
+    found = [
         f"{name}={now.get(name, 'unknown')} (the run has {before.get(name, 'none')})"
         for name in {**now, **before}
         if name not in now or name not in before or now[name] != before[name]
     ]
-    if DATA in asked:
-        splits = {**facts[DATA], **asked[DATA]}
-        changed = [split for split in splits if facts[DATA].get(split) != asked[DATA].get(split)]
-        told += [f"the images or annotations of {', '.join(changed)}"] if changed else []
-    return told
+    if DATA in requested:
+        splits = {**facts[DATA], **requested[DATA]}
+        changed = [split for split in splits if facts[DATA].get(split) != requested[DATA].get(split)]
+        found += [f"the images or annotations of {', '.join(changed)}"] if changed else []
+    return found
 
 
-@dataclass
-class TrainingCheckpointer:
-    """Keeps the states of one training in its folder.
+@dataclass(frozen=True)
+class ResumableTraining:
+    """Files of a training from which another process may resume it.
 
-    Args:
-        unfinished: held by this process.
-        asked: `asked_facts` of it.
-        state: from which it goes on; None begins.
+    Attributes:
+        folder: holds the checkpoints and events, and has the name of the run.
+        requested: `requested_facts` of the training.
+        checkpoint: the one to resume from; None: a new training, or a group of trainings.
     """
 
-    unfinished: Unfinished
-    asked: Mapping[str, object]
-    state: TrainingCheckpoint | None = None
+    folder: Path
+    data: Data
+    requested: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: TrainingCheckpoint | None = None
 
     @property
     def epochs_done(self) -> int:
-        return 0 if self.state is None else self.state.epoch
+        return 0 if self.checkpoint is None else self.checkpoint.epoch
+
+    def state(self, metric: str, higher_is_better: bool) -> TrainingState:
+        """Return the state at the checkpoint, or that of a new training."""
+        if self.checkpoint is None:
+            return TrainingState(metric, higher_is_better)
+        return TrainingState(**self.checkpoint.facts[PROGRESS])
+
+    def events(self) -> EventWriter:
+        """Return the writer of events, at its position at the checkpoint."""
+        return EventWriter(self.folder / "tensorboard", self.checkpoint and self.checkpoint.facts[EVENTS])
 
     def model(self) -> tuple[MaskRCNN, TaskConfig]:
-        """The network of the state with its weights, and the configuration with nothing left open."""
-        config = TaskConfig.model_validate(self.state.facts[PLANNED])
-        network = ModelConfig.model_validate(self.state.facts[NETWORK])
+        """Build the model of the checkpoint with its weights; returns it and the configuration after planning."""
+        assert self.checkpoint is not None
+        config = TaskConfig.model_validate(self.checkpoint.facts[PLANNED])
+        network = ModelConfig.model_validate(self.checkpoint.facts[NETWORK])
         model = MaskRCNN(network, seed=config.seed, dtype=config.train.precision)
-        restore_model(model, self.state.arrays)
+        model.load_weights(self.checkpoint.model)
+        restore_random_states(model, self.checkpoint.facts[RANDOM])
         return model, config
 
-    def event_position(self) -> tuple[str, int] | None:
-        return None if self.state is None else tuple(self.state.facts[EVENTS])
-
-    def save(
-        self, model: MaskRCNN, config: TaskConfig, ended: EpochCallback, checkpoints: Checkpoints, events: EventWriter
-    ) -> None:
-        """Keep all after the epoch that has ended, or before the first.
-
-        Raises:
-            NotKept: the disk is full or refuses.
-        """
-        facts = {
-            **self.asked,
-            PLANNED: plain(config),
-            NETWORK: model.config.model_dump(mode="json"),
-            PROGRESS: ended.progress(),
-            BEST: [checkpoints.best_epoch, checkpoints.best_value],
-            EVENTS: list(events.position()),
-        }
-        with disk_refusals(ended.epochs_done, self.unfinished.folder):
-            self.unfinished.states.save(ended.epochs_done, model_arrays(model), facts, checkpoints.kept_beside())
-
-    def begin(
-        self, model: MaskRCNN, config: TaskConfig, ended: EpochCallback, checkpoints: Checkpoints, events: EventWriter
-    ) -> None:
-        """Take up what the state says of the epochs before; without one keep the beginning, so that a training killed
-        in its first epoch goes on from the same weights. Raises `NotKept`."""
-        if self.state is None:
-            self.save(model, config, ended, checkpoints, events)
-            return
-        best_epoch, best_value = self.state.facts[BEST]
-        checkpoints.go_on(self.state.folder, best_epoch, best_value)
-        ended.go_on(self.state.facts[PROGRESS])
+    def restore_optimizer(self, model: keras.Model) -> None:
+        """Restore the optimizer at the checkpoint into the compiled model, which has the weights already."""
+        assert self.checkpoint is not None
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(self.checkpoint.model)

@@ -36,7 +36,7 @@ def divide(checked: CheckedData, config: TaskConfig) -> list[CheckedData]:
 
     try:
         held_out = [np.searchsorted(development, chosen) for chosen in checked.held_out] or folds_by_patient(
-            whole.subset(development), options.folds, **within(development)
+            whole.subset(development), options.folds or 0, **within(development)
         )
     except InputError as error:
         raise InputError(f"data.folds={options.folds}: {error}") from error

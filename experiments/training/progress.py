@@ -67,18 +67,19 @@ class ProgressDisplay:
         self._bar.stop()
 
     def step(self, epoch: int, step: int, logs: Mapping[str, float]) -> None:
-        """Show a step; `epoch` and `step` count from 1, `logs` are means over the epoch so far."""
+        """Show a step; `epoch` and `step` count from 1, `logs` are means over the epoch, or empty."""
         now = time.monotonic()
         self._done += 1
         if self._done == 1:
             self._first_step_ended = now
+        loss = {name: value for name, value in logs.items() if name == "loss"}
         name, left = f"epoch {epoch}/{self._epochs}", self._left(now)
         if self._console.is_terminal:
-            shown = logs if self._console.width >= WIDE else {"loss": logs["loss"]}
+            shown = logs if self._console.width >= WIDE else loss
             self._bar.update(self._task, description=name, completed=step, losses=losses_text(shown), left=left)
         elif now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
-            self._print(f"{name} step {step}/{self._steps}", losses_text({"loss": logs["loss"]}), left)
+            self._print(f"{name} step {step}/{self._steps}", losses_text(loss), left)
 
     def validating(self, epoch: int) -> None:
         """Show that the validation of an epoch begins."""
@@ -90,7 +91,7 @@ class ProgressDisplay:
         self._last_line = time.monotonic()
         self._print(f"epoch {epoch}/{self._epochs}", losses_text(logs), validation, duration_text(seconds))
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """Print a line above the bar."""
         self._print(line)
 

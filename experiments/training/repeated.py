@@ -1,85 +1,155 @@
-"""What runs that hold several trainings have in common: folds of a cross-validation, seeds on one split."""
+"""Train several models of one task, each in a run below a common one: the folds of a cross-validation, or seeds."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
+from mlflow import MlflowClient
 from rich.console import Console
 
-from experiments.config.resolve import Resolved
+from experiments.config.resolve import Resolved, parameters, resolved_yaml
 from experiments.config.schema import TaskConfig
-from experiments.evaluation.evaluate_on_test import Result, evaluate_on_test, inference_model
+from experiments.evaluation.evaluate_on_test import Result, inference_model, measure
+from experiments.evaluation.registration import package_and_register
 from experiments.evaluation.report import log_report
-from experiments.training.trainer import fit_model, make_model, package_and_register
+from experiments.training.checkpointing import DATA, ResumableTraining, requested_facts
+from experiments.training.resume import intact_checkpoint, resumable_run, task_run
+from experiments.training.trainer import Trainer
 from experiments.training.training_data import Data, record_data
+from mrcnn.backend import clear_session
+from mrcnn.errors import InputError
+from mrcnn.models import load
 from mrcnn.models.training.data_parallel import make_data_parallel
+from trackers.checkpoints.checkpoint_store import load_json, save_json, to_disk
 from trackers.checkpoints.initial_weights import MODEL, PACKAGE
-from trackers.runs.run import Parent, Run, tracked_run
+from trackers.checkpoints.unfinished_runs import Unfinished, recorded
+from trackers.runs.run import Parent, Run
 
 
-@contextmanager
-def holding(resolved: Resolved, console: Console, trainings: str) -> Iterator[tuple[Run, Path]]:
-    """The run that holds them, and a folder for as long. `trainings`: how many of what, to be told."""
-    config, backend = resolved.config, keras.backend.backend()
-    tags = {"model": MODEL, **({"profile": resolved.profile} if resolved.profile else {})}
-    with (
-        tracked_run(task=config.task, modality=config.modality, seed=config.seed, backend=backend, tags=tags) as run,
-        tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder,
-    ):
-        console.print(f"Task {config.task}, {config.modality}, on {backend}, {trainings}; run {run.id}", soft_wrap=True)
-        yield run, Path(folder)
-    console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
+@dataclass(frozen=True)
+class Member:
+    """One of the trainings.
 
-
-@contextmanager
-def within(
-    parent: Run, config: TaskConfig, name: str, console: Console, tags: Mapping[str, object] | None = None
-) -> Iterator[Run]:
-    """The run of one of them."""
-    with tracked_run(
-        task=config.task,
-        modality=config.modality,
-        seed=config.seed,
-        backend=keras.backend.backend(),
-        run_name=name,
-        tags={"model": MODEL, **(tags or {})},
-        parent=Parent(parent.id, parent.experiment_id),
-    ) as run:
-        console.print(f"\n{name.capitalize()}; run {run.id}", style="bold", soft_wrap=True)
-        yield run
-
-
-def train_one(
-    config: TaskConfig, data: Data, seed: int, run: Run, console: Console, file: Path
-) -> tuple[TaskConfig, int, Result]:
-    """One of them, whose best network is saved as `file`.
-
-    Args:
-        seed: of weights, order and augmentation, so that each begins alike whatever came before it.
-
-    Returns:
-        Its configuration with nothing left to the data, the epochs that it took, and what it reached.
+    Attributes:
+        config: with what the data decided.
+        file: the model of the best epoch.
+        result: of that model on its reported split.
+        best_value: its validation metric; None: it was never defined.
     """
-    keras.utils.set_random_seed(seed)
-    record_data(data, config, run)
-    with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
-        with make_data_parallel(config.train.devices, config.train.batch_size):
-            model, planned = make_model(config, data, run, console, Path(scratch))
-            best, epochs = fit_model(model, planned, data, run, console, Path(scratch))
-        result = evaluate_on_test(inference_model([best], planned), planned, data, run, console, step=epochs + 1)
-        best.save(file)
-        log_report(run)
-    return planned, epochs, result
+
+    config: TaskConfig
+    file: Path
+    result: Result
+    best_value: float | None
 
 
-def publish_outcome(
-    files: Sequence[Path], result: Result, config: TaskConfig, data: Data, run: Run, console: Console
-) -> None:
-    """Package and register what came of them, for which `run` stands from then on; the report is there in any case."""
-    with ExitStack() as at_last:
-        at_last.callback(log_report, run)
-        run.tags({PACKAGE: package_and_register(files, result, config, data, run, console)})
+@dataclass
+class TrainingGroup:
+    """Several trainings of one task, which another process can resume: the finished ones are not repeated.
+
+    Attributes:
+        config: the common one.
+        run: the common run.
+        data: read again where the group is resumed; None: it is new.
+    """
+
+    config: TaskConfig
+    run: Run
+    console: Console
+    data: Data | None
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the models, until the run has finished."""
+        return Unfinished(self.run.id).folder
+
+    def begin(self, facts: Mapping[str, object]) -> None:
+        """Log the common configuration of a new group; it can be resumed from now on.
+
+        Args:
+            facts: `requested_facts` of the group.
+        """
+        if self.data is None:
+            self.run.params(parameters(self.config))
+            self.run.text(resolved_yaml(self.config), "config.yaml")
+            Unfinished(self.run.id).save_group(facts)
+
+    def train(
+        self, config: TaskConfig, data: Data, name: str, *, seed: int, file: str, tags: Mapping[str, str] | None = None
+    ) -> Member:
+        """Train and evaluate one model in a run of its own, and save the best epoch's as `file` in the folder.
+
+        Args:
+            seed: of weights, order and augmentation, so that no training depends on those before it.
+        """
+        path = self.folder / file
+        record = load_json(notes) if (notes := path.with_suffix(".json")).exists() else {}
+        facts = requested_facts(config, data)
+        # Files of the user may define the folds.
+        if record and record[DATA] != facts[DATA]:
+            raise InputError(
+                f"{name}: its images differ from those that it was started with; start again without --resume"
+            )
+        if "confidence" in record:
+            return self._finished(path, record, data)
+        with (
+            task_run(
+                config, run_name=name, tags={"model": MODEL, **(tags or {})},
+                parent=Parent(self.run.id, self.run.experiment_id), resumed=record.get("run"),
+            ) as run,
+            (unfinished := Unfinished(run.id)).held(),
+            tempfile.TemporaryDirectory(dir=self.folder) as folder,
+        ):  # fmt: skip
+            save_json(notes, started := {"run": run.id, DATA: facts[DATA]})
+            self.console.print(f"\n{name.capitalize()}; run {run.id}", style="bold", soft_wrap=True)
+            keras.utils.set_random_seed(seed)
+            record_data(data, config, run)
+            checkpoint = intact_checkpoint(unfinished, self.console)
+            training = ResumableTraining(unfinished.folder, data, facts, checkpoint)
+            trainer = Trainer(config, data, run, self.console, Path(folder), training=training)
+            with make_data_parallel(config.train.devices, config.train.batch_size):
+                trainer.build()
+                trainer.fit()
+            trainer.evaluate()
+            trainer.model.save(path)
+            to_disk(path)
+            log_report(run)
+            member = Member(trainer.config, path, trainer.result, trainer.best_value)
+            planned = member.config.model_dump(mode="json")
+            result = {"confidence": member.result.confidence, "best_value": member.best_value}
+            save_json(notes, {**started, "config": planned, **result})
+        unfinished.remove()
+        clear_session()
+        return member
+
+    def _finished(self, path: Path, record: Mapping[str, Any], data: Data) -> Member:
+        """Return a training that finished before the group was interrupted; its model is evaluated again."""
+        run_id, client = str(record["run"]), MlflowClient()
+        if (run := recorded(client, run_id)) is not None and run.info.status != "FINISHED":
+            client.set_terminated(run_id)  # the process was killed just before
+        Unfinished(run_id).remove()
+        self.console.print(f"\n{path.stem}: finished before; run {run_id}", style="bold", soft_wrap=True)
+        config = TaskConfig.model_validate(record["config"])
+        result = measure(inference_model([load(path)], config), config, data, record["confidence"])
+        clear_session()
+        return Member(config, path, result, record["best_value"])
+
+    def register(self, files: Sequence[Path], result: Result, config: TaskConfig, data: Data) -> None:
+        """Package and register the resulting model; the report is written also where that fails."""
+        with ExitStack() as at_end:
+            at_end.callback(log_report, self.run)
+            self.run.tags({PACKAGE: package_and_register(files, result, config, data, self.run, self.console)})
+
+
+@contextmanager
+def training_group(resolved: Resolved, resume: str | None, kind: str) -> Iterator[TrainingGroup]:
+    """Start or reopen the common run, see `resumable_run`."""
+    console = Console(highlight=False)
+    with resumable_run(resolved, resume, console, f", {kind}") as (run, found):
+        yield TrainingGroup(resolved.config, run, console, None if found is None else found.data)

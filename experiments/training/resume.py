@@ -1,58 +1,89 @@
-"""Which interrupted training goes on: the one that was named, or the newest that is the same."""
+"""Start the run of a training, or reopen an interrupted one: that named, or the newest of the same configuration."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import cache
+from typing import Any
 
+import keras
 import mlflow
 from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from rich.console import Console
 
+from experiments.config.resolve import Resolved
 from experiments.config.schema import TaskConfig
 from experiments.preparation.data_check import check_data
-from experiments.training.checkpointing import (
-    ASKED,
-    BACKEND,
-    TrainingCheckpointer,
-    asked_facts,
-    differences,
-    plain,
-    this_backend,
-)
+from experiments.training.checkpointing import ResumableTraining, differences, requested_facts
 from experiments.training.training_data import Data, usable_data
 from mrcnn.errors import InputError
+from mrcnn.models.training.data_parallel import select_devices
+from trackers.checkpoints.checkpoint_store import TrainingCheckpoint
+from trackers.checkpoints.initial_weights import MODEL
 from trackers.checkpoints.unfinished_runs import Held, Unfinished, recorded, unfinished
 from trackers.offline.pending_records import pending_runs, upload_pending
 from trackers.runs.address import hide_credentials
+from trackers.runs.run import Run, tracked_run
 
 AUTO = "auto"
 
 
-@dataclass(frozen=True)
-class Found:
-    """An interrupted training with a whole state, and its data, read again."""
-
-    keeping: TrainingCheckpointer
-    data: Data
-
-
 class Refused(InputError):
-    """A training cannot go on as asked."""
+    """A training cannot be resumed as requested."""
 
 
-def find(resume: str, config: TaskConfig, held: ExitStack, console: Console) -> Found | None:
-    """The training that `resume` means, held until `held` is left; None where a new one is to begin.
+def task_run(config: TaskConfig, **options: Any) -> AbstractContextManager[Run]:
+    """Start a run with the facts of the task, see `tracked_run`."""
+    backend = keras.backend.backend()
+    return tracked_run(task=config.task, modality=config.modality, seed=config.seed, backend=backend, **options)
+
+
+@contextmanager
+def resumable_run(
+    resolved: Resolved, resume: str | None, console: Console, kind: str = ""
+) -> Iterator[tuple[Run, ResumableTraining | None]]:
+    """Start the run of a training or reopen an interrupted one, and hold its folder, which is removed at the end.
 
     Args:
-        resume: a run's id, or `auto`.
-        config: as asked for, which must be what the run was started with, and so must the data.
+        resume: id of an interrupted run, or `auto`; None: a new run.
+        kind: for the terminal, such as `, 3 folds`.
+
+    Returns:
+        The run, and the training to resume, if there is one.
 
     Raises:
-        InputError: the run named cannot go on, or the data are bad.
+        InputError: the run named cannot be resumed, or the data are invalid.
+    """
+    config = resolved.config
+    select_devices(config.train.devices, config.train.batch_size)  # before the data are read
+    tags = {"model": MODEL, **({"profile": resolved.profile} if resolved.profile else {})}
+    with ExitStack() as held:
+        found = None if resume is None else find(resume, config, held, console)
+        keras.utils.set_random_seed(config.seed)
+        with task_run(config, tags=tags, resumed=found and found.folder.name) as run:
+            about = f"Task {config.task}, {config.modality}, on {keras.backend.backend()}{kind}"
+            console.print(f"{about}; run {run.id}", soft_wrap=True)
+            if found is None:
+                held.enter_context(Unfinished(run.id).held())
+            yield run, found
+        Unfinished(run.id).remove()
+    console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
+
+
+def find(resume: str, config: TaskConfig, held: ExitStack, console: Console) -> ResumableTraining | None:
+    """Find the training to resume, and reserve it for this process until `held` closes.
+
+    Args:
+        resume: id of a run, or `auto`.
+        config: as requested; it must equal that of the run, and so must the data.
+
+    Returns:
+        None where `auto` finds none, and a new training begins.
+
+    Raises:
+        InputError: the run named cannot be resumed, or the data are invalid.
     """
 
     @cache
@@ -61,22 +92,34 @@ def find(resume: str, config: TaskConfig, held: ExitStack, console: Console) -> 
         checked.raise_if_wrong()
         return usable_data(checked, config)
 
-    # What an earlier process could not tell the store decides which training is interrupted.
+    # Records that an earlier process could not upload decide which training is interrupted.
     for run_id in pending_runs():
         upload_pending(run_id)
     client = MlflowClient()
     if resume != AUTO:
-        return _named(resume, config, data, client, held, console)
+        run = recorded(client, resume)
+        if run is None:
+            problem = f"no such run in the store {hide_credentials(mlflow.get_tracking_uri())}"
+        elif run.info.status == "FINISHED":
+            problem = "the run has finished; expected an interrupted one"
+        elif (parent := run.data.tags.get(MLFLOW_PARENT_RUN_ID)) is not None:
+            problem = f"the run is part of another one; expected --resume {parent}"
+        else:
+            try:
+                return resume_training(Unfinished(resume), config, data, held, console)
+            except Refused as reason:
+                problem = str(reason)
+        raise InputError(f"--resume {resume}: {problem}")
     reasons = []
     for training, run in unfinished(client):
-        # A trial's run is below a sweep's, which takes it up itself.
+        # A trial is resumed by its sweep, a fold or a seed by its group.
         if run.data.tags.get("task") != config.task or MLFLOW_PARENT_RUN_ID in run.data.tags:
             continue
-        if not training.states.epochs():
+        if not training.resumable():
             _give_up(training, client)
             continue
         try:
-            return take_up(training, config, data, held, console)
+            return resume_training(training, config, data, held, console)
         except Refused as reason:
             reasons.append(f"{training.run_id}: {reason}")
     console.print(
@@ -88,63 +131,63 @@ def find(resume: str, config: TaskConfig, held: ExitStack, console: Console) -> 
 
 
 def _give_up(training: Unfinished, client: MlflowClient) -> None:
-    """End the run of a training that was killed before its first state was whole, unless it is just beginning."""
+    """End the run of a training that was killed before its first checkpoint, unless it is just beginning."""
     with suppress(Held), training.held():
-        if not training.states.epochs():
+        if not training.resumable():
             client.set_tag(training.run_id, "error", "the process was killed before the first epoch")
             client.set_terminated(training.run_id, "KILLED")
             training.remove()
 
 
-def _named(
-    run_id: str, config: TaskConfig, data: Callable[[], Data], client: MlflowClient, held: ExitStack, console: Console
-) -> Found:
-    asked = f"--resume {run_id}"
-    run = recorded(client, run_id)
-    if run is None:
-        raise InputError(f"{asked}: no such run in the store {hide_credentials(mlflow.get_tracking_uri())}")
-    if run.info.status == "FINISHED":
-        raise InputError(f"{asked}: the run has finished; expected an interrupted one")
-    try:
-        return take_up(Unfinished(run_id), config, data, held, console)
-    except Refused as reason:
-        raise InputError(f"{asked}: {reason}") from reason
-
-
-def take_up(
+def resume_training(
     training: Unfinished, config: TaskConfig, data: Callable[[], Data], held: ExitStack, console: Console
-) -> Found:
-    """Hold a training until `held` is left, and read its state and its data.
+) -> ResumableTraining:
+    """Reserve a training for this process until `held` closes, and read its checkpoint and its data.
 
     Raises:
-        Refused: it is another configuration's or other data's, under way, or no state of it is whole.
-        InputError: the data are bad.
+        Refused: its configuration or data differ, another process works at it, or no checkpoint of it is intact.
+        InputError: the data are invalid.
     """
-    facts = training.states.facts()
+    facts = training.facts()
     if facts is None:
+        _, problems = training.states.newest()
         raise Refused(
-            f"no state of its training in {training.folder}: it was interrupted before it began, or is kept elsewhere"
+            "; ".join(problems)
+            or f"no checkpoint of its training in {training.folder}: it was interrupted before it began, or was "
+            "trained elsewhere"
         )
-    _refuse(differences(facts, {ASKED: plain(config), BACKEND: this_backend()}))
+    _refuse(differences(facts, requested_facts(config)))
     with ExitStack() as stack:
         try:
             stack.enter_context(training.held())
         except Held as error:
             raise Refused(str(error)) from error
-        asked = asked_facts(config, data())
-        _refuse(differences(facts, asked))
-        state, problems = training.states.newest()
-        if state is None:
-            raise Refused("; ".join(problems) or "another process has just finished it")
-        for problem in problems:
-            console.print(
-                f"warning: {problem}; going on from that of epoch {state.epoch}",
-                style="yellow",
-                markup=False,
-                soft_wrap=True,
-            )
+        requested = requested_facts(config, data())
+        _refuse(differences(facts, requested))
+        if not training.resumable():
+            raise Refused("another process has just finished it")
+        checkpoint = intact_checkpoint(training, console)
         held.push(stack.pop_all())
-    return Found(TrainingCheckpointer(training, asked, state), data())
+    return ResumableTraining(training.folder, data(), requested, checkpoint)
+
+
+def intact_checkpoint(training: Unfinished, console: Console) -> TrainingCheckpoint | None:
+    """Return the newest intact checkpoint, with a warning about damaged newer ones; None: there never was one.
+
+    Raises:
+        Refused: all of them are damaged.
+    """
+    checkpoint, problems = training.states.newest()
+    if checkpoint is None and problems:
+        raise Refused("; ".join(problems))
+    for problem in problems:
+        console.print(
+            f"warning: {problem}; going on from that of epoch {checkpoint.epoch if checkpoint else 0}",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
+    return checkpoint
 
 
 def _refuse(fields: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -38,7 +39,7 @@ class Data:
 
     name: str
     splits: Mapping[str, Dataset]
-    facts: Mapping[str, object] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, object] = field(default_factory=dict)
 
     @property

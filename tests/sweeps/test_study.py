@@ -6,8 +6,8 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
-import numpy as np
 import optuna
 import pytest
 from mlflow import MlflowClient
@@ -132,7 +132,7 @@ def test_a_trial_that_goes_on_from_a_state_reports_nothing_twice(tmp_path, addre
     for epoch, value in enumerate([0.5, 0.6], start=1):
         first.report(value, epoch)
         first.should_prune()
-    Unfinished("a" * 32).states.save(2, {"w": np.zeros(1)}, {}, {})
+    Unfinished("a" * 32).states.save(2, Path.touch, {})
     first.set_user_attr(WORKER, killed)
     again = acquire_trial(study, options, 0)
     assert again.number == 1 and again.suggest_float("x", 0, 1) == x
@@ -153,7 +153,7 @@ def test_what_is_not_tried_again_keeps_no_state(study, killed, tmp_path, monkeyp
     monkeypatch.setenv("MRCNN_CACHE", str(tmp_path))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     refill_queue(study, 1)
-    Unfinished("a" * 32).states.save(1, {"w": np.zeros(1)}, {}, {})
+    Unfinished("a" * 32).states.save(1, Path.touch, {})
     for _ in range(MAX_RETRIES + 1):
         assert Unfinished("a" * 32).states.epochs() == [1]
         trial = acquire_trial(study, OPTIONS, 0)

@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from experiments.preparation.data_check import check_data
-from experiments.training.callbacks import Diverged, EpochCallback
+from experiments.training.callbacks import Diverged, FiniteLoss
 from experiments.training.training_data import usable_data
 from sweeps import training
 from sweeps.command import read
@@ -112,7 +112,7 @@ def test_a_pruned_training_is_a_killed_run_below_its_parent(job):
     assert run.info.status == "KILLED"
     assert run.info.experiment_id == job.parent.experiment_id
     assert run.data.tags["mlflow.parentRunId"] == job.parent.run_id
-    assert "promises less" in run.data.tags["pruned"]
+    assert "is worse than" in run.data.tags["pruned"]
     assert "error" not in run.data.tags
     assert run.data.params["train.learning_rate"] == "0.002"
     assert trial.user_attrs["epochs"] == 1
@@ -130,19 +130,19 @@ def test_a_stopped_trial_goes_on_in_its_run_and_finds_the_same(job, monkeypatch)
     assert attempt(found, acquire_trial(found, job.options, 0), job, data, console)
 
     with monkeypatch.context() as patch, pytest.raises(Terminated):
-        patch.setattr(EpochCallback, "on_train_batch_end", stop_in_the_second_epoch)
+        patch.setattr(FiniteLoss, "on_train_batch_end", stop_in_the_second_epoch)
         attempt(found, acquire_trial(found, job.options, 0), job, data, console)
     stopped = found.trials[1]
     assert stopped.state == TrialState.FAIL
     assert mlflow.get_run(stopped.user_attrs["run"]).info.status == "KILLED"
     steps = []
-    as_it_is = EpochCallback.on_train_batch_end
+    as_it_is = FiniteLoss.on_train_batch_end
 
     def count(self, batch, logs):
-        steps.append(self.epochs_done + 1)
+        steps.append(self.state.epochs_done + 1)
         as_it_is(self, batch, logs)
 
-    monkeypatch.setattr(EpochCallback, "on_train_batch_end", count)
+    monkeypatch.setattr(FiniteLoss, "on_train_batch_end", count)
     assert attempt(found, acquire_trial(found, job.options, 0), job, data, console)
     assert set(steps) == {2}
     whole, _, retried = found.trials
@@ -163,7 +163,7 @@ def test_a_stopped_trial_goes_on_in_its_run_and_finds_the_same(job, monkeypatch)
 
 
 def stop_in_the_second_epoch(self, batch, logs):
-    if self.epochs_done == 1 and batch == 2:
+    if self.state.epochs_done == 1 and batch == 2:
         raise Terminated
 
 

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from mrcnn.errors import InputError
-from trackers.checkpoints.best_and_last import BEST, LAST
+from trackers.checkpoints.checkpoint_store import BEST, LAST
 from trackers.runs.address import hide_credentials
 from trackers.runs.local_store import make_store
 

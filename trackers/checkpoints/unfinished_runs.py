@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage
@@ -15,11 +16,11 @@ from mlflow.exceptions import MlflowException
 
 from mrcnn.cache_folder import cache_folder
 from mrcnn.errors import InputError
-from trackers.checkpoints.checkpoint_store import CheckpointStore
+from trackers.checkpoints.checkpoint_store import CheckpointStore, load_json, save_json
 from trackers.runs.file_lock import file_lock
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
-LOCK, STATES = "lock", "states"
+LOCK, STATES, GROUP = "lock", "states", "group.json"
 
 
 class Held(RuntimeError):
@@ -28,6 +29,8 @@ class Held(RuntimeError):
 
 class Unfinished:
     """The training of a run: the folder `$MRCNN_CACHE/unfinished/<run>` with its checkpoints and events.
+
+    That of a group of trainings has the facts of the group in place of checkpoints, and the models trained so far.
 
     It exists until the run is FINISHED, also when the process is killed.
     """
@@ -47,6 +50,19 @@ class Unfinished:
         """
         with hold(self.folder, f"run {self.run_id} is under way, in another process"):
             yield
+
+    def save_group(self, facts: Mapping[str, Any]) -> None:
+        """Save the facts by which a group of trainings is resumed."""
+        save_json(self.folder / GROUP, facts)
+
+    def facts(self) -> Mapping[str, Any] | None:
+        """Return the facts of the group, or of the newest checkpoint; None: there are none."""
+        group = self.folder / GROUP
+        return load_json(group) if group.exists() else self.states.facts()
+
+    def resumable(self) -> bool:
+        """Return whether there is a checkpoint or a group."""
+        return (self.folder / GROUP).exists() or bool(self.states.epochs())
 
     def remove(self) -> None:
         """Delete the folder."""

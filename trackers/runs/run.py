@@ -116,7 +116,8 @@ def tracked_run(
                 ) from error
             if isinstance(error, Exception) and (problem := disk_problem(error, run.folders)) is not None:
                 status = "FAILED" if ended else "could not be marked FAILED"
-                raise DiskRefused(f"{problem}; run {run.id} {status}; {_saved(run.id)}") from error
+                interrupted = parent.run_id if parent is not None and Unfinished(parent.run_id).resumable() else run.id
+                raise DiskRefused(f"{problem}; run {run.id} {status}; {_saved(interrupted)}") from error
             raise
         run.end()
         if parent is None:
@@ -124,11 +125,13 @@ def tracked_run(
 
 
 def _saved(run_id: str) -> str:
-    """Describe the checkpoint from which a training can be resumed."""
+    """Describe how to resume the training, or the group of trainings, of a run."""
     training = Unfinished(run_id)
-    if not (epochs := training.states.epochs()):
+    if not training.resumable():
         return "no checkpoint to resume from"
-    return f"its state after epoch {epochs[0]} is saved in {training.folder}: free space, then --resume {run_id}"
+    epochs = training.states.epochs()
+    saved = f"its state after epoch {epochs[0]} is" if epochs else "its finished trainings are"
+    return f"{saved} saved in {training.folder}: free space, then --resume {run_id}"
 
 
 def _raise_if_left() -> None:

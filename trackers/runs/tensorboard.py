@@ -29,7 +29,7 @@ class EventWriter:
     """
 
     def __init__(self, folder: Path | str, go_on: tuple[str, int] | None = None) -> None:
-        folder = Path(folder)
+        self.folder = folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if go_on is not None and (folder / go_on[0]).exists():
             self._open(folder / go_on[0], "r+b")

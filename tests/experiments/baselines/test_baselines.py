@@ -163,6 +163,6 @@ def test_a_diverging_model_fails_its_run_and_the_comparison(store, words, capsys
 
 
 def test_a_stop_leaves_both_runs_killed(store, words, monkeypatch):
-    monkeypatch.setattr("experiments.training.trainer.fit", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("experiments.training.trainer.Trainer.fit", lambda _: os.kill(os.getpid(), signal.SIGTERM))
     assert main([*words(), "--models", "classifier"]) == 143
     assert {runs_of(store, model=name)[0].info.status for name in ("classifier", "baselines")} == {"KILLED"}

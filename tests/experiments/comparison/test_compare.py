@@ -15,7 +15,7 @@ from experiments.config.resolve import resolve, resolved_yaml
 from experiments.evaluation.evaluate import evaluate
 from experiments.preparation.data_check import check_data
 from mrcnn.config import ModelConfig
-from trackers.checkpoints.best_and_last import BEST
+from trackers.checkpoints.checkpoint_store import BEST
 from trackers.runs.run import tracked_run
 
 ROOT = Path(__file__).parents[3]

@@ -13,8 +13,8 @@ from experiments.commands.export import main as export
 from experiments.commands.train import main
 from experiments.config.resolve import resolve
 from experiments.preparation.data_check import check_data
-from experiments.training import cross_validation
 from experiments.training.folds import divide, spread
+from experiments.training.trainer import Trainer
 from mrcnn.data.splits import check_splits
 from mrcnn.errors import InputError
 
@@ -163,14 +163,14 @@ def test_a_fold_that_fails_leaves_the_folds_before_it(
 ):
     from experiments.training.callbacks import Diverged
 
-    train, number = cross_validation.train_one, iter(range(9))
+    build, number = Trainer.build, iter(range(9))
 
-    def second_diverges(*arguments):
+    def second_diverges(self):
         if next(number) == 1:
             raise Diverged("epoch 1, step 1: the loss is nan")
-        return train(*arguments)
+        return build(self)
 
-    monkeypatch.setattr(cross_validation, "train_one", second_diverges)
+    monkeypatch.setattr(Trainer, "build", second_diverges)
     assert main(tiny_arguments(dataset=phantom_folder, folds=FOLDS, split="[0.7, 0.3, 0]")) == 1
     assert "the loss is nan" in capsys.readouterr().err
     parent = next(run for run in runs_of(store, "DESC") if "mlflow.parentRunId" not in run.data.tags)

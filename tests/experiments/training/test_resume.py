@@ -19,6 +19,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from experiments.commands.train import main
 from experiments.training.checkpointing import differences
+from experiments.training.trainer import Trainer
 from trackers.checkpoints.checkpoint_store import CheckpointStore
 from trackers.checkpoints.unfinished_runs import Unfinished, unfinished_folder
 
@@ -38,13 +39,19 @@ def words(store, phantom_folder, tiny_arguments):
 def nothing_registered(words):
     """What comes after the training is not at stake here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("experiments.training.trainer.package_and_register", lambda *_, **__: "")
-        patch.setattr("experiments.training.trainer.log_report", lambda *_: None)
+        for module in ("trainer", "repeated"):
+            patch.setattr(f"experiments.training.{module}.package_and_register", lambda *_, **__: "")
+            patch.setattr(f"experiments.training.{module}.log_report", lambda *_: None)
         yield
 
 
 def newest(store: MlflowClient):
     return store.search_runs([store.get_experiment_by_name("thyroid").experiment_id], max_results=1)[0]
+
+
+def newest_parent(store):
+    runs = store.search_runs([store.get_experiment_by_name("thyroid").experiment_id])
+    return next(run for run in runs if "mlflow.parentRunId" not in run.data.tags)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +71,7 @@ def killed(store, words, uninterrupted):
     run = newest(store)
     assert run.info.run_id != uninterrupted
     assert run.info.status == "RUNNING"
-    assert Unfinished(run.info.run_id).states.epochs() == [2, 1]
+    assert Unfinished(run.info.run_id).states.epochs()[:2] == [2, 1]
     return run.info.run_id
 
 
@@ -120,10 +127,11 @@ def resumed(store, words, killed):
     """Went on once until the disk was full, then with the newest state damaged; what it printed the last time."""
     save = CheckpointStore.save
 
-    def full(self, epoch, *rest):
-        if epoch == 4:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        save(self, epoch, *rest)
+    def refuse(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def full(self, epoch, write_model, facts):
+        save(self, epoch, refuse if epoch == 4 else write_model, facts)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CheckpointStore, "save", full)
@@ -133,11 +141,11 @@ def resumed(store, words, killed):
     assert "epoch 4: its checkpoint cannot be written" in run.data.tags["error"]
     assert "No space left on device" in run.data.tags["error"]
     states = Unfinished(killed).states
-    assert states.epochs() == [3, 2]
-    arrays = states.folder / "epoch-000003" / "arrays.npz"
-    content = bytearray(arrays.read_bytes())
+    assert states.epochs()[:2] == [3, 2]
+    model = states.path(3)
+    content = bytearray(model.read_bytes())
     content[len(content) // 2] ^= 1
-    arrays.write_bytes(content)
+    model.write_bytes(content)
     with pytest.MonkeyPatch.context() as patch:
         said = []
         patch.setattr("rich.console.Console.print", lambda self, *text, **_: said.append(" ".join(map(str, text))))
@@ -146,7 +154,7 @@ def resumed(store, words, killed):
 
 
 def test_a_damaged_state_is_told_and_the_one_before_it_taken(resumed):
-    assert "the checkpoint of epoch 3 is damaged: arrays.npz" in resumed[1]
+    assert "the checkpoint of epoch 3 is damaged: model.keras" in resumed[1]
     assert "Going on after epoch 2 of 4" in resumed[1]
 
 
@@ -159,9 +167,9 @@ def test_it_ends_in_its_own_run(store, resumed):
 
 
 def histories(store, run_id):
-    """Every metric but times, as (step, value) in the order of the steps."""
+    """Every metric but times, as (step, value) in the order of the steps; one that was logged twice is there once."""
     names = [name for name in store.get_run(run_id).data.metrics if "seconds" not in name]
-    return {name: sorted((point.step, repr(point.value)) for point in store.get_metric_history(run_id, name))
+    return {name: sorted({(point.step, repr(point.value)) for point in store.get_metric_history(run_id, name)})
             for name in names}  # fmt: skip
 
 
@@ -200,6 +208,51 @@ def assert_equal(store, one, other):
 def test_losses_scores_weights_and_events_are_equal_to_the_last_bit(store, uninterrupted, resumed):
     assert [step for step, _ in histories(store, resumed[0])["train/loss"]] == [1, 2, 3, 4]
     assert_equal(store, uninterrupted, resumed[0])
+
+
+def within(store, parent):
+    found = store.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    return sorted(found, key=lambda run: run.info.start_time)
+
+
+@pytest.mark.parametrize(
+    "group", [{"folds": 2, "split": "[0.6, 0.2, 0.2]"}, pytest.param({"seeds": 2}, marks=pytest.mark.slow)]
+)
+def test_folds_and_seeds_go_on_with_the_interrupted_one_and_come_to_the_same(store, words, group, monkeypatch):
+    arguments = words(epochs=2, **group)
+    assert main(arguments) == 0
+    parent = newest_parent(store)
+    save, fit, built = CheckpointStore.save, Trainer.fit, []
+
+    def fit_counted(self):
+        built.append(self.training.epochs_done)
+        fit(self)
+
+    def interrupted(self, epoch, *rest):
+        save(self, epoch, *rest)
+        if len(built) == 2 and epoch == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "fit", fit_counted)
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointStore, "save", interrupted)
+        assert main(arguments) == 130
+    stopped = newest_parent(store)
+    first, second = within(store, stopped)
+    assert [run.info.status for run in (stopped, first, second)] == ["KILLED", "FINISHED", "KILLED"]
+    assert main([*arguments, "--resume", second.info.run_id]) == 2
+    # The process was killed before it could mark the first one.
+    store.update_run(first.info.run_id, "RUNNING")
+    assert main([*arguments, "--resume", "auto"]) == 0
+    assert built == [0, 0, 1]
+    resumed = newest_parent(store)
+    assert (resumed.info.run_id, resumed.info.status) == (stopped.info.run_id, "FINISHED")
+    assert [run.info.status for run in within(store, resumed)] == ["FINISHED", "FINISHED"]
+    assert histories(store, parent.info.run_id) == histories(store, resumed.info.run_id)
+    for one, other in zip(within(store, parent), within(store, resumed), strict=True):
+        assert_equal(store, one.info.run_id, other.info.run_id)
+    left = [path.name for path in unfinished_folder().iterdir()]
+    assert not {run.info.run_id for run in (resumed, first, second)} & set(left)
 
 
 @pytest.mark.slow

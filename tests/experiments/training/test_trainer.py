@@ -16,6 +16,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
+from experiments.cli import main as mrcnn_main
 from experiments.commands.train import main
 
 ROOT = Path(__file__).parents[3]
@@ -205,7 +206,7 @@ def test_a_diverging_training_fails(store, quick, capsys):
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stop_leaves_the_run_killed(store, quick, monkeypatch, number, status):
-    monkeypatch.setattr("experiments.training.trainer.fit", lambda *_: os.kill(os.getpid(), number))
+    monkeypatch.setattr("experiments.training.trainer.Trainer.fit", lambda _: os.kill(os.getpid(), number))
     assert quick() == status
     assert newest_run(store).info.status == "KILLED"
 
@@ -251,3 +252,15 @@ def test_mlflow_run_from_another_folder(phantom_folder, tiny_arguments, tmp_path
     assert run.info.status == "FINISHED"
     assert run.data.params["data.dataset"] == str(phantom_folder.resolve())
     assert run.data.params["seed"] == "4"
+
+
+def test_at_most_six_frames_of_ours_are_between_the_command_and_fit(store, phantom_folder, tiny_arguments, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("in fit")
+
+    monkeypatch.setattr("keras.Model.fit", fail)
+    with pytest.raises(RuntimeError, match="in fit") as error:
+        mrcnn_main(["train", *tiny_arguments(dataset=phantom_folder)])
+    folders = [ROOT / name for name in ("experiments", "mrcnn", "sweeps", "trackers")]
+    ours = [each.name for each in error.traceback if any(map(Path(each.path).is_relative_to, folders))]
+    assert (len(ours) <= 6, ours[0], ours[-1]) == (True, "main", "fit"), ours

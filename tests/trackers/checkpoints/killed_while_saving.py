@@ -1,6 +1,6 @@
-"""A process that keeps a state after each step is killed at random moments and goes on: `FOLDER KILLS SEED`.
+"""Kill a process that saves a checkpoint after each step at random moments, and resume: `FOLDER KILLS SEED`.
 
-Prints how many kills there were, how many while a state was being written, and the states found damaged.
+Prints the number of kills, how many of them were during a save, and the checkpoints found damaged.
 """
 
 import json
@@ -21,12 +21,16 @@ def step(number, values):
     return np.sin(values * 3.7 + number)
 
 
+def read(found):
+    return np.frombuffer(found.model.read_bytes())
+
+
 def train(states):
     found, _ = states.newest()
-    number, values = (0, np.arange(1 << 14, dtype=np.float64)) if found is None else (found.epoch, found.arrays["x"])
+    number, values = (0, np.arange(1 << 14, dtype=np.float64)) if found is None else (found.epoch, read(found))
     while True:
         number, values = number + 1, step(number, values)
-        states.save(number, {"x": values}, {"number": number}, {})
+        states.save(number, lambda path, saved=values: path.write_bytes(saved.tobytes()), {"number": number})
 
 
 def main(folder, kills, seed):
@@ -47,7 +51,7 @@ def main(folder, kills, seed):
         values = step(number, values)
     print(json.dumps({
         "kills": kills, "while_writing": writing, "damaged": damaged, "steps": found.epoch,
-        "equal": values.tobytes() == found.arrays["x"].tobytes(),
+        "equal": values.tobytes() == read(found).tobytes(),
     }))  # fmt: skip
 
 

@@ -9,43 +9,41 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trackers.checkpoints.checkpoint_store import CheckpointNotSaved, CheckpointStore, disk_refusals
+from mrcnn.data.digest import file_digest
+from trackers.checkpoints.checkpoint_store import CheckpointNotSaved, CheckpointStore
 from trackers.checkpoints.unfinished_runs import Held, Unfinished
 
-ARRAYS = {"b/weights": np.array([1.5, -0.0, np.nan, 1e-45], np.float32), "a/count": np.array(7, np.int64)}
+FACTS = {"loss": 0.1 + 0.2, "nothing": None, "nan": float("nan"), "names": ["é"]}
 
 
 @pytest.fixture
-def states(tmp_path):
+def store(tmp_path):
     return CheckpointStore(tmp_path / "states")
 
 
-@pytest.fixture
-def best(tmp_path):
-    path = tmp_path / "best.keras"
-    path.write_bytes(b"model")
-    return path
+def write(content):
+    """Stand for the `save` of a model."""
+    return lambda path: path.write_text(content)
 
 
-def test_what_is_read_is_what_was_kept_to_the_last_bit(states, best):
-    facts = {"loss": 0.1 + 0.2, "nothing": None, "nan": float("nan"), "names": ["é"]}
-    states.save(3, ARRAYS, facts, {"best.keras": best})
-    found, problems = states.newest()
+def test_a_checkpoint_is_read_as_it_was_saved(store):
+    store.save(3, write("model"), FACTS)
+    found, problems = store.newest()
     assert (found.epoch, problems) == (3, [])
-    assert list(found.arrays) == list(ARRAYS)
-    for name, array in ARRAYS.items():
-        assert found.arrays[name].dtype == array.dtype and found.arrays[name].tobytes() == array.tobytes()
-    assert repr(found.facts) == repr(facts)
-    assert (found.folder / "best.keras").read_bytes() == b"model"
+    assert repr(found.facts) == repr(FACTS) == repr(store.facts())
+    assert found.model == store.path(3) and found.model.read_text() == "model"
 
 
-def test_the_last_two_stay(states):
-    assert states.newest() == (None, [])
-    assert states.facts() is None
+def test_the_newest_two_and_the_best_of_each_are_retained(store):
+    assert store.newest() == (None, [])
+    assert store.facts() is None
     for epoch in range(12):
-        states.save(epoch, ARRAYS, {"epoch": epoch}, {})
-    assert states.epochs() == [11, 10]
-    assert sorted(path.name for path in states.folder.iterdir()) == ["epoch-000010", "epoch-000011"]
+        best = 0 if epoch < 3 else 3 if epoch < 11 else 11
+        store.save(epoch, write(str(epoch)), {"best_epoch": best})
+    assert store.epochs() == [11, 10, 3]
+    store.save(12, write("12"), {"best_epoch": 11})
+    assert store.epochs() == [12, 11]
+    assert sorted(path.name for path in store.folder.iterdir()) == ["epoch-000011", "epoch-000012"]
 
 
 def cut(path):
@@ -59,53 +57,103 @@ def flip(path):
 
 
 @pytest.mark.parametrize("damage", [cut, flip, lambda path: path.unlink()])
-@pytest.mark.parametrize("name", ["arrays.npz", "facts.json", "digests.json", "best.keras"])
-def test_a_damaged_state_is_told_and_the_one_before_it_taken(states, best, name, damage):
+@pytest.mark.parametrize("name", ["model.keras", "facts.json", "digests.json"])
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_used(store, name, damage):
     for epoch in (1, 2):
-        states.save(epoch, ARRAYS, {"epoch": epoch}, {"best.keras": best})
-    damage(states.folder / "epoch-000002" / name)
-    found, (problem,) = states.newest()
+        store.save(epoch, write("model"), {"epoch": epoch})
+    damage(store.folder / "epoch-000002" / name)
+    found, (problem,) = store.newest()
     assert found.epoch == 1
     assert "epoch 2 is damaged" in problem and "\n" not in problem
-    # A look at the facts alone may pass over damage elsewhere.
-    assert states.facts()["epoch"] in ({1} if name == "facts.json" else {1, 2})
-    states.save(2, ARRAYS, {"epoch": 2}, {"best.keras": best})
-    assert states.newest()[0].epoch == 2
+    # Reading the facts alone does not verify the model.
+    assert store.facts()["epoch"] == (2 if name == "model.keras" else 1)
+    store.save(2, write("model"), {"epoch": 2})
+    assert store.newest()[0].epoch == 2
 
 
-def test_pickled_arrays_are_not_read(states):
-    states.save(1, ARRAYS, {}, {})
-    place = states.folder / "epoch-000001"
-    np.savez(place / "arrays.npz", a=np.array([{}], object))
-    from trackers.checkpoints import checkpoint_store as kept_states
-
-    digests = {name: kept_states.file_digest(place / name) for name in ("arrays.npz", "facts.json")}
-    (place / "digests.json").write_text(kept_states.json.dumps(digests))
-    found, (problem,) = states.newest()
+def test_a_damaged_best_model_is_reported(store):
+    store.save(1, write("best"), {"best_epoch": 1})
+    store.save(2, write("worse"), {"best_epoch": 1})
+    store.save(3, write("better"), {"best_epoch": 3})
+    flip(store.path(3))
+    assert store.newest()[0].epoch == 2
+    flip(store.path(1))
+    found, problems = store.newest()
     assert found is None
-    assert "arrays.npz cannot be read" in problem
+    assert "epoch 2 is damaged: the best model, of epoch 1: model.keras is not what was written" in problems[1]
 
 
-@pytest.mark.parametrize("step", ["numpy.savez", "shutil.copyfile", "os.fsync", "os.replace"])
-def test_a_full_disk_leaves_the_old_ones_and_is_told_in_a_line(states, best, monkeypatch, step):
-    states.save(1, ARRAYS, {}, {"best.keras": best})
+def test_a_checkpoint_of_an_earlier_version_is_refused_in_a_line(store):
+    place = store.folder / "epoch-000002"
+    place.mkdir(parents=True)
+    np.savez(place / "arrays.npz", a=np.zeros(1))
+    (place / "facts.json").write_text("{}")
+    digests = {name: file_digest(place / name) for name in ("arrays.npz", "facts.json")}
+    (place / "digests.json").write_text(json.dumps(digests))
+    assert store.facts() is None
+    found, (problem,) = store.newest()
+    assert found is None
+    assert "an earlier version of medmrcnn wrote it" in problem and "\n" not in problem
+
+
+def index(best, last):
+    return {"best": best and {"epoch": best}, "last": {"epoch": last}}
+
+
+def test_best_and_last_are_exported_without_a_copy(store, tmp_path):
+    for epoch in (1, 2):
+        store.save(epoch, write(f"epoch {epoch}"), {"best_epoch": 1})
+    (folder := tmp_path / "checkpoints").mkdir()
+    store.export(folder, index(1, 2))
+    assert {file.name: file.read_text() for file in folder.glob("*.keras")} == {
+        "best.keras": "epoch 1", "last.keras": "epoch 2",
+    }  # fmt: skip
+    assert json.loads((folder / "checkpoints.json").read_text()) == index(1, 2)
+    assert (folder / "best.keras").samefile(store.path(1))
+
+
+def test_without_a_best_epoch_the_last_one_is_exported_alone(store, tmp_path, monkeypatch):
+    """Also where links are not permitted."""
+
+    def refuse(*_):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr("pathlib.Path.symlink_to", refuse)
+    store.save(1, write("epoch 1"), {})
+    (folder := tmp_path / "checkpoints").mkdir()
+    store.export(folder, index(None, 1))
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoints.json", "last.keras"]
+    assert (folder / "last.keras").read_text() == "epoch 1"
+
+
+@pytest.mark.parametrize("step", ["pathlib.Path.write_text", "os.fsync", "os.replace"])
+def test_a_full_disk_leaves_the_earlier_ones_and_is_reported_in_a_line(store, monkeypatch, step):
+    store.save(1, write("model"), {})
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with (
         monkeypatch.context() as patch,
-        pytest.raises(CheckpointNotSaved, match=r"^epoch 2: .*No space left on device") as told,
+        pytest.raises(CheckpointNotSaved, match=r"^epoch 2: .*No space left on device") as error,
     ):
         patch.setattr(step, full)
-        with disk_refusals(2, states.folder):
-            states.save(2, ARRAYS, {}, {"best.keras": best})
-    assert "\n" not in str(told.value)
-    assert [path.name for path in states.folder.iterdir()] == ["epoch-000001"]
-    assert states.newest()[0].epoch == 1
+        store.save(2, write("model"), {})
+    assert "\n" not in str(error.value)
+    assert [path.name for path in store.folder.iterdir()] == ["epoch-000001"]
+    assert store.newest()[0].epoch == 1
 
 
-def test_a_truly_full_disk(tmp_path, best):
+def test_what_a_killed_process_left_is_no_checkpoint(store):
+    left = store.folder / "being-written" / "model.keras"
+    left.parent.mkdir(parents=True)
+    left.write_text("half")
+    assert store.epochs() == []
+    store.save(1, write("model"), {})
+    assert not left.exists()
+
+
+def test_a_truly_full_disk(tmp_path):
     """A file system of 256 KiB in memory, where one may be made."""
     folder = tmp_path / "small"
     folder.mkdir()
@@ -117,11 +165,11 @@ def test_a_truly_full_disk(tmp_path, best):
     ):
         pytest.skip("needs the right to mount")
     try:
-        states = CheckpointStore(folder / "states")
-        states.save(1, ARRAYS, {}, {"best.keras": best})
-        with pytest.raises(CheckpointNotSaved, match="No space left on device"), disk_refusals(2, states.folder):
-            states.save(2, {"large": np.zeros(1 << 17)}, {}, {"best.keras": best})
-        assert states.newest()[0].epoch == 1
+        store = CheckpointStore(folder / "states")
+        store.save(1, write("model"), {})
+        with pytest.raises(CheckpointNotSaved, match="No space left on device"):
+            store.save(2, write("x" * (1 << 20)), {})
+        assert store.newest()[0].epoch == 1
     finally:
         subprocess.run(["umount", str(folder)], check=True)
 

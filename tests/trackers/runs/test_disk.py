@@ -8,12 +8,11 @@ import tempfile
 from pathlib import Path
 
 import mlflow
-import numpy as np
 import pytest
 from mlflow import MlflowClient
 
 from experiments.commands.arguments import check_model_address
-from experiments.commands.exit_status import FAILED, exit_status
+from experiments.commands.exit_status import FAILED, ExitStatus
 from mrcnn.errors import InputError
 from trackers.checkpoints.unfinished_runs import Unfinished
 from trackers.runs.disk import DiskRefused, disk_problem, written_to
@@ -78,7 +77,7 @@ def test_a_full_working_folder_with_the_store(store, disk, monkeypatch, empty_st
     (disk.path / "mlflow.db").write_bytes(empty_store)
     mlflow.set_tracking_uri(f"sqlite:///{disk.path}/mlflow.db")
     with pytest.raises(DiskRefused) as error, tracked_run(**ABOUT) as run:
-        Unfinished(run.id).states.save(3, {"w": np.zeros(1)}, {}, {})
+        Unfinished(run.id).states.save(3, Path.touch, {})
         disk.fill()
         run.params({f"p{number}": "x" * 4000 for number in range(90)})
     line = str(error.value)
@@ -91,11 +90,9 @@ def test_no_run_begins_in_a_full_store(store, disk, capsys):
     mlflow.set_tracking_uri(f"sqlite:///{disk.path}/mlflow.db")
     disk.fill()
 
-    def work():
-        with tracked_run(**ABOUT):
-            pass
-
-    assert exit_status(work) == 2
+    with ExitStatus() as status, tracked_run(**ABOUT):
+        pass
+    assert status.code == 2
     assert capsys.readouterr().err == (
         f"mrcnn: {disk.path}: the store mlflow.db cannot be written ({FULL}); start the command in a folder that can "
         "be written, or set MLFLOW_TRACKING_URI\n"
@@ -180,10 +177,9 @@ def test_an_error_without_a_file_gets_its_folder(tmp_path):
 
 
 def test_the_command_line_says_one_line(capsys):
-    def work():
+    with ExitStatus() as status:
         raise RuntimeError("h5py") from refusal(errno.ENOSPC, "/data/model.keras")
-
-    assert exit_status(work) == FAILED
+    assert status.code == FAILED
     assert capsys.readouterr().err == f"mrcnn: /data/model.keras: {FULL}\n"
 
 
