@@ -18,7 +18,7 @@ import numpy as np
 
 from experiments.config.resolve import resolve
 from experiments.preparation.datasets import open_dataset
-from experiments.training.planner import make_plan, resolve_runtime_options
+from experiments.training.planner import make_plan
 from mrcnn.data import Loader, split_by_patient
 from mrcnn.models import MaskRCNN
 from mrcnn.models.training.batches import training_batches
@@ -33,8 +33,8 @@ def main() -> None:
     ).config
     whole = open_dataset(config.data)
     training = whole.subset(split_by_patient(whole, seed=config.seed)["train"])
-    config = resolve_runtime_options(config, training)
     plan = make_plan(config, training)
+    config = plan.config
     loader = Loader(
         training,
         plan.model,

@@ -81,6 +81,28 @@ def computes_in_bfloat16() -> bool:
     return found is not None and int(found[1]) >= 8
 
 
+def device_memory() -> tuple[Literal["cpu", "gpu"], int]:
+    """Return the kind of the device on which models run, and its free memory in bytes.
+
+    TensorFlow does not report the memory of a GPU, for which 8 GiB are returned.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        on_gpu, limit = bool(tf.config.list_physical_devices("GPU")), 8 << 30
+    else:
+        import jax
+
+        device = jax.devices()[0]
+        on_gpu = device.platform != "cpu"
+        limit = (device.memory_stats() or {}).get("bytes_limit", 8 << 30) if on_gpu else 0
+    if on_gpu:
+        return "gpu", limit
+    import psutil  # not part of a served model
+
+    return "cpu", psutil.virtual_memory().available
+
+
 @cache
 def cpu_vectors() -> Literal["avx2", "avx512"] | None:
     """Return the widest vector extension of the x86 CPU of TensorFlow; None for a GPU, another CPU or backend."""

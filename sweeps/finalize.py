@@ -16,7 +16,7 @@ from experiments.config.schema import TaskConfig
 from experiments.evaluation.evaluate_on_test import evaluate_on_test, inference_model
 from experiments.evaluation.registration import package_and_register
 from experiments.evaluation.report import log_report
-from experiments.training.planner import Plan, resolve_runtime_options
+from experiments.training.planner import resolve_runtime_options, with_model, with_shared_settings
 from experiments.training.training_data import Data
 from mrcnn.config import ModelConfig
 from mrcnn.data import Dataset
@@ -25,6 +25,7 @@ from sweeps.candidate_cache import cache_candidates
 from sweeps.options import SweepOptions
 from sweeps.record import best_config, best_yaml, winner
 from sweeps.run_endings import RUN
+from sweeps.study import PLAN
 from sweeps.thresholds import ThresholdSearch
 from sweeps.training import CONFIDENCE, NMS_IOU
 from trackers.checkpoints.initial_weights import PACKAGE, model_file
@@ -42,7 +43,7 @@ def finalize_sweep(
     folder: Path,
 ) -> None:
     """Evaluate, package and register the best checkpoint of the best trial with the thresholds found for it."""
-    best = winner(study)
+    best, config = winner(study), with_shared_settings(config, study.user_attrs.get(PLAN, {}))
     reached = dict(zip(objectives, best.values, strict=True))
     run.text(best_yaml(config, best, study, objectives), "best.yaml")
     run.metrics({f"best/{name}": value for name, value in reached.items()})
@@ -57,7 +58,7 @@ def finalize_sweep(
     # The threshold is saved in the network, so that exports suppress as in the trial.
     model = trained.with_settings(nms_iou=best.user_attrs[NMS_IOU])
     assert isinstance(model.config, ModelConfig)
-    found = Plan(model.config, None).fill_in(best_config(config, best))
+    found = with_model(best_config(config, best), model.config)
     # The precision of the trial, whose machine can differ from this one.
     as_read = found.train.model_copy(update={"precision": model.dtype_policy.name})
     found = resolve_runtime_options(found.model_copy(update={"train": as_read}), data.splits["train"])

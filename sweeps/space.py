@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, get_args
+from typing import Annotated, Any, Protocol, get_args, get_origin
 
 from experiments.config.overrides import full_key, merged, nested
 from experiments.config.resolve import check, options
 from experiments.config.schema import TaskConfig
 from mrcnn.config import STRIDES
+from mrcnn.data.transforms.augmentation import Augmentation
 from mrcnn.errors import InputError
 from sweeps.options import INFERENCE_MS, Choices, Range
 
@@ -84,7 +85,8 @@ def _whole(name: str) -> bool:
     """Whether an option takes whole numbers only."""
     annotation = dict(options())[name].annotation if name not in OWN else float
     members = (annotation, *get_args(annotation))
-    return int in members and float not in members
+    kinds = {get_args(member)[0] if get_origin(member) is Annotated else member for member in members}
+    return int in kinds and float not in kinds
 
 
 def suggest(trial: Suggests, space: Mapping[str, Range | Choices]) -> dict[str, Any]:
@@ -128,8 +130,9 @@ def anchor_sizes(scale: float, spread: float) -> list[list[float]]:
 def stronger(config: TaskConfig, factor: float) -> dict[str, float]:
     """Multiply every strength of the augmentation by `factor`, up to the limit of its option."""
     changed = {}
-    for name, field in type(config.augment).model_fields.items():
-        if name in NOT_STRENGTHS:
+    for name, field in Augmentation.model_fields.items():
+        # What is `auto` is planned before a trial.
+        if name in NOT_STRENGTHS or getattr(config.augment, name) == "auto":
             continue
         limits = [(getattr(each, "le", None), getattr(each, "lt", None)) for each in field.metadata]
         most = min(closed or 0.99 * (opened or 0.0) for closed, opened in limits if closed or opened)

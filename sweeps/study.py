@@ -41,6 +41,8 @@ MAX_RETRIES = 2
 """A trial whose process is killed a third time is not retried: it is likely the reason."""
 LOCK_TIMEOUT = 600
 """Seconds that a worker waits for the lock of the study, which is held for less than one."""
+PLAN = "plan"
+"""Attribute of a study: `experiments.training.planner.shared_settings` of its trials."""
 WORKER, REASON, EPOCHS, RESUMED_AFTER = "worker", "reason", "epochs", "resumed_after"
 """User attributes of a trial: its process, why it failed, epochs trained, and the epoch after which a retry resumed."""
 

@@ -18,6 +18,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from rich.console import Console
 
 from experiments.config.resolve import parameters
+from experiments.config.schema import PLANNED_EPOCHS
 from experiments.preparation.data_check import check_data, show
 from experiments.training.training_data import record_data, usable_data
 from mrcnn.errors import InputError
@@ -27,6 +28,7 @@ from sweeps.record import STATES, finished, log_plots, log_table, summary
 from sweeps.run_endings import RUN, leave_ends
 from sweeps.study import (
     EPOCHS,
+    PLAN,
     REASON,
     SweepStudy,
     first_attempt,
@@ -41,6 +43,7 @@ from sweeps.study import (
 from sweeps.study_identity import DECIDES, decides, require_same, require_same_choices
 from sweeps.training import Job
 from sweeps.worker import DONE, REPLACE
+from trackers.checkpoints.initial_weights import model_file
 from trackers.checkpoints.unfinished_runs import recorded
 from trackers.offline.pending_records import pending_runs, upload_pending
 from trackers.runs.run import Parent, Run, tracked_run
@@ -72,7 +75,8 @@ def sweep(wanted: SweepArgs) -> str:
     checked = check_data(config)
     checked.raise_if_wrong()
     data = usable_data(checked, config)
-    study = open_study(wanted.storage, wanted.study, options, wanted.objectives, epochs=config.train.epochs)
+    epochs = PLANNED_EPOCHS if config.train.epochs == "auto" else config.train.epochs
+    study = open_study(wanted.storage, wanted.study, options, wanted.objectives, epochs=epochs)
     console = Console(highlight=False)
     if DECIDES not in study.user_attrs and study.get_trials(deepcopy=False):
         said = f"warning: --study {wanted.study} does not say on which data and settings its trials were measured"
@@ -95,6 +99,7 @@ def sweep(wanted: SweepArgs) -> str:
     # Imported here, because a finished sweep needs no model.
     import keras
 
+    from experiments.training.planner import make_plan, shared_settings
     from sweeps.finalize import finalize_sweep
 
     with (
@@ -112,6 +117,14 @@ def sweep(wanted: SweepArgs) -> str:
         _adopt(study, run)
         console.print(f"Sweep {wanted.study} of task {config.task}; run {run.id}", soft_wrap=True)
         show(checked, console)
+        if PLAN not in study.user_attrs:
+            plan = make_plan(
+                config,
+                data.splits["train"],
+                lambda weights: model_file(weights, task=config.task, folder=Path(folder, "start")),
+                validation_images=len(data.splits["val"]),
+            )
+            study.set_user_attr(PLAN, shared_settings(plan.config))
         record_data(data, config, run)
         _search(wanted, study, run, console, Path(folder), start)
         deliver_trials(study)

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from experiments.config.schema import TaskConfig
 from experiments.training.checkpointing import ResumableTraining, requested_facts
+from experiments.training.planner import with_shared_settings
 from experiments.training.resume import Refused, resume_training, task_run
 from experiments.training.trainer import Trainer
 from experiments.training.training_data import Data
@@ -30,7 +31,7 @@ from sweeps.candidate_cache import cache_candidates, suppressed
 from sweeps.options import INFERENCE_MS, SweepOptions
 from sweeps.run_endings import RETRIED_RUN, RUN
 from sweeps.space import configured, suggest
-from sweeps.study import EPOCHS, RESUMED_AFTER
+from sweeps.study import EPOCHS, PLAN, RESUMED_AFTER
 from sweeps.thresholds import ThresholdSearch
 from trackers.checkpoints.unfinished_runs import Unfinished
 from trackers.runs.run import Parent, Run
@@ -75,7 +76,8 @@ def run_trial(trial: optuna.Trial, job: Job, data: Data, console: Console) -> li
         Pruned: the pruner stopped the trial.
         Undefined: an objective is not defined on the validation images.
     """
-    config = configured(job.config, suggest(trial, job.options.space))
+    shared = with_shared_settings(job.config, trial.study.user_attrs.get(PLAN, {}))
+    config = configured(shared, suggest(trial, job.options.space))
     # This frees the networks of earlier trials, and makes the random numbers independent of them.
     clear_session()
     keras.utils.set_random_seed(config.seed)
@@ -103,6 +105,7 @@ def run_trial(trial: optuna.Trial, job: Job, data: Data, console: Console) -> li
                 reported = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
             watch = Watch(trial, job.objectives, run, reported)
             trainer = Trainer(config, data, run, console, Path(folder), training=resumed, on_validation=watch)
+            trainer.plan()
             trainer.build()
             trainer.fit()
             return measure(trainer.model, trainer.config, data.splits["val"], trial, job, run, trainer.epochs + 1)

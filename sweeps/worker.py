@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.commands.exit_status import quiet_libraries, silent_start
+from experiments.config.schema import PLANNED_EPOCHS
 
 if TYPE_CHECKING:
     import optuna
@@ -47,7 +48,8 @@ def run_worker(job: Job) -> int:
     from trackers.runs.signals import SignalHandler
 
     console = Console(highlight=False)
-    study = open_study(job.storage, job.study, job.options, job.objectives, epochs=job.config.train.epochs)
+    epochs = PLANNED_EPOCHS if job.config.train.epochs == "auto" else job.config.train.epochs
+    study = open_study(job.storage, job.study, job.options, job.objectives, epochs=epochs)
     data, begun = None, 0
     with SignalHandler() as stop:
         stop.release()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.commands import baselines, check, compare, demo, evaluate, export, predict, prepare, sync, train
+from experiments.commands import baselines, check, compare, demo, evaluate, export, plan, predict, prepare, sync, train
 from experiments.config.resolve import TASKS, resolve
 from mrcnn.errors import InputError
 from sweeps import command as sweep
@@ -27,7 +27,7 @@ OTHERS = {"--no-serve-artifacts", "--artifacts-destination", "--allowed-hosts", 
 
 COMMANDS = {
     "baselines": baselines, "check": check, "compare": compare, "demo": demo, "evaluate": evaluate, "export": export,
-    "predict": predict, "prepare": prepare, "sweep": sweep, "sync": sync, "train": train,
+    "plan": plan, "predict": predict, "prepare": prepare, "sweep": sweep, "sync": sync, "train": train,
 }  # fmt: skip
 BEFORE = (
     ("train", []), ("train", ["--profile", "from_coco"]), ("sweep", []), ("compare", ["--modality", "mri"]),
@@ -70,7 +70,7 @@ def parse(words: list[str]) -> None:
 
 
 def parse_command(command: str, words: list[str]) -> None:
-    if not words and command not in ("train", "sweep", "check"):
+    if not words and command not in ("train", "sweep", "check", "plan"):
         assert command in ("baselines", "compare", "demo", "evaluate", "export", "predict", "prepare", "sync")
         return
     match command:

@@ -29,7 +29,7 @@ from experiments.evaluation.artifacts import csv_text
 from experiments.evaluation.evaluate_on_test import Result, evaluate_on_test
 from experiments.evaluation.registration import package_and_register, register_model
 from experiments.evaluation.report import log_report
-from experiments.training.planner import resolve_runtime_options
+from experiments.training.planner import make_plan, shared_settings, with_shared_settings
 from experiments.training.resume import task_run
 from experiments.training.trainer import Trainer
 from experiments.training.training_data import Data, read_data, record_data, split_title
@@ -63,7 +63,9 @@ def train_baselines(resolved: Resolved, models: Sequence[str], mask_rcnn: str | 
         console.print(f"Task {config.task}, {config.modality}: {', '.join(models)}; run {parent.id}", soft_wrap=True)
         given = given_mask_rcnn(mask_rcnn, config.task, Path(folder, "given")) if mask_rcnn else None
         data = read_data(config, parent, console)
-        config = resolve_runtime_options(config, data.splits["train"])
+        plan = make_plan(config, data.splits["train"], validation_images=len(data.splits["val"]))
+        config = plan.config.model_copy(update={"model": config.model})
+        config = with_shared_settings(config, shared_settings(plan.config))
         if mask_rcnn and given is not None:
             check_same_training(mask_rcnn, given, data, console)
         labels = classifier_config(config, data.splits["train"], data.splits.values())

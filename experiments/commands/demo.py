@@ -87,7 +87,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
     metavar="ADDRESS",
     help="address to listen on; default 127.0.0.1. Any other address opens the page to the network, without a password",
 )
-@option("--task", default="thyroid", metavar="NAME", help="the task of the model `last`; default thyroid")
+@option("--task", default="any", metavar="NAME", help="the task of the model `last`; default any")
 def command(model: str, port: str, host: str, task: str) -> DemoArgs:
     """Serve a local page that shows the predictions of a trained model for an image.
 

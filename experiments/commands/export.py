@@ -62,7 +62,7 @@ def _export(arguments: ExportArgs) -> None:
     help="saved_model: a folder for TensorFlow and its servers; onnx: a file for onnxruntime",
 )
 @option("--output", type=PathText(), metavar="PATH", help="new folder or file; default mask_rcnn or mask_rcnn.onnx")
-@option("--task", default="thyroid", metavar="NAME", help="the task of the model `last`; default thyroid")
+@option("--task", default="any", metavar="NAME", help="the task of the model `last`; default any")
 def command(model: str, form: str, output: str | None, task: str) -> ExportArgs:
     """Write a trained model so that it runs without this project.
 

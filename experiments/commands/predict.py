@@ -222,7 +222,7 @@ def _spacing(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     metavar="NAME,...",
     help="for a model that does not record its modalities: flair,t1,t1ce,t2 in the order of the model",
 )
-@option("--task", default="thyroid", metavar="NAME", help="the task of the model `last`; default thyroid")
+@option("--task", default="any", metavar="NAME", help="the task of the model `last`; default any")
 @switch(
     "--keep_patient",
     help="write the patient and study of the source into dicom_seg, for an archive; otherwise a pseudonym",

@@ -1,4 +1,4 @@
-"""Schema of the sections `model` and `baseline` of a task, from the fields of `mrcnn.ModelConfig`."""
+"""Schema of the sections `model`, `augment` and `baseline` of a task, from the library's configurations."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from mrcnn.config import Backbone, ModelConfig, ResUNetConfig
+from mrcnn.data.transforms.augmentation import Augmentation
 
 PLANNED = (
-    "conventions", "channels", "normalisation", "norm", "anchor_sizes", "anchor_ratios", "max_instances",
-    "fpn_channels", "head_width", "mask_channels", "mask_convolutions", "proposals", "max_detections",
+    "conventions", "image_size", "channels", "normalisation", "backbone", "norm", "anchor_sizes", "anchor_ratios",
+    "max_instances", "fpn_channels", "head_width", "mask_channels", "mask_convolutions", "mask_pool_size",
+    "rpn_samples", "proposals_per_level", "proposals", "roi_samples", "roi_canonical_size", "max_detections",
 )  # fmt: skip
-"""Fields that accept `auto`: `experiments.training.planner` fills them from the training split, the weights and the
-backbone."""
+"""Fields that accept `auto`: `experiments.training.planner` decides them from the training split, the weights, the
+device and the budget."""
 
 DESCRIPTIONS = {
     "image_size": "side of the square network input in pixels, or [height, width]; multiples of 32; images are scaled "
-    "and padded to it",
+    "and padded to it; auto: from the sizes of the training images and instances, and the budget",
     "conventions": "anchors, pooling and padding of an implementation, which pretrained weights need; auto: by weights",
     "channels": "channels of the network input; auto: 1 for gray images, else 3; always 3 with ImageNet weights of a "
     "ResNet",
     "normalisation": "image: zero mean and unit variance per image; imagenet: as its weights expect; none: as the "
     "reader returns it (brats: normalized over the volume); auto: by weights",
     "equalise": "equalization before normalization: histogram over the image, clahe tile by tile",
-    "backbone": "feature extractor; small is for training from scratch on little data",
+    "backbone": "feature extractor; small is for training from scratch on little data; auto: by the weights at hand",
     "norm": "normalization layers; auto: frozen_batch with ImageNet weights, group from scratch",
     "fpn_channels": "channels of every pyramid level; auto: 64 with the small backbone, else 256",
     "head_width": "units of the two dense layers of the box head; auto: 256 with the small backbone, else 1024",
@@ -36,16 +38,19 @@ DESCRIPTIONS = {
     "max_instances": "slots for true instances per image; auto: the most that a training image holds",
     "rpn_positive_iou": "an anchor with at least this IoU with an instance is positive",
     "rpn_negative_iou": "an anchor below this IoU with every instance is negative",
-    "rpn_samples": "anchors per image in the region proposal loss",
-    "proposals_per_level": "best anchors of each level that enter non-maximum suppression",
+    "rpn_samples": "anchors per image in the region proposal loss; auto: by backbone and max_instances",
+    "proposals_per_level": "best anchors of each level that enter non-maximum suppression; auto: 200 or more by "
+    "max_instances, 1000 with a ResNet",
     "proposals": "proposals per image after non-maximum suppression; auto: four for each of max_instances, from 100 to "
     "1000, with the small backbone, else 1000",
     "proposal_nms_iou": "IoU above which the lower-scored proposal is dropped",
     "roi_positive_iou": "a region with at least this IoU with an instance trains as its class",
-    "roi_samples": "regions per image in the head losses; a quarter of them may be positive",
-    "roi_canonical_size": "side of the region in input pixels that is pooled from level P4",
+    "roi_samples": "regions per image in the head losses; a quarter of them may be positive; auto: by max_instances",
+    "roi_canonical_size": "side of the region in input pixels that is pooled from level P4; auto: 0.4375 times that of "
+    "the input",
     "pool_size": "side of the pooled grid of the box head",
-    "mask_pool_size": "side of the pooled grid of the mask head; masks have twice this side",
+    "mask_pool_size": "side of the pooled grid of the mask head; masks have twice this side; auto: 14, or 28 where the "
+    "training masks lose more than 0.005 of Dice in masks of 28 cells",
     "class_agnostic": "one box and one mask for all classes instead of one each",
     "class_weights": "weights of background and of each class in the class loss, or null",
     "focal_gamma": "exponent of the focal loss of the class head; 0 is cross-entropy",
@@ -55,14 +60,14 @@ DESCRIPTIONS = {
 }
 
 
-def _options() -> dict[str, Any]:
-    """Return the fields of `ModelOptions`, with the types, limits and defaults of `ModelConfig`."""
+def _options(of: type[BaseModel], descriptions: dict[str, str], planned: tuple[str, ...]) -> dict[str, Any]:
+    """Return fields with the types, limits and defaults of `of`; those in `planned` are `auto` by default."""
     fields = {}
-    for name, description in DESCRIPTIONS.items():
-        stated = ModelConfig.model_fields[name]
+    for name, description in descriptions.items():
+        stated = of.model_fields[name]
         kind = Annotated[stated.annotation, *stated.metadata] if stated.metadata else stated.annotation
         default = stated.default
-        if name in PLANNED:
+        if name in planned:
             kind, default = Literal["auto"] | kind, "auto"
         fields[name] = (kind, Field(default=default, description=description))
     return fields
@@ -81,7 +86,23 @@ class _Section(BaseModel):
         return ModelConfig(class_names=class_names, **{**planned, **given})
 
 
-ModelOptions = create_model("ModelOptions", __base__=_Section, __module__=__name__, **_options())
+ModelOptions = create_model(
+    "ModelOptions", __base__=_Section, __module__=__name__, **_options(ModelConfig, DESCRIPTIONS, PLANNED)
+)
+
+STRENGTHS = tuple(name for name in Augmentation.model_fields if name != "flip_swaps")
+"""Fields of the augmentation that accept `auto`, decided by modality and classes."""
+AugmentOptions = create_model(
+    "AugmentOptions",
+    __base__=Augmentation,
+    __module__=__name__,
+    **_options(
+        Augmentation,
+        {name: f"{Augmentation.model_fields[name].description}; auto: by the modality" for name in STRENGTHS},
+        STRENGTHS,
+    ),
+)
+"""An `Augmentation` once the plan has replaced every `auto`."""
 
 
 class BaselineOptions(BaseModel):

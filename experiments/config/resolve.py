@@ -23,6 +23,9 @@ from mrcnn.errors import InputError
 from mrcnn.safe_yaml import read_yaml
 
 TASKS = Path(__file__).parents[1] / "tasks"
+AUTO = "auto"
+PHANTOM_TASK, PHANTOMS = "thyroid", "phantoms"
+"""Task without a dataset, and the profile with sizes for phantoms."""
 
 
 @dataclass(frozen=True)
@@ -73,18 +76,24 @@ def read_task(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return content, profiles
 
 
-def task_options(default: str = "thyroid") -> list[Option]:
+def task_options(default: str = AUTO) -> list[Option]:
     """Return the options that choose the task file and its profile."""
+    described = f"{AUTO}: instances with a dataset, else {PHANTOM_TASK}" if default == AUTO else default
     return [
         Option(
             ["--task"],
             type=str,
             default=default,
             metavar="NAME",
-            help=f"{', '.join(task_names())}, or a path to a .yaml file; default {default}",
+            help=f"{', '.join(task_names())}, or a path to a .yaml file; default {described}",
             shell_complete=_complete_task,
         ),
-        Option(["--profile"], type=str, metavar="NAME", help="a set of settings in the task's file"),
+        Option(
+            ["--profile"],
+            type=str,
+            metavar="NAME",
+            help=f"a set of settings in the task's file; default {PHANTOMS} without a dataset, if the file has it",
+        ),
     ]
 
 
@@ -112,14 +121,21 @@ def resolve_options(texts: Mapping[str, str | None]) -> Resolved:
 
     Args:
         texts: dotted key to the value as text; None where the option is absent. `task` and `profile` choose the file
-            and the profile.
+            and the profile. Without a dataset, the default profile is `PHANTOMS` where the file has it.
 
     Raises:
         InputError: one line that names the file or option, the value and what is allowed.
     """
-    path = task_file(texts.get("task") or "thyroid")
+    task, dataset = texts.get("task") or AUTO, texts.get("data.dataset") or "null"
+    if task == AUTO:
+        task = PHANTOM_TASK if dataset == "null" else "instances"
+    path = task_file(task)
     profile = texts.get("profile")
     content, profiles = read_task(path)
+    if profile is None and PHANTOMS in profiles and not (
+        content.get("data", {}).get("dataset") if texts.get("data.dataset") is None else dataset != "null"
+    ):  # fmt: skip
+        profile = PHANTOMS
     if profile is not None:
         if profile not in profiles:
             raise InputError(
@@ -175,7 +191,8 @@ def check(content: Mapping[str, Any], file: str, given: Collection[str] = ()) ->
     lines = []
     for place, expected in problems.items():
         source = f"--{place}" if re.split(r"[=\[]", place)[0] in given else f"{file}: {place}"
-        lines.append(f"{source}: {' or '.join(expected)}")
+        alternatives = [expected[0], *(each.removeprefix("expected ") for each in expected[1:])]
+        lines.append(f"{source}: {' or '.join(alternatives)}")
     raise InputError("; ".join(lines))
 
 

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Never
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from experiments.config.model_options import BaselineOptions, ModelOptions
+from experiments.config.model_options import AugmentOptions, BaselineOptions, ModelOptions
 from mrcnn.config import NAMED_WEIGHTS, WEIGHT_SUFFIXES
 from mrcnn.data.readers.options import MasksOptions, ViaOptions, VolumesOptions
 from mrcnn.data.sample import SPACING_MM
-from mrcnn.data.transforms.augmentation import Augmentation
 
 WEIGHTS = re.compile(r"(runs|models):/.+|[0-9a-f]{32}")
 """Addresses of weights in MLflow; see `trackers.checkpoints.initial_weights`."""
 Millimetres = Annotated[float, Field(ge=SPACING_MM[0], le=SPACING_MM[1])]
 Share = Annotated[float, Field(ge=0, le=1)]
+if TYPE_CHECKING:
+    Auto = Never  # type checkers see the options as planned
+else:
+    Auto = Literal["auto"]
+    """Value of options that `experiments.training.planner` decides."""
+AUTO: Any = "auto"
 Layers = Literal["heads", "5+", "4+", "3+", "all"]
 Metric = Literal[
     "mask_ap", "mask_ap10", "mask_ap50", "mask_ap75", "box_ap", "box_ap10", "box_ap50", "box_ap75",
     "dice", "iou", "hd95", "precision", "recall", "f1", "froc", "detection_rate", "volume_dice", "volume_hd95",
 ]  # fmt: skip
+PLANNED_EPOCHS = 20
+"""Epochs of a planned training. Each ends with a validation, so they divide its steps whatever their number."""
 LOWER_IS_BETTER = ("hd95", "volume_hd95")
 
 
@@ -133,26 +140,51 @@ class Stage(Section):
 class TrainOptions(Section):
     """Training."""
 
-    epochs: int = Field(default=10, ge=1, description="epochs over all stages")
-    steps_per_epoch: int | None = Field(default=None, ge=1, description="null: once through the training images")
-    batch_size: int = Field(default=2, ge=1, description="images per step")
+    preset: Literal["fast", "standard", "best"] = Field(
+        default="standard",
+        description="effort of a planned training: on a CPU 5 minutes, 30 minutes or 3 hours, unless budget is given",
+    )
+    budget: str | None = Field(
+        default=None,
+        pattern=r"^\d+(\.\d+)?[smh]$",
+        description="longest time of a planned training with its evaluation, such as 90s, 30m or 2h, which bounds the "
+        "size of the input and the number of steps; null: by preset on a CPU, no bound on a GPU",
+    )
+    epochs: Auto | Annotated[int, Field(ge=1)] = Field(
+        default=AUTO,
+        description="epochs over all stages, each followed by a validation; auto: 20, of as many steps as the "
+        "number of training images and the budget give",
+    )
+    steps_per_epoch: Auto | Annotated[int, Field(ge=1)] | None = Field(
+        default=AUTO,
+        description="null: once through the training images; auto: that, unless epochs is auto",
+    )
+    batch_size: Auto | Annotated[int, Field(ge=1)] = Field(
+        default=AUTO, description="images per step; auto: 4, on a GPU 8, or less by the memory"
+    )
     stages: tuple[Stage, ...] = Field(
         default=(Stage(),),
         description="run one after another until train.epochs; each {layers: heads | 5+ | 4+ | 3+ | all, epochs: n, "
         "learning_rate: x}, of which epochs and learning_rate may be left out; without pretrained weights all learns",
     )
     weights: str = Field(
-        default="none",
-        description="none trains from scratch; imagenet and coco (matterport's Mask R-CNN) are downloaded; last is the "
+        default=AUTO,
+        description="auto: imagenet where a package has the weights of the backbone on this machine, else none, which "
+        "trains from scratch; imagenet and coco (matterport's Mask R-CNN) are downloaded; last is the "
         "newest finished run of the task; a run's id, runs:/…, models:/name@alias; or a file "
         f"({', '.join(WEIGHT_SUFFIXES)})",
     )
-    optimizer: Literal["sgd", "adamw"] = Field(default="sgd", description="SGD with momentum, or AdamW")
-    learning_rate: float = Field(default=0.01, gt=0, description="learning rate after the warm-up")
+    optimizer: Literal["sgd", "adamw"] = Field(default="adamw", description="SGD with momentum, or AdamW")
+    learning_rate: Auto | Annotated[float, Field(gt=0)] = Field(
+        default=AUTO,
+        description="learning rate after the warm-up; auto: 0.001, with a ResNet 0.0001, with SGD ten times as much",
+    )
     schedule: Literal["constant", "cosine", "step"] = Field(
         default="cosine", description="learning rate within a stage; step: /10 after 2/3 and 8/9 of it"
     )
-    warmup_steps: int = Field(default=50, ge=0, description="steps over which each stage's learning rate rises")
+    warmup_steps: Auto | Annotated[int, Field(ge=0)] = Field(
+        default=AUTO, description="steps over which each stage's learning rate rises; auto: 2 % of all, at least 50"
+    )
     momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum of SGD")
     weight_decay: float = Field(default=1e-4, ge=0, description="decoupled; not applied to biases and normalization")
     clip_norm: float | None = Field(
@@ -163,8 +195,10 @@ class TrainOptions(Section):
         description="precision of the network; auto: mixed_bfloat16 on a GPU, or with TensorFlow on a processor "
         "(AVX-512 BF16, AMX), that computes in it, else float32",
     )
-    patience: int = Field(
-        default=0, ge=0, description="validations without a better evaluate.metric before stopping; 0: never"
+    patience: Auto | Annotated[int, Field(ge=0)] = Field(
+        default=AUTO,
+        description="validations without a better evaluate.metric, as the mean of the last three, before stopping; "
+        "0: never; auto: 8 where epochs is auto, else 0",
     )
     validate_every: int = Field(
         default=1, ge=1, description="epochs between validations; the last epoch is always validated"
@@ -184,13 +218,13 @@ class TrainOptions(Section):
     @model_validator(mode="after")
     def _check(self) -> TrainOptions:
         if not (
-            self.weights in (*NAMED_WEIGHTS, "last")
+            self.weights in ("auto", *NAMED_WEIGHTS, "last")
             or WEIGHTS.fullmatch(self.weights)
             or self.weights.endswith(WEIGHT_SUFFIXES)
         ):
             raise ValueError(
-                f"weights={self.weights}: expected {', '.join(NAMED_WEIGHTS)}, last, a run's id, runs:/…, models:/… "
-                f"or a file ({', '.join(WEIGHT_SUFFIXES)})"
+                f"weights={self.weights}: expected auto, {', '.join(NAMED_WEIGHTS)}, last, a run's id, runs:/…, "
+                f"models:/… or a file ({', '.join(WEIGHT_SUFFIXES)})"
             )
         if not self.stages:
             raise ValueError("stages=[]: expected at least one stage")
@@ -202,8 +236,13 @@ class EvaluateOptions(Section):
 
     metric: Metric = Field(default="mask_ap50", description="metric that selects the best checkpoint and the champion")
     confidence: Literal["auto"] | Share = Field(
-        default="auto",
+        default=AUTO,
         description="minimum score; auto: the one with the highest mean of Dice and F1 on the validation split",
+    )
+    validation_images: Auto | Annotated[int, Field(ge=1)] | None = Field(
+        default=AUTO,
+        description="images on which each epoch is validated, drawn at random; the threshold is chosen on all of the "
+        "split; null: all; auto: as many as take a sixth of the training's time",
     )
     volumes: bool = Field(
         default=False,
@@ -248,7 +287,7 @@ class TaskConfig(Section):
     data: DataOptions = DataOptions()
     model: ModelOptions = ModelOptions()  # pyright: ignore[reportInvalidTypeForm]: made by create_model
     train: TrainOptions = TrainOptions()
-    augment: Augmentation = Augmentation()
+    augment: AugmentOptions = AugmentOptions()  # pyright: ignore[reportInvalidTypeForm]
     evaluate: EvaluateOptions = EvaluateOptions()
     baseline: BaselineOptions = BaselineOptions()
 

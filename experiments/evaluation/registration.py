@@ -9,6 +9,7 @@ from rich.console import Console
 
 from experiments.config.schema import TaskConfig
 from experiments.evaluation.evaluate_on_test import Result
+from experiments.evaluation.report_numbers import ADVICE, NOTHING_FOUND
 from experiments.findings import FINDINGS
 from experiments.training.training_data import Data
 from trackers.packaging.packaged import log_packaged_model
@@ -72,6 +73,7 @@ def register_model(
     """
     # A distance without any detection is undefined; such a model never becomes the champion.
     score = validation_score(read_run(run.id), metric or config.evaluate.metric)
+    useless = _useless(run, score.metric)
     registered = register(
         uri,
         name=f"{family}-{config.modality}",
@@ -81,13 +83,16 @@ def register_model(
         task=config.task,
         run_id=run.id,
         higher_is_better=metric is not None or config.higher_is_better,
-        useless=_useless(run, score.metric),
+        useless=useless,
     )
     run.unless_finished(lambda: rollback_registration(registered))
     aliases = registered.alias + (f" and champion-{config.task}" if registered.task_champion else "")
     console.print(
         f"Registered {registered.name} version {registered.version} as {aliases}: {registered.reason}", soft_wrap=True
     )
+    if useless is not None:
+        run.tags({NOTHING_FOUND: useless})
+        console.print(f"warning: {useless}. {ADVICE}", style="yellow", markup=False, soft_wrap=True)
 
 
 def _useless(run: Run, metric: str) -> str | None:

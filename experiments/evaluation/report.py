@@ -235,7 +235,7 @@ def _nodules(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if sizes and len(units) == 1:
         middle = f"median {median(sizes):.1f} {units.pop()}"
         notes.append(f"Longest diameter: {middle}, from {min(sizes):.1f} to {max(sizes):.1f}")
-    levels = Counter(tuple(nodule["tirads"]["level"]) for nodule in nodules if nodule["tirads"])
+    levels = Counter(tuple(nodule["tirads"]["level"]) for nodule in nodules if (nodule["tirads"] or {}).get("level"))
     rows = [(low if low == high else f"{low} to {high}", str(count)) for (low, high), count in sorted(levels.items())]
     if rows:
         notes.append("A level is a range, because composition and echogenic foci need a reader.")

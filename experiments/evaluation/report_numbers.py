@@ -13,6 +13,13 @@ from mrcnn.data.fingerprint import LARGE, SMALL
 from trackers.runs.names import Names
 from trackers.runs.reader import RunRecord, history
 
+NOTHING_FOUND = "nothing_found"
+"""Tag of a run whose model found nothing on the validation split: the score that is 0."""
+ADVICE = (
+    "Check the outlines with mrcnn check; train longer (--preset best), with a larger input (--image_size) or more "
+    "images; docs/troubleshooting.md#the-model-finds-nothing"
+)
+
 Row = dict[str, str]
 """A row of a CSV file."""
 
@@ -182,6 +189,8 @@ def suggestions(run: RunRecord, warnings: Sequence[str]) -> list[str]:
     """Suggest what to try next, from rules on the recorded metrics; at most four lines."""
     scores, lines = run.scores(), []
     epochs, best = run.metrics.get("epochs"), run.metrics.get("best_epoch")
+    if NOTHING_FOUND in run.tags:
+        lines.append(f"The model found nothing: {run.tags[NOTHING_FOUND]}. {ADVICE}")
     if run.synthetic:
         lines.append("Train on images of your own: mrcnn check my-data, then mrcnn train --dataset my-data.")
     if warnings:

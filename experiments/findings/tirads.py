@@ -114,17 +114,22 @@ def assess(categories: Mapping[str, Points], longest_mm: float | None) -> dict[s
     """Compute the result from the points of all five categories.
 
     Returns:
-        `points` [low, high]; `level` ["TR3", "TR4"]; `advice`, two of `ADVICE`, or None without millimeters;
-        `unless_spongiform`, points and level of a nodule that is not spongiform, if the composition was not assessed;
-        and `categories`, each with its `points`, `provenance` and the feature `seen`.
+        `points` [low, high]; `level` ["TR3", "TR4"], or None for TR1 to TR5; `advice`, two of `ADVICE`, or None without
+        a level or millimeters; `unless_spongiform`, points and level of a nodule that is not spongiform, if the
+        composition was not assessed; and `categories`, each with its `points`, `provenance` and the feature `seen`.
     """
     low, high = total(categories)
-    levels = level(low), level(high)
-    result: dict[str, Any] = {"points": [low, high], "level": [f"TR{each}" for each in levels], "advice": None}
-    if longest_mm is not None:
+    levels = [level(low), level(high)]
+    result: dict[str, Any] = {"points": [low, high], "level": _names(levels), "advice": None}
+    if longest_mm is not None and result["level"]:
         result["advice"] = [ADVICE[advice(each, longest_mm)] for each in levels]
     if categories["composition"].seen is None:
         least = sum(each.low for each in categories.values())
-        result["unless_spongiform"] = {"points": [least, high], "level": [f"TR{level(least)}", f"TR{levels[1]}"]}
+        result["unless_spongiform"] = {"points": [least, high], "level": _names([level(least), levels[1]])}
     result["categories"] = {name: each.as_dict() for name, each in categories.items()}
     return result
+
+
+def _names(levels: list[int]) -> list[str] | None:
+    """Return the lowest and highest level by name; None for all levels, which say nothing."""
+    return None if levels == [1, 5] else [f"TR{each}" for each in levels]

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from statistics import fmean
 from typing import Any, NoReturn
 
 import keras
@@ -23,6 +24,8 @@ from trackers.runs.run import Run
 from trackers.runs.tensorboard import EventWriter
 
 PREVIEW_IMAGES = 3
+SMOOTHED = 3
+"""Validations whose mean decides about early stopping: a single one of few images is noisy."""
 PROGRESS, EVENTS, RANDOM = "progress", "events", "random"
 """Facts of a checkpoint: the fields of `TrainingState`, `EventWriter.position`, and `random_states`."""
 OnValidation = Callable[[int, Mapping[str, float]], None]
@@ -42,8 +45,7 @@ class TrainingState:
         higher_is_better: False for a loss.
         epochs_done: over all stages.
         stopped_early: whether `train.patience` ended the training.
-        validations: how many there were.
-        best_validation: the number of the one with the best metric, counted from 1; 0: there was none.
+        scores: the metric of each validation; NaN where it was not defined.
         best_epoch, best_value: the best epoch, counted from 1, and its metric; None: the metric was never defined.
         record: metrics of the last epoch.
         validated: whether the last epoch was validated.
@@ -53,8 +55,7 @@ class TrainingState:
     higher_is_better: bool = True
     epochs_done: int = 0
     stopped_early: bool = False
-    validations: int = 0
-    best_validation: int = 0
+    scores: list[float] = field(default_factory=list)
     best_epoch: int | None = None
     best_value: float | None = None
     record: dict[str, float] = field(default_factory=dict)
@@ -69,14 +70,21 @@ class TrainingState:
     def add_validation(self, metrics: Mapping[str, float]) -> None:
         """Add the metrics of a validation to the record; a strictly better value makes this epoch the best."""
         self.record |= {f"val/{name}": float(value) for name, value in metrics.items()}
-        self.validations += 1
         self.validated = True
-        value = self.record.get(self.metric)
-        if value is None or math.isnan(value):
+        value = self.record.get(self.metric, math.nan)
+        self.scores.append(value)
+        if math.isnan(value):
             return
         before = self.best_value
         if before is None or (value > before if self.higher_is_better else value < before):
-            self.best_epoch, self.best_value, self.best_validation = self.epochs_done, value, self.validations
+            self.best_epoch, self.best_value = self.epochs_done, value
+
+    def validations_since_best(self) -> int:
+        """Count the validations after the one with the best mean of its metric and the two before it."""
+        windows = [self.scores[max(end - SMOOTHED, 0) : end] for end in range(1, len(self.scores) + 1)]
+        means = [fmean(defined) if (defined := [x for x in part if not math.isnan(x)]) else None for part in windows]
+        ranked = [(mean if self.higher_is_better else -mean, -at) for at, mean in enumerate(means) if mean is not None]
+        return len(self.scores) - 1 + max(ranked)[1] if ranked else len(self.scores)
 
     def index(self) -> dict[str, Any]:
         """Return the content of `checkpoints.json`."""
@@ -205,7 +213,7 @@ class Validate(TrainingCallback):
 
 
 class EarlyStopping(TrainingCallback):
-    """Stop after `patience` validations without a better one; 0 or None: never."""
+    """Stop after `patience` validations without a better mean of three; 0 or None: never."""
 
     def __init__(self, state: TrainingState, patience: int | None) -> None:
         super().__init__(state)
@@ -213,7 +221,7 @@ class EarlyStopping(TrainingCallback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         state = self.state
-        if self._patience and state.validated and state.validations - state.best_validation >= self._patience:
+        if self._patience and state.validated and state.validations_since_best() >= self._patience:
             state.stopped_early = self.model.stop_training = True
 
 

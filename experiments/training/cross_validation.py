@@ -59,7 +59,7 @@ def cross_validate(resolved: Resolved, resume: str | None = None) -> str:
         for number, fold in enumerate(folds, start=1):
             members.append(_train_fold(number, fold, group))
             run.metrics({f"fold/{name}": value for name, value in members[-1].result.scores.items()}, number)
-        result = _pool(members, data, group)
+        result, config = _pool(members, data, group), group.config
         if "test" in data.splits:
             ensemble = inference_model([load(member.file) for member in members], config)
             tested = Data(data.name, {"test": data.splits["test"]})

@@ -1,60 +1,120 @@
-"""Plan the model from the training split: classes, channels, most instances an image, anchors."""
+"""Plan what a task leaves open, from the training split, the device and the budget; each decision has its reason."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
-from experiments.config.model_options import ModelOptions
-from experiments.config.schema import TaskConfig
+from experiments.config.model_options import STRENGTHS, ModelOptions
+from experiments.config.overrides import merged
+from experiments.config.resolve import check
+from experiments.config.schema import PLANNED_EPOCHS, TaskConfig
 from experiments.preparation.datasets import with_volume_options
-from mrcnn.backend import computes_in_bfloat16
-from mrcnn.config import ModelConfig
+from experiments.training import budget
+from experiments.training.resolution import (
+    LONGEST,
+    MASK_LOSS,
+    SCALES,
+    canvas_reason,
+    choose_canvas,
+    dice_ceiling,
+    needed_scale,
+    sampled_masks,
+)
+from mrcnn.backend import computes_in_bfloat16, device_memory
+from mrcnn.config import RESNETS, ModelConfig
 from mrcnn.data import Dataset
+from mrcnn.data.dataset import Record
 from mrcnn.errors import InputError
 from mrcnn.geometry.anchors import AnchorFit, fit_anchors
 from mrcnn.models.pretrained.initial_weights import settings_for
+from mrcnn.models.pretrained.packaged import packaged_weights
 
 IMAGES_FOR_CHANNELS = 16
 """Training images read to distinguish grayscale from color, spread over the split."""
-
 ENOUGH_RECALL = 0.8
 """Recall of the anchors on the training boxes below which a larger input is suggested."""
-SMALL = {"fpn_channels": 64, "head_width": 256, "mask_channels": 64, "mask_convolutions": 2}
-"""Widths of the other layers with the small backbone, a quarter of the paper's: wider ones would dominate the time."""
+LIGHT = {"fpn_channels": 64, "head_width": 256, "mask_channels": 64, "mask_convolutions": 2}
+"""Widths of the other layers with a light backbone, a quarter of the paper's: wider ones would dominate the time."""
+PRETRAINED = "efficientnet_lite0"
+"""Backbone for real images where its ImageNet weights are installed."""
+CANONICAL = 0.4375
+"""Side of the region pooled from P4 in sides of the input: 224 of 512 (Lin et al. 2017, section 4.1)."""
+CROWD = 10
+"""Median of instances an image from which images are taken to have no upper side, as in microscopy."""
+SIDES = re.compile(r"(^|[^a-z])(left|right)([^a-z]|$)", re.IGNORECASE)
+AUGMENTATION: Mapping[str, Mapping[str, float]] = {
+    "image": {"brightness": 0.15, "contrast": 0.3, "gamma": 0.3, "blur_sigma": 1.0, "noise": 0.03},
+    "ultrasound": {"brightness": 0.1, "contrast": 0.3, "gamma": 0.3, "blur_sigma": 1.5, "noise": 0.05},
+    "mri": {"brightness": 0.1, "contrast": 0.3, "gamma": 0.4, "blur_sigma": 1.0, "noise": 0.03},
+    "xray": {"brightness": 0.15, "contrast": 0.4, "gamma": 0.5, "blur_sigma": 1.5, "noise": 0.03, "invert": 0.5},
+    "ct": {"brightness": 0.1, "contrast": 0.2, "gamma": 0.2, "blur_sigma": 1.0, "noise": 0.03},
+}
+"""Strengths by modality; another modality has those of `image`."""
+GEOMETRY = {"rotate_degrees": 15, "scale": 0.5, "translate": 0.1}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A planned setting: its name, its value and the reason, for a line of the terminal."""
+
+    name: str
+    value: str
+    reason: str
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A model for a dataset.
+    """A configuration with nothing left open, and how it came about.
 
     Attributes:
-        model: its configuration.
+        config: the task with all planned options.
+        model: the configuration of the model.
+        weights: initial weights, downloaded if they are a run's or a registered model's.
+        decisions: of the options that were `auto`.
         anchor_fit: how well fitted anchors cover the training boxes; None where the anchors are configured, or there
             are too few boxes to fit to and the paper's are used.
         crowded: number of training images with more instances than `max_instances`.
+        draws: images that the training draws without a budget; None where `train.epochs` or its steps are given.
+        budget: seconds that the training may take; None: no bound.
+        limits_validation: whether a validation may leave out images.
+        seconds: expected time of the training.
+        gib: expected memory.
     """
 
+    config: TaskConfig
     model: ModelConfig
+    weights: str
+    decisions: tuple[Decision, ...]
     anchor_fit: AnchorFit | None
-    crowded: int = 0
-
-    def fill_in(self, config: TaskConfig) -> TaskConfig:
-        """Return `config` with all model options of the plan."""
-        options = {name: getattr(self.model, name) for name in type(config.model).model_fields}
-        return config.model_copy(update={"model": config.model.model_copy(update=options)})
+    crowded: int
+    draws: int | None
+    budget: float | None
+    limits_validation: bool
+    seconds: float
+    gib: float
 
     def measures(self) -> dict[str, float]:
         """Return metrics of the fitted anchors on the training boxes; empty where anchors are configured."""
         fit = self.anchor_fit
         return {"anchors/mean_best_iou": fit.mean_best_iou, "anchors/recall": fit.recall} if fit else {}
 
-    def describe(self, weights: int, precision: str) -> str:
-        """Format the model, with its number of `weights` and its `precision`, for the terminal."""
+    def lines(self) -> list[str]:
+        """Format each decision with its reason, and the expected time and memory, for the terminal."""
+        width = max((len(each.name) for each in self.decisions), default=0)
+        found = [f"  {each.name:{width}}  {each.value}: {each.reason}" for each in self.decisions]
+        minutes = self.seconds / 60
+        time = f"{minutes:.0f} min" if minutes >= 2 else f"{self.seconds:.0f} s"
+        return [*found, f"  Expected: about {time} of training and {self.gib:.1f} GiB of memory"]
+
+    def describe(self, weights: int) -> str:
+        """Format the model, with its number of `weights`, for the terminal."""
         model, fit = self.model, self.anchor_fit
         height, width = model.input_shape
         sizes = " ".join("/".join(f"{size:g}" for size in level) for level in model.anchor_sizes)
@@ -70,52 +130,289 @@ class Plan:
             )
         return (
             f"Model: {model.backbone}, {height}×{width}×{model.channels}, norm {model.norm}, "
-            f"up to {model.max_instances} instances, {weights / 1e6:.1f} M weights, {precision}\n"
+            f"up to {model.max_instances} instances, {weights / 1e6:.1f} M weights, {self.config.train.precision}\n"
             f"Anchors: {sizes} px, height/width {ratios}{quality}{advice}"
         )
 
 
-def make_plan(config: TaskConfig, training: Dataset, weights: str | None = None) -> Plan:
-    """Choose the model options that are `auto` from the data and from the initial weights.
+def make_plan(
+    config: TaskConfig, training: Dataset, fetch: Callable[[str], str] = str, *, validation_images: int = 0
+) -> Plan:
+    """Decide all options that are `auto`.
 
     Args:
-        weights: the downloaded file, where `train.weights` names a run or a registered model.
+        fetch: returns the file of `train.weights`, which may be in a run or the registry.
+        validation_images: size of the validation split.
 
     Raises:
         InputError: the options do not fit the data, such as class weights for other classes.
     """
-    weights = weights or config.train.weights
-    options = with_settings(config.model, settings_for(weights, config.model.backbone))
+    config = resolve_runtime_options(config, training)
+    train, (kind, free) = config.train, device_memory()
+    decisions: list[Decision] = []
+
+    def decide(name: str, value: object, reason: str) -> None:
+        decisions.append(Decision(name, str(value), reason))
+
+    backbone, weights = _start(config, decide)
+    file = fetch(weights)
+    options = with_settings(config.model, {"backbone": backbone, **settings_for(file, backbone)})
+    effort, bound = budget.PRESETS[train.preset], budget.budget_seconds(train, kind)
+    draws = effort.images(len(training))
+    planned = _sizes(options, training, decide)
+    masks = sampled_masks(training) if "auto" in (options.image_size, options.mask_pool_size) else []
+    reference = budget.reference_seconds(train.precision)
+
+    def model_config(**more: Any) -> ModelConfig:
+        try:
+            return options.to_model_config(training.class_names, **{**planned, **more})
+        except ValidationError as error:
+            raise InputError(f"model.{error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+
+    if options.image_size == "auto":
+        unit = budget.estimated_seconds(model_config(image_size=256), reference)
+        square = options.conventions == "matterport"
+        planned["image_size"] = _canvas(training, masks, effort, draws, bound, unit, square, decide)
+    size = options.image_size if options.image_size != "auto" else planned["image_size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    planned["roi_canonical_size"] = CANONICAL * math.sqrt(height * width)
+    if options.mask_pool_size == "auto":
+        planned["mask_pool_size"] = _mask_pool_size(training, masks, (height, width), decide)
+    fit = None
+    if options.anchor_sizes == "auto" or options.anchor_ratios == "auto":
+        fit = fit_anchors(network_boxes(training, (height, width)))
+    if fit is not None:
+        planned |= {"anchor_sizes": fit.sizes, "anchor_ratios": fit.ratios}
+    model = model_config()
+    each = budget.estimated_seconds(model, reference)
+    batch = _batch_size(config, model, kind, free, decide)
+    filled = with_model(config, model).model_copy(update={"augment": _augmentation(config, training, decide)})
+    filled, draws = _schedule(
+        filled, len(training), validation_images, batch, weights, backbone, draws, bound, each, decide
+    )
+    done = filled.train
+    steps = done.epochs * (done.steps_per_epoch or -(-len(training) // batch))
+    validated = min(validation_images, filled.evaluate.validation_images or validation_images) * done.epochs
+    return Plan(
+        config=filled,
+        model=model,
+        weights=file,
+        decisions=tuple(decisions),
+        anchor_fit=fit if fit is not None and options.anchor_sizes == options.anchor_ratios == "auto" else None,
+        crowded=sum(len(record.class_ids) > model.max_instances for record in training.records),
+        draws=draws,
+        budget=bound,
+        limits_validation=config.evaluate.validation_images == "auto",
+        seconds=steps * batch * each + validated * _validation_seconds(each) + budget.START,
+        gib=budget.estimated_memory(model, batch, done.precision),
+    )
+
+
+Decide = Callable[[str, object, str], None]
+
+
+def _start(config: TaskConfig, decide: Decide) -> tuple[str, str]:
+    """Choose the backbone and the initial weights."""
+    options, weights = config.model, config.train.weights
+    backbone = PRETRAINED if options.backbone == "auto" else options.backbone
+    installed = packaged_weights(backbone) is not None and options.norm != "group"
+    if weights == "auto":
+        weights = "imagenet" if installed else "none"
+        if installed or options.backbone != "small":
+            decide("weights", weights, f"those of {backbone} are {'installed' if installed else 'not installed'}")
+    if options.backbone == "auto":
+        if weights not in ("none", "imagenet"):
+            return "resnet50", weights  # unless the file says another one
+        backbone = "small" if weights == "none" else backbone if installed else "resnet50"
+        reason = "made for training from scratch" if weights == "none" else "the smallest whose weights are at hand"
+        decide("backbone", backbone, reason)
+    return backbone, weights
+
+
+def _sizes(options: ModelOptions, training: Dataset, decide: Decide) -> dict[str, Any]:
+    """Choose channels, normalization, widths and slots."""
     # Conventions other than the paper's are those of networks pretrained on color images.
     foreign = options.conventions not in ("auto", "paper")
     channels = options.channels
     if channels == "auto":
         channels = 3 if foreign else channels_of(training)
+        found = "the training images are gray" if channels == 1 else "as the training images have them"
+        decide("channels", channels, "as the weights expect" if foreign else found)
     most = options.max_instances
     if most == "auto":
         most = max((len(record.class_ids) for record in training.records), default=0) or 1
+        decide("instances", most, "the most in a training image")
     planned = {
         "channels": channels,
         "norm": "batch" if foreign else "group",
         "normalisation": "imagenet" if foreign and channels == 3 else "image",
         "max_instances": most,
         "max_detections": max(100, 2 * most),
+        "proposals": 1000,
+        "proposals_per_level": 1000,
+        "rpn_samples": 256,
+        "roi_samples": 128,
     }
-    if options.backbone == "small":
-        planned |= SMALL | {"proposals": min(max(100, 4 * most), 1000)}
-    fit = None
-    if options.anchor_sizes == "auto" or options.anchor_ratios == "auto":
-        size = options.image_size
-        fit = fit_anchors(network_boxes(training, (size, size) if isinstance(size, int) else size))
-    if fit is not None:
-        planned |= {"anchor_sizes": fit.sizes, "anchor_ratios": fit.ratios}
-    try:
-        model = options.to_model_config(training.class_names, **planned)
-    except ValidationError as error:
-        raise InputError(f"model.{error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
-    used = fit is not None and options.anchor_sizes == options.anchor_ratios == "auto"
-    crowded = sum(len(record.class_ids) > model.max_instances for record in training.records)
-    return Plan(model, fit if used else None, crowded)
+    if options.backbone not in RESNETS:
+        proposals = min(max(100, 4 * most), 1000)
+        planned |= LIGHT | {
+            "proposals": proposals,
+            "proposals_per_level": max(200, proposals),
+            "rpn_samples": 128 if most <= 16 else 256,
+            # A quarter of the samples may be positive.
+            "roi_samples": int(np.clip(4 * most, 64, 256)),
+        }
+    return planned
+
+
+def _canvas(
+    training: Dataset, masks: list[np.ndarray], effort: budget.Effort, draws: int, bound: float | None, unit: float,
+    square: bool, decide: Decide,
+) -> int | tuple[int, int]:  # fmt: skip
+    """Choose the input size: as large as the instances need and the budget allows.
+
+    Args:
+        unit: estimated seconds of a training image of 256×256 pixels.
+    """
+    sizes = np.array([[record.height, record.width] for record in training.records])
+    sides = np.sqrt(np.concatenate([record.areas for record in training.records]))
+    scale, why = needed_scale({each: dice_ceiling(masks, each, 56) for each in SCALES}, sides)
+    pixels = float(LONGEST**2)
+    if bound is not None:
+        # More draws than twice the least of the preset do not cost resolution.
+        pixels = min(pixels, budget.UNIT * budget.fitting_seconds(bound) / min(draws, 2 * effort.least) / unit)
+    height, width = choose_canvas(sizes, scale, pixels, square_only=square)
+    free = choose_canvas(sizes, scale, LONGEST**2, square_only=square)
+    decide("canvas", f"{height}×{width}", canvas_reason(sizes, why, (height, width) != free))
+    return height if height == width else (height, width)
+
+
+def _mask_pool_size(training: Dataset, masks: list[np.ndarray], canvas: tuple[int, int], decide: Decide) -> int:
+    scale = min(float(np.median([_scale(record, canvas) for record in training.records])), 1.0)
+    small, large = (dice_ceiling(masks, scale, cells) for cells in (28, 56))
+    chosen = 28 if large > small + MASK_LOSS else 14
+    decide("mask size", f"{2 * chosen}×{2 * chosen}",
+           f"masks of 28×28 allow a Dice of {small:.3f} at most, of 56×56 {large:.3f}")  # fmt: skip
+    return chosen
+
+
+def _batch_size(config: TaskConfig, model: ModelConfig, kind: str, free: int, decide: Decide) -> int:
+    """Choose the batch size by the device and its memory, a multiple of the number of devices."""
+    if config.train.batch_size != "auto":
+        return config.train.batch_size
+    batch = usual = 8 if kind == "gpu" else 4
+    while batch > 1 and budget.estimated_memory(model, batch, config.train.precision) > 0.7 * free / 2**30:
+        batch //= 2
+    if isinstance(config.train.devices, int):
+        batch = -(-batch // config.train.devices) * config.train.devices
+    memory = f", within 70 % of {free / 2**30:.0f} GiB" if batch < usual else ""
+    decide(
+        "batch size", batch, f"more bring no speed on a {kind.upper()}{memory}" if kind == "cpu" else f"a GPU{memory}"
+    )
+    return batch
+
+
+def _augmentation(config: TaskConfig, training: Dataset, decide: Decide) -> Any:
+    """Choose the strengths that are `auto`, by the modality and the classes."""
+    given = config.augment
+    names = [name for name in STRENGTHS if getattr(given, name) == "auto"]
+    if not names:
+        return given
+    sided = [name for name in training.class_names if SIDES.search(name.replace("_", " "))]
+    crowded = float(np.median([len(record.class_ids) for record in training.records])) >= CROWD
+    mirrored = 0.0 if sided and not given.flip_swaps else 0.5
+    chosen = {
+        "flip_horizontal": mirrored,
+        "flip_vertical": mirrored if crowded else 0.0,
+        **GEOMETRY,
+        **AUGMENTATION.get(config.modality, AUGMENTATION["image"]),
+    }
+    if crowded and mirrored:
+        chosen["rotate_degrees"] = 180
+    chosen = {name: float(chosen.get(name, 0)) for name in names}
+    strengths = ", ".join(f"{name} {value:g}" for name, value in chosen.items() if value)
+    reason = f"usual for the modality {config.modality}"
+    if crowded and "flip_vertical" in names:
+        reason += f"; upside down too, since images hold {CROWD} instances or more in the median"
+    if not mirrored and "flip_horizontal" in names:
+        reason += f"; no mirror images, since {sided[0]} names a side"
+    decide("augmentation", strengths or "none", reason)
+    return given.model_copy(update=chosen)
+
+
+def _schedule(
+    config: TaskConfig, images: int, validation_images: int, batch: int, weights: str, backbone: str, draws: int,
+    bound: float | None, each: float, decide: Decide,
+) -> tuple[TaskConfig, int | None]:  # fmt: skip
+    """Choose the length of the training, the validations, the learning rate and the initial weights.
+
+    Returns:
+        The configuration, and the images that the training draws without a budget; None where its length is given.
+    """
+    train, evaluate = config.train, config.evaluate
+    update: dict[str, Any] = {"batch_size": batch, "weights": weights}
+    limit, epochs, steps = evaluate.validation_images, train.epochs, train.steps_per_epoch
+    planned = draws if epochs == steps == "auto" else None
+    if planned is not None:
+        length = budget.planned_length(
+            bound, draws, batch, validation_images, each * batch, _validation_seconds(each), limit == "auto"
+        )
+        epochs, steps = length.epochs, length.steps_per_epoch
+        reason = f"{epochs * steps * batch / max(images, 1):.0f} passes over {images} images"
+        reason += f", as many as fit into {bound / 60:g} min" if bound and epochs * steps * batch < draws else ""
+        decide("schedule", f"{epochs} epochs of {steps} steps", reason)
+        if limit == "auto":
+            limit = length.validation_images
+            if limit is not None:
+                decide("validation", f"{limit} of {validation_images} images", "a sixth of the training's time at most")
+    epochs = PLANNED_EPOCHS if epochs == "auto" else epochs
+    steps, limit = (None if value == "auto" else value for value in (steps, limit))
+    update |= {"epochs": epochs, "steps_per_epoch": steps}
+    total = epochs * (steps or -(-images // batch))
+    if train.learning_rate == "auto":
+        rate = (1e-4 if backbone in RESNETS else 1e-3) * (10 if train.optimizer == "sgd" else 1)
+        update["learning_rate"] = rate
+        decide("learning rate", f"{rate:g}", f"usual for {train.optimizer} and the backbone {backbone}")
+    if train.warmup_steps == "auto":
+        update["warmup_steps"] = min(max(50, total // 50), total // 4)
+    if train.patience == "auto":
+        update["patience"] = 8 if planned is not None else 0
+    evaluate = evaluate.model_copy(update={"validation_images": limit})
+    return config.model_copy(update={"train": train.model_copy(update=update), "evaluate": evaluate}), planned
+
+
+def with_measured_time(plan: Plan, step: float, validation: float, validation_images: int) -> tuple[TaskConfig, str]:
+    """Fit the number of steps, and of validated images, to the budget.
+
+    Args:
+        step: measured seconds of a training step.
+        validation: measured seconds of an image in a validation.
+        validation_images: size of the validation split.
+
+    Returns:
+        The configuration, and a line for the terminal.
+    """
+    train, evaluate = plan.config.train, plan.config.evaluate
+    assert plan.draws is not None
+    length = budget.planned_length(
+        plan.budget, plan.draws, train.batch_size, validation_images, step, validation, plan.limits_validation
+    )
+    limit = length.validation_images if plan.limits_validation else evaluate.validation_images
+    update = {"epochs": length.epochs, "steps_per_epoch": length.steps_per_epoch}
+    config = plan.config.model_copy(
+        update={
+            "train": train.model_copy(update=update),
+            "evaluate": evaluate.model_copy(update={"validation_images": limit}),
+        }
+    )
+    line = f"A step takes {step:.2f} s: {length.epochs} epochs of {length.steps_per_epoch} steps"
+    if limit is not None:
+        line += f", each validated on {limit} of {validation_images} images"
+    return config, line
+
+
+def _validation_seconds(each: float) -> float:
+    return budget.PREDICTION * each + budget.METRICS
 
 
 def resolve_runtime_options(config: TaskConfig, training: Dataset) -> TaskConfig:
@@ -132,10 +429,32 @@ def with_settings(options: ModelOptions, settings: Mapping[str, Any]) -> ModelOp
     return options.model_copy(update={name: value for name, value in settings.items() if name not in stated})
 
 
+def with_model(config: TaskConfig, model: ModelConfig) -> TaskConfig:
+    """Return `config` with all model options as in `model`."""
+    options = {name: getattr(model, name) for name in type(config.model).model_fields}
+    return config.model_copy(update={"model": config.model.model_copy(update=options)})
+
+
+def shared_settings(planned: TaskConfig) -> dict[str, dict[str, Any]]:
+    """Return what further trainings of one comparison share with a planned one, by section: not the architecture."""
+    config = planned.model_dump(mode="json")
+    sizes = {name: config["model"][name] for name in ("image_size", "mask_pool_size")}
+    limit = {"validation_images": config["evaluate"]["validation_images"]}
+    return {"train": config["train"], "augment": config["augment"], "model": sizes, "evaluate": limit}
+
+
+def with_shared_settings(config: TaskConfig, settings: Mapping[str, Any]) -> TaskConfig:
+    """Return `config` with `shared_settings` of another one."""
+    return check(merged(config.model_dump(mode="json", exclude_unset=True), settings), "plan")
+
+
+def _scale(record: Record, canvas: tuple[int, int]) -> float:
+    return min(canvas[0] / record.height, canvas[1] / record.width)
+
+
 def network_boxes(dataset: Dataset, canvas: tuple[int, int]) -> np.ndarray:
     """Return all boxes (N, 4) of a dataset in pixels of the network input of (height, width)."""
-    height, width = canvas
-    scaled = [record.boxes * min(height / record.height, width / record.width) for record in dataset.records]
+    scaled = [record.boxes * _scale(record, canvas) for record in dataset.records]
     return np.concatenate(scaled or [np.zeros((0, 4), np.float32)])
 
 

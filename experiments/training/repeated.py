@@ -19,6 +19,7 @@ from experiments.evaluation.evaluate_on_test import Result, inference_model, mea
 from experiments.evaluation.registration import package_and_register
 from experiments.evaluation.report import log_report
 from experiments.training.checkpointing import DATA, ResumableTraining, requested_facts
+from experiments.training.planner import shared_settings, with_shared_settings
 from experiments.training.resume import intact_checkpoint, resumable_run, task_run
 from experiments.training.trainer import Trainer
 from experiments.training.training_data import Data, record_data
@@ -54,15 +55,17 @@ class TrainingGroup:
     """Several trainings of one task, which another process can resume: the finished ones are not repeated.
 
     Attributes:
-        config: the common one.
+        config: the common one; after the first training with its plan, which the others share.
         run: the common run.
         data: read again where the group is resumed; None: it is new.
+        plan: settings that all trainings share, planned and measured in the first.
     """
 
     config: TaskConfig
     run: Run
     console: Console
     data: Data | None
+    plan: Mapping[str, Any] | None = None
 
     @property
     def folder(self) -> Path:
@@ -88,6 +91,17 @@ class TrainingGroup:
         Args:
             seed: of weights, order and augmentation, so that no training depends on those before it.
         """
+        if self.plan is not None:
+            config = with_shared_settings(config, self.plan)
+        member = self._train(config, data, name, seed=seed, file=file, tags=tags)
+        if self.plan is None:
+            self.plan = shared_settings(member.config)
+            self.config = with_shared_settings(self.config, self.plan)
+        return member
+
+    def _train(
+        self, config: TaskConfig, data: Data, name: str, *, seed: int, file: str, tags: Mapping[str, str] | None
+    ) -> Member:
         path = self.folder / file
         record = load_json(notes) if (notes := path.with_suffix(".json")).exists() else {}
         facts = requested_facts(config, data)
@@ -113,7 +127,8 @@ class TrainingGroup:
             checkpoint = intact_checkpoint(unfinished, self.console)
             training = ResumableTraining(unfinished.folder, data, facts, checkpoint)
             trainer = Trainer(config, data, run, self.console, Path(folder), training=training)
-            with make_data_parallel(config.train.devices, config.train.batch_size):
+            trainer.plan()
+            with make_data_parallel(trainer.config.train.devices, trainer.config.train.batch_size):
                 trainer.build()
                 trainer.fit()
             trainer.evaluate()

@@ -57,7 +57,9 @@ def resumable_run(
         InputError: the run named cannot be resumed, or the data are invalid.
     """
     config = resolved.config
-    select_devices(config.train.devices, config.train.batch_size)  # before the data are read
+    # Before the data are read; a planned batch is a multiple of the devices.
+    batch = config.train.batch_size if config.train.batch_size != "auto" else config.train.devices
+    select_devices(config.train.devices, 0 if batch == "all" else batch)
     tags = {"model": MODEL, **({"profile": resolved.profile} if resolved.profile else {})}
     with ExitStack() as held:
         found = None if resume is None else find(resume, config, held, console)

@@ -18,6 +18,7 @@ from experiments.config.schema import Stage, TaskConfig
 from experiments.evaluation.evaluate_on_test import evaluate_on_test, inference_model
 from experiments.evaluation.registration import package_and_register
 from experiments.evaluation.report import log_report
+from experiments.training.budget import measured_step, measured_validation
 from experiments.training.callbacks import (
     EarlyStopping,
     FiniteLoss,
@@ -28,11 +29,11 @@ from experiments.training.callbacks import (
     Validate,
 )
 from experiments.training.checkpointing import NETWORK, PLANNED, ResumableTraining, plain, requested_facts
-from experiments.training.planner import make_plan, resolve_runtime_options
+from experiments.training.planner import Plan, make_plan, with_measured_time
 from experiments.training.progress import ProgressDisplay
 from experiments.training.resume import resumable_run
 from experiments.training.stages import compile_for, spans
-from experiments.training.training_data import Data, read_data
+from experiments.training.training_data import Data, read_data, validation_subset
 from mrcnn.backend import computes_in_bfloat16
 from mrcnn.data import Loader, make_batch
 from mrcnn.data.transforms.encoding import Batch
@@ -70,7 +71,8 @@ def train(resolved: Resolved, resume: str | None = None) -> str:
             data = read_data(config, run, console)
             training = ResumableTraining(Unfinished(run.id).folder, data, requested_facts(config, data))
         trainer = Trainer(config, training.data, run, console, Path(folder), training=training)
-        with make_data_parallel(config.train.devices, config.train.batch_size):
+        trainer.plan()
+        with make_data_parallel(trainer.config.train.devices, trainer.config.train.batch_size):
             trainer.build()
             trainer.fit()
         trainer.evaluate()
@@ -79,16 +81,17 @@ def train(resolved: Resolved, resume: str | None = None) -> str:
 
 
 class Trainer:
-    """Train a model: `build`, `fit`, `evaluate`, `register`. Subclasses do so for other models than a Mask R-CNN.
+    """Train a model: `plan`, `build`, `fit`, `evaluate`, `register`. Subclasses do so for other models.
 
     Args:
-        config: of the task; `build` fills in what the data decide.
+        config: of the task; `plan` decides what it leaves open.
         folder: an empty one for files of this process.
         training: where checkpoints are saved, and the one to resume from; None: in `folder`, which no other process
             resumes.
         on_validation: see `LogMetrics`.
 
     Attributes:
+        planned: by `plan`; None for a training that is resumed.
         model: from `build` on; after `fit` that of the best epoch.
         epochs: how many were trained, after `fit`.
         best_value: metric of the best epoch, after `fit`; None: it was never defined.
@@ -100,6 +103,7 @@ class Trainer:
     metric: str | None = None
     """The validation metric that decides the best epoch; None: the task's."""
     higher_is_better = True
+    planned: Plan | None = None
     model: Any
     epochs: int
     best_value: float | None
@@ -123,8 +127,24 @@ class Trainer:
         """Return the weight of each training image, see `Loader`; None: each is drawn once an epoch."""
         return None
 
+    def plan(self) -> None:
+        """Decide what `config` leaves open, and print the decisions; a training that is resumed has them already."""
+        if self.training.checkpoint is not None:
+            self.config = TaskConfig.model_validate(self.training.checkpoint.facts[PLANNED])
+            return
+        config, splits = self.config, self.data.splits
+        self.planned = make_plan(
+            config,
+            splits["train"],
+            lambda weights: model_file(weights, task=config.task, folder=self.folder / "start"),
+            validation_images=len(splits["val"]),
+        )
+        self.config = self.planned.config
+        for line in ("Plan:", *self.planned.lines()):
+            self.console.print(line, markup=False, soft_wrap=True)
+
     def build(self) -> None:
-        """Plan the model from the training split and build it; log the plan and the configuration.
+        """Build the planned model, fit the length of the training to the budget, and log the configuration.
 
         The weights come from the first of these that applies:
 
@@ -139,13 +159,8 @@ class Trainer:
             self.run.tags({"resumed_after_epoch": done})
             self.console.print(f"Going on after epoch {done} of {self.config.train.epochs}", soft_wrap=True)
             return
-        config, run, console = self.config, self.run, self.console
-        weights = model_file(config.train.weights, task=config.task, folder=self.folder / "start")
-        plan = make_plan(config, self.data.splits["train"], weights)
-        self.config = config = resolve_runtime_options(plan.fill_in(config), self.data.splits["train"])
-        run.params(parameters(config))
-        run.metrics(plan.measures())
-        run.text(resolved_yaml(config), "config.yaml")
+        config, plan, run, console = self.config, self.planned, self.run, self.console
+        assert plan is not None
         if config.train.precision != "float32" and not computes_in_bfloat16():
             console.print(
                 f"warning: train.precision={config.train.precision}: this device does not compute in bfloat16 with "
@@ -155,13 +170,31 @@ class Trainer:
             )
         # 3.
         self.model = MaskRCNN(plan.model, seed=config.seed, dtype=config.train.precision)
-        console.print(plan.describe(self.model.count_params(), config.train.precision), soft_wrap=True)
+        console.print(plan.describe(self.model.count_params()), soft_wrap=True)
         # 2.
-        if weights != "none":
+        if plan.weights != "none":
             # A downloaded file has a temporary name; the option says more.
-            report = replace(load_weights(self.model, weights), source=config.train.weights)
+            report = replace(load_weights(self.model, plan.weights), source=config.train.weights)
             run.text(report.text(every_layer=True), "weights.txt")
             console.print(report.text(), markup=False, soft_wrap=True)
+        if plan.draws is not None and plan.budget is not None:
+            validation = self.data.splits["val"]
+            step = measured_step(self.model, self.loader(), config.train)
+            each = measured_validation(self.model, validation, config.evaluate)
+            run.metrics({"step_seconds": step, "validation_seconds": each})
+            self.config, line = with_measured_time(plan, step, each, len(validation))
+            console.print(line, soft_wrap=True)
+        run.params(parameters(self.config))
+        run.metrics(plan.measures())
+        run.text(resolved_yaml(self.config), "config.yaml")
+
+    def loader(self) -> Loader:
+        """Return the loader of the training split."""
+        config, options = self.config, self.config.train
+        return Loader(
+            self.data.splits["train"], self.model.config, options.batch_size, augmentation=config.augment, shuffle=True,
+            seed=config.seed, workers=options.workers, batch_of=self.make_batch, weights=self.sampling_weights(),
+        )  # fmt: skip
 
     def fit(self) -> None:
         """Train through all stages, then load the model of the best epoch.
@@ -173,10 +206,10 @@ class Trainer:
             CheckpointNotSaved: the disk refuses a checkpoint.
         """
         config, options, training, model = self.config, self.config.train, self.training, self.model
-        loader = Loader(
-            self.data.splits["train"], model.config, options.batch_size, augmentation=config.augment, shuffle=True,
-            seed=config.seed, workers=options.workers, batch_of=self.make_batch, weights=self.sampling_weights(),
-        )  # fmt: skip
+        loader, evaluation = self.loader(), config.evaluate
+        validation = validation_subset(
+            self.data.splits["val"], evaluation.validation_images, config.seed, whole_patients=evaluation.volumes
+        )
         steps = options.steps_per_epoch or len(loader)
         higher_is_better = self.higher_is_better if self.metric else config.higher_is_better
         state = training.state(f"val/{self.metric or config.evaluate.metric}", higher_is_better)
@@ -187,7 +220,7 @@ class Trainer:
         )
         callbacks = [
             finite := FiniteLoss(state, loader, steps),
-            self.validate(state, self.data.splits["val"], config.evaluate, events, display,
+            self.validate(state, validation, evaluation, events, display,
                           every=options.validate_every, epochs=options.epochs),
             EarlyStopping(state, options.patience),
             checkpoints := SaveCheckpoint(state, store, events, facts),

@@ -77,6 +77,26 @@ def record_data(data: Data, config: TaskConfig, run: Run) -> None:
     run.metrics({"data/skipped": len(data.facts.get("skipped", ()))})
 
 
+def validation_subset(validation: Dataset, limit: int | None, seed: int, *, whole_patients: bool) -> Dataset:
+    """Return at most `limit` images drawn at random, or patients until there are so many; None: all.
+
+    The subset has an instance wherever the split has one, so that its metrics are defined.
+    """
+    if limit is None or limit >= len(validation):
+        return validation
+    records = validation.records
+    rng = np.random.default_rng((seed, len(records)))
+    order = rng.permutation(len(records))
+    if whole_patients:
+        names = np.array([record.patient_id for record in records])
+        drawn = list(dict.fromkeys(names[order].tolist()))
+        ends = np.cumsum([(names == name).sum() for name in drawn])
+        chosen = np.flatnonzero(np.isin(names, drawn[: int(np.searchsorted(ends, limit)) + 1]))
+    else:
+        chosen = np.sort(order[:limit])
+    return validation.subset(chosen) if any(len(records[index].class_ids) for index in chosen) else validation
+
+
 def split_title(data: Data) -> str:
     """Describe the reported split: name, numbers of images and patients."""
     part = data.splits[data.reported]

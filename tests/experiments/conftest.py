@@ -4,7 +4,10 @@ import pytest
 from mlflow import MlflowClient
 
 TINY = {
+    "task": "thyroid",
     "image_size": 64,
+    "backbone": "small",
+    "weights": "none",
     "fpn_channels": 16,
     "head_width": 32,
     "mask_channels": 16,

@@ -25,7 +25,7 @@ def make_task(tmp_path_factory, phantom_folder):
                 "max_detections": 10,
                 "score_threshold": 0.01,
             },
-            "train": {"epochs": 2, "batch_size": 2, "workers": 0, "optimizer": "sgd", **train},
+            "train": {"weights": "none", "epochs": 2, "batch_size": 2, "workers": 0, "optimizer": "sgd", **train},
             "evaluate": {"resamples": 20, "overlays": 1, "metric": "dice"},
             "sweep": sweep,
         }

@@ -16,7 +16,7 @@ from trackers.checkpoints.checkpoint_store import BEST, LAST
 from trackers.runs.address import hide_credentials
 from trackers.runs.local_store import make_store
 
-LAST_RUN = "last"
+LAST_RUN, ANY_TASK = "last", "any"
 MODEL = "mask_rcnn"
 """Tag `model` of the runs that train a Mask R-CNN; baselines have others. Older runs have no such tag."""
 RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -28,7 +28,7 @@ PACKAGE = "package"
 def model_file(spec: str, *, task: str, folder: Path, option: str = "weights") -> str:
     """Download the `.keras` file that `spec` names into `folder`; return any other `spec` unchanged.
 
-    - `last`: the best checkpoint of the newest finished run of `task` that has one;
+    - `last`: the best checkpoint of the newest finished run of `task`, or of any, that has one;
     - `runs:/<id>` or a run's id: its best checkpoint, or its last one where it had no best;
     - `runs:/<id>/<path>`: that file, or the packaged model in that folder;
     - `models:/<name>@<alias>`, `models:/<name>/<version>`: the packaged model's.
@@ -71,16 +71,20 @@ def run_of(spec: str, *, task: str, option: str = "weights") -> str | None:
 def _last_run(task: str, option_text: str) -> str:
     """Return the id of the newest finished run of the task with a model, without trainings within another run."""
     client = MlflowClient()
-    experiment = client.get_experiment_by_name(task)
-    finished = [] if experiment is None else client.search_runs(
-        [experiment.experiment_id], "attributes.status = 'FINISHED'", order_by=["attributes.start_time DESC"]
+    experiments = client.search_experiments()
+    if task != ANY_TASK:
+        experiments = [each for each in experiments if each.name == task]
+    finished = [] if not experiments else client.search_runs(
+        [each.experiment_id for each in experiments], "attributes.status = 'FINISHED'",
+        order_by=["attributes.start_time DESC"],
     )  # fmt: skip
     for run in finished:
         tags = run.data.tags
         trained = MLFLOW_PARENT_RUN_ID not in tags and tags.get("model", MODEL) == MODEL
         if PACKAGE in tags or (trained and _checkpoints(client, run.info.run_id)):
             return run.info.run_id
-    raise InputError(f"{option_text}: no finished run of task {task} with a checkpoint in {_store()}")
+    of_task = "" if task == ANY_TASK else f" of task {task}"
+    raise InputError(f"{option_text}: no finished run{of_task} with a checkpoint in {_store()}")
 
 
 def _of_run(run_id: str, folder: Path, option_text: str) -> list[str]:

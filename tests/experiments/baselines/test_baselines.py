@@ -25,7 +25,7 @@ OPTIONS = {"split": "[0.5, 0.2, 0.3]", "steps_per_epoch": 4, "unet_widths": "[16
 def words(tmp_path_factory, tiny_arguments):
     """Makes the words of a command on few slices of phantoms of heads."""
     folder = write_dataset("lgg", tmp_path_factory.mktemp("heads") / "lgg", images=10, seed=1)
-    return lambda **more: ["--task", "lgg", *tiny_arguments(dataset=folder, **{**OPTIONS, **more})]
+    return lambda **more: tiny_arguments(task="lgg", dataset=folder, **{**OPTIONS, **more})
 
 
 def runs_of(store, **attributes):

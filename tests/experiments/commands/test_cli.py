@@ -45,7 +45,7 @@ def test_without_a_command_the_commands_are_shown(words, capsys):
     ("words", "message"),
     [
         (["trian"], "'trian': no such command; did you mean train?"),
-        (["quit"], "'quit': no such command; expected check, prepare, train"),
+        (["quit"], "'quit': no such command; expected check, plan, prepare, train"),
         (["--verison"], "--verison: no such option; expected a command, --help or --version"),
         (["train", "--epocs", "3"], "--epocs: no such option; did you mean --train.epochs?"),
         (["train", "extra"], "'extra': expected an option such as --epochs 3"),
@@ -100,4 +100,4 @@ def test_a_bad_value_is_one_line_before_the_libraries_are_loaded():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == "mrcnn: --train.epochs=0: expected greater than or equal to 1\n"
+    assert done.stderr == "mrcnn: --train.epochs=0: expected 'auto' or greater than or equal to 1\n"

@@ -36,7 +36,7 @@ def few_resamples():
 
 @pytest.fixture(scope="module")
 def config(phantom_folder):
-    words = ["--dataset", str(phantom_folder), "--split", "[0.15, 0.15, 0.7]"]
+    words = ["--task", "thyroid", "--dataset", str(phantom_folder), "--split", "[0.15, 0.15, 0.7]"]
     return resolve(words).config
 
 

@@ -112,6 +112,26 @@ def test_every_task_file_and_profile_resolves():
             assert chosen.config.task == path.stem
 
 
+def test_a_data_set_without_a_task_is_neutral_and_phantoms_have_a_profile():
+    of_phantoms, own = resolve([]), resolve(["--dataset", "my-data"])
+    assert (of_phantoms.config.task, of_phantoms.profile) == ("thyroid", "phantoms")
+    assert (own.config.task, own.profile, own.config.modality, own.config.findings) == (
+        "instances", None, "image", "none",
+    )  # fmt: skip
+    assert resolve(["--task", "auto", "--dataset", "my-data", "--modality", "ct"]).config.modality == "ct"
+    sizes, open_sizes = of_phantoms.config.model, resolve(["--task", "thyroid", "--dataset", "my-data"]).config.model
+    assert (sizes.image_size, sizes.backbone) == (256, "small")
+    assert (open_sizes.image_size, open_sizes.backbone, open_sizes.nms_iou) == ("auto", "auto", 0.3)
+    assert resolve(["--profile", "first_system"]).profile == "first_system"
+
+
+def test_a_task_of_five_lines_leaves_all_to_the_plan(task):
+    config = resolve(
+        ["--task", task("task: x\nmodality: ultrasound\ndata:\n  masks:\n    class_names: [a, b]\n")]
+    ).config
+    assert {config.model.backbone, config.model.image_size, config.train.epochs, config.augment.scale} == {"auto"}
+
+
 def test_the_first_systems_settings():
     config = resolve(["--profile", "first_system"]).config
     assert (config.model.backbone, config.model.image_size) == ("resnet101", 512)

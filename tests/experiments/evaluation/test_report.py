@@ -118,7 +118,7 @@ def check_alone(page, read):
 
 
 def test_all_sections_and_nobody_named(reported, self_contained, nodules, tmp_path):
-    page = reported("--dataset", str(nodules))
+    page = reported("--task", "thyroid", "--dataset", str(nodules))
     read = self_contained(page)
     assert read.values("id") == SECTIONS
     assert "Mustermann" not in page and "Erika" not in page
@@ -144,7 +144,17 @@ def test_all_sections_and_nobody_named(reported, self_contained, nodules, tmp_pa
 
 
 def test_without_a_test_split_or_any_detection(reported, self_contained, phantom_folder):
-    page = reported("--dataset", str(phantom_folder), "--split", "[0.7, 0.3, 0]", "--confidence", "0.5", anything=False)
+    page = reported(
+        "--task",
+        "thyroid",
+        "--dataset",
+        str(phantom_folder),
+        "--split",
+        "[0.7, 0.3, 0]",
+        "--confidence",
+        "0.5",
+        anything=False,
+    )
     read = self_contained(page)
     assert "there is no test split" in read.text and "Nothing was detected" in read.text
     assert "given in the configuration" in read.text and "Nodules: 0 in" in read.text

@@ -157,7 +157,7 @@ def test_rows_have_the_same_keys(rectangle, detections_of):
     masks = [np.zeros((60, 60), bool), rectangle(60, 60, 30, 30, 50, 50)]
     rows = ROWS["nodules"](nodules(np.zeros((60, 60, 1), np.uint8), detections_of(*masks), NAMES, (0.3, 0.3)))
     assert rows[0].keys() == rows[1].keys()
-    assert rows[0]["level_low"] is None and rows[1]["level_low"] == "TR1"
+    assert rows[0]["points_low"] is None and rows[1]["points_low"] == 0
 
 
 def test_nothing_is_read_by_default():

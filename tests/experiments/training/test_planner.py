@@ -1,11 +1,19 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.config.overrides import flattened
 from experiments.config.schema import TaskConfig
-from experiments.training.planner import channels_of, make_plan, network_boxes, resolve_runtime_options
+from experiments.training.planner import (
+    channels_of,
+    make_plan,
+    network_boxes,
+    resolve_runtime_options,
+    with_measured_time,
+)
 from mrcnn.data import read_dataset
 from mrcnn.errors import InputError
 
@@ -37,6 +45,16 @@ def task(**sections) -> TaskConfig:
     return TaskConfig.model_validate({"task": "x", "modality": "ct", **sections})
 
 
+@pytest.fixture(autouse=True)
+def packages(monkeypatch):
+    """No weights are installed, unless the test adds backbones to the returned set."""
+    installed: set[str] = set()
+    monkeypatch.setattr(
+        "experiments.training.planner.packaged_weights", lambda name: Path(name) if name in installed else None
+    )
+    return installed
+
+
 GREY = np.full((50, 100), 7, np.uint8)
 COLOUR = np.zeros((50, 100, 3), np.uint8) + np.array([1, 2, 3], np.uint8)
 
@@ -59,9 +77,9 @@ def test_slots_hold_the_fullest_image(folder):
 
 def test_instances_beyond_the_slots_bring_a_word(folder):
     data = folder([GREY, GREY], [[(0, 0, 9), (20, 0, 9), (40, 0, 9)], [(0, 0, 9), (20, 0, 9)]])
-    cut = make_plan(task(model={"max_instances": 2}), data).describe(1, "float32")
+    cut = make_plan(task(model={"max_instances": 2}), data).describe(1)
     assert "more than model.max_instances=2 instances: 1; of each the 2 largest are taught" in cut
-    assert "largest are taught" not in make_plan(task(), data).describe(1, "float32")
+    assert "largest are taught" not in make_plan(task(), data).describe(1)
 
 
 def test_widths_follow_the_backbone_and_detections_the_instances(folder):
@@ -77,11 +95,11 @@ def test_widths_follow_the_backbone_and_detections_the_instances(folder):
 
 def test_instances_below_the_grid_bring_a_word_about_the_input(folder):
     data = folder([np.full((300, 400), 7, np.uint8)], [[(4 * i, 0, 3) for i in range(90)]])
-    small = make_plan(task(model={"backbone": "small", "image_size": 64}), data).describe(1, "float32")
+    small = make_plan(task(model={"backbone": "small", "image_size": 64}), data).describe(1)
     assert "image_size" in small
     data = folder([np.full((300, 400), 7, np.uint8)], [[(30, 30, 100), (200, 150, 100)]])
     larger = make_plan(task(model={"backbone": "small", "image_size": 256}), data)
-    assert "image_size" not in larger.describe(1, "float32")
+    assert "image_size" not in larger.describe(1)
 
 
 def test_anchors_fit_the_boxes_and_cover_them(folder):
@@ -106,13 +124,88 @@ def test_pretrained_weights_bring_their_norm_channels_and_scaling(folder):
     assert (model.channels, model.norm, model.normalisation) == (1, "group", "image")
 
 
+def test_installed_weights_choose_the_backbone(folder, packages):
+    data = folder([GREY], [[(0, 0, 20)]])
+    without = make_plan(task(), data)
+    assert (without.model.backbone, without.weights, without.config.train.learning_rate) == ("small", "none", 1e-3)
+    assert lines_of(without)["weights"] == "none: those of efficientnet_lite0 are not installed"
+    packages.add("efficientnet_lite0")
+    plan = make_plan(task(), data)
+    model = plan.model
+    assert (model.backbone, model.norm, model.normalisation, model.channels) == (
+        "efficientnet_lite0", "frozen_batch", "imagenet", 1,
+    )  # fmt: skip
+    assert (plan.weights, plan.config.train.weights, model.fpn_channels) == ("imagenet", "imagenet", 64)
+    for given in ({"model": {"norm": "group"}}, {"model": {"backbone": "small"}}, {"train": {"weights": "none"}}):
+        chosen = make_plan(task(**given), data)
+        assert (chosen.model.backbone, chosen.weights, chosen.model.norm) == ("small", "none", "group")
+    assert make_plan(task(train={"weights": "imagenet"}, model={"backbone": "resnet50"}), data).model.channels == 3
+
+
 def test_the_filled_in_task_leaves_nothing_open_and_plans_the_same(folder):
     data = folder([GREY] * 2, [[(0, 0, 20)], [(0, 0, 30)]])
     plan = make_plan(task(), data)
-    filled = plan.fill_in(task())
-    assert "auto" not in filled.model.model_dump().values()
+    filled = plan.config
+    decided = filled.model_dump(exclude={"data": True, "evaluate": {"confidence"}})
+    assert "auto" not in flattened(decided).values()
     again = TaskConfig.model_validate(filled.model_dump(mode="json"))
     assert make_plan(again, data).model == plan.model
+
+
+def lines_of(plan) -> dict[str, str]:
+    return {decision.name: f"{decision.value}: {decision.reason}" for decision in plan.decisions}
+
+
+def test_decisions_have_reasons_and_given_values_are_not_among_them(folder):
+    data = folder([np.full((360, 560), 7, np.uint8)] * 4, [[(40, 40, 100)]] * 4)
+    plan = make_plan(task(modality="xray"), data)
+    found = lines_of(plan)
+    assert "100% of the images are 360×560" in found["canvas"] and "multiples of 32" in found["canvas"]
+    assert found["mask size"].startswith("28×28: masks of 28×28 allow a Dice of 1.000")
+    assert "invert 0.5" in found["augmentation"] and found["augmentation"].endswith("modality xray")
+    # 4 images in batches of 4: 5,000 images in 20 epochs of 1250 / 20 steps.
+    assert found["schedule"].startswith("20 epochs of 63 steps: 1260 passes over 4 images")
+    assert (plan.config.train.batch_size, plan.config.train.patience, plan.config.augment.scale) == (4, 8, 0.5)
+    assert plan.lines()[-1].startswith("  Expected: about ")
+    given = {"model": {"image_size": 96, "mask_pool_size": 7, "backbone": "small"}, "augment": {"invert": 0},
+             "train": {"epochs": 2, "batch_size": 3, "weights": "none"}}  # fmt: skip
+    plan = make_plan(task(modality="xray", **given), data)
+    assert not {"canvas", "mask size", "backbone", "weights", "batch size", "schedule"} & set(lines_of(plan))
+    assert "invert" not in lines_of(plan)["augmentation"] and plan.config.augment.invert == 0
+    train = plan.config.train
+    assert (train.epochs, train.steps_per_epoch, train.batch_size, train.patience, plan.draws) == (2, None, 3, 0, None)
+
+
+def test_a_tight_budget_costs_resolution_and_steps(folder, monkeypatch):
+    monkeypatch.setattr("experiments.training.budget.reference_seconds", lambda precision: 0.002)
+    monkeypatch.setattr("experiments.training.planner.device_memory", lambda: ("cpu", 16 << 30))
+    data = folder([np.full((512, 512), 7, np.uint8)] * 4, [[(100, 100, 30), (300, 300, 200)]] * 4)
+    free, tight = (make_plan(task(train={"budget": budget, "precision": "float32"}), data) for budget in ("9h", "5m"))
+    # 30 px should be 16 px in the network: 512 · 16 / 30 = 273. In 5 minutes, of which 180 s are left for steps, 5,000
+    # images may take 36 ms: 39,300 pixels, where 256² take 2 ms · (27 + 2 + 1).
+    assert (free.model.image_size, tight.model.image_size) == (288, 192)
+    assert "bounded by the budget" in lines_of(tight)["canvas"] and "bounded" not in lines_of(free)["canvas"]
+    assert free.seconds > 300 > tight.seconds
+    # At 192² an image takes 2 ms · (27 · 0.5625 + 3) = 36.4 ms: 4,948 images in 180 s.
+    assert (tight.config.train.epochs, tight.config.train.steps_per_epoch) == (20, 62)
+    slower, line = with_measured_time(tight, 2 * 4 * 0.0364, 0.1, 0)
+    assert slower.train.steps_per_epoch == 31 and line.endswith("20 epochs of 31 steps")
+    # 100 images of the validation split take 10 s each time, so 15 are validated.
+    slower, line = with_measured_time(tight, 4 * 0.0364, 0.1, 100)
+    assert slower.evaluate.validation_images == 15 and line.endswith("each validated on 15 of 100 images")
+    assert with_measured_time(free, 1e-6, 1e-6, 100)[0].train.steps_per_epoch == 63
+
+
+def test_classes_with_sides_are_not_mirrored_and_crowds_are_turned(folder):
+    data = folder([GREY], [[(0, 0, 20)]])
+    assert make_plan(task(), data).config.augment.flip_horizontal == 0.5
+    data.class_names = ("left_lung",)
+    plan = make_plan(task(), data)
+    assert plan.config.augment.flip_horizontal == 0 and "left_lung names a side" in lines_of(plan)["augmentation"]
+    crowd = folder([GREY], [[(9 * i, 0, 5) for i in range(10)]])
+    chosen = make_plan(task(), crowd).config.augment
+    assert (chosen.flip_vertical, chosen.rotate_degrees) == (0.5, 180)
+    assert make_plan(task(augment={"flip_vertical": 0, "rotate_degrees": 5}), crowd).config.augment.flip_vertical == 0
 
 
 @pytest.mark.parametrize(("able", "automatic"), [(True, "mixed_bfloat16"), (False, "float32")])
@@ -153,7 +246,7 @@ def test_a_saved_model_brings_its_own(folder, tmp_path):
                          head_width=16, mask_channels=16, mask_convolutions=1, anchor_ratios=(1.0,))  # fmt: skip
     MaskRCNN(source).save(tmp_path / "m.keras")
     config = task(train={"weights": "last"}, model={"head_width": 32})
-    model = make_plan(config, folder([COLOUR], [[(0, 0, 20)]]), str(tmp_path / "m.keras")).model
+    model = make_plan(config, folder([COLOUR], [[(0, 0, 20)]]), lambda _: str(tmp_path / "m.keras")).model
     assert (model.backbone, model.channels, model.fpn_channels) == ("small", 1, 16)
     assert model.head_width == 32 and model.class_names == ("nodule",) and model.anchor_ratios == (1,)
 
@@ -166,7 +259,7 @@ def test_a_saved_model_brings_its_own(folder, tmp_path):
         ({"train": {"weights": "coco"}, "model": {"conventions": "paper"}}, "conventions=paper: expected matterport"),
         ({"train": {"weights": "imagenet"}, "model": {"conventions": "matterport"}}, "expected paper with"),
         ({"train": {"weights": "coco"}, "model": {"normalisation": "image"}}, "normalisation=image: expected imagenet"),
-        ({"train": {"weights": "mine"}}, "weights=mine: expected none, imagenet, coco, last, a run's id"),
+        ({"train": {"weights": "mine"}}, "weights=mine: expected auto, none, imagenet, coco, last, a run's id"),
     ],
 )
 def test_weights_that_do_not_fit_the_model_are_told_at_once(sections, message):

@@ -80,7 +80,8 @@ def test_step_on_two_devices_equals_step_on_one(steps):
 @pytest.mark.slow  # JAX compiles training and inference twice on a CPU
 def test_training_on_two_devices_equals_training_on_one(phantom_folder, tmp_path):
     options = {
-        "dataset": phantom_folder, "image_size": 64, "fpn_channels": 16, "head_width": 16, "mask_channels": 16,
+        "task": "thyroid", "backbone": "small", "weights": "none", "dataset": phantom_folder, "image_size": 64,
+        "fpn_channels": 16, "head_width": 16, "mask_channels": 16,
         "mask_convolutions": 1, "rpn_samples": 16, "proposals_per_level": 20, "proposals": 20, "roi_samples": 8,
         "max_detections": 4, "batch_size": 2, "epochs": 2, "resamples": 0, "overlays": 0, "train.workers": 0,
     }  # fmt: skip

@@ -140,7 +140,8 @@ def test_single_replica_changes_nothing():
 @pytest.mark.parametrize(("precision", "apart"), [("float32", 1e-3), ("mixed_bfloat16", 2e-2)])
 def test_training_on_two_devices_equals_training_on_one(phantom_folder, tmp_path, precision, apart):
     options = {
-        "dataset": phantom_folder, "image_size": 64, "backbone": "small", "fpn_channels": 16, "head_width": 16,
+        "task": "thyroid", "dataset": phantom_folder, "image_size": 64, "backbone": "small", "fpn_channels": 16,
+        "head_width": 16,
         "mask_channels": 16, "mask_convolutions": 1, "rpn_samples": 16, "proposals_per_level": 20, "proposals": 20,
         "roi_samples": 8, "max_detections": 4, "batch_size": 2, "epochs": 2, "resamples": 0, "overlays": 0,
         "train.workers": 0, "seeds": 2, "precision": precision,

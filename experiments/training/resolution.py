@@ -1,0 +1,134 @@
+"""Plan the network input and the masks: which canvas the images need, and what Dice its grids allow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from PIL import Image
+
+from mrcnn.data import Dataset
+from mrcnn.data.transforms.encoding import square
+from mrcnn.geometry.masks import paste_crop
+
+STEP = 32
+"""Multiple of the canvas, the stride of the last stage of a backbone."""
+SMALLEST_PIXELS = 128**2
+LONGEST = 1536
+"""Longest planned side in pixels."""
+SCALES = (0.125, 0.25, 0.354, 0.5, 0.707, 1.0)
+"""Scales of the images at which the Dice ceiling is computed, from the coarsest."""
+LARGEST_SCALE = 2.0
+"""Enlargement beyond which the finer grid over small instances shows nothing new."""
+SCALE_LOSS, MASK_LOSS = 0.002, 0.005
+"""Dice that a smaller scale, or the smaller mask, may lose against the larger one."""
+SMALLEST_SIDE, USUAL_SIDE = 16, 48
+"""Sides in network pixels that the smallest (5 %) and the median instance should have: 4 and 12 cells of P2."""
+_IMAGES, _INSTANCES = 40, 80
+
+
+def dice_ceiling(masks: Sequence[np.ndarray], scale: float, cells: int) -> float:
+    """Compute the mean Dice of masks that go through the network's grids and back; 1 without masks.
+
+    Each mask is shrunk by the scale, resampled to the cells of the mask head, and pasted back into its box.
+
+    Args:
+        masks: masks (h, w) bool, cropped to their boxes, in pixels of the original images.
+        scale: network pixels per image pixel, at most 1.
+        cells: side of a predicted mask.
+
+    Example:
+        >>> dice_ceiling([np.ones((40, 60), bool)], scale=0.5, cells=28)
+        1.0
+    """
+    values = []
+    for mask in masks:
+        height, width = mask.shape
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        shrunk = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)) >= 128
+        box = np.array([0, 0, width, height], np.float32)
+        pasted = paste_crop(square(shrunk, cells) / 255, box, height, width).pixels
+        values.append(2 * (pasted & mask).sum() / max(pasted.sum() + mask.sum(), 1))
+    return float(np.mean(values)) if values else 1.0
+
+
+def sampled_masks(training: Dataset) -> list[np.ndarray]:
+    """Return masks cropped to their boxes of at most `_INSTANCES` instances, spread over `_IMAGES` images."""
+    filled = [index for index, record in enumerate(training.records) if len(record.class_ids)]
+    chosen = np.unique(np.linspace(0, len(filled) - 1, min(_IMAGES, len(filled)), dtype=int)) if filled else []
+    each = -(-_INSTANCES // max(len(chosen), 1))
+    masks = []
+    for at in chosen:
+        instances = training[filled[at]].instances
+        some = np.unique(np.linspace(0, len(instances) - 1, min(each, len(instances)), dtype=int))
+        masks += [pixels for pixels in (instances.crop(index).tight().pixels for index in some) if pixels.any()]
+    return masks[:_INSTANCES]
+
+
+def needed_scale(ceilings: Mapping[float, float], sides: np.ndarray) -> tuple[float, str]:
+    """Return the scale of the images that the instances need, and the reason.
+
+    Args:
+        ceilings: Dice ceiling of each scale.
+        sides: (N,) square roots of the areas of the training instances in original pixels.
+
+    Example:
+        >>> needed_scale({0.5: 0.99, 1.0: 0.991}, np.array([200.0, 300.0]))
+        (0.5, 'at 0.5 times their size masks lose less than 0.002 of Dice')
+    """
+    best = max(ceilings.values())
+    scale = min(scale for scale, value in ceilings.items() if value > best - SCALE_LOSS)
+    reason = f"at {scale:g} times their size masks lose less than {SCALE_LOSS} of Dice"
+    if len(sides):
+        for quantile, wanted in ((0.05, SMALLEST_SIDE), (0.5, USUAL_SIDE)):
+            side = max(float(np.quantile(sides, quantile)), 1.0)
+            if (larger := min(wanted / side, LARGEST_SCALE)) > scale:
+                scale = larger
+                reason = f"{quantile:.0%} of the instances are below {side:.0f} px, for which {scale:.2g} times is due"
+    return scale, reason
+
+
+def choose_canvas(sizes: np.ndarray, scale: float, max_pixels: float, *, square_only: bool = False) -> tuple[int, int]:
+    """Choose the height and width of the network input for images that should be scaled by `scale`.
+
+    Of all canvases with at most `max_pixels` pixels it is the one that shrinks the images least below their scale, and
+    of those that are within 2 % the smallest.
+
+    Args:
+        sizes: (N, 2) heights and widths of the images.
+        square_only: consider squares alone.
+
+    Example:
+        >>> choose_canvas(np.array([[360, 560]] * 9), scale=1.0, max_pixels=512 * 512)
+        (384, 576)
+        >>> choose_canvas(np.array([[360, 560]] * 9), scale=1.0, max_pixels=300 * 300)
+        (224, 352)
+    """
+    unique, counts = np.unique(sizes, axis=0, return_counts=True)
+    weights = counts / counts.sum()
+    sides = np.arange(2 * STEP, LONGEST + 1, STEP)
+    heights, widths = (each.ravel() for each in np.meshgrid(sides, sides, indexing="ij"))
+    allowed = heights * widths <= max(max_pixels, SMALLEST_PIXELS)
+    if square_only:
+        allowed &= heights == widths
+    heights, widths = heights[allowed], widths[allowed]
+    fits = np.minimum(heights[:, None] / unique[None, :, 0], widths[:, None] / unique[None, :, 1]) / scale
+    shrinkage = np.minimum(np.log(fits), 0) @ weights
+    near = np.flatnonzero(shrinkage >= shrinkage.max() - 0.02)
+    # Of equally small ones the least elongated.
+    best = near[np.lexsort((np.abs(heights[near] - widths[near]), heights[near] * widths[near]))[0]]
+    return int(heights[best]), int(widths[best])
+
+
+def canvas_reason(sizes: np.ndarray, why: str, bounded: bool) -> str:
+    """Describe the images of a canvas in a line: the most frequent size with its share, and what decided the scale."""
+    unique, counts = np.unique(sizes, axis=0, return_counts=True)
+    height, width = unique[counts.argmax()]
+    share = counts.max() / counts.sum()
+    ratios = np.quantile(sizes[:, 1] / sizes[:, 0], (0.05, 0.95))
+    images = (
+        f"{share:.0%} of the images are {height}×{width}"
+        if share >= 0.5
+        else f"width / height of the images is {ratios[0]:.2f} to {ratios[1]:.2f}"
+    )
+    return f"{images}; {why}" + ("; bounded by the budget" if bounded else "") + f"; multiples of {STEP}"
