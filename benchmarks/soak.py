@@ -30,7 +30,8 @@ MOST_GROWTH = 0.05
 SMOOTHED = 5
 """Epochs whose median is taken: what is held for a moment, as a picture being drawn, is no growth."""
 TINY = {
-    "backbone": "small", "image_size": 64, "fpn_channels": 16, "head_width": 32, "mask_channels": 16, "mask_convolutions": 1,
+    "backbone": "small", "image_size": 64, "fpn_channels": 16, "head_width": 32, "mask_channels": 16,
+    "mask_convolutions": 1,
     "rpn_samples": 32, "proposals_per_level": 20, "proposals": 30, "roi_samples": 16, "max_detections": 10,
     "score_threshold": 0.01, "batch_size": 2, "workers": 1, "resamples": 20, "overlays": 1,
 }  # fmt: skip
