@@ -120,6 +120,18 @@ class DataOptions(Section):
     )
     phantom_seed: int = Field(default=0, ge=0, description="random seed of the phantoms")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _upgrade(cls, given: Any) -> Any:
+        """Read the reader `brats` and its section, of models and runs of version 0.1, as volumes."""
+        if not isinstance(given, dict) or "brats" not in given:
+            return given
+        upgraded = {key: value for key, value in given.items() if key != "brats"}
+        of_section = {key: value for key, value in (given["brats"] or {}).items() if value is not None}
+        if given.get("reader") == "brats":
+            upgraded |= {"reader": "volumes", "volumes": {"layout": "brats", **of_section}}
+        return upgraded
+
     @model_validator(mode="after")
     def _check(self) -> DataOptions:
         if abs(sum(self.split) - 1) > 1e-6 or not (self.split[0] and self.split[1]):

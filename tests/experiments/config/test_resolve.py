@@ -6,6 +6,7 @@ import yaml
 from experiments.config.model_options import DESCRIPTIONS
 from experiments.config.overrides import flattened
 from experiments.config.resolve import TASKS, options, parameters, resolve, resolved_yaml, task_names
+from experiments.config.schema import TaskConfig
 from mrcnn.config import ModelConfig
 from mrcnn.errors import InputError
 
@@ -232,3 +233,12 @@ def test_a_list_that_the_shell_has_split():
         resolve(["--masks.class_names", "a", "b"])
     with pytest.raises(InputError, match=r"--data\.split=0\.5: expected a list such as \[a, b\]|--data\.split"):
         resolve(["--split", "0.5"])
+
+
+def test_configurations_of_version_0_1_are_read():
+    section = {"modalities": ["flair", "t1ce"], "label_codes": None, "min_area": 20}
+    data = TaskConfig(task="a", modality="mri", data={"reader": "brats", "brats": section}).data
+    assert (data.reader, data.volumes.layout, data.volumes.modalities) == ("volumes", "brats", ("flair", "t1ce"))
+    assert data.volumes.min_area == 20
+    other = TaskConfig(task="a", modality="mri", data={"reader": "coco", "brats": {"modalities": None}}).data
+    assert other == TaskConfig(task="a", modality="mri", data={"reader": "coco"}).data

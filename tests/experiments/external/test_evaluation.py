@@ -146,7 +146,8 @@ def test_training_data_that_are_gone_leave_the_names_of_patients(model, store, s
     assert any("only the names of its patients could be compared" in note for note in found.notes)
 
 
-def test_a_threshold_of_the_new_site_is_a_new_version(model, site, store, tmp_path):
+def test_a_threshold_of_the_new_site_is_a_new_version(model, found, site, store, tmp_path):
+    first = found
     name, (run_id, network, checked) = "mrcnn-ultrasound", model
     network.save(tmp_path / "model.keras")
     config = yaml.safe_load(Path(download_artifacts(artifact_uri=f"runs:/{run_id}/config.yaml")).read_text())
@@ -173,6 +174,14 @@ def test_a_threshold_of_the_new_site_is_a_new_version(model, site, store, tmp_pa
     again = experiments.evaluate(f"models:/{name}/2", site, mapping=MAP, output=tmp_path / "b")
     assert again.confidence == found.confidence == facts["confidence"]
     assert again.scores == pytest.approx(found.scores, abs=1e-6)
+    # The two evaluations are compared on the images that both evaluated, with the detections that their runs hold.
+    assert main(["compare", "--models", f"{first.run_id},{again.run_id}", "--output", str(tmp_path / "c")]) == 0
+    compared = json.loads((tmp_path / "c" / "comparison.json").read_text())
+    (test_set,) = compared["test_sets"]
+    assert (test_set["images"], test_set["left_out"]) == (again.facts["data"]["images"], facts["images"])
+    assert test_set["source"] == {"A": "kept", "B": "kept"} and compared["verdicts"] == []
+    assert test_set["by_class"]["B"]["dice"] == pytest.approx(again.scores["dice"])
+    assert main(["compare", "--models", f"{first.run_id},models:/{name}/2"]) == 2
 
 
 def test_nothing_is_left_of_the_data_of_the_training(model, phantom_folder, tmp_path):
