@@ -38,7 +38,8 @@ def external_parts(facts: Mapping[str, Any], metric: str) -> dict[str, Any]:
 
 def introduction(facts: Mapping[str, Any]) -> list[str]:
     """Describe the evaluated images: notes, excluded images, and how they differ from the training images."""
-    lines = [*facts["notes"], *(each["sentence"] for each in facts["shift"] if each["sentence"])]
+    sentences = [each["sentence"] for each in facts["shift"] if each["sentence"]]
+    lines = [*facts["notes"], *(sentences or ["No difference from the training data was found."])]
     if recalibrated := facts.get("recalibration"):
         before = recalibrated["scores_before"]
         changes = ", ".join(
@@ -52,7 +53,7 @@ def introduction(facts: Mapping[str, Any]) -> list[str]:
             f"{recalibrated['confidence_before']:g}. On the other images: {changes}. The model with it is version "
             f"{recalibrated['version']}."
         )
-    return lines or ["No difference from the training data was found."]
+    return lines
 
 
 def shift_rows(facts: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
