@@ -132,7 +132,8 @@ def test_a_file_without_a_training_is_evaluated_class_agnostic_and_told(model, s
     said = capsys.readouterr().out
     assert "The training data of own.keras are not recorded: no image could be excluded." in said
     facts = json.loads((tmp_path / "out" / "evaluation.json").read_text())
-    assert facts["classes"] == {"names": ["any"], "mapping": []} and facts["data"]["images"] == 12
+    assert facts["classes"] == {"names": ["any"], "mapping": [], "of_data": {"iso": "any", "hypo": "any"}}
+    assert facts["data"]["images"] == 12
     assert facts["confidence"] == 0.01 and facts["subgroups"] == {}
 
 
