@@ -77,7 +77,12 @@ def evaluate_on_test(
     at_once = options.images_at_once
     chosen = options.confidence if confidence is None else confidence
     if chosen == "auto":
-        confidence = evaluate(model, data.splits["val"], batch_size=at_once).best_confidence()
+        limited = isinstance(options.validation_images, int)
+        validation = evaluate(model, data.splits["val"], batch_size=at_once, volumes=limited and options.volumes)
+        confidence = validation.best_confidence()
+        if limited:
+            # The epochs were validated on a part of the split, so their scores compare with no other training.
+            run.metrics({f"best/{name}": value for name, value in validation.summary(confidence).items()})
     else:
         confidence = float(chosen)
     findings = FindingsLog(config.findings, confidence, model.config.class_names)

@@ -106,14 +106,18 @@ def planned_length(
         >>> planned_length(1800, 12_000, batch_size=4, validation_images=400, step=0.8, validation=0.1)
         Length(epochs=20, steps_per_epoch=80, validation_images=127)
     """
-    steps, limit, seconds = wanted / batch_size, None, math.inf if budget is None else fitting_seconds(budget)
+    steps, epochs, limit = wanted / batch_size, PLANNED_EPOCHS, None
     if budget is not None:
-        if limited and PLANNED_EPOCHS * validation_images * validation > VALIDATION_SHARE * seconds:
-            limit = max(int(VALIDATION_SHARE * seconds / (PLANNED_EPOCHS * validation)), FEWEST_VALIDATED)
+        seconds = fitting_seconds(budget)
+        fewest = min(validation_images, FEWEST_VALIDATED) if limited else validation_images
+        validated = VALIDATION_SHARE * seconds / validation  # in all validations together
+        epochs = min(epochs, max(int(validated / max(fewest, 1)), 1))
+        if limited and epochs * validation_images > validated:
+            limit = max(int(validated / epochs), fewest)
             limit = None if limit >= validation_images else limit
-        seconds -= PLANNED_EPOCHS * min(validation_images, limit or validation_images) * validation
-        steps = min(steps, max(seconds, 0.0) / step)
-    epochs = min(max(int(steps / SHORTEST_EPOCH), 1), PLANNED_EPOCHS)
+        left = seconds - epochs * min(validation_images, limit or validation_images) * validation
+        steps = min(steps, max(left, seconds / 2) / step)
+    epochs = min(epochs, max(int(steps / SHORTEST_EPOCH), 1))
     return Length(epochs, max(math.ceil(steps / epochs), 1), limit)
 
 

@@ -48,7 +48,7 @@ def train_seeds(resolved: Resolved, resume: str | None = None) -> str:
         best = max(members, key=_validation)
         run.tags({"best_seed": best.config.seed})
         if best.best_value is not None:
-            run.metrics({f"best/{config.evaluate.metric}": best.best_value})
+            run.metrics({f"best/{best.config.evaluate.metric}": best.best_value})
         result = evaluate_on_test(
             inference_model([load(best.file)], best.config), best.config, data, run, console, step=0,
             confidence=best.result.confidence,

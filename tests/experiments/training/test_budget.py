@@ -30,7 +30,8 @@ LENGTHS = {
     "no budget": ((None, 8_000, 8, 10_000, 9.0, 9.0), (20, 50, None)),
     # A sixth of 1530 s for 20 validations: 12.75 s, 127 images; 1530 - 254 = 1276 s.
     "large validation": ((1800, 20_000, 4, 1_000, 0.4, 0.1), (20, 160, 127)),
-    "large validation as given": ((1800, 20_000, 4, 300, 0.4, 0.1, False), (20, 117, None)),
+    # 8 validations of 300 images take 240 s; 1290 s / 0.4 s = 3225 steps.
+    "large validation as given": ((1800, 20_000, 4, 300, 0.4, 0.1, False), (8, 404, None)),
     # A fifth of 60 s at 0.2 s: 60 steps, two epochs.
     "tight": ((60, 20_000, 4, 0, 0.2, 0.1), (2, 30, None)),
     "nothing fits": ((60, 20_000, 4, 300, 30.0, 9.0), (1, 1, 10)),

@@ -241,7 +241,7 @@ def test_mlflow_run_from_another_folder(phantom_folder, tiny_arguments, tmp_path
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
     }
     done = subprocess.run(
-        [sys.executable, "-m", "mlflow", "run", str(ROOT), "-P", "task=thyroid", *options, "--env-manager", "local"],
+        [sys.executable, "-m", "mlflow", "run", str(ROOT), *options, "--env-manager", "local"],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
