@@ -18,7 +18,7 @@ from mrcnn.config import ModelConfig
 from mrcnn.data import read_dataset
 from mrcnn.errors import InputError
 from mrcnn.phantoms import write_dataset
-from trackers.checkpoints.best_and_last import BEST
+from trackers.checkpoints.checkpoint_store import BEST
 from trackers.packaging.packaged import log_packaged_model
 from trackers.runs.run import tracked_run
 

@@ -123,7 +123,8 @@ def test_coco_files_table_curves_and_pictures_are_kept(artifact):
     rows = list(csv.DictReader(io.StringIO(artifact("per_case.csv").read_text())))
     assert len(rows) == len(truth["images"])
     assert sum(int(row["instances"]) for row in rows) == len(truth["annotations"])
-    assert len(list(artifact("figures").iterdir())) == 2
+    curves = {"precision_recall", "froc", "confidence", "confusion_matrix", "reliability"}
+    assert {file.stem for file in artifact("figures").iterdir()} == curves
     assert list(artifact("overlays").iterdir())
 
 
