@@ -224,12 +224,17 @@ def _of_version(client: MlflowClient, version: ModelVersion, spec: str) -> Candi
 
 
 def _of_run(client: MlflowClient, spec: str, run_id: str) -> Candidate:
-    with artifacts(run_id, EVALUATION) as folder:
-        if (file := folder / EVALUATION).is_file():
-            facts = json.loads(file.read_text(encoding="utf-8"))
-            model, classes = facts["model"], facts["classes"]["of_data"]
-            evaluation = ExternalEvaluation(run_id, model["title"], classes, facts["confidence"])
-            return Candidate("", model["address"], run_id, _config(client, run_id, spec), evaluation=evaluation)
+    facts = None
+    try:
+        with artifacts(run_id, EVALUATION) as folder:
+            if (file := folder / EVALUATION).is_file():
+                facts = json.loads(file.read_text(encoding="utf-8"))
+    except MlflowException as error:
+        raise InputError(f"{spec}: {str(error).splitlines()[0]}") from error
+    if facts is not None:
+        model, classes = facts["model"], facts["classes"]["of_data"]
+        evaluation = ExternalEvaluation(run_id, model["title"], classes, facts["confidence"])
+        return Candidate("", model["address"], run_id, _config(client, run_id, spec), evaluation=evaluation)
     versions = list(client.search_model_versions(f"run_id = '{run_id}'"))
     # A run can register a detection model and a classifier.
     for version in sorted(versions, key=lambda each: each.name.startswith(CLASSIFIER)):

@@ -144,7 +144,7 @@ def initial_weight_notes(candidates: Sequence[Candidate]) -> list[str]:
         f"{each.title} started from {shareable(each.config.train.weights)}: the images of that training are not "
         "excluded"
         for each in candidates
-        if each.config.train.weights not in NAMED_WEIGHTS
+        if each.config.train.weights not in ("auto", *NAMED_WEIGHTS)
     ]
 
 
