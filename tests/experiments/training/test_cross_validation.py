@@ -117,7 +117,7 @@ def test_each_fold_and_the_whole_leave_a_report(store, validated, folds):
         page = Path(store.download_artifacts(run.info.run_id, "report.html")).read_text()
         assert f"run {run.info.run_id}" in page
         split = "test" if run is validated[0] else "held out"
-        assert f"Of the {split} split, which was looked at once" in page
+        assert f"The {split} split, evaluated once" in page
 
 
 def test_an_ensemble_is_kept_as_one_predictor_and_is_what_its_members_find(
