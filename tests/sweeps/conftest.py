@@ -1,6 +1,8 @@
 import pytest
 import yaml
 
+from experiments.config.model_options import STRENGTHS
+
 
 @pytest.fixture(scope="session")
 def make_task(tmp_path_factory, phantom_folder):
@@ -24,7 +26,10 @@ def make_task(tmp_path_factory, phantom_folder):
                 "roi_samples": 16,
                 "max_detections": 10,
                 "score_threshold": 0.01,
+                "roi_canonical_size": 224,
             },
+            # Without augmentation a tiny network finds something within two epochs.
+            "augment": dict.fromkeys(STRENGTHS, 0),
             "train": {"weights": "none", "epochs": 2, "batch_size": 2, "workers": 0, "optimizer": "sgd", **train},
             "evaluate": {"resamples": 20, "overlays": 1, "metric": "dice"},
             "sweep": sweep,

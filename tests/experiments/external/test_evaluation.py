@@ -102,7 +102,7 @@ def test_scores_are_those_of_the_evaluation_of_the_unseen_images(found, model, s
 
 def test_the_run_names_model_data_and_shift(found, model, site, store):
     run = store.get_run(found.run_id)
-    assert store.get_experiment(run.info.experiment_id).name == "evaluate-thyroid"
+    assert store.get_experiment(run.info.experiment_id).name == "evaluate-instances"
     tags = run.data.tags
     assert (tags["evaluated_run"], tags["evaluated_model"]) == (model[0], f"run {model[0][:8]}")
     assert tags["class_mapping"] == "iso=nodulo-iso, hypo=nodulo-hipo"
