@@ -81,8 +81,8 @@ def computes_in_bfloat16() -> bool:
     return found is not None and int(found[1]) >= 8
 
 
-def device_memory() -> tuple[Literal["cpu", "gpu"], int]:
-    """Return the kind of the device on which models run, and its free memory in bytes.
+def device_memory() -> tuple[Literal["cpu", "gpu"], int | None]:
+    """Return the kind of the device on which models run, and its memory in bytes; None: that of the host.
 
     TensorFlow does not report the memory of a GPU, for which 8 GiB are returned.
     """
@@ -96,11 +96,7 @@ def device_memory() -> tuple[Literal["cpu", "gpu"], int]:
         device = jax.devices()[0]
         on_gpu = device.platform != "cpu"
         limit = (device.memory_stats() or {}).get("bytes_limit", 8 << 30) if on_gpu else 0
-    if on_gpu:
-        return "gpu", limit
-    import psutil  # not part of a served model
-
-    return "cpu", psutil.virtual_memory().available
+    return ("gpu", limit) if on_gpu else ("cpu", None)
 
 
 @cache

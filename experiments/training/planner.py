@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import psutil
 from pydantic import ValidationError
 
 from experiments.config.model_options import STRENGTHS, ModelOptions
@@ -148,7 +149,8 @@ def make_plan(
         InputError: the options do not fit the data, such as class weights for other classes.
     """
     config = resolve_runtime_options(config, training)
-    train, (kind, free) = config.train, device_memory()
+    train, (kind, memory) = config.train, device_memory()
+    free = psutil.virtual_memory().available if memory is None else memory
     decisions: list[Decision] = []
 
     def decide(name: str, value: object, reason: str) -> None:
