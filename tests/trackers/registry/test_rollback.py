@@ -72,10 +72,8 @@ def whole(store, code):
                 for name, step in (("update_model_version", "registered"), ("set_registered_model_alias", "aliases")):
                     true = getattr(MlflowClient, name)
                     patch.setattr(MlflowClient, name, _first(at, step, true))
-                register_model(
-                    model.model_uri, {"mask_ap": value}, config(), "d", run,
-                    Console(quiet=True), family="mrcnn",
-                )  # fmt: skip
+                run.metrics({"best/mask_ap": value})
+                register_model(model.model_uri, config(), run, Console(quiet=True), family="mrcnn")
             at("after")
         return run
 
