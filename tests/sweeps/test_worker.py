@@ -106,6 +106,7 @@ class Hopeless(optuna.trial.FixedTrial):
 def test_a_pruned_training_is_a_killed_run_below_its_parent(job):
     checked = check_data(job.config)
     trial = Hopeless({"train.learning_rate": 0.002})
+    trial.study = optuna.create_study()  # without a plan that its trials share
     with pytest.raises(Pruned):
         run_trial(trial, job, usable_data(checked, job.config), Console(quiet=True))
     run = mlflow.get_run(trial.user_attrs["run"])
