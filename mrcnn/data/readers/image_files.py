@@ -7,7 +7,7 @@ import math
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -86,11 +86,9 @@ class ImageFiles:
         if self._by_name is None:
             self._by_name = {}
             for top in dict.fromkeys(self._folders):
-                for folder, below, names in os.walk(top):
-                    below[:] = [name for name in below if not is_system_name(name)]
+                for folder, names in walk_folders(top):
                     for name in names:
-                        if not is_system_name(name):
-                            self._by_name.setdefault(_folded(name), {})[os.path.join(folder, name)] = None
+                        self._by_name.setdefault(_folded(name), {})[os.path.join(folder, name)] = None
         return self._by_name
 
     def warnings(self) -> list[str]:
@@ -147,11 +145,34 @@ def is_system_name(name: str) -> bool:
     return name.startswith((".", "~$")) or name.lower() in _SYSTEM
 
 
+def walk_folders(root: str | Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield each folder from `root` on with the names of its files, except hidden and system files and folders."""
+    for folder, below, names in os.walk(root):
+        below[:] = sorted(name for name in below if not is_system_name(name))
+        yield folder, [name for name in names if not is_system_name(name)]
+
+
 def files_below(folder: Path, pattern: str) -> Iterator[Path]:
     """Yield the files below a folder that match a glob pattern, except in hidden and system folders."""
     for path in folder.glob(pattern):
         if not any(map(is_system_name, path.relative_to(folder).parts)) and path.is_file():
             yield path
+
+
+def find_annotation_files(path: Path, patterns: Sequence[str], is_annotation: Callable[[Path], bool]) -> list[Path]:
+    """Find the annotation files at `path`.
+
+    Args:
+        path: an annotation file, or a folder.
+        patterns: glob patterns below a folder; the first one with annotation files counts.
+        is_annotation: whether a file has the format.
+    """
+    if path.is_file():
+        return [path] if is_annotation(path) else []
+    for pattern in patterns:
+        if found := [file for file in sorted(files_below(path, pattern)) if is_annotation(file)]:
+            return found
+    return []
 
 
 def read_bytes(file: Path) -> bytes:

@@ -7,7 +7,6 @@ in the path of a file, such as a split, a patient or a class, are its group. A m
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from mrcnn.data.io.label_images import LABEL_SUFFIXES, LOSSY, LOSSY_SUFFIXES
 from mrcnn.data.problems import Problems
-from mrcnn.data.readers.image_files import IMAGE_SUFFIXES, compose_unicode, is_system_name
+from mrcnn.data.readers.image_files import IMAGE_SUFFIXES, compose_unicode, walk_folders
 
 MASK_FOLDERS = frozenset(
     "mask masks gt groundtruth groundtruths truth label labels annotation annotations annot seg segs segmentation "
@@ -301,10 +300,9 @@ class MaskPairs:
 def _scan(root: Path) -> Iterator[FolderFile]:
     """Yield the files below a folder, sorted, except hidden and system files."""
     found: list[tuple[str, ...]] = []
-    for folder, below, names in os.walk(root):
-        below[:] = [name for name in below if not is_system_name(name)]
+    for folder, names in walk_folders(root):
         parts = Path(folder).relative_to(root).parts
-        found += [(*parts, name) for name in names if not is_system_name(name)]
+        found += [(*parts, name) for name in names]
     found = sorted(parts for parts in found if root.joinpath(*parts).is_file())
     pictures = [parts[:-1] for parts in found if parts[-1].lower().endswith((*IMAGE_SUFFIXES, *LABEL_SUFFIXES))]
     shared = 0  # folders that all images and masks lie in

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from mrcnn.data.problems import to_single_line
-from mrcnn.data.readers.image_files import IMAGE_SUFFIXES, is_system_name
+from mrcnn.data.readers.image_files import IMAGE_SUFFIXES, walk_folders
 
 _SHOWN = 8  # lines of the tree
 _NEAREST = 3
@@ -108,11 +108,9 @@ def explain_unrecognized(path: Path, readers: Collection[str]) -> str:
 
 
 def _files_below(root: Path) -> Iterator[str]:
-    for folder, below, names in os.walk(root):
-        below[:] = sorted(name for name in below if not is_system_name(name))
+    for folder, names in walk_folders(root):
         for name in names:
-            if not is_system_name(name):
-                yield os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")
+            yield os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")
 
 
 def _tree(files: list[str]) -> list[str]:

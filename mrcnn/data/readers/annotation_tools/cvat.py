@@ -30,7 +30,7 @@ from mrcnn.data.readers.annotation_tools.outlines import (
     numbers,
     rectangle,
 )
-from mrcnn.data.readers.image_files import ImageFiles, files_below, parse_integer, parse_number, read_bytes
+from mrcnn.data.readers.image_files import ImageFiles, find_annotation_files, parse_integer, parse_number, read_bytes
 from mrcnn.errors import InputError
 
 _HEAD = 2048  # bytes that are looked at to recognize the form
@@ -75,12 +75,7 @@ def read_xml(file: Path) -> ElementTree.Element:
 
 
 def _find_files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path] if _is_cvat(path) else []
-    for pattern in ("*.xml", "annotations/*.xml", "*/*.xml"):
-        if found := [file for file in sorted(files_below(path, pattern)) if _is_cvat(file)]:
-            return found
-    return []
+    return find_annotation_files(path, ("*.xml", "annotations/*.xml", "*/*.xml"), _is_cvat)
 
 
 def _is_cvat(file: Path) -> bool:

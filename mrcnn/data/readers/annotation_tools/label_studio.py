@@ -27,7 +27,7 @@ from mrcnn.data.readers.annotation_tools.outlines import (
 from mrcnn.data.readers.image_files import (
     IMAGE_SUFFIXES,
     ImageFiles,
-    files_below,
+    find_annotation_files,
     load_json,
     parse_integer,
     parse_number,
@@ -81,9 +81,7 @@ def parse(path: Path, problems: Problems, warnings: list[str]) -> tuple[list[Ann
 
 
 def _find_files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path] if _is_export(path) else []
-    return [file for file in sorted(files_below(path, "*.json")) if _is_export(file)] if path.is_dir() else []
+    return find_annotation_files(path, ("*.json",), _is_export)
 
 
 def _is_export(file: Path) -> bool:

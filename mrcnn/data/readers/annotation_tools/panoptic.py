@@ -25,7 +25,14 @@ from mrcnn.data.readers.annotation_tools.annotated_images import (
 from mrcnn.data.readers.annotation_tools.outlines import encode_mask
 from mrcnn.data.readers.annotation_tools.voc import crops_by_value
 from mrcnn.data.readers.coco_files import entries_by_id, identifier, image_folders, read_categories
-from mrcnn.data.readers.image_files import ImageFiles, files_below, load_json, parse_flag, parse_integer, read_bytes
+from mrcnn.data.readers.image_files import (
+    ImageFiles,
+    find_annotation_files,
+    load_json,
+    parse_flag,
+    parse_integer,
+    read_bytes,
+)
 from mrcnn.errors import InputError
 
 _PREFIX = "panoptic_"
@@ -83,12 +90,7 @@ def parse(path: Path, problems: Problems, warnings: list[str]) -> tuple[list[Ann
 
 
 def _find_files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path] if _is_panoptic(path) else []
-    for pattern in ("*.json", "annotations/*.json"):
-        if found := [file for file in sorted(files_below(path, pattern)) if _is_panoptic(file)]:
-            return found
-    return []
+    return find_annotation_files(path, ("*.json", "annotations/*.json"), _is_panoptic)
 
 
 def _is_panoptic(file: Path) -> bool:

@@ -26,7 +26,14 @@ from mrcnn.data.readers.annotation_tools.annotated_images import (
     split_name,
 )
 from mrcnn.data.readers.annotation_tools.outlines import encode_box, encode_mask, numbers
-from mrcnn.data.readers.image_files import IMAGE_SUFFIXES, ImageFiles, files_below, parse_integer, read_bytes, read_text
+from mrcnn.data.readers.image_files import (
+    IMAGE_SUFFIXES,
+    ImageFiles,
+    find_annotation_files,
+    parse_integer,
+    read_bytes,
+    read_text,
+)
 from mrcnn.errors import InputError
 
 _IMAGES = ("imageid", "filename", "image", "imagename", "imagepath", "imagefile", "file", "path", "patientid")
@@ -70,11 +77,12 @@ def parse(path: Path, problems: Problems, warnings: list[str]) -> tuple[list[Ann
 
 
 def _find_files(path: Path) -> list[Path]:
-    files = [path] if path.is_file() else sorted(files_below(path, "*.csv"))
-    return [file for file in files if file.suffix.lower() == ".csv" and _is_table(file)]
+    return find_annotation_files(path, ("*.csv",), _is_table)
 
 
 def _is_table(file: Path) -> bool:
+    if file.suffix.lower() != ".csv":
+        return False
     line = next(iter(read_bytes(file)[:_HEAD].decode("utf-8-sig", "replace").splitlines()), "")
     columns = _columns(next(csv.reader([line], delimiter=_delimiter(line)), []))
     return "image" in columns and ("runs" in columns or "box" in columns)
