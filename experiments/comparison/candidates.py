@@ -16,8 +16,8 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from pydantic import ValidationError
 
+from experiments.config.resolve import check
 from experiments.config.schema import LOWER_IS_BETTER, TaskConfig
 from mrcnn.errors import InputError
 from mrcnn.safe_yaml import read_yaml
@@ -260,9 +260,4 @@ def _config(client: MlflowClient, run_id: str, spec: str, packaged: str | None =
             content = packaged and load_tracked_model(packaged, task="", folder=Path(folder)).config
     if not content:
         raise InputError(f"{spec}: run {run_id} has no {CONFIG}; expected a run that trained a model")
-    try:
-        return TaskConfig.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{spec}: {CONFIG} of run {run_id}: {field}: {first['msg']}") from error
+    return check(content, f"{spec}: {CONFIG} of run {run_id}")

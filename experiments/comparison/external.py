@@ -21,7 +21,6 @@ def evaluated_images(candidates: Sequence[Candidate]) -> TestSet:
         InputError: the evaluations are of different data sets or classes, the images have changed, or they share none.
     """
     first = candidates[0]
-    names = _evaluated_files(first)
     for each in candidates[1:]:
         if each.config.data.dataset != first.config.data.dataset:
             raise InputError(
@@ -33,13 +32,14 @@ def evaluated_images(candidates: Sequence[Candidate]) -> TestSet:
                 f"--models: {first.title} has the classes {', '.join(_classes(first).values())}, {each.title} "
                 f"{', '.join(_classes(each).values())}; expected the same; evaluate with --map or --class-agnostic"
             )
-        names &= _evaluated_files(each)
+    evaluated = [_evaluated_files(each) for each in candidates]
+    names = set.intersection(*evaluated)
     whole, _ = validate_dataset_images(open_dataset(first.config.data), first.config)
     shared = [index for index, record in enumerate(whole.records) if record.file_name in names]
     if not shared:
         raise InputError(f"--models: {' and '.join(each.title for each in candidates)} share no evaluated image")
     images = _with_classes(whole.subset(shared), _classes(first))
-    most = max(len(_evaluated_files(each)) for each in candidates)
+    most = max(map(len, evaluated))
     name = f"{dataset_name(first.config.data)}, evaluated by {', '.join(each.label for each in candidates)}"
     labels = tuple(each.label for each in candidates)
     return TestSet(name, first.config.task, first.config, labels, images.digest, images, most - len(shared))

@@ -14,7 +14,6 @@ from experiments.config.schema import TaskConfig
 from experiments.preparation.data_check import check_data
 from experiments.preparation.datasets import dataset_name
 from experiments.preparation.seen_images import SeenImages, data_location, find_seen
-from mrcnn.config import NAMED_WEIGHTS
 from mrcnn.data import Dataset
 from mrcnn.errors import InputError
 from trackers.runs.writer import LONGEST_DATASET_DIGEST
@@ -144,7 +143,7 @@ def initial_weight_notes(candidates: Sequence[Candidate]) -> list[str]:
         f"{each.title} started from {shareable(each.config.train.weights)}: the images of that training are not "
         "excluded"
         for each in candidates
-        if each.config.train.weights not in ("auto", *NAMED_WEIGHTS)
+        if each.config.train.starts_from_model
     ]
 
 

@@ -227,6 +227,11 @@ class TrainOptions(Section):
         "on the validation split is registered; null: one training",
     )
 
+    @property
+    def starts_from_model(self) -> bool:
+        """Whether the initial weights are those of another training, whose images are unknown."""
+        return self.weights not in (AUTO, *NAMED_WEIGHTS)
+
     @model_validator(mode="after")
     def _check(self) -> TrainOptions:
         if not (

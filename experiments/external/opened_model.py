@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 from mlflow import MlflowClient
-from pydantic import ValidationError
 
 from experiments.comparison.candidates import CLASSIFIER, find_version
+from experiments.config.resolve import check
 from experiments.config.schema import TaskConfig
 from experiments.preparation.data_check import check_data
 from experiments.preparation.seen_images import SeenImages, data_location
-from mrcnn.config import NAMED_WEIGHTS
 from mrcnn.data.digest import files_digest
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
@@ -71,12 +70,7 @@ class OpenedModel:
         """
         if not self.tracked.config:
             return None
-        try:
-            return TaskConfig.model_validate(dict(self.tracked.config))
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
-            raise InputError(f"{self.title}: its configuration is not valid: {field}: {first['msg']}") from error
+        return check(self.tracked.config, f"{self.title}: its configuration")
 
 
 def open_model(spec: str, *, task: str, folder: Path) -> OpenedModel:
@@ -118,7 +112,7 @@ def training_images(model: OpenedModel) -> tuple[list[SeenImages], list[str]]:
         seen = [SeenImages(CALIBRATION, patients, frozenset(each["sha256"] for each in listed))]
     if config is None:
         return seen, [f"The training data of {model.title} are not recorded: no image could be excluded."]
-    if config.train.weights not in NAMED_WEIGHTS:
+    if config.train.starts_from_model:
         notes.append(f"The training started from {config.train.weights}; the images of that training are not excluded.")
     where = data_location(config.data)
     lists = {} if model.run_id is None else _json_artifact(model.run_id, SPLITS)

@@ -70,12 +70,13 @@ def find_seen(dataset: Dataset, seen: Sequence[SeenImages], where: str | None = 
     records = dataset.records
     found = {name: np.zeros(len(records), bool) for name in (PATIENT, PIXELS, NEAR_DUPLICATE)}
     thumbnails = None if all(each.thumbnails is None for each in seen) else _thumbnails(dataset)
+    contents = [record.content_digest() for record in records]
     for each in seen:
         if where is None or where == each.where:
             found[PATIENT] |= [
                 record.patient_id in each.patients and (where is not None or _is_named(record)) for record in records
             ]
-        found[PIXELS] |= [record.content_digest() in each.contents for record in records]
+        found[PIXELS] |= [content in each.contents for content in contents]
         if thumbnails is not None and each.thumbnails is not None:
             found[NEAR_DUPLICATE] |= find_near_copies(thumbnails, each.thumbnails, cache_folder() / "thumbnails")
     return found
