@@ -182,7 +182,7 @@ class TrainOptions(Section):
     weights: str = Field(
         default=AUTO,
         description="auto: imagenet where a package has the weights of the backbone on this machine, else none, which "
-        "trains from scratch; imagenet and coco (matterport's Mask R-CNN) are downloaded; last is the "
+        "trains from scratch; imagenet, of a ResNet downloaded; coco, matterport's Mask R-CNN, downloaded; last is the "
         "newest finished run of the task; a run's id, runs:/…, models:/name@alias; or a file "
         f"({', '.join(WEIGHT_SUFFIXES)})",
     )
