@@ -12,6 +12,7 @@ import numpy as np
 from mlflow import MlflowClient
 
 from experiments.comparison.candidates import CLASSIFIER, find_version
+from experiments.comparison.joint_test_set import shareable
 from experiments.config.resolve import check
 from experiments.config.schema import TaskConfig
 from experiments.preparation.data_check import check_data
@@ -113,7 +114,8 @@ def training_images(model: OpenedModel) -> tuple[list[SeenImages], list[str]]:
     if config is None:
         return seen, [f"The training data of {model.title} are not recorded: no image could be excluded."]
     if config.train.starts_from_model:
-        notes.append(f"The training started from {config.train.weights}; the images of that training are not excluded.")
+        weights = shareable(config.train.weights)
+        notes.append(f"The training started from {weights}; the images of that training are not excluded.")
     where = data_location(config.data)
     lists = {} if model.run_id is None else _json_artifact(model.run_id, SPLITS)
     patients = frozenset(each["patient_id"] for split, listed in lists.items() if split != "test" for each in listed)

@@ -13,6 +13,7 @@ import experiments
 from experiments.cli import main
 from experiments.config.resolve import resolve, resolved_yaml
 from experiments.evaluation.evaluate import evaluate
+from experiments.external.opened_model import OpenedModel, training_images
 from experiments.preparation.data_check import check_data
 from mrcnn.config import ModelConfig
 from mrcnn.data import read_dataset
@@ -20,6 +21,7 @@ from mrcnn.errors import InputError
 from mrcnn.phantoms import write_dataset
 from trackers.checkpoints.checkpoint_store import BEST
 from trackers.packaging.packaged import log_packaged_model
+from trackers.packaging.tracked_model import TrackedModel
 from trackers.runs.run import tracked_run
 
 ROOT = Path(__file__).parents[3]
@@ -145,6 +147,13 @@ def test_training_data_that_are_gone_leave_the_names_of_patients(model, store, s
     found = experiments.evaluate(model[0], site, mapping=MAP, output=tmp_path)
     assert found.excluded.keys() == {"patient"}
     assert any("only the names of its patients could be compared" in note for note in found.notes)
+
+
+def test_the_note_on_initial_weights_names_no_path(phantom_folder):
+    config = resolve(["--dataset", str(phantom_folder), "--weights", "/data/Mustermann/best.keras"]).config
+    tracked = TrackedModel("a model", (), None, config=config.model_dump(mode="json"))
+    _, (note,) = training_images(OpenedModel("a model", "a model", tracked, "", predictor=None))
+    assert note == "The training started from a file; the images of that training are not excluded."
 
 
 def test_a_threshold_of_the_new_site_is_a_new_version(model, found, site, store, tmp_path):
