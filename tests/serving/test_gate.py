@@ -15,15 +15,17 @@ from mrcnn.serving.scoring_server import DECORATOR, SERVER, install_limits
 
 
 class Sent:
-    """A request as the gate sees it: chunks, each after a pause."""
+    """A request as the gate sees it: chunks, each after a pause; the body ends when all parties of `barrier` wait."""
 
-    def __init__(self, *chunks, pause=0.0, **headers):
-        self.headers, self._chunks, self._pause = headers, chunks, pause
+    def __init__(self, *chunks, pause=0.0, barrier=None, **headers):
+        self.headers, self._chunks, self._pause, self._barrier = headers, chunks, pause, barrier
 
     async def stream(self):
         for chunk in self._chunks:
             await asyncio.sleep(self._pause)
             yield chunk
+        if self._barrier:
+            await self._barrier.wait()
 
 
 def answers(gate, *requests):
@@ -63,7 +65,8 @@ def test_a_body_beyond_the_limit_is_dropped_while_it_comes():
 
 def test_bodies_together_keep_a_limit_too():
     gate = RequestLimiter(lambda body: b"1", Limits(megabytes=1))
-    found = answers(gate, *[Sent(bytes(1 << 20), pause=0.05) for _ in range(12)])
+    all_sent = asyncio.Barrier(12)
+    found = answers(gate, *[Sent(bytes(1 << 20), barrier=all_sent) for _ in range(12)])
     assert found.count((200, 1)) == 8
     assert found.count((503, "busy: other requests fill the memory; try again later")) == 4
     assert answers(gate, *[Sent(bytes(1 << 20)) for _ in range(8)]) == [(200, 1)] * 8

@@ -144,10 +144,10 @@ class TorchvisionConventions(PaperConventions):
 
     def anchors(self) -> np.ndarray:
         config, levels = self.config, []
-        for stride, cells, sizes in zip(STRIDES, config.grid_sizes, config.anchor_sizes, strict=True):
+        for stride, (rows, columns), sizes in zip(STRIDES, config.grid_sizes, config.anchor_sizes, strict=True):
             half = anchor_shapes(sizes, config.anchor_ratios) / 2
             base = np.round(np.concatenate([-half, half], axis=-1))
-            y, x = np.meshgrid(np.arange(cells) * stride, np.arange(cells) * stride, indexing="ij")
+            y, x = np.meshgrid(np.arange(rows) * stride, np.arange(columns) * stride, indexing="ij")
             levels.append((np.stack([x, y, x, y], axis=-1)[:, :, None] + base).reshape(-1, 4))
         return np.concatenate(levels).astype(np.float32)
 
