@@ -1,5 +1,6 @@
 """What all tests share: quiet libraries, few threads, and one tiny set of phantoms."""
 
+import gc
 import os
 import signal
 from html.parser import HTMLParser
@@ -64,6 +65,7 @@ def workers_alive():
     """Finds the processes of loaders below this one, by their numbers."""
 
     def find():
+        gc.collect()  # an earlier test's loader lives as long as the exception that ended it
         children = psutil.Process().children(recursive=True)
         return [child.pid for child in children if any("mrcnn.data.loading.worker" in part for part in child.cmdline())]
 

@@ -10,12 +10,9 @@ import os
 import pickle
 import sys
 import traceback
-from io import BufferedReader
 from typing import BinaryIO
 
-import numpy as np
-
-from mrcnn.data.transforms.encoding import Batch
+from mrcnn.data.loading.worker_pool import send
 
 
 def serve(tasks: BinaryIO, results: BinaryIO) -> None:
@@ -30,29 +27,6 @@ def serve(tasks: BinaryIO, results: BinaryIO) -> None:
             error.add_note(f"In a worker process of the loader:\n{traceback.format_exc()}")
             answer = error
         send(results, answer)
-
-
-def send(stream: BinaryIO, message: Batch | Exception) -> None:
-    """Write a batch, with its arrays as raw bytes, or an error."""
-    if isinstance(message, Exception):
-        pickle.dump(message, stream)
-    else:
-        pickle.dump([(name, array.dtype.str, array.shape) for name, array in message.items()], stream)
-        for array in message.values():
-            stream.write(array.reshape(-1).view(np.uint8).data)
-    stream.flush()
-
-
-def receive(stream: BufferedReader) -> Batch | Exception:
-    """Read a message of `send`. Raises `EOFError` or `pickle.UnpicklingError` if the sender has ended."""
-    header = pickle.load(stream)
-    if isinstance(header, Exception):
-        return header
-    batch = {name: np.empty(shape, dtype) for name, dtype, shape in header}
-    for array in batch.values():
-        if stream.readinto(array.reshape(-1).view(np.uint8)) != array.nbytes:
-            raise EOFError
-    return batch
 
 
 def main() -> None:

@@ -1,4 +1,7 @@
-"""Start worker processes of a loader and distribute batches among them."""
+"""Start worker processes of a loader and distribute batches among them.
+
+Nothing imports `worker`, the program of these processes: `python -m` warns about modules already imported.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,11 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from io import BufferedReader
 from itertools import cycle
+from typing import BinaryIO
+
+import numpy as np
 
 from mrcnn.data.loading.batch_builder import BatchBuilder
-from mrcnn.data.loading.worker import receive
 from mrcnn.data.transforms.encoding import Batch
 
 Task = tuple[int, Sequence[int]]
@@ -62,6 +67,29 @@ class WorkerPool:
             pending.append(process)
         while pending:
             yield _read(pending.popleft())
+
+
+def send(stream: BinaryIO, message: Batch | Exception) -> None:
+    """Write a batch, with its arrays as raw bytes, or an error."""
+    if isinstance(message, Exception):
+        pickle.dump(message, stream)
+    else:
+        pickle.dump([(name, array.dtype.str, array.shape) for name, array in message.items()], stream)
+        for array in message.values():
+            stream.write(array.reshape(-1).view(np.uint8).data)
+    stream.flush()
+
+
+def receive(stream: BufferedReader) -> Batch | Exception:
+    """Read a message of `send`. Raises `EOFError` or `pickle.UnpicklingError` if the sender has ended."""
+    header = pickle.load(stream)
+    if isinstance(header, Exception):
+        return header
+    batch = {name: np.empty(shape, dtype) for name, dtype, shape in header}
+    for array in batch.values():
+        if stream.readinto(array.reshape(-1).view(np.uint8)) != array.nbytes:
+            raise EOFError
+    return batch
 
 
 def _write(process: subprocess.Popen, message: bytes) -> None:
