@@ -23,7 +23,7 @@ def evaluate(
     output: str | os.PathLike | None = None,
     **options: Any,
 ) -> Evaluation:
-    """Evaluate a trained model on a data set that it was not trained on; see docs/evaluate.md.
+    """Evaluate a trained model on a data set that it was not trained on; see docs/how-to/evaluate.md.
 
     Args:
         model: models:/<name>@<alias>, models:/<name>/<version>, a run, `last`, or a .keras file.

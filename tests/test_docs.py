@@ -14,7 +14,7 @@ from mrcnn.errors import InputError
 from sweeps import command as sweep
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 ENTRY_POINTS = yaml.safe_load((ROOT / "mlproject").read_text(encoding="utf-8"))["entry_points"]
 PLACES = {"<name>": "thyroid", "<precision>": "auto", "<run>": "0" * 32, "<run id>": "0" * 32, "<id>": "0" * 32}
@@ -134,7 +134,7 @@ def standing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_quoted_commands_and_options_are_known(page, standing):
     refused = []
     for span in quoted(page.read_text(encoding="utf-8")):
@@ -186,12 +186,31 @@ def parse_option(words: list[str]) -> None:
     raise InputError(errors[0])
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_task_files_in_pages_are_valid(page, tmp_path):
     for language, body in FENCE.findall(page.read_text(encoding="utf-8")):
         if language == "yaml" and re.search("^task:", body, re.MULTILINE):
             (tmp_path / "task.yaml").write_text(body, encoding="utf-8")
             assert resolve(["--task", str(tmp_path / "task.yaml")]).config.task
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"], ids=lambda page: page.stem)
+def test_links_lead_to_files_of_the_project(page):
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    targets = re.findall(r"\]\(([^)\s#]+)[^)]*\)", text) + re.findall(r'src="([^"]+)"', text)
+    assert [name for name in targets if "://" not in name and not (page.parent / name).exists()] == []
+
+
+def test_messages_name_pages_that_exist():
+    sources = [path for folder in ("mrcnn", "trackers", "experiments", "sweeps") for path in (ROOT / folder).rglob("*")]
+    named = {
+        (name, path.name)
+        for path in sources
+        if path.suffix in (".py", ".yaml", ".html")
+        for name in re.findall(r"docs/[\w/-]+\.\w+", path.read_text(encoding="utf-8"))
+    }
+    assert named
+    assert [each for each in named if not (ROOT / each[0]).is_file()] == []
 
 
 def test_what_is_wrong_is_seen(standing):

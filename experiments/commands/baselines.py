@@ -61,7 +61,7 @@ def command(models: tuple[str, ...] | None, mask_rcnn: str | None, **texts: str 
 
     All options of `mrcnn train --help` are valid; those of the section `baseline` configure these models. Each model is
     a run below the run of the comparison, and is registered as unet-<modality> and classifier-<modality>.
-    docs/baselines.md explains the metrics. Research use only.
+    docs/how-to/baselines.md explains the metrics. Research use only.
     """
     models = MODELS if models is None else tuple(dict.fromkeys(models))
     if not models or not set(models) <= set(MODELS):

@@ -58,7 +58,7 @@ def command(
 
     Also: python -m experiments.commands.compare ..., and mlflow run . -e compare -P modality=mri [-P promote=true]
 
-    docs/compare.md explains the test images and the choice of the champion. Research use only.
+    docs/how-to/compare.md explains the test images and the choice of the champion. Research use only.
     """
     if (modality is None) == (models is None):
         raise InputError("expected either --modality, such as mri, or --models, such as two runs' ids with a comma")

@@ -109,7 +109,7 @@ def command(
     Also: python -m experiments.commands.evaluate ..., and
     mlflow run . -e evaluate -P model=MODEL -P dataset=DATASET
 
-    Images that the model was trained or validated on are left out. docs/evaluate.md explains the report. Research use
+    Images that the model was trained or validated on are left out. docs/how-to/evaluate.md explains the report. Research use
     only.
     """
     if class_agnostic and classes:

@@ -71,7 +71,7 @@ def command(model: str, form: str, output: str | None, task: str) -> ExportArgs:
 
     Also: python -m experiments.commands.export ..., and mlflow run . -e export -P model=MODEL -P to=FORM ...
 
-    docs/export.md describes the inputs and outputs of the exported model. Research use only.
+    docs/how-to/export.md describes the inputs and outputs of the exported model. Research use only.
     """
     model = check_model_address(model)
     path = standing_folder() / Path(output or f"mask_rcnn{FORMS.get(form, '')}").expanduser()

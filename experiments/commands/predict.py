@@ -251,7 +251,7 @@ def command(
     Also: python -m experiments.commands.predict ..., and
     mlflow run . -e predict -P model=MODEL -P input=INPUT -P output=FOLDER
 
-    Every input gets a JSON file; docs/predict.md has the details. The exit status is 2 if an input could not be
+    Every input gets a JSON file; docs/how-to/predict.md has the details. The exit status is 2 if an input could not be
     predicted; the others are predicted nevertheless. Research use only.
     """
     if modalities is not None and (

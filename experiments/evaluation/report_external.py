@@ -1,6 +1,6 @@
 """Prepare the parts of a report that only an external evaluation has, and the pictures of errors that every report has.
 
-The source is `evaluation.json` of `mrcnn evaluate`; see docs/evaluate.md.
+The source is `evaluation.json` of `mrcnn evaluate`; see docs/how-to/evaluate.md.
 """
 
 from __future__ import annotations

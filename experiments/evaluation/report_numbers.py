@@ -17,7 +17,7 @@ NOTHING_FOUND = "nothing_found"
 """Tag of a run whose model found nothing on the validation split: the score that is 0."""
 ADVICE = (
     "Check the outlines with mrcnn check; train longer (--preset best), with a larger input (--image_size) or more "
-    "images; docs/troubleshooting.md#the-model-finds-nothing"
+    "images; docs/how-to/troubleshooting.md#the-model-finds-nothing"
 )
 
 Row = dict[str, str]

@@ -28,7 +28,7 @@ SIDE = 32  # of a thumbnail in pixels; a perceptual hash uses its 8×8 lowest fr
 MOST_BITS = 16  # maximum Hamming distance of 64-bit hashes; a fast first filter
 LEAST_CORRELATION = 0.9
 """Minimum correlation of two thumbnails, and of their high frequencies alone, since heads or chests in one position
-differ only in these. Chosen on inspected pairs, see docs/your-own-data.md."""
+differ only in these. Chosen on inspected pairs, see docs/explanation/splits.md."""
 
 _DETAIL = 8  # minimum sum of the two frequencies of a cosine term that counts as detail
 _AVERAGE = Image.Resampling.BOX

@@ -103,7 +103,7 @@ def explain_unrecognized(path: Path, readers: Collection[str]) -> str:
     near = [name for name in NEEDS if name in readers and len(lacking[name]) < len(NEEDS[name])]
     near.sort(key=lambda name: len(lacking[name]) / len(NEEDS[name]))
     lines += [f"  {name} would need: {', and '.join(lacking[name]) or 'another layout'}" for name in near[:_NEAREST]]
-    lines.append("  docs/formats.md shows the layout of each form")
+    lines.append("  docs/reference/formats.md shows the layout of each form")
     return "\n".join(map(to_single_line, lines))
 
 

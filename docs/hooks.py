@@ -1,0 +1,115 @@
+"""Hooks of MkDocs: README.md and others as pages, and tables of options from the program itself."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import yaml
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from pydantic_core import to_jsonable_python
+
+from experiments.cli import COMMANDS, group
+from experiments.config.config_options import kind, options
+
+ROOT = Path(__file__).parent.parent
+PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
+"""Files of the project with the pages that they become."""
+LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?![a-z]+:|#)([^)\s]+)\)")
+SECTIONS = {
+    "": "Task",
+    "data": "Data",
+    "data.masks": "Mask images",
+    "data.via": "VGG Image Annotator",
+    "data.volumes": "Volumes",
+    "model": "Model",
+    "train": "Training",
+    "augment": "Augmentation",
+    "evaluate": "Evaluation",
+    "baseline": "Baselines",
+}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages of PAGES."""
+    for source, page in PAGES.items():
+        text = (ROOT / source).read_text(encoding="utf-8")
+        text = text.replace('src="docs/', 'src="').replace("](docs/", "](")
+        files.append(File.generated(config, page, content=LINK.sub(_page_link, text)))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Insert the generated tables, and adapt links to files outside `docs`."""
+    for marker, table in (("<!-- options -->", option_tables), ("<!-- commands -->", command_tables)):
+        if marker in markdown:
+            markdown = markdown.replace(marker, "\n".join(table()))
+    return re.sub(r"\[([^\]]*)\]\(\.\./\.\./([^)#\s]+)[^)]*\)", _outside_link, markdown)
+
+
+def option_tables() -> Iterator[str]:
+    """Yield a table for each section of a task's configuration."""
+    current = None
+    for key, field in options():
+        section, _, name = key.rpartition(".")
+        if section != current:
+            current = section
+            title = SECTIONS.get(section, section)
+            yield f"\n## {title}{f' (`{section}`)' if section else ''}\n"
+            yield "| option | default | values | meaning |\n|---|---|---|---|"
+        if field.is_required():
+            default = "required"
+        else:
+            value = to_jsonable_python(field.default, exclude_none=True)
+            text = yaml.safe_dump(value, default_flow_style=True, width=math.inf).removesuffix("...\n")
+            default = f"`{text.strip()}`"
+        yield _row(f"`{name}`", default, kind(field.annotation, field.metadata), field.description or "")
+
+
+def command_tables() -> Iterator[str]:
+    """Yield the purpose and the options of each command; those of the configuration are on the page of options."""
+    context = click.Context(group, info_name="mrcnn")
+    for name, (_, summary) in COMMANDS.items():
+        command = group.get_command(context, name)
+        if command is None:
+            raise LookupError(name)
+        arguments = [param.make_metavar(context) for param in command.params if isinstance(param, click.Argument)]
+        yield f"\n## mrcnn {name}\n\n{_escape(summary[0].upper() + summary[1:])}.\n"
+        yield f"```\nmrcnn {' '.join([name, *arguments])} [OPTIONS]\n```\n"
+        own = [param for param in command.params if isinstance(param, click.Option) and _belongs_to(param)]
+        if own:
+            yield "| option | meaning |\n|---|---|"
+        for param in own:
+            yield _row(f"`{param.opts[0]}`", param.help or "")
+
+
+def _belongs_to(param: click.Option) -> bool:
+    """Whether an option is the command's own, not one of the configuration."""
+    return not hasattr(param, "field")
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cell if cell.startswith('`') else _escape(cell) for cell in cells)} |"
+
+
+def _escape(text: str) -> str:
+    """Escape text for a cell of a Markdown table."""
+    return re.sub(r"([|*_\[\]])", r"\\\1", " ".join(text.split())).replace("<", "&lt;")
+
+
+def _page_link(match: re.Match[str]) -> str:
+    """Return a link to a page of the site, or the text alone for another file of the project."""
+    text, target = match.groups()
+    path, hash_sign, anchor = target.partition("#")
+    if path in PAGES:
+        return f"[{text}]({PAGES[path]}{hash_sign}{anchor})"
+    return match.group(0) if path.endswith((".md", ".ipynb")) else text
+
+
+def _outside_link(match: re.Match[str]) -> str:
+    text, path = match.groups()
+    return f"[{text}](../{PAGES[path]})" if path in PAGES else text
