@@ -24,8 +24,8 @@ from experiments.preparation.chest_xrays import Film, read_films
 from experiments.preparation.datasets import cache_folder, dataset_path, standing_folder
 from mrcnn.data.io.images import read_header, read_image
 from mrcnn.data.io.label_images import read_label_image
+from mrcnn.data.reader_options import MasksOptions
 from mrcnn.data.readers.mask_checks import MaskChecks
-from mrcnn.data.readers.options import MasksOptions
 from mrcnn.data.readers.orientation import align_to_image
 from mrcnn.errors import InputError
 from mrcnn.phantoms import write_films

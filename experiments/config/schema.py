@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from experiments.config.model_options import AugmentOptions, BaselineOptions, ModelOptions
 from mrcnn.config import NAMED_WEIGHTS, WEIGHT_SUFFIXES
-from mrcnn.data.readers.options import MasksOptions, ViaOptions, VolumesOptions
+from mrcnn.data.reader_options import MasksOptions, ViaOptions, VolumesOptions
 from mrcnn.data.sample import SPACING_MM
 
 WEIGHTS = re.compile(r"(runs|models):/.+|[0-9a-f]{32}")

@@ -27,9 +27,10 @@ from experiments.preparation.datasets import dataset_name, dataset_path, open_da
 from experiments.preparation.seen_images import find_seen
 from experiments.training.training_data import Data
 from mrcnn.cache_folder import cache_folder
-from mrcnn.data import Dataset, fingerprint
+from mrcnn.data import Dataset
 from mrcnn.data.duplicates import make_thumbnails
 from mrcnn.data.film_polarity import find_negatives
+from mrcnn.data.fingerprint import fingerprint
 from mrcnn.data.problems import Problems
 from mrcnn.data.shift import Shift, find_shifts
 from mrcnn.errors import InputError

@@ -12,10 +12,10 @@ from experiments.config.schema import TaskConfig
 from experiments.evaluation.tables import data_table, data_text
 from experiments.preparation.datasets import data_path, dataset_name, open_dataset
 from mrcnn.cache_folder import cache_folder
-from mrcnn.data import Dataset, fingerprint, split_by_patient, subsample_negatives
+from mrcnn.data import Dataset, split_by_patient, subsample_negatives
 from mrcnn.data.duplicates import cached_groups, make_thumbnails
 from mrcnn.data.film_polarity import MODALITY, find_rarer_polarity, mean_film
-from mrcnn.data.fingerprint import Fingerprint, gray_levels
+from mrcnn.data.fingerprint import Fingerprint, fingerprint, gray_levels
 from mrcnn.data.problems import Problems
 from mrcnn.data.split_files import read_splits
 from mrcnn.data.splits import find_stated_splits

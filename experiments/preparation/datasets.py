@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from experiments.config.schema import DataOptions
 from mrcnn.cache_folder import cache_folder
-from mrcnn.data import Dataset
-from mrcnn.data.readers import find_reader, read_all
 from mrcnn.errors import InputError
-from mrcnn.phantoms import PHANTOM_KINDS, write_dataset
+
+if TYPE_CHECKING:
+    from mrcnn.data import Dataset
 
 
 def open_dataset(options: DataOptions) -> Dataset:
@@ -23,6 +24,10 @@ def open_dataset(options: DataOptions) -> Dataset:
     Raises:
         InputError: the dataset does not exist or cannot be read; or the cache folder cannot be written.
     """
+    # Imported here, because the readers import many libraries, which the options of a command do not need.
+    from mrcnn.data.readers import find_reader, read_all
+    from mrcnn.phantoms import PHANTOM_KINDS, write_dataset
+
     if options.dataset is not None:
         path = dataset_path(options.dataset)
         reader = find_reader(path) if options.reader == "auto" else options.reader

@@ -10,7 +10,8 @@ import numpy as np
 from experiments.config.schema import TaskConfig
 from experiments.evaluation.tables import ROWS
 from experiments.preparation.data_check import DEVELOPMENT, CheckedData, splits_without_instances
-from mrcnn.data import fingerprint, folds_by_patient, split_by_patient, subsample_negatives
+from mrcnn.data import folds_by_patient, split_by_patient, subsample_negatives
+from mrcnn.data.fingerprint import fingerprint
 from mrcnn.errors import InputError
 
 HELD_OUT = "held_out"

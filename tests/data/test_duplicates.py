@@ -11,8 +11,9 @@ from scipy.ndimage import gaussian_filter
 from scipy.sparse.csgraph import connected_components
 
 from mrcnn.data import dataset as dataset_module
-from mrcnn.data import find_duplicates, fingerprint, read_dataset, split_by_patient
+from mrcnn.data import find_duplicates, read_dataset, split_by_patient
 from mrcnn.data.duplicates import SIDE, group_duplicates, thumbnail
+from mrcnn.data.fingerprint import fingerprint
 from mrcnn.errors import InputError
 from mrcnn.phantoms import thyroid
 

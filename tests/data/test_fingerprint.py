@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from mrcnn.data import fingerprint, read_dataset
+from mrcnn.data import read_dataset
+from mrcnn.data.fingerprint import fingerprint
 from mrcnn.data.sample import SlicePosition
 from mrcnn.errors import InputError
 

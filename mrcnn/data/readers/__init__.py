@@ -13,11 +13,11 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from mrcnn.data.dataset import Dataset
+from mrcnn.data.reader_options import MasksOptions, ReaderOptions, ViaOptions, VolumesOptions
 from mrcnn.data.readers import coco, coco_files, lgg, masks
 from mrcnn.data.readers.annotation_tools import via
 from mrcnn.data.readers.annotation_tools.annotated_images import read_tool
 from mrcnn.data.readers.image_files import files_below
-from mrcnn.data.readers.options import MasksOptions, ReaderOptions, ViaOptions, VolumesOptions
 from mrcnn.data.readers.recognition import explain_unrecognized
 from mrcnn.errors import InputError
 
@@ -106,7 +106,7 @@ def read_dataset(
             its first group, or the whole match without a group, is the patient.
         on_error: `fail` raises an error for invalid images and annotations; `skip` leaves these images out and lists
             the problems in `Dataset.skipped`.
-        options: options of the reader; see `mrcnn.data.readers.options`.
+        options: options of the reader; see `mrcnn.data.reader_options`.
 
     Raises:
         InputError: an option is invalid, or the annotations or images are; the message lists all problems.

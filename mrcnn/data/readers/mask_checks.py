@@ -16,7 +16,7 @@ from mrcnn.data.io.label_images import (
     threshold_blended,
 )
 from mrcnn.data.problems import summarize_names
-from mrcnn.data.readers.options import MasksOptions
+from mrcnn.data.reader_options import MasksOptions
 from mrcnn.errors import InputError
 
 Instance = tuple[int, np.ndarray]  # class id, (H, W) bool

@@ -18,10 +18,10 @@ from scipy.ndimage import find_objects, label
 from mrcnn.data.dataset import Dataset
 from mrcnn.data.io.label_images import nonzero_values, read_label_image
 from mrcnn.data.problems import Problems, summarize_names
+from mrcnn.data.reader_options import MasksOptions
 from mrcnn.data.readers.image_files import read_record_fields
 from mrcnn.data.readers.mask_checks import Instance, MaskChecks, unknown_value
 from mrcnn.data.readers.mask_folders import MaskPairs, class_folders
-from mrcnn.data.readers.options import MasksOptions
 from mrcnn.data.readers.orientation import align_to_image
 from mrcnn.data.readers.records import add_patient, assemble_dataset, name_patients
 from mrcnn.errors import InputError

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mrcnn.data.readers.options import VolumesOptions
+from mrcnn.data.reader_options import VolumesOptions
 from mrcnn.data.readers.volumes.brats import (
     LABEL_CODES,
     infer_label_codes,

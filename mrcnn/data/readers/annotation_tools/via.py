@@ -13,11 +13,11 @@ from typing import Any
 from mrcnn.data.dataset import Dataset
 from mrcnn.data.names import find_patient, normalize_text
 from mrcnn.data.problems import Problems
+from mrcnn.data.reader_options import ViaOptions
 from mrcnn.data.readers.annotation_tools.annotated_images import AnnotatedImage, Encoded, Shape, build_dataset
 from mrcnn.data.readers.annotation_tools.outlines import ellipse, encode_polygons
 from mrcnn.data.readers.annotation_tools.via_files import find_via_files, read_entries
 from mrcnn.data.readers.image_files import ImageFiles, is_valid_text, parse_number
-from mrcnn.data.readers.options import ViaOptions
 from mrcnn.errors import InputError
 
 _LARGEST = 1e15

@@ -17,9 +17,9 @@ from mrcnn.data.io.label_images import LABEL_SUFFIXES, LOSSY_SUFFIXES
 from mrcnn.data.io.nifti import SUFFIXES, count_channels
 from mrcnn.data.io.volume_files import VolumeFiles
 from mrcnn.data.problems import Problems, summarize_names
+from mrcnn.data.reader_options import VolumesOptions
 from mrcnn.data.readers.image_files import files_below, load_json
 from mrcnn.data.readers.mask_folders import folder_role
-from mrcnn.data.readers.options import VolumesOptions
 from mrcnn.errors import InputError
 
 Classes = dict[str, tuple[int | str, ...]]

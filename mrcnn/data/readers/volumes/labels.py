@@ -21,7 +21,7 @@ from mrcnn.data.io.pictures import DECODING_ERRORS
 from mrcnn.data.io.volume_files import DICOM_TO_NIFTI, check_same_grid, labels_digest
 from mrcnn.data.io.volumes import background_value
 from mrcnn.data.problems import Problems, summarize_names
-from mrcnn.data.readers.options import VolumesOptions
+from mrcnn.data.reader_options import VolumesOptions
 from mrcnn.data.readers.orientation import align_to_image
 from mrcnn.data.readers.volumes.cases import STACK_SUFFIXES, Case, Classes
 from mrcnn.errors import InputError

@@ -20,7 +20,7 @@ from mrcnn.data.digest import digest_cache
 from mrcnn.data.io.volume_files import PLANES, Plane, VolumeFiles, best_plane, plane_sizes, to_plane
 from mrcnn.data.io.volumes import Pictures, Scaling, Volume, volume_digest
 from mrcnn.data.problems import Problems
-from mrcnn.data.readers.options import VolumesOptions
+from mrcnn.data.reader_options import VolumesOptions
 from mrcnn.data.readers.records import name_patients
 from mrcnn.data.readers.segmentation import connected_components, whole_regions
 from mrcnn.data.readers.volumes import brats
