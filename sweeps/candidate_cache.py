@@ -83,7 +83,7 @@ class CandidatePool:
         return ious([self._case.predicted[place] for place in self.places], self._truth)
 
     def kept(self, nms_iou: float, confidence: float) -> tuple[int, int]:
-        """A name for the outcome: where `nms_iou` lies among the overlaps, and how many survivors are shown."""
+        """Identify the outcome by the rank of `nms_iou` among the overlaps and the number of candidates shown."""
         between = int(np.searchsorted(self._edges, nms_iou, side="right"))
         if between not in self._survivors:
             self._survivors[between] = survivors(self._overlaps, nms_iou)

@@ -19,6 +19,8 @@ MEASURED = (*get_args(Metric), INFERENCE_MS)
 
 
 class Section(BaseModel):
+    """Options that are fixed once read; an unknown key is an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -137,6 +139,7 @@ class SweepOptions(Section):
 
 
 def higher_is_better(objective: str) -> bool:
+    """Return whether a study maximizes the objective."""
     return objective.partition("/")[0] not in (*LOWER_IS_BETTER, INFERENCE_MS)
 
 

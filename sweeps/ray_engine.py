@@ -36,7 +36,9 @@ def cluster(options: SweepOptions, storage: str, tracking: str) -> Iterator[Star
     """Join a Ray cluster, or start one on this machine, and leave it at the end; yield what starts workers.
 
     Args:
-        storage, tracking: addresses of the study and of MLflow.
+        options: of the sweep.
+        storage: address of the study.
+        tracking: address of MLflow.
 
     Raises:
         InputError: Ray is missing, the cluster does not exist or cannot run a worker, or its machines cannot reach the

@@ -49,6 +49,7 @@ def end_runs(study: optuna.Study, *, now: bool = False) -> None:
     must not be locked, because this can take seconds.
 
     Args:
+        study: with the saved ends of its trials' runs.
         now: do not wait after an attempt that failed.
     """
     global _next_attempt

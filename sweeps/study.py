@@ -68,6 +68,9 @@ def open_study(storage: str, name: str, options: SweepOptions, objectives: Seque
     """Open the study `name` in the database `storage`; create it if it does not exist.
 
     Args:
+        storage: address of the database.
+        name: of the study.
+        options: of the sweep.
         objectives: metrics.
         epochs: of a complete training.
 

@@ -83,7 +83,10 @@ class ThresholdSearch:
         is farthest from a drop of the score.
 
         Args:
+            sets: number of threshold sets to try.
             per_class: separate thresholds for each class.
+            start: (confidence, NMS IoU) of the first set.
+            seed: of TPE.
         """
         names = [f"/{k}" for k in range(self._count)] if per_class else [""]
 

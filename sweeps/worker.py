@@ -117,6 +117,7 @@ def end_with_parent() -> None:
 
 
 def main(arguments: list[str]) -> int:
+    """Run trials of the `Job` in the JSON file `arguments[0]`; return the exit status."""
     end_with_parent()
     quiet_libraries()
     with silent_start():

@@ -40,7 +40,11 @@ def image_scores(
     An image is predicted positive if there is a detection at the threshold. Its score is that of the best detection.
 
     Args:
+        result: of the segmenter on the images.
         positive: (I,) bool, in the order of the images in the evaluator.
+        patient_ids: patient of each image; intervals resample patients.
+        resamples: number of bootstrap samples.
+        seed: of the bootstrap.
     """
     best = np.zeros(len(positive))
     for each in result.evaluator.coco_results():

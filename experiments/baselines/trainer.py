@@ -46,6 +46,7 @@ def train_baselines(resolved: Resolved, models: Sequence[str], mask_rcnn: str | 
     """Train, evaluate, track and register the baselines `models` of a checked task, and compare them.
 
     Args:
+        resolved: the checked configuration and where each value comes from.
         models: of `command.MODELS`.
         mask_rcnn: a trained one, to evaluate on the same images and to put behind the classifier; or None.
 

@@ -96,8 +96,8 @@ def command(model: str, port: str, host: str, task: str) -> DemoArgs:
 
     Also: python -m experiments.commands.demo ..., and mlflow run . -e demo -P model=MODEL ...
 
-    Images are PNG, JPEG, TIFF, BMP or DICOM. Only the last few images are stored, in memory. docs/how-to/serving.md has the
-    details. Research use only.
+    Images are PNG, JPEG, TIFF, BMP or DICOM. Only the last few images are stored, in memory. docs/how-to/serving.md
+    has the details. Research use only.
     """
     if not (port.isascii() and port.isdigit() and len(port) < 10 and int(port) < 1 << 16):
         raise InputError(f"--port {port}: expected a number from 0 to 65535")

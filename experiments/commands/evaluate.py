@@ -109,8 +109,8 @@ def command(
     Also: python -m experiments.commands.evaluate ..., and
     mlflow run . -e evaluate -P model=MODEL -P dataset=DATASET
 
-    Images that the model was trained or validated on are left out. docs/how-to/evaluate.md explains the report. Research use
-    only.
+    Images that the model was trained or validated on are left out. docs/how-to/evaluate.md explains the report.
+    Research use only.
     """
     if class_agnostic and classes:
         raise InputError("--map and --class-agnostic: expected only one of them")

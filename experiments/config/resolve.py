@@ -174,6 +174,7 @@ def check(content: Mapping[str, Any], file: str, given: Collection[str] = ()) ->
     """Validate `content` as a `TaskConfig`.
 
     Args:
+        content: the merged sections of a task.
         file: name of the file in messages.
         given: dotted keys from the command line, which messages name as options.
 

@@ -33,6 +33,8 @@ LOWER_IS_BETTER = ("hd95", "volume_hd95")
 
 
 class Section(BaseModel):
+    """Options that are fixed once read; an unknown key is an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 

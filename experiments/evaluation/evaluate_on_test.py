@@ -70,6 +70,11 @@ def evaluate_on_test(
     """Choose the threshold on the validation split, evaluate once on the reported split, log and print the results.
 
     Args:
+        model: the trained model.
+        config: the resolved task.
+        data: with its splits.
+        run: to log to.
+        console: for the table of results.
         step: of the logged metrics.
         confidence: the threshold, if it has been chosen already.
     """

@@ -20,6 +20,7 @@ def precision_recall_figure(
 
     Args:
         curves: class → (recall, precision).
+        title: of the figure.
         class_names: names of the class ids from 1.
     """
     figure, axes = axes_of(title, "recall", "precision")
@@ -53,6 +54,7 @@ def confidence_figure(curves: Mapping[str, np.ndarray], confidence: float, title
     Args:
         curves: `threshold`, `precision`, `recall` and `f1`, (T,) each.
         confidence: the operating point.
+        title: of the figure.
     """
     figure, axes = axes_of(title, "confidence threshold", "score")
     for name, label in (("precision", "precision"), ("recall", "recall"), ("f1", "F1")):
@@ -70,7 +72,9 @@ def reliability_figure(
 
     Args:
         bins: by name, as `mrcnn.metrics.calibration.reliability` returns them.
-        across, up: labels of the axes.
+        title: of the figure.
+        across: label of the x axis.
+        up: label of the y axis.
     """
     figure, axes = axes_of(title, across, up)
     for name, (mean, share, counts) in bins.items():
@@ -88,6 +92,7 @@ def confusion_figure(matrix: np.ndarray, class_names: Sequence[str], title: str)
     Args:
         matrix: see `mrcnn.metrics.confusion.confusion_matrix`.
         class_names: names of the K classes.
+        title: of the figure.
     """
     figure, axes = axes_of(title, "detected as", "truth")
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)

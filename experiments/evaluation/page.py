@@ -144,7 +144,9 @@ def line_chart(
     Points that are not finite interrupt a line, and a point without neighbors is a dot.
 
     Args:
+        title: of the chart.
         lines: (x, y) of each line, x rising.
+        across: label of the x axis.
         mark: an x that is marked, and its label.
         y_range: of the y axis; None for the range of the values, from 0 if they are near it.
         x_range: of the x axis; None for whole numbers over the range of the values.

@@ -34,6 +34,11 @@ def package_and_register(
     Args:
         files: of one network, or of several that form an ensemble.
         result: on the reported split of `data`.
+        config: the resolved task.
+        data: that the networks were trained on.
+        run: that the package is logged to.
+        console: for the outcome.
+        family: first part of the registered name: `mrcnn`, `unet` or `classifier`.
 
     Returns:
         The address of the package.
@@ -69,6 +74,11 @@ def register_model(
     The validation score that `run` recorded decides on the aliases; see `trackers.registry.contest`.
 
     Args:
+        uri: of the packaged model.
+        config: the resolved task.
+        run: that trained the model.
+        console: for the outcome.
+        family: first part of the registered name.
         metric: decides in place of the task's metric; higher is better.
     """
     # A distance without any detection is undefined; such a model never becomes the champion.

@@ -87,6 +87,7 @@ def result_tables(run: RunRecord, instances: Sequence[Row] = ()) -> dict[str, An
     """Build the tables of scores: overall, of each class, by size, and counts; empty without scores.
 
     Args:
+        run: with its metrics and parameters.
         instances: rows of per_instance.csv.
     """
     scores = run.scores()

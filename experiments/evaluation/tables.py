@@ -121,6 +121,9 @@ def results_table(
     """Show the main scores with their 95 % intervals, and mean and standard deviation of several trainings.
 
     Args:
+        scores: value by metric name.
+        intervals: ends of the intervals, by `<metric>_lo` and `<metric>_hi`.
+        class_names: names of the class ids from 1.
         over: the name of the repetitions, such as `3 seeds`, and (mean, standard deviation) by score.
     """
     table = Table()

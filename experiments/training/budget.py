@@ -95,6 +95,7 @@ def planned_length(
     Args:
         budget: in seconds, or None.
         wanted: images that the training would draw without a budget.
+        batch_size: images of a training step.
         validation_images: size of the validation split.
         step: seconds of a training step.
         validation: seconds of an image in a validation.

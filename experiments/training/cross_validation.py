@@ -32,6 +32,7 @@ def cross_validate(resolved: Resolved, resume: str | None = None) -> str:
     it once.
 
     Args:
+        resolved: the checked configuration and where each value comes from.
         resume: see `train`.
 
     Returns:

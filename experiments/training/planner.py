@@ -142,6 +142,8 @@ def make_plan(
     """Decide all options that are `auto`.
 
     Args:
+        config: the task, with `auto` where the plan decides.
+        training: the training split.
         fetch: returns the file of `train.weights`, which may be in a run or the registry.
         validation_images: size of the validation split.
 
@@ -274,7 +276,14 @@ def _canvas(
     """Choose the input size: as large as the instances need and the budget allows.
 
     Args:
+        training: the training split.
+        masks: instances of a sample of it.
+        effort: of the preset.
+        draws: images that the training draws.
+        bound: seconds of the budget, or None.
         unit: estimated seconds of a training image of 256×256 pixels.
+        square: whether only squares are possible.
+        decide: records the decision with its reason.
     """
     sizes = np.array([[record.height, record.width] for record in training.records])
     sides = np.sqrt(np.concatenate([record.areas for record in training.records]))
@@ -387,6 +396,7 @@ def with_measured_time(plan: Plan, step: float, validation: float, validation_im
     """Fit the number of steps, and of validated images, to the budget.
 
     Args:
+        plan: made by `make_plan`.
         step: measured seconds of a training step.
         validation: measured seconds of an image in a validation.
         validation_images: size of the validation split.

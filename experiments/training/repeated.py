@@ -89,7 +89,12 @@ class TrainingGroup:
         """Train and evaluate one model in a run of its own, and save the best epoch's as `file` in the folder.
 
         Args:
+            config: of this training.
+            data: with its splits.
+            name: of the run.
             seed: of weights, order and augmentation, so that no training depends on those before it.
+            file: name of the saved model.
+            tags: of the run, beside its standard ones.
         """
         if self.plan is not None:
             config = with_shared_settings(config, self.plan)

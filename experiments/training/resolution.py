@@ -96,6 +96,8 @@ def choose_canvas(sizes: np.ndarray, scale: float, max_pixels: float, *, square_
 
     Args:
         sizes: (N, 2) heights and widths of the images.
+        scale: factor from the original size to the wanted one.
+        max_pixels: largest area of the canvas.
         square_only: consider squares alone.
 
     Example:

@@ -47,7 +47,9 @@ def resumable_run(
     """Start the run of a training or reopen an interrupted one, and hold its folder, which is removed at the end.
 
     Args:
+        resolved: the checked configuration and where each value comes from.
         resume: id of an interrupted run, or `auto`; None: a new run.
+        console: for messages.
         kind: for the terminal, such as `, 3 folds`.
 
     Returns:
@@ -80,6 +82,8 @@ def find(resume: str, config: TaskConfig, held: ExitStack, console: Console) -> 
     Args:
         resume: id of a run, or `auto`.
         config: as requested; it must equal that of the run, and so must the data.
+        held: releases the reservation when it closes.
+        console: for messages.
 
     Returns:
         None where `auto` finds none, and a new training begins.

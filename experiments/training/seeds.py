@@ -26,6 +26,7 @@ def train_seeds(resolved: Resolved, resume: str | None = None) -> str:
     mean over all seeds on the same patients. The intervals of each training are those over patients.
 
     Args:
+        resolved: the checked configuration and where each value comes from.
         resume: see `train`.
 
     Returns:

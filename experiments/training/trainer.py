@@ -51,6 +51,7 @@ def train(resolved: Resolved, resume: str | None = None) -> str:
     """Train, evaluate, track and register a model for a checked task.
 
     Args:
+        resolved: the checked configuration and where each value comes from.
         resume: id of the interrupted run to resume, or `auto`, see `experiments.training.resume.find`.
 
     Returns:

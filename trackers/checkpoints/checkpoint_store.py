@@ -74,6 +74,7 @@ class CheckpointStore:
         """Save the checkpoint after `epoch` and delete those that are no longer needed.
 
         Args:
+            epoch: number of finished epochs.
             write_model: writes the model to a path, such as `keras.Model.save`.
             facts: JSON data to save beside it.
 

@@ -34,6 +34,9 @@ def model_file(spec: str, *, task: str, folder: Path, option: str = "weights") -
     - `models:/<name>@<alias>`, `models:/<name>/<version>`: the packaged model's.
 
     Args:
+        spec: file, run or registered model.
+        task: whose runs `last` searches.
+        folder: for the download.
         option: name of the option, for messages.
 
     Raises:

@@ -74,6 +74,7 @@ def hold(folder: Path, otherwise: str) -> Iterator[None]:
     """Make `folder` if there is none, and lock it for the block, see `Unfinished.held`.
 
     Args:
+        folder: of an unfinished run.
         otherwise: message of `Held`, raised where another process has locked it.
     """
     try:

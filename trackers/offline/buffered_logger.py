@@ -59,6 +59,7 @@ class BufferedLogger:
         """Return when the record is in the store, or saved in the queue.
 
         Args:
+            record: JSON data, see `trackers.offline.uploader.Uploader`.
             path: the file or folder of an artifact.
             by: replaces `Uploader` in the first attempt.
 

@@ -20,6 +20,7 @@ def metrics_record(points: list[Metric], *, once_a_step: bool) -> dict[str, Any]
     """Build a record of metrics, with numbers as text because JSON has no NaN.
 
     Args:
+        points: values with step and time.
         once_a_step: ignore a metric that has a value at the step already.
     """
     rows = [[point.key, repr(point.value), point.timestamp, point.step] for point in points]

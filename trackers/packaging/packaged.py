@@ -92,12 +92,18 @@ def log_packaged_classifier(
     sample_image: np.ndarray,
     name: str = "model",
 ) -> str:
-    """Log a file of `Classifier.save` as `log_packaged_model` does; see
-    `trackers.packaging.served_classifier.Served.predict`.
+    """Log a file of `Classifier.save` to `run` as an MLflow model; return its URI, `models:/…`.
+
+    Its input and output are those of `trackers.packaging.served_classifier.Served.predict`.
 
     Args:
+        run: to log to.
+        model_path: file of `Classifier.save`.
         threshold: lowest probability of the positive label.
         class_names: the negative label, then the positive one.
+        config: the resolved task.
+        sample_image: (H, W, C), the input example of the package.
+        name: of the logged model.
     """
     facts = {"class_names": class_names, "threshold": threshold, "config": config}
     params = {"threshold": threshold}

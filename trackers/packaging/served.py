@@ -59,6 +59,11 @@ def as_dict(
     """Convert detections of an image of `height` × `width` pixels for JSON, with boxes (x, y, w, h) and COCO masks.
 
     Args:
+        found: detections of one image.
+        height: of the image.
+        width: of the image.
+        class_names: names of the class ids from 1.
+        findings: clinical findings, if the task has any.
         masks: rle: compressed run lengths; polygons: lists of [x, y, x, y, …], see `mrcnn.geometry.polygons`.
     """
     instances = []

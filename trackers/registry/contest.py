@@ -69,6 +69,11 @@ def wins(
     """Decide whether `score` takes the alias from the version `holder`, and why.
 
     Args:
+        client: of the registry.
+        name: of the registered model.
+        holder: version that has the alias, or None.
+        score: of the new version, on validation data.
+        higher_is_better: direction of the metric.
         useless: why the model never wins; None if it can.
     """
     if useless is not None:

@@ -20,14 +20,17 @@ _MARKS = "\\`*_{}[]()<>#+-!|&~"
 
 
 def model_card(run: RunRecord, name: str, version: str, metric: str, competitors: int) -> str:
-    """Markdown of what `run` recorded, for version `version` of the registered model `name`.
+    """Write a model card in Markdown for version `version` of the registered model `name`, trained by `run`.
+
+    Facts that the run does not record are left out. Scores are those with an interval, and `ALWAYS`, by their names in
+    the run, without those of single classes.
 
     Args:
+        run: that trained the model.
+        name: of the registered model.
+        version: its number.
         metric: decides the champion, on validation data.
         competitors: registered models that were chosen by it on the same validation data, this one included.
-
-    What the run does not know is left out. Scores are those with an interval, and `ALWAYS`, by their names in the run,
-    without those of single classes, for there may be many.
     """
     task, modality = run.tags.get("task", "?"), run.tags.get("modality", "?")
     kind = KINDS.get(run.tags.get("model", ""), MASK_RCNN)

@@ -179,7 +179,7 @@ def _competitors(client: MlflowClient, name: str, score: Score) -> int:
 
 
 def rollback_registration(entered: Registered) -> None:
-    """Takes a version out of the registry again, and gives its aliases back to those that had them before."""
+    """Delete a registered version, and return its aliases to the versions that had them before."""
     with registry_lock(entered.name):
         _withdraw(MlflowClient(), entered.name, {entered.version}, entered.before, entered.first)
 
@@ -198,7 +198,7 @@ def _withdraw(
 
 
 def _give_back(client: MlflowClient, name: str, alias: str, holder: str | None) -> None:
-    """Move an alias to the version that had it before; remove it where none had."""
+    """Move an alias to the version that had it before; remove it if none had."""
     if holder is None:
         client.delete_registered_model_alias(name, alias)
     else:
@@ -206,7 +206,7 @@ def _give_back(client: MlflowClient, name: str, alias: str, holder: str | None) 
 
 
 def _before(client: MlflowClient, name: str, begun: Sequence[str], aliases: Mapping[str, str]) -> dict[str, str | None]:
-    """Of each alias that a version of `begun` has, the version that had it before and is still there."""
+    """Find for each alias of the versions `begun` the version that had it before and still exists."""
     found: dict[str, str | None] = {}
     for version in begun:
         noted = json.loads(client.get_model_version(name, version).tags.get(BEFORE, "{}"))
@@ -222,8 +222,10 @@ def _is_there(client: MlflowClient, name: str) -> bool:
 
 
 def _begun(client: MlflowClient, name: str, run_id: str) -> list[str]:
-    """Versions that `run_id` has begun to enter and has not finished, the first one first; where the run itself has not
-    finished, all that it has."""
+    """List the versions that `run_id` has not finished registering, oldest first.
+
+    They are all versions of the run if the run has not finished itself.
+    """
     tags = [ENTERING] if client.get_run(run_id).info.status == "FINISHED" else [ENTERING, RUN]
     found = [
         each for tag in tags for each in client.search_model_versions(f"name = '{name}' and tags.{tag} = '{run_id}'")
@@ -242,6 +244,8 @@ def register_recalibrated(
 
     Args:
         model_uri: from `trackers.packaging.packaged.log_packaged_model`.
+        name: of the registered model.
+        source: version with the original threshold.
         training_run: run that trained the networks.
         run_id: run of the evaluation that chose the threshold.
         digest: of the images that chose it.
@@ -288,15 +292,17 @@ class Move:
 
 
 def promote(name: str, moves: Sequence[Move], run_id: str) -> list[str]:
-    """Moves aliases of the registered model `name`, each only from the holder that the comparison saw.
+    """Move aliases of the registered model `name`, each only from the holder that the comparison saw.
 
-    All of it happens in one turn (`registry_lock`). Who loses `champion` becomes `challenger`.
+    All moves happen under one `registry_lock`. The version that loses `champion` becomes `challenger`.
 
     Args:
+        name: of the registered model.
+        moves: in the order in which they are made.
         run_id: of the comparison.
 
     Returns:
-        For each of `moves` that was not made the reason in a line: another version has got the alias meanwhile.
+        A line for each move that was not made because another version has the alias now.
     """
     client, refused = MlflowClient(), []
     with registry_lock(name) as check:

@@ -1,4 +1,4 @@
-"""One process at a time decides who is champion."""
+"""Lock a registered model while its aliases change, so that one process at a time chooses the champion."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from trackers.runs.file_lock import file_lock
 from trackers.runs.local_store import place_of
 
 PATIENCE = 120.0
-"""Seconds that a process waits for its turn. What is done within takes a second or two."""
+"""Seconds that a process waits for the lock. Work under the lock takes a second or two."""
 ABANDONED = 60.0
-"""Seconds without a renewal after which a lock on a server counts as left behind by a process that died."""
+"""Seconds without a renewal after which a lock on a server belongs to a process that has died."""
 OWNER, RENEWED = "owner", "renewed"
-"""Tags of a lock on a server: the token of the process that holds it, and how often that has renewed it."""
+"""Tags of a lock on a server: the token of the owner, and the number of renewals."""
 _PAUSE = 0.1
 
 Check = Callable[[], None]
-"""Raises `TurnLost` where another process has the turn."""
+"""Raises `TurnLost` if another process has the lock."""
 
 
 class RegistryBusy(RuntimeError):
-    """Another process holds the registry for longer than anybody should."""
+    """Another process holds the lock for longer than `PATIENCE`."""
 
 
 class TurnLost(RegistryBusy):
-    """Another process has taken the turn of this one, which was stopped or cut off for longer than `ABANDONED`."""
+    """Another process has taken the lock, because this one did not renew it for `ABANDONED` seconds."""
 
 
 @contextmanager
 def registry_lock(name: str) -> Iterator[Check]:
-    """While entered, no other process of this project moves aliases of the registered model `name`.
+    """Lock the registered model `name`: no other process of this project moves its aliases during the block.
 
-    A store in a file or folder: a `file_lock` beside it, which nobody can take. A server or database: `held_by_name`.
-    Yields what is called before each change, and raises `TurnLost` where the turn is another's.
+    A store in a file or folder has a `file_lock` beside it, which cannot be lost; a server or database has
+    `held_by_name`. Yields a function to call before each change.
 
     Raises:
-        RegistryBusy: no turn within `PATIENCE`.
+        RegistryBusy: the lock is not free within `PATIENCE`.
     """
     address = mlflow.get_registry_uri()
     file = lock_file(address, name)
@@ -61,18 +61,17 @@ def registry_lock(name: str) -> Iterator[Check]:
 
 
 def lock_file(address: str, name: str) -> Path | None:
-    """The file that stands for the turn in a local store, or None for a store that others reach otherwise."""
+    """Return the path of the lock file of a local store, or None for a store that is not a file or folder."""
     place = place_of(address)
     return None if place is None else place.with_name(f"{place.name}.{name}.lock")
 
 
 @contextmanager
 def held_by_name(name: str) -> Iterator[Check]:
-    """The same through a registered model `<name>-lock`, made and removed: the store holds names unique, so of several
-    that make it at once one succeeds.
+    """Lock by creating a registered model `<name>-lock`: names are unique, so only one of several processes succeeds.
 
-    It carries the token of its owner, who renews it from a thread. One that is not renewed for `ABANDONED` seconds is
-    removed by another process; see `_remove`.
+    Its tags have the token of its owner, who renews it from a thread. Another process removes a lock that is not
+    renewed for `ABANDONED` seconds; see `_remove`.
     """
     client, lock, token = MlflowClient(), f"{name}-lock", uuid.uuid4().hex
     started, seen, since = time.monotonic(), None, 0.0
@@ -106,15 +105,15 @@ def _renew(lock: str, token: str, over: threading.Event) -> None:
     client, count = MlflowClient(), 0
     while not over.wait(ABANDONED / 4):
         count += 1
-        # What cannot be renewed now may be the next time; `check` finds out what became of it.
+        # A failed renewal is repeated; `check` reports a lost lock.
         with contextlib.suppress(MlflowException, requests.RequestException, OSError):
             client.set_registered_model_tag(lock, RENEWED, f"{token} {count}")
 
 
 def _make(client: MlflowClient, lock: str, tags: dict[str, str]) -> bool:
-    """Make a registered model; False where there is one of its name."""
+    """Create a registered model; return False if the name exists."""
     try:
-        # MLflow tells on stderr that it made a model.
+        # MLflow reports on stderr that it created a model.
         with contextlib.redirect_stderr(io.StringIO()):
             client.create_registered_model(lock, tags=tags)
     except MlflowException as error:
@@ -125,7 +124,7 @@ def _make(client: MlflowClient, lock: str, tags: dict[str, str]) -> bool:
 
 
 def _state(client: MlflowClient, lock: str) -> tuple[str | None, str | None, int] | None:
-    """Owner, renewal and time of the lock at hand; None where there is none."""
+    """Read the owner, renewal and creation time of the lock; None if it does not exist."""
     try:
         found = client.get_registered_model(lock)
     except MlflowException as error:
@@ -136,14 +135,17 @@ def _state(client: MlflowClient, lock: str) -> tuple[str | None, str | None, int
 
 
 def _remove(client: MlflowClient, lock: str, owner: str | None, *, broken: bool = False) -> None:
-    """Remove the lock of `owner`, and of nobody else.
+    """Remove the lock if it is still that of `owner`.
 
-    The store cannot compare and delete at once. So a lock is removed, also by its owner, only by who has made the
-    registered model `<lock>-<owner>`, which again one at a time can: then nobody else can have removed it and made
-    another one between the look at its owner and its removal.
+    The store cannot compare and delete in one step. So a process, also the owner, first creates the registered model
+    `<lock>-<owner>`, which only one process can: no other can then replace the lock between the check of its owner and
+    its removal.
 
     Args:
-        broken: who has made that model did not come to the removal, and has died.
+        client: of the registry.
+        lock: name of the lock.
+        owner: token of the owner that was seen.
+        broken: remove it although that model exists, because the process that created it has died.
     """
     turn = f"{lock}-{owner}"
     if not _make(client, turn, {"lock": "held while a lock is removed"}):

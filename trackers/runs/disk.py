@@ -44,6 +44,7 @@ def disk_problem(error: BaseException, folders: Iterable[Path | str] = ()) -> st
     """Return `<folder>: <reason>` for an error of a disk; None if `error` and its causes are of another kind.
 
     Args:
+        error: any exception, with its causes.
         folders: written folders other than the working folder, the cache, the store and the temporary folder.
     """
     if isinstance(error, InputError | DiskRefused):

@@ -13,6 +13,7 @@ def file_lock(path: Path | str, timeout: float, otherwise: Exception) -> Iterato
     """Exclude other processes with the same file by an exclusive SQLite transaction, which ends with the process.
 
     Args:
+        path: of the lock file, which is created.
         timeout: seconds to wait for the lock.
         otherwise: the error after that time.
     """

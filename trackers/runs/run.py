@@ -75,6 +75,12 @@ def tracked_run(
     answer when a run without a parent starts; `ServerAway` is raised if records remain queued at its end.
 
     Args:
+        task: name of the experiment.
+        modality: a tag, such as `ultrasound`.
+        seed: a tag: the seed of the training.
+        backend: a tag: the backend of Keras.
+        run_name: None for a random name of MLflow.
+        tags: further tags.
         parent: of a nested run, which is in its experiment.
         resumed: id of an earlier run that is continued; the run of MLFLOW_RUN_ID then gets the tag `resumed_run`.
 
