@@ -276,6 +276,11 @@ class EvaluateOptions(Section):
         "augment.flip_horizontal and augment.flip_vertical allow, is fused, in the threshold's choice, the results and "
         "the registered model",
     )
+    robustness: bool = Field(
+        default=False,
+        description="also evaluate the reported split with other gray levels, resolutions, noise, blur, compression, "
+        "letters and aspect, and report what each loses",
+    )
     images_at_once: int = Field(default=4, ge=1, description="images per prediction step")
     overlays: int = Field(default=4, ge=0, description="overlays saved of each of the best, median and worst cases")
 

@@ -15,10 +15,17 @@ if TYPE_CHECKING:
 OnImage = Callable[[Sample, Detections], None]
 
 
-def predictions(model: Predictor, dataset: Dataset, *, batch_size: int) -> Iterator[tuple[Sample, Detections]]:
-    """Yield each image with its detections; one batch is in memory at a time."""
+Change = Callable[[Sample], Sample]
+
+
+def predictions(
+    model: Predictor, dataset: Dataset, *, batch_size: int, change: Change | None = None
+) -> Iterator[tuple[Sample, Detections]]:
+    """Yield each image, changed by `change`, with its detections; one batch is in memory at a time."""
     for start in range(0, len(dataset), batch_size):
         samples = [dataset[index] for index in range(start, min(start + batch_size, len(dataset)))]
+        if change is not None:
+            samples = [change(sample) for sample in samples]
         found = model.detect([sample.image for sample in samples], batch_size=batch_size)
         yield from zip(samples, found, strict=True)
 
@@ -30,10 +37,16 @@ def evaluate(
     batch_size: int,
     volumes: bool = False,
     on_image: OnImage | None = None,
+    change: Change | None = None,
 ) -> Evaluator:
-    """Return an evaluator with all images of `dataset`; `on_image` is called with each image and its detections."""
+    """Return an evaluator with all images of `dataset`.
+
+    Args:
+        on_image: called with each image and its detections.
+        change: applied to each image and its instances before the detection.
+    """
     evaluator = Evaluator(dataset.class_names, volumes=volumes)
-    for sample, detections in predictions(model, dataset, batch_size=batch_size):
+    for sample, detections in predictions(model, dataset, batch_size=batch_size, change=change):
         evaluator.add(sample, detections)
         if on_image is not None:
             on_image(sample, detections)

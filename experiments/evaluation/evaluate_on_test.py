@@ -12,7 +12,8 @@ from experiments.evaluation.analysis import log_errors
 from experiments.evaluation.artifacts import log_evaluation, log_overlays, log_volumes
 from experiments.evaluation.evaluate import OnImage, evaluate
 from experiments.evaluation.findings_log import FindingsLog
-from experiments.evaluation.tables import findings_table, results_table
+from experiments.evaluation.robustness import ROBUSTNESS, robustness, robustness_rows
+from experiments.evaluation.tables import findings_table, results_table, robustness_table
 from experiments.training.training_data import Data, split_title
 from mrcnn.inference.ensemble import Predictor, make_predictor
 from mrcnn.metrics import Evaluator
@@ -114,8 +115,15 @@ def evaluate_on_test(
         batch_size=at_once,
     )
     log_errors(run, data.splits[split], evaluator, confidence, ERRORS * options.overlays)
+    if options.robustness:
+        found = robustness(model, data.splits[split], confidence, batch_size=at_once)
+        run.json(found, ROBUSTNESS)
+        run.metrics({f"robustness/{change.replace(' ', '_')}/{name}": value
+                     for change, values in found.items() for name, value in values.items()}, step)  # fmt: skip
     console.print(f"\n{_title(data, confidence)}", style="bold", soft_wrap=True)
     console.print(results_table(scores, intervals, model.config.class_names))
+    if options.robustness:
+        console.print(robustness_table(robustness_rows(found)))
     if findings.summary():
         console.print(findings_table(findings.summary()))
     return result

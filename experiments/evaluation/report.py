@@ -32,7 +32,8 @@ from experiments.evaluation.report_numbers import (
     term,
     training_charts,
 )
-from experiments.evaluation.tables import duration_text
+from experiments.evaluation.robustness import ROBUSTNESS, robustness_rows
+from experiments.evaluation.tables import ROBUSTNESS_COLUMNS, duration_text
 from experiments.findings import SUMMARIES
 from experiments.preparation.data_report import counts_table
 from mrcnn.data.fingerprint import SplitSummary
@@ -55,8 +56,8 @@ CASES_PER_KIND = 6
 """Maximum number of best, median and worst cases."""
 EVALUATION = "evaluation.json"
 """Artifact of `mrcnn evaluate`."""
-RECORDS = (ENVIRONMENT, EVALUATION, "config.yaml", "splits.json", "per_case.csv", "per_instance.csv", "findings.json",
-           "figures", "overlays", "errors")  # fmt: skip
+RECORDS = (ENVIRONMENT, EVALUATION, ROBUSTNESS, "config.yaml", "splits.json", "per_case.csv", "per_instance.csv",
+           "findings.json", "figures", "overlays", "errors")  # fmt: skip
 KINDS = {
     "worst": "Failures: the lowest Dice",
     "median": "In the middle",
@@ -101,6 +102,7 @@ def report(run: RunRecord) -> str:
         warnings = anonymize_warnings(
             run.profile.get("warnings", ()), json.loads(_read(folder / "splits.json") or "{}")
         )
+        changed = json.loads(_read(folder / ROBUSTNESS) or "{}")
         figures, overlays = sorted(folder.glob("figures/*.png")), _overlays(folder, cases, config)
         external, errors = json.loads(_read(folder / EVALUATION) or "{}"), error_pictures(folder / "errors")
         limit = MAX_BYTES // max(len(figures) + sum(map(len, [*overlays.values(), *errors.values()])), 1)
@@ -131,6 +133,7 @@ def report(run: RunRecord) -> str:
             # The lowest Dice first; a dash comes after all digits.
             patients=sorted(patient_table(cases), key=lambda row: row[-1]) if external else patient_table(cases),
             findings=_findings(findings, json.loads(_read(folder / "findings.json") or "[]")),
+            robustness={"headings": ROBUSTNESS_COLUMNS, "rows": robustness_rows(changed)} if changed else {},
             epochs=f"Epochs: {epochs:.0f}; the best was number {best:.0f}" if epochs and best else "",
             charts=training_charts(run),
             data=_data(run),

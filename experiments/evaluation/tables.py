@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from mrcnn.data.fingerprint import Fingerprint
 
@@ -74,6 +74,7 @@ LOWER_SCORES = ("hd95", "hd95_mm", "volume_hd95", "detection_ece")
 SIZES_SHOWN = 3
 PER_CLASS = ("mask_ap50", "dice", "hd95", "precision", "recall", "f1", "volume_dice", "volume_hd95")
 
+ROBUSTNESS_COLUMNS = ("images", "Dice", "difference", "mask AP50")
 ROWS_SHOWN = 20
 FINDING_COLUMNS = (
     "source", "frame", "class", "score", "longest", "level_low", "level_high", "found", "left_area", "right_area",
@@ -156,6 +157,14 @@ def findings_table(summary: Mapping[str, float]) -> Table:
     table.add_column("value", justify="right")
     for name, value in summary.items():
         table.add_row(name.replace("_", " "), f"{value:.1%}" if "_rate_" in name else f"{value:g}")
+    return table
+
+
+def robustness_table(rows: Sequence[tuple[str, str, str, str]]) -> Table:
+    """Show the rows of `experiments.evaluation.robustness.robustness_rows`."""
+    table = Table(*(Column(name, justify="right" if at else "left") for at, name in enumerate(ROBUSTNESS_COLUMNS)))
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
