@@ -38,6 +38,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages of PAGES."""
     for source, page in PAGES.items():
         text = (ROOT / source).read_text(encoding="utf-8")
+        text = re.sub(r'<a href="[^":]+">(<img [^>]+>)</a>', r"\1", text)  # badges: their targets have no page
         text = text.replace('src="docs/', 'src="').replace("](docs/", "](")
         files.append(File.generated(config, page, content=LINK.sub(_page_link, text)))
     return files

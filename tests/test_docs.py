@@ -129,6 +129,8 @@ def standing(tmp_path, monkeypatch):
     """A working folder with all that the commands name: data sets, and task files of one's own."""
     for name in ("folder", "lgg", "my-data"):
         (tmp_path / name).mkdir()
+    for name in ("splits", "splits_final"):
+        (tmp_path / f"{name}.json").write_text("{}", encoding="utf-8")
     for name in ("nuclei", "my-task", "best", "config"):
         shutil.copy(TASKS / "thyroid.yaml", tmp_path / f"{name}.yaml")
     monkeypatch.chdir(tmp_path)
