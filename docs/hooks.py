@@ -40,7 +40,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         text = (ROOT / source).read_text(encoding="utf-8")
         text = re.sub(r'<a href="[^":]+">(<img [^>]+>)</a>', r"\1", text)  # badges: their targets have no page
         text = text.replace('src="docs/', 'src="').replace("](docs/", "](")
-        files.append(File.generated(config, page, content=LINK.sub(_page_link, text)))
+        header = "---\nhide: [navigation]\n---\n\n" if page == "index.md" else ""
+        files.append(File.generated(config, page, content=header + LINK.sub(_page_link, text)))
     return files
 
 
@@ -54,21 +55,22 @@ def on_page_markdown(markdown: str, **_: object) -> str:
 
 def option_tables() -> Iterator[str]:
     """Yield a table for each section of a task's configuration."""
-    current = None
+    sections: dict[str, list[str]] = {}
     for key, field in options():
         section, _, name = key.rpartition(".")
-        if section != current:
-            current = section
-            title = SECTIONS.get(section, section)
-            yield f"\n## {title}{f' (`{section}`)' if section else ''}\n"
-            yield "| option | default | values | meaning |\n|---|---|---|---|"
         if field.is_required():
             default = "required"
         else:
             value = to_jsonable_python(field.default, exclude_none=True)
             text = yaml.safe_dump(value, default_flow_style=True, width=math.inf).removesuffix("...\n")
             default = f"`{text.strip()}`"
-        yield _row(f"`{name}`", default, kind(field.annotation, field.metadata), field.description or "")
+        row = _row(f"`{name}`", default, kind(field.annotation, field.metadata), field.description or "")
+        sections.setdefault(section, []).append(row)
+    for section, rows in sections.items():
+        title = SECTIONS.get(section, section)
+        yield f"\n## {title}{f' (`{section}`)' if section else ''}\n"
+        yield "| option | default | values | meaning |\n|---|---|---|---|"
+        yield from rows
 
 
 def command_tables() -> Iterator[str]:

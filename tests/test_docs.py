@@ -1,5 +1,6 @@
 """Every command and option that the pages quote, parsed as the program parses it, without the work."""
 
+import ast
 import re
 import shlex
 import shutil
@@ -15,6 +16,7 @@ from sweeps import command as sweep
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PRODUCT = ("mrcnn", "trackers", "experiments", "sweeps")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 ENTRY_POINTS = yaml.safe_load((ROOT / "mlproject").read_text(encoding="utf-8"))["entry_points"]
 PLACES = {"<name>": "thyroid", "<precision>": "auto", "<run>": "0" * 32, "<run id>": "0" * 32, "<id>": "0" * 32}
@@ -204,7 +206,7 @@ def test_links_lead_to_files_of_the_project(page):
 
 
 def test_messages_name_pages_that_exist():
-    sources = [path for folder in ("mrcnn", "trackers", "experiments", "sweeps") for path in (ROOT / folder).rglob("*")]
+    sources = [path for folder in PRODUCT for path in (ROOT / folder).rglob("*")]
     named = {
         (name, path.name)
         for path in sources
@@ -213,6 +215,33 @@ def test_messages_name_pages_that_exist():
     }
     assert named
     assert [each for each in named if not (ROOT / each[0]).is_file()] == []
+
+
+def texts_of_the_program() -> list[str]:
+    """Every text of the product, with … for what it inserts."""
+    found = []
+    for path in (path for folder in PRODUCT for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values]
+                found.append("".join(parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return [" ".join(text.split()) for text in found]
+
+
+def test_messages_of_the_troubleshooting_page_are_those_of_the_program():
+    page = (ROOT / "docs" / "how-to" / "troubleshooting.md").read_text(encoding="utf-8")
+    quoted_messages = re.findall(r"^\| `([^`]+)`", page, re.MULTILINE)
+    texts = texts_of_the_program()
+    of_others = {"Killed", "val AP 0.000"}
+    unknown = [
+        message for message in quoted_messages
+        if message not in of_others
+        and not any(all(part.strip() in text for part in message.split("…")) for text in texts)
+    ]  # fmt: skip
+    assert len(quoted_messages) > 40
+    assert unknown == []
 
 
 def test_what_is_wrong_is_seen(standing):
