@@ -16,6 +16,7 @@ from mrcnn.errors import InputError
 COMMANDS = {
     "check": ("experiments.commands.check", "report the content, the errors and pictures of a data set"),
     "plan": ("experiments.commands.plan", "print what would be trained on a data set, and why"),
+    "convert": ("experiments.commands.convert", "write a data set in the form of another annotation tool"),
     "prepare": ("experiments.commands.prepare", "make a data set with left and right lungs from chest films"),
     "train": ("experiments.commands.train", "train, evaluate, track and register a Mask R-CNN"),
     "sweep": ("sweeps.command", "search the settings of a task with many trainings, and register the best model"),

@@ -11,16 +11,11 @@ import click
 from experiments.commands.arguments import EvaluateArgs, check_model_address
 from experiments.commands.command import Command, run_job
 from experiments.config.command_line import PathText, fraction, option, switch, word_list
-from experiments.config.config_options import config_options
+from experiments.config.config_options import dataset_options
 from experiments.config.overrides import parse_words
 from experiments.config.resolve import data_options
 from experiments.preparation.datasets import standing_folder
 from mrcnn.errors import InputError
-
-NOT_OF_EVALUATION = (
-    "dataset", "empty_share", "split", "splits", "folds", "split_seed", "phantoms", "phantom_images", "phantom_seed"
-)  # fmt: skip
-"""Options of the section `data` that concern a training only."""
 
 
 def _job(arguments: EvaluateArgs) -> Callable[[], None]:
@@ -42,18 +37,11 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: Sequence[str]) ->
     return tuple((word.partition("=")[0].strip(), word.partition("=")[2].strip()) for word in words)
 
 
-_OPTIONS = [
-    each
-    for each in config_options(listed=True)
-    if each.name is not None and each.name.startswith("data.") and each.name.split(".")[1] not in NOT_OF_EVALUATION
-]
-
-
 @click.command(
     "evaluate",
     cls=Command,
     work=lambda arguments: run_job(lambda: _job(arguments)),
-    params=_OPTIONS,
+    params=dataset_options(),
     no_args_is_help=True,
 )
 @click.argument("model", type=PathText())

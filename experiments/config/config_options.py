@@ -17,6 +17,10 @@ from experiments.config.command_line import VALUES, Option, PathText
 from experiments.config.schema import TaskConfig
 
 LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+OF_TRAINING = (
+    "dataset", "empty_share", "split", "splits", "folds", "split_seed", "phantoms", "phantom_images", "phantom_seed"
+)  # fmt: skip
+"""Options of the section `data` that concern a training only."""
 PATHS = ("data.dataset", "data.splits", "train.weights")
 
 
@@ -97,3 +101,9 @@ def config_options(*, listed: bool = False, taken: Collection[str] = ()) -> list
         names = [name for name in ends[key] if counts.count(name) == 1 and name not in taken]
         made.append(SchemaOption(names, field, group=key.rpartition(".")[0] or "task", listed=listed))
     return made
+
+
+def dataset_options() -> list[Option]:
+    """Return the options of the section `data` that say how a data set is read, which the help lists."""
+    fields = [each for each in config_options(listed=True) if (each.name or "").startswith("data.")]
+    return [each for each in fields if (each.name or "").split(".")[1] not in OF_TRAINING]

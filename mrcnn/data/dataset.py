@@ -127,9 +127,7 @@ class Dataset:
             spacing_mm=record.spacing_mm,
             label=record.label,
             place=record.place,
-            crowd_masks=None
-            if self._crowds is None
-            else InstanceMasks(record.height, record.width, self._crowds[index]),
+            crowd_masks=self.crowds(index),
             crowd_ids=None if self._crowds is None else np.array(record.crowd_ids, np.int32),
         )
 
@@ -156,6 +154,11 @@ class Dataset:
         """Return the masks of an image in compact form, without opening its file."""
         record = self.records[index]
         return InstanceMasks(record.height, record.width, self._runs[index])
+
+    def crowds(self, index: int) -> InstanceMasks | None:
+        """Return the crowd regions of an image, in the order of `Record.crowd_ids`; None if no image has any."""
+        record = self.records[index]
+        return None if self._crowds is None else InstanceMasks(record.height, record.width, self._crowds[index])
 
     def subset(self, indices: Iterable[int]) -> Dataset:
         """Select the images at `indices`, in that order, with the same classes, warnings and problems."""
