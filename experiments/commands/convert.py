@@ -68,8 +68,8 @@ def command(dataset: str, output: str, form: str, **texts: str | None) -> Conver
 
     OUTPUT is a new or an empty folder.
 
-    Masks stay equal to the pixel where the form can hold them. One warning for each kind names what it cannot hold, with
-    the number of images or instances. docs/formats.md has the details. Research use only.
+    Masks stay equal to the pixel where the form can hold them. Warnings name what it cannot hold, with the number of
+    images or instances. docs/reference/formats.md has the details. Research use only.
     """
     data = data_options({**texts, "data.dataset": dataset})
     return ConvertArgs(data, (standing_folder() / Path(output).expanduser()).resolve(), form)

@@ -111,7 +111,7 @@ def place_image(target: Path, source: Path | None, orientation: int, read: Calla
         )
     if pixels.dtype != np.uint8:
         low, high = float(pixels.min()), float(pixels.max())
-        if 0 <= low and high <= np.iinfo(np.uint16).max and (pixels == np.rint(pixels)).all():
+        if low >= 0 and high <= np.iinfo(np.uint16).max and (pixels == np.rint(pixels)).all():
             pixels = pixels.astype(np.uint16)
         else:
             pixels, scaled = np.rint((pixels - low) * (255 / max(high - low, 1e-12))).astype(np.uint8), True

@@ -48,7 +48,8 @@ def write(images: Sequence[WrittenImage], class_names: Sequence[str], folder: Pa
         )
     if hidden:
         warnings.append(
-            f"{hidden} instances share pixels with one of another class; a label map of nnU-Net holds the smaller one there"
+            f"{hidden} instances share pixels with one of another class; a label map of nnU-Net holds the smaller one "
+            "there"
         )
     return warnings
 
