@@ -9,7 +9,20 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.commands import baselines, check, compare, demo, evaluate, export, plan, predict, prepare, sync, train
+from experiments.commands import (
+    baselines,
+    check,
+    compare,
+    convert,
+    demo,
+    evaluate,
+    export,
+    plan,
+    predict,
+    prepare,
+    sync,
+    train,
+)
 from experiments.config.resolve import TASKS, resolve
 from mrcnn.errors import InputError
 from sweeps import command as sweep
@@ -28,7 +41,7 @@ OTHERS = {"--no-serve-artifacts", "--artifacts-destination", "--allowed-hosts", 
 
 
 COMMANDS = {
-    "baselines": baselines, "check": check, "compare": compare, "demo": demo, "evaluate": evaluate, "export": export,
+    "baselines": baselines, "check": check, "compare": compare, "convert": convert, "demo": demo, "evaluate": evaluate, "export": export,
     "plan": plan, "predict": predict, "prepare": prepare, "sweep": sweep, "sync": sync, "train": train,
 }  # fmt: skip
 BEFORE = (

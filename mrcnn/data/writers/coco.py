@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mrcnn.data.writers.form import Form, WrittenImage
 from mrcnn.instance_masks import InstanceMasks
 
@@ -37,7 +39,7 @@ def write(images: Sequence[WrittenImage], class_names: Sequence[str], folder: Pa
     return []
 
 
-def _annotations(masks: InstanceMasks, class_ids: Sequence[int], iscrowd: int) -> Iterator[dict[str, Any]]:
+def _annotations(masks: InstanceMasks, class_ids: Sequence[int] | np.ndarray, iscrowd: int) -> Iterator[dict[str, Any]]:
     _, height, width = masks.shape
     boxes, areas = masks.boxes.tolist(), masks.areas.tolist()
     for class_id, run, (x1, y1, x2, y2), area in zip(class_ids, masks.to_rle(), boxes, areas, strict=True):

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.ndimage import binary_dilation
 
 from mrcnn.data.writers.form import Form, WrittenImage
+from mrcnn.errors import InputError
 
 _CHANNEL = "_0000"
 _TOUCHING = np.ones((3, 3), bool)
@@ -78,7 +79,10 @@ def _label_map(image: WrittenImage) -> tuple[np.ndarray, int, int]:
 
 
 def _read(file: Path) -> np.ndarray:
-    return cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    pixels = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise InputError(f"{file.name}: is not a readable PNG file")
+    return pixels
 
 
 def _save(file: Path, pixels: np.ndarray) -> None:
