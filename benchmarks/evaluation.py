@@ -27,11 +27,11 @@ CLASS_NAMES = ("iso", "hypo")
 
 def make_pair(rng: np.random.Generator, number: int) -> tuple[Sample, Detections]:
     """Generate ellipses, and detections that are shifted and scaled by about a tenth, with false positives."""
-    centres = rng.uniform(20, SIDE - 20, (INSTANCES + FALSE_POSITIVES, 2))
+    centers = rng.uniform(20, SIDE - 20, (INSTANCES + FALSE_POSITIVES, 2))
     radii = rng.uniform(5, 45, (INSTANCES + FALSE_POSITIVES, 2))
     class_ids = rng.integers(1, len(CLASS_NAMES) + 1, len(radii)).astype(np.int32)
-    truth, _ = ellipses(centres[:INSTANCES], radii[:INSTANCES])
-    moved = centres + rng.normal(0, 0.1, radii.shape) * radii
+    truth, _ = ellipses(centers[:INSTANCES], radii[:INSTANCES])
+    moved = centers + rng.normal(0, 0.1, radii.shape) * radii
     found, boxes = ellipses(moved, radii * rng.uniform(0.85, 1.15, radii.shape))
     scores = np.concatenate([rng.beta(5, 2, INSTANCES), rng.beta(2, 5, FALSE_POSITIVES)]).astype(np.float32)
     sample = Sample(
@@ -46,12 +46,12 @@ def make_pair(rng: np.random.Generator, number: int) -> tuple[Sample, Detections
     return sample, Detections(boxes[order], scores[order], class_ids[order], found[order])
 
 
-def ellipses(centres: np.ndarray, radii: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def ellipses(centers: np.ndarray, radii: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Compute masks (N, SIDE, SIDE) bool and boxes (N, 4) of axis-parallel ellipses."""
     axis = np.arange(SIDE)
-    rows = ((axis - centres[:, :1]) / radii[:, :1]) ** 2
-    columns = ((axis - centres[:, 1:]) / radii[:, 1:]) ** 2
-    low, high = (centres - radii).clip(0, SIDE), (centres + radii).clip(0, SIDE)
+    rows = ((axis - centers[:, :1]) / radii[:, :1]) ** 2
+    columns = ((axis - centers[:, 1:]) / radii[:, 1:]) ** 2
+    low, high = (centers - radii).clip(0, SIDE), (centers + radii).clip(0, SIDE)
     boxes = np.concatenate([low[:, ::-1], high[:, ::-1]], axis=1).astype(np.float32)
     return rows[:, :, None] + columns[:, None, :] <= 1, boxes
 

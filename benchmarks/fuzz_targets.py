@@ -330,11 +330,11 @@ def _tool_targets(pictures: dict[str, bytes], mask: bytes) -> dict[str, Target]:
 
 def _targets() -> dict[str, Target]:
     rng = np.random.default_rng(3)
-    grey = rng.integers(0, 256, (HEIGHT, WIDTH), np.uint8)
-    colour, deep = np.dstack([grey, grey // 2, grey // 3]), grey.astype(np.uint16) * 257
+    gray = rng.integers(0, 256, (HEIGHT, WIDTH), np.uint8)
+    color, deep = np.dstack([gray, gray // 2, gray // 3]), gray.astype(np.uint16) * 257
     drawn = np.zeros((HEIGHT, WIDTH), np.uint8)
     drawn[2:7, 3:9] = drawn[8:12, 10:15] = 1
-    png, mask = _picture(grey, "PNG"), _picture(drawn, "PNG")
+    png, mask = _picture(gray, "PNG"), _picture(drawn, "PNG")
     square = [2, 3, 7, 3, 7, 6, 2, 6]
     runs = {"size": [HEIGHT, WIDTH], "counts": [15, 25, 200]}
     coco = {
@@ -361,22 +361,22 @@ def _targets() -> dict[str, Target]:
         for name, kind in (("a_1.png", "iso"), ("b_1.png", {"hypo": True}))
     }  # fmt: skip
     pictures = {"a_1.png": png, "b_1.png": png}
-    volume = nibabel.Nifti1Image(grey.reshape(6, 5, 8).astype(np.int16), np.diag([-1.0, -1.0, 1.0, 1.0])).to_bytes()
+    volume = nibabel.Nifti1Image(gray.reshape(6, 5, 8).astype(np.int16), np.diag([-1.0, -1.0, 1.0, 1.0])).to_bytes()
     images = {
-        "grey.png": png, "colour.png": _picture(colour, "PNG"), "deep.png": _picture(deep, "PNG"),
-        "colour.jpg": _picture(colour, "JPEG"), "grey.bmp": _picture(grey, "BMP"), "grey.tif": _picture(grey, "TIFF"),
+        "gray.png": png, "color.png": _picture(color, "PNG"), "deep.png": _picture(deep, "PNG"),
+        "color.jpg": _picture(color, "JPEG"), "gray.bmp": _picture(gray, "BMP"), "gray.tif": _picture(gray, "TIFF"),
         "packed.tif": _picture(deep, "TIFF", compression="tiff_deflate"),
         "deep.tif": _tiff(np.dstack([deep] * 3), photometric="rgb"),
         "planes.tif": _tiff(np.stack([deep] * 3), photometric="rgb", planarconfig="separate"),
         "zlib.tif": _tiff(np.dstack([deep] * 3), photometric="rgb", compression="zlib"),
     }  # fmt: skip
-    as_tiff = {"p/p_1.tif": _picture(colour, "TIFF"), "p/p_1_mask.tif": _picture(drawn * 255, "TIFF")}
+    as_tiff = {"p/p_1.tif": _picture(color, "TIFF"), "p/p_1_mask.tif": _picture(drawn * 255, "TIFF")}
     described = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1, "whole": [1, 2]}}
     label_map = nibabel.Nifti1Image(drawn.reshape(6, 5, 8), np.diag([-1.0, -1.0, 1.0, 1.0])).to_bytes()
     cases = {"imagesTr/a_0000.nii": volume, "labelsTr/a.nii": label_map, "imagesTr/b_0000.nii": volume,
              "labelsTr/b.nii": label_map}  # fmt: skip
     described_files = cases | {"dataset.json": json.dumps(described).encode()}
-    loop = {"a.dcm": _dicom(np.stack([grey] * 3)), "a_mask.npy": _npy(np.stack([drawn] * 3))}
+    loop = {"a.dcm": _dicom(np.stack([gray] * 3)), "a_mask.npy": _npy(np.stack([drawn] * 3))}
     series = {f"{k}.dcm": _dicom(deep, ImagePositionPatient=[0, 0, 2 * k], ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
                                  SOPInstanceUID=f"1.2.{k + 1}") for k in range(3)}  # fmt: skip
     structures = {"rs.dcm": _structures()}
@@ -393,7 +393,7 @@ def _targets() -> dict[str, Target]:
             structures | series, _open_all("volumes", layout="dicom"), structures | series, damage_bytes
         ),
         "image": Target(images, _open_image, {}, damage_bytes),
-        "dicom": Target({"a.dcm": _dicom(grey), "b.dcm": _dicom(deep)}, _open_image, {}, damage_bytes),
+        "dicom": Target({"a.dcm": _dicom(gray), "b.dcm": _dicom(deep)}, _open_image, {}, damage_bytes),
         "nifti": Target({"a.nii": volume}, _open_volume, {}, damage_header),
         "packed_nifti": Target({"a.nii.gz": gzip.compress(volume)}, _open_volume, {}, damage_packed),
     } | _tool_targets(pictures, mask)

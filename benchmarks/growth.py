@@ -122,8 +122,8 @@ def write_annotations(folder: Path, count: int) -> None:
     angles = np.linspace(0, 2 * np.pi, 12, endpoint=False)
     annotations = []
     for number in range(count):
-        centre, radius = rng.uniform(60, IMAGE_SIDE - 60, 2), rng.uniform(5, 50)
-        points = np.round(centre + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1), 2)
+        center, radius = rng.uniform(60, IMAGE_SIDE - 60, 2), rng.uniform(5, 50)
+        points = np.round(center + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1), 2)
         annotations.append(
             {
                 "id": number + 1,

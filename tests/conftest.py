@@ -31,14 +31,21 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 PHANTOM_IMAGES = 20
 TESTS = Path(__file__).parent
 
-# Minutes each. xdist begins with the files of the most tests, which would leave these to one process at the very end.
+# The longest files. xdist begins with the files of the most tests, which would leave these to one process at the end.
 LONG = (
+    # with `-m slow`: minutes each
+    "experiments/training/test_resume.py",
+    "experiments/commands/test_stops.py",
     "models/test_backends.py",
     "trackers/offline/test_server_outage.py",
     "test_tour.py",
     "models/training/test_replicas.py",
-    "experiments/training/test_trainer.py",
+    "experiments/training/test_cross_validation.py",
+    "experiments/baselines/test_baselines.py",
+    # without
     "models/mask_rcnn/test_model.py",
+    "experiments/training/test_trainer.py",
+    "export/test_exporting.py",
 )
 
 

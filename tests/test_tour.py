@@ -25,6 +25,7 @@ def test_the_notebook_is_kept_without_output():
         assert cell.cell_type == "markdown" or (not cell.outputs and cell.execution_count is None)
 
 
+@pytest.mark.slow
 def test_it_runs_from_top_to_bottom(clean_environment, tmp_path):
     # The kernel is this Python's, whatever kernels the machine has installed.
     manager = nbclient.client.KernelManager()

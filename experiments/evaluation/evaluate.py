@@ -42,6 +42,10 @@ def evaluate(
     """Return an evaluator with all images of `dataset`.
 
     Args:
+        model: detects the instances.
+        dataset: the images with their true instances.
+        batch_size: images of one prediction.
+        volumes: also score whole volumes, whose slices follow each other in `dataset`.
         on_image: called with each image and its detections.
         change: applied to each image and its instances before the detection.
     """

@@ -104,7 +104,10 @@ def robustness(
     """Evaluate a model on a data set under each of `CHANGES`.
 
     Args:
+        model: detects the instances.
+        dataset: the images with their true instances.
         confidence: minimum score of a detection, the same for all changes.
+        batch_size: images of one prediction.
 
     Returns:
         `SCORES` by the name of the change, `UNCHANGED` first.

@@ -15,6 +15,8 @@ from mlflow import MlflowClient
 from experiments.commands.predict import main as predict
 from experiments.commands.train import main
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tiny_arguments):
@@ -43,7 +45,7 @@ def test_scores_of_volumes_stand_beside_those_of_slices(trained):
     assert "test/dice/whole_tumor" in metrics and "test/mask_ap50" in metrics
 
 
-def test_training_leaves_out_most_slices_without_tumour_and_testing_none(trained):
+def test_training_leaves_out_most_slices_without_tumor_and_testing_none(trained):
     run, artifact, _ = trained
     found = json.loads(artifact("fingerprint.json").read_text())["splits"]
     assert found["train"]["images_without_instances"] == pytest.approx(0.2 * found["train"]["images"], abs=1)

@@ -112,8 +112,16 @@ def test_other_configurations(changes, make_model, photograph, assert_same, load
     assert_same(load_exported("onnx", tmp_path / "model.onnx")(image[None].astype(np.float32)), 0, expected)
 
 
-@pytest.mark.parametrize("backbone", ["resnet50", "efficientnet_lite0"])
-@pytest.mark.parametrize("form", ["onnx", pytest.param("saved_model", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("backbone", "form"),
+    [
+        ("efficientnet_lite0", "onnx"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("efficientnet_lite0", "saved_model"), ("resnet50", "onnx"), ("resnet50", "saved_model"))
+        ),
+    ],
+)
 def test_frozen_batch_norm(backbone, form, make_model, photograph, assert_same, load_exported, tmp_path):
     # Without training nothing keeps the numbers small in its many layers.
     calm = {"head_class": 1.0, "head_box": 1.0, "mask_logits": 1.0}
@@ -129,6 +137,7 @@ def test_frozen_batch_norm(backbone, form, make_model, photograph, assert_same, 
     assert_same(run(image[None].astype(np.float32)), 0, expected)
 
 
+@pytest.mark.slow
 def test_a_model_of_half_precision_is_exported_in_float32(make_model, small_model, photograph, load_exported, tmp_path):
     images, found = photograph(128, 128)[None].astype(np.float32), {}
     for name, model in (("half", make_model("mixed_bfloat16")), ("whole", small_model)):

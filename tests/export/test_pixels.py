@@ -79,7 +79,7 @@ def test_each_image_of_a_batch_is_judged_by_itself(prepared):
         np.testing.assert_allclose(found, prepare_image(image, config)[0], atol=6e-3)
 
 
-def test_a_network_of_four_channels_takes_four_or_grey(prepared):
+def test_a_network_of_four_channels_takes_four_or_gray(prepared):
     config = ModelConfig(class_names=("a",), image_size=64, channels=4)
     for given in (1, 4):
         image = np.random.default_rng(3).normal(size=(50, 81, given)).astype(np.float32)

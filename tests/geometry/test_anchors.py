@@ -14,7 +14,7 @@ def test_grid_by_hand():
     grid = anchor_grid(config)
     # 16² + 8² + 4² + 2² + 1 cells, two anchors each.
     assert grid.shape == ((256 + 64 + 16 + 4 + 1) * 2, 4)
-    np.testing.assert_allclose(grid[0], [-2, -2, 6, 6])  # cell (0, 0) of stride 4: centre (2, 2)
+    np.testing.assert_allclose(grid[0], [-2, -2, 6, 6])  # cell (0, 0) of stride 4: center (2, 2)
     np.testing.assert_allclose(grid[1], [0, -6, 4, 10])  # ratio 4: half as wide, twice as high, the same area
     np.testing.assert_allclose(grid[2], [2, -2, 10, 6])  # columns run before rows
     np.testing.assert_allclose(grid[-2], [-32, -32, 96, 96])  # the one cell of P6

@@ -27,7 +27,7 @@ def test_touching_boxes_do_not_overlap():
 
 
 def test_encode_by_hand():
-    # Reference centred at (10, 10) of 20 × 10; the box is centred at (14, 8) and twice as wide, half as high.
+    # Reference centered at (10, 10) of 20 × 10; the box is centered at (14, 8) and twice as wide, half as high.
     reference = np.array([0, 5, 20, 15], np.float32)
     truth = np.array([-6, 5.5, 34, 10.5], np.float32)
     expected = [4 / 20, -2 / 10, np.log(2), np.log(0.5)]

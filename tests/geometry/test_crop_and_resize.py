@@ -25,8 +25,8 @@ def test_equals_tensorflow():
         boxes_here = boxes if level == 0 else np.full_like(boxes, 0) + np.float32([3, 5, 14, 15])
         pooled = ops.convert_to_numpy(crop_and_resize(features, boxes_here, SIZE, 7, canonical_size=canonical))
         for image in range(2):
-            normalised = boxes_here[image][:, [1, 0, 3, 2]] / (SIZE - 1)
-            expected = tf.image.crop_and_resize(features[level], normalised, [image] * 9, (7, 7))
+            normalized = boxes_here[image][:, [1, 0, 3, 2]] / (SIZE - 1)
+            expected = tf.image.crop_and_resize(features[level], normalized, [image] * 9, (7, 7))
             np.testing.assert_allclose(pooled[image], expected, atol=1e-4)
 
 

@@ -38,7 +38,7 @@ def test_paste_a_full_mask_fills_the_box():
         ([-4, -4, 2, 2], 4),  # over the border
         ([3.6, 3.6, 3.9, 3.9], 1),  # thinner than a pixel
         ([8.4, 7.4, 9, 8], 1),  # the last pixel
-        ([2.4, 1.4, 4.6, 3.6], 9),  # the centres of columns 2 … 4 and rows 1 … 3 lie inside
+        ([2.4, 1.4, 4.6, 3.6], 9),  # the centers of columns 2 … 4 and rows 1 … 3 lie inside
         ([2.6, 1.6, 4.4, 3.4], 1),
     ],
 )

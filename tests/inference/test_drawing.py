@@ -11,7 +11,7 @@ from mrcnn.detections import Detections
 from mrcnn.inference import drawing as draw
 
 NAMES = ("iso", "hypo")
-GREY = np.random.default_rng(0).integers(0, 200, (400, 600), np.uint8)
+GRAY = np.random.default_rng(0).integers(0, 200, (400, 600), np.uint8)
 
 
 def square(y1, x1, y2, x2, shape=(400, 600)):
@@ -41,53 +41,53 @@ def recorded():
 def test_outline_has_the_class_color_and_other_pixels_are_unchanged(monkeypatch):
     monkeypatch.setattr(draw, "_write_labels", lambda *_: None)
     mask = square(100, 200, 180, 320)
-    picture = draw.overlay(GREY, mask, ids(2), NAMES)
+    picture = draw.overlay(GRAY, mask, ids(2), NAMES)
     assert picture.shape == (400, 600, 3) and picture.dtype == np.uint8
-    np.testing.assert_array_equal(picture[~mask[0]], np.stack([GREY[~mask[0]]] * 3, -1))
+    np.testing.assert_array_equal(picture[~mask[0]], np.stack([GRAY[~mask[0]]] * 3, -1))
     outline = np.concatenate(
         [picture[100, 200:320], picture[179, 200:320], picture[100:180, 200], picture[100:180, 319]]
     )
     assert (outline == draw.PALETTE[1]).all()
     # A quarter of the color and three quarters of the image, worked out for one pixel.
-    expected = np.rint(0.75 * float(GREY[140, 260]) + 0.25 * np.array(draw.PALETTE[1]))
+    expected = np.rint(0.75 * float(GRAY[140, 260]) + 0.25 * np.array(draw.PALETTE[1]))
     np.testing.assert_array_equal(picture[140, 260], expected)
 
 
 def test_arguments_are_not_modified():
-    image, mask = GREY.copy(), square(100, 200, 180, 320)
+    image, mask = GRAY.copy(), square(100, 200, 180, 320)
     draw.overlay(image, mask, ids(1), NAMES)
-    np.testing.assert_array_equal(image, GREY)
+    np.testing.assert_array_equal(image, GRAY)
     assert mask.sum() == 80 * 120
 
 
 def test_small_instance_within_a_large_one_is_visible(monkeypatch):
     monkeypatch.setattr(draw, "_write_labels", lambda *_: None)
     masks = np.concatenate([square(150, 250, 160, 260), square(100, 200, 200, 320)])
-    picture = draw.overlay(GREY, masks, ids(1, 2), NAMES)
+    picture = draw.overlay(GRAY, masks, ids(1, 2), NAMES)
     assert (picture[150, 250:260] == draw.PALETTE[0]).all()
 
 
 def test_without_instances_the_picture_is_the_image():
     nothing = np.zeros((0, 400, 600), bool)
-    np.testing.assert_array_equal(draw.overlay(GREY, nothing, ids(), NAMES), np.stack([GREY] * 3, -1))
-    predicted = draw.overlay(GREY, nothing, ids(), NAMES, scores=np.zeros(0))
-    np.testing.assert_array_equal(predicted[:400], np.stack([GREY] * 3, -1))
+    np.testing.assert_array_equal(draw.overlay(GRAY, nothing, ids(), NAMES), np.stack([GRAY] * 3, -1))
+    predicted = draw.overlay(GRAY, nothing, ids(), NAMES, scores=np.zeros(0))
+    np.testing.assert_array_equal(predicted[:400], np.stack([GRAY] * 3, -1))
 
 
 def test_predictions_have_a_footer_below_the_picture():
     mask = square(100, 200, 180, 320)
-    truth = draw.overlay(GREY, mask, ids(1), NAMES)
-    predicted = draw.overlay(GREY, mask, ids(1), NAMES, scores=np.array([0.9]))
+    truth = draw.overlay(GRAY, mask, ids(1), NAMES)
+    predicted = draw.overlay(GRAY, mask, ids(1), NAMES, scores=np.array([0.9]))
     assert truth.shape[0] == 400 and predicted.shape[0] > 412
     footer = predicted[400:]
-    assert (footer == footer.max(2, keepdims=True)).all(2).mean() > 0.8  # grey: a dark strip with light letters
+    assert (footer == footer.max(2, keepdims=True)).all(2).mean() > 0.8  # gray: a dark strip with light letters
     assert footer.max() > 200 and np.median(footer) < 40
     assert all((footer == color).all(2).any() for color in draw.PALETTE[:2])  # the legend
 
 
 def test_empty_masks_and_single_pixels_are_legal():
     masks = np.concatenate([square(0, 0, 0, 0), square(399, 599, 400, 600)])
-    picture = draw.overlay(GREY, masks, ids(1, 2), NAMES, scores=np.array([0.5, 0.4]))
+    picture = draw.overlay(GRAY, masks, ids(1, 2), NAMES, scores=np.array([0.5, 0.4]))
     assert tuple(picture[399, 599]) == draw.PALETTE[1]
 
 
@@ -121,7 +121,7 @@ def test_labels_stay_inside_the_picture(height, width, y, x, size, letters):
 def test_labels_show_class_and_score_and_do_not_cover_each_other_or_other_instances():
     masks = np.concatenate([square(100, 100, 140, 140), square(144, 100, 180, 150)])
     with recorded() as texts:
-        draw.overlay(GREY, masks, ids(1, 2), NAMES, scores=np.array([0.5, 0.876]))
+        draw.overlay(GRAY, masks, ids(1, 2), NAMES, scores=np.array([0.5, 0.876]))
     labels = dict(text[:2] for text in texts[:2])
     assert set(labels) == {"iso 0.50", "hypo 0.88"}
     above, below = labels["iso 0.50"], labels["hypo 0.88"]
@@ -134,7 +134,7 @@ def test_many_instances_are_all_drawn_and_labels_leave_the_picture_visible():
     masks = np.concatenate([square(y, x, y + 12, x + 12) for y, x in zip(*corners, strict=True)])
     scores = rng.random(200)
     with recorded() as texts:
-        draw.overlay(GREY, masks, rng.integers(1, 3, 200), NAMES, scores=scores)
+        draw.overlay(GRAY, masks, rng.integers(1, 3, 200), NAMES, scores=scores)
     labels = [text for text in texts if text[2] == (600, 400)]
     boxes = [box for _, box, _ in labels]
     assert 5 < len(boxes) < 60
@@ -152,14 +152,14 @@ def test_font_has_accents():
 
 def test_wrong_mask_size_is_rejected():
     with pytest.raises(ValueError, match=r"masks are \(1, 40, 60\), expected \(1, 400, 600\)"):
-        draw.overlay(GREY, square(0, 0, 9, 9, (40, 60)), ids(1), NAMES)
+        draw.overlay(GRAY, square(0, 0, 9, 9, (40, 60)), ids(1), NAMES)
 
 
 def test_side_by_side_shows_truth_on_the_left_and_prediction_on_the_right_and_marks_both():
     # The first instance is found; the second is missed, and a false detection lies elsewhere.
     truth = np.concatenate([square(100, 100, 200, 200), square(20, 400, 60, 460)])
     found = np.concatenate([square(300, 300, 380, 400), square(102, 100, 200, 200)])
-    sample = Sample(GREY[..., None], truth, ids(1, 2), "p", "s")
+    sample = Sample(GRAY[..., None], truth, ids(1, 2), "p", "s")
     boxes = np.array([[300, 300, 400, 380], [100, 102, 200, 200]], np.float32)
     detections = Detections(boxes, np.array([0.9, 0.8], np.float32), ids(2, 1), found)
     assert draw.match_marks(sample, detections, 2) == (["", draw.MISSED], [draw.FALSE, draw.TRUE])
@@ -177,14 +177,14 @@ def test_side_by_side_shows_truth_on_the_left_and_prediction_on_the_right_and_ma
     assert (left[150:200, 100] == first).all() and (right[150:200, 100] == first).all()  # a continuous outline
     dashes = (right[300:380, 300] == second).all(axis=1)
     assert 0.3 < dashes.mean() < 0.7
-    np.testing.assert_array_equal(left[210:], np.stack([GREY[210:]] * 3, -1))
+    np.testing.assert_array_equal(left[210:], np.stack([GRAY[210:]] * 3, -1))
     assert picture.shape[0] > top + 400
 
 
 def test_a_detection_in_a_crowd_is_neither_true_nor_false():
     crowd = square(100, 100, 300, 300)
     nothing = np.zeros((0, 400, 600), bool)
-    sample = Sample(GREY[..., None], nothing, ids(), "p", "s", crowd_masks=crowd, crowd_ids=ids(1))
+    sample = Sample(GRAY[..., None], nothing, ids(), "p", "s", crowd_masks=crowd, crowd_ids=ids(1))
     boxes = np.array([[150, 150, 200, 200]], np.float32)
     inside = Detections(boxes, np.array([0.9], np.float32), ids(1), square(150, 150, 200, 200))
     assert draw.match_marks(sample, inside, 1) == ([], [""])
@@ -199,12 +199,12 @@ def test_side_by_side_without_instances():
 def test_contact_sheet_arranges_images_in_rows():
     red = np.zeros((10, 20, 3), np.uint8)
     red[..., 0] = 255
-    sheet = draw.contact_sheet([red, GREY[:30, :15], red], columns=2)
+    sheet = draw.contact_sheet([red, GRAY[:30, :15], red], columns=2)
     assert sheet.dtype == np.uint8 and sheet.shape[2] == 3
     assert 60 <= sheet.shape[0] < 100 and 40 <= sheet.shape[1] < 60  # two rows of 30, two columns of 20, and a gap
     np.testing.assert_array_equal(sheet[:10, :20], red)
     np.testing.assert_array_equal(sheet[-30:-20, :20], red)
-    np.testing.assert_array_equal(sheet[:30, -20:-5], np.stack([GREY[:30, :15]] * 3, -1))
+    np.testing.assert_array_equal(sheet[:30, -20:-5], np.stack([GRAY[:30, :15]] * 3, -1))
     assert draw.contact_sheet([], 3).ndim == 3
     assert draw.contact_sheet([red], 3).shape == (10, 20, 3)
     with pytest.raises(ValueError, match="columns=0"):

@@ -33,7 +33,7 @@ def points_of(mask):
 
 def test_surface_by_hand():
     mask = np.array([[0, 1, 1, 1, 1], [0, 1, 1, 1, 1], [0, 1, 1, 1, 1], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]], bool)
-    # The right column touches the border of the image; (2, 2) stays inside, for only a diagonal neighbour is outside.
+    # The right column touches the border of the image; (2, 2) stays inside, for only a diagonal neighbor is outside.
     expected = [[0, 1, 1, 1, 1], [0, 1, 0, 0, 1], [0, 1, 0, 1, 1], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]]
     assert surface(mask).astype(int).tolist() == expected
 

@@ -12,10 +12,13 @@ import pytest
 
 from mrcnn.models import MaskRCNN
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() == "jax" or importlib.util.find_spec("jax") is None,
-    reason="needs JAX beside the backend under test",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        keras.backend.backend() == "jax" or importlib.util.find_spec("jax") is None,
+        reason="needs JAX beside the backend under test",
+    ),
+]
 ROOT = Path(__file__).parents[2]
 
 OTHER_SIDE = """

@@ -22,7 +22,7 @@ def test_the_seed_decides_everything_and_a_longer_series_begins_with_the_shorter
     assert other.image.shape != samples[0].image.shape or not np.array_equal(other.image, samples[0].image)
 
 
-def test_slices_are_grey_squares_that_hold_a_head_of_plausible_size(samples):
+def test_slices_are_gray_squares_that_hold_a_head_of_plausible_size(samples):
     for sample in samples:
         height, width, channels = sample.image.shape
         assert sample.image.dtype == np.uint8 and channels == 1 and height == width and height in (224, 256, 288)

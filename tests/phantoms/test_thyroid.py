@@ -27,7 +27,7 @@ def test_the_seed_decides_everything_and_a_longer_series_begins_with_the_shorter
     assert other.image.shape != samples[0].image.shape or not np.array_equal(other.image, samples[0].image)
 
 
-def test_images_are_grey_of_plausible_size_and_spacing(samples):
+def test_images_are_gray_of_plausible_size_and_spacing(samples):
     for sample in samples:
         height, width, channels = sample.image.shape
         assert sample.image.dtype == np.uint8 and channels == 1

@@ -28,7 +28,7 @@ def test_smooth_noise_is_smoother_along_the_axis_of_the_larger_scale():
     assert np.abs(np.diff(field, axis=0)).mean() > 4 * np.abs(np.diff(field, axis=1)).mean()
 
 
-def test_ten_decibels_more_are_as_many_grey_levels_as_the_dynamic_range_says():
+def test_ten_decibels_more_are_as_many_gray_levels_as_the_dynamic_range_says():
     level = np.zeros((200, 200))
     level[:, 100:] = -10
     picture = seen(level)

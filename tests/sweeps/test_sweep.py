@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 
 from experiments.config.resolve import resolve
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 # At the second of these rates the loss is no number after a step or two.
 SPACE = {
@@ -143,7 +144,6 @@ def test_the_finished_sweep_is_not_run_again(swept, run_sweep):
     assert len(tree(swept[0])[1]) == 1
 
 
-@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_and_runs_nothing_twice(run_sweep, make_task, tmp_path):
     space = {name: SPACE[name] for name in ("train.momentum", "anchors.scale", "anchors.spread")}
     task = make_task({**SWEEP, "space": space, "pruner": "none"}, learning_rate=0.001)
@@ -176,7 +176,6 @@ def test_killed_at_any_moment_it_goes_on_and_runs_nothing_twice(run_sweep, make_
     assert sum(child.info.status == "FINISHED" for child in children.values()) == 4
 
 
-@pytest.mark.slow
 def test_two_objectives_and_two_workers_give_a_front(run_sweep, make_task, tmp_path):
     space = {"train.momentum": {"low": 0.5, "high": 0.95}, "model.roi_samples": {"low": 8, "high": 16, "step": 8}}
     task = make_task({**SWEEP, "space": space, "workers": 2, "objectives": ["dice", "inference_ms"]})

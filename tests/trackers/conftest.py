@@ -32,25 +32,12 @@ def store(tmp_path, monkeypatch, empty_store):
 
 
 @pytest.fixture(scope="session")
-def packaged_model(tmp_path_factory, empty_store):
-    """A small network, hardly of any use, registered as champion in a store of its own."""
-    from experiments.findings import FINDINGS
+def network():
+    """A small network that was never trained."""
     from mrcnn.config import ModelConfig
     from mrcnn.models import MaskRCNN
-    from trackers.packaging.packaged import log_packaged_model
-    from trackers.registry.registry import register
-    from trackers.runs.run import tracked_run
 
-    pixels = np.random.default_rng(0).random((40, 56, 3))
-    images = {
-        "grey_8_bit": (pixels[..., 0] * 255).astype(np.uint8),
-        "grey_with_channel": (pixels[..., :1] * 255).astype(np.uint8),
-        "rgb_8_bit": (pixels * 255).astype(np.uint8),
-        "deep": (pixels[:30, ..., 0] * 60000).astype(np.uint16),
-        "float": pixels.astype(np.float32) * 3 - 1,
-    }
-    folder = tmp_path_factory.mktemp("packaged")
-    network = MaskRCNN(
+    return MaskRCNN(
         ModelConfig(
             class_names=("nódulo (iso)", "hypo"),
             image_size=64,
@@ -65,6 +52,25 @@ def packaged_model(tmp_path_factory, empty_store):
             score_threshold=0.01,
         )
     )
+
+
+@pytest.fixture(scope="session")
+def packaged_model(tmp_path_factory, empty_store, network):
+    """That network, registered as champion in a store of its own."""
+    from experiments.findings import FINDINGS
+    from trackers.packaging.packaged import log_packaged_model
+    from trackers.registry.registry import register
+    from trackers.runs.run import tracked_run
+
+    pixels = np.random.default_rng(0).random((40, 56, 3))
+    images = {
+        "gray_8_bit": (pixels[..., 0] * 255).astype(np.uint8),
+        "gray_with_channel": (pixels[..., :1] * 255).astype(np.uint8),
+        "rgb_8_bit": (pixels * 255).astype(np.uint8),
+        "deep": (pixels[:30, ..., 0] * 60000).astype(np.uint16),
+        "float": pixels.astype(np.float32) * 3 - 1,
+    }
+    folder = tmp_path_factory.mktemp("packaged")
     network.save(folder / "model.keras")
     (folder / "mlflow.db").write_bytes(empty_store)
     store, confidence = f"sqlite:///{folder}/mlflow.db", 0.02

@@ -53,7 +53,7 @@ def test_channels_are_standardised_over_the_brain_of_the_volume(write_case, head
         assert volume[inside][:, channel].std() == pytest.approx(1, abs=1e-3)
 
 
-def test_a_normalised_volume_stays_what_it_is(write_case, write_nifti, head):
+def test_a_normalized_volume_stays_what_it_is(write_case, write_nifti, head):
     folder = write_case("a_1", kinds=())
     voxels = np.where(head[0], np.random.default_rng(0).normal(size=head[0].shape), -3.5).astype(np.float32)
     write_nifti(folder / "a_1" / "a_1_flair_norm.nii.gz", voxels)

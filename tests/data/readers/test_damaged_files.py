@@ -65,7 +65,7 @@ def test_damaged_files_are_read_or_refused(name):
     damaged(name, FAST)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("name", TARGETS)
 def test_many_damaged_files_are_read_or_refused(name):
     damaged(name, LONG)

@@ -18,6 +18,7 @@ from mrcnn.phantoms import write_dataset
 from trackers.checkpoints.initial_weights import run_of
 
 NAMES = {"mask_rcnn", "resunet", "classifier", "cascade_mask_rcnn", "cascade_resunet"}
+pytestmark = pytest.mark.slow
 OPTIONS = {"split": "[0.5, 0.2, 0.3]", "steps_per_epoch": 4, "unet_widths": "[16, 16, 32]", "seed": 3}
 
 

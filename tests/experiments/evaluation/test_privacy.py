@@ -95,6 +95,7 @@ def holders(*folders):
     }
 
 
+@pytest.mark.slow
 def test_nothing_of_a_patient_and_no_secret_comes_out(store, hospital, tiny_arguments, tmp_path, monkeypatch, capfd):
     pytest.importorskip("highdicom")
     for name in ("MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "MRCNN_PATIENT_SALT"):

@@ -18,7 +18,7 @@ def shared_data():
 
 @pytest.fixture(scope="session")
 def star():
-    """Draws (side, side) bool: pixels whose centre lies in an ellipse of half axes `radius` and `squeeze` · `radius`,
+    """Draws (side, side) bool: pixels whose center lies in an ellipse of half axes `radius` and `squeeze` · `radius`,
     the first `tilt` radians from the rows, its radius multiplied by 1 + waves(angle)."""
 
     def draw(side, radius, *, tilt=0.0, squeeze=1.0, waves=lambda angle: 0 * angle, offset=(0.0, 0.0)):

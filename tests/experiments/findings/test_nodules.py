@@ -84,7 +84,7 @@ def test_the_ring_leaves_other_nodules_out(star):
     assert echogenicity_points(image, mask, np.zeros_like(mask), "nodule").low < 2
 
 
-def test_grey_levels_may_be_floats_of_any_offset(star):
+def test_gray_levels_may_be_floats_of_any_offset(star):
     mask = star(100, 20)
     image = picture(mask, 55).astype(np.float32)[..., 0]
     image[0, 0] = 0
@@ -92,7 +92,7 @@ def test_grey_levels_may_be_floats_of_any_offset(star):
     assert (shifted.low, shifted.high) == (2, 2)
 
 
-def test_a_nodule_in_millimetres_with_its_reader(star, detections_of):
+def test_a_nodule_in_millimeters_with_its_reader(star, detections_of):
     mask = star(120, 40, squeeze=0.7, tilt=np.pi / 2)  # 80 pixels high, 56 wide
     given = {"composition": "solid", "echogenic_foci": ["punctate"]}
     found = nodules(picture(mask, 55), detections_of(mask, class_ids=[2]), NAMES, (0.2, 0.2), given)

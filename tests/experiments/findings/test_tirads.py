@@ -62,7 +62,7 @@ def test_levels(points, expected):
 
 
 @pytest.mark.parametrize(
-    ("of_level", "millimetres", "expected"),
+    ("of_level", "millimeters", "expected"),
     [
         (1, 60, 0), (2, 60, 0),
         (3, 14.9, 0), (3, 15, 1), (3, 24.9, 1), (3, 25, 2),
@@ -70,8 +70,8 @@ def test_levels(points, expected):
         (5, 4.9, 0), (5, 5, 1), (5, 9.9, 1), (5, 10, 2),
     ],
 )  # fmt: skip
-def test_size_rule(of_level, millimetres, expected):
-    assert advice(of_level, millimetres) == expected
+def test_size_rule(of_level, millimeters, expected):
+    assert advice(of_level, millimeters) == expected
 
 
 def test_a_worked_case():
@@ -87,7 +87,7 @@ def test_spongiform_gets_no_further_points():
     assert total(of({**reading, "margin": "irregular", "echogenic_foci": ["punctate"]})) == (0, 0)
 
 
-def test_without_millimetres_there_is_no_advice():
+def test_without_millimeters_there_is_no_advice():
     assert assess({category: unknown(category) for category in TABLE}, None)["advice"] is None
 
 
@@ -101,9 +101,9 @@ def test_what_nobody_assessed_is_said_so():
 
 
 @given(full_readings, st.sets(st.sampled_from(sorted(TABLE))), st.floats(1, 60))
-def test_a_range_holds_every_completion_by_a_reader(reading, missing, millimetres):
+def test_a_range_holds_every_completion_by_a_reader(reading, missing, millimeters):
     partial = {category: unknown(category) if category in missing else each for category, each in of(reading).items()}
-    wide, exact = assess(partial, millimetres), assess(of(reading), millimetres)
+    wide, exact = assess(partial, millimeters), assess(of(reading), millimeters)
     assert exact["points"][0] == exact["points"][1]
     assert wide["points"][0] <= exact["points"][0] <= wide["points"][1]
     for what in ("level", "advice") if wide["level"] else ():
@@ -113,11 +113,11 @@ def test_a_range_holds_every_completion_by_a_reader(reading, missing, millimetre
 
 
 @given(full_readings, st.sampled_from(sorted(TABLE)), st.integers(0, 3), st.floats(1, 60), st.floats(0, 40))
-def test_more_points_or_a_larger_nodule_never_ask_for_less(reading, category, more, millimetres, growth):
+def test_more_points_or_a_larger_nodule_never_ask_for_less(reading, category, more, millimeters, growth):
     categories = of(reading)
     each = categories[category]
     higher = {**categories, category: Points(each.low + more, each.high + more, "reader", each.seen)}
-    below, above = assess(categories, millimetres), assess(higher, millimetres + growth)
+    below, above = assess(categories, millimeters), assess(higher, millimeters + growth)
     assert below["points"][0] <= above["points"][0]
     assert rank(below, "level")[1] <= rank(above, "level")[1]
     assert rank(below, "advice")[1] <= rank(above, "advice")[1]

@@ -46,7 +46,7 @@ def test_a_video_in_gives_videos_out(predicted, film):
     for form in ("overlay", "splash"):
         header = read_video_header(record.folder / form / "film.mp4")
         assert (header.count, float(header.rate), header.width) == (10, 12.0, 512)
-    # Inside an instance grey takes its class's colour, outside it stays grey.
+    # Inside an instance gray takes its class's color, outside it stays gray.
     *_, last = read_frames(record.folder / "splash/film.mp4")
     scale = 512 / 132
     inside = last[round(50 * scale), round((40 + 36) * scale)].astype(int)

@@ -42,8 +42,8 @@ def test_good_data_are_shown_and_pictured(nodules, capsys):
     for name in ("pictures/01.jpg", "pictures/sizes.png"):
         assert name in page and Path("check-mine", name).is_file()
     sheet = Image.open("check-mine/pictures/sheet.jpg")
-    colours = np.asarray(sheet).astype(int)
-    assert (np.ptp(colours, axis=2) > 60).mean() > 0.005  # grey images with coloured instances
+    colors = np.asarray(sheet).astype(int)
+    assert (np.ptp(colors, axis=2) > 60).mean() > 0.005  # gray images with colored instances
 
 
 def test_all_problems_are_told_and_kept(nodules, capsys):

@@ -52,6 +52,7 @@ def read(store, run, name):
     return json.loads(Path(store.download_artifacts(run.info.run_id, name)).read_text())
 
 
+@pytest.mark.slow
 def test_each_fold_is_a_run_within_the_one_of_the_command(store, validated, folds):
     parent, _ = validated
     assert parent.info.status == "FINISHED"
@@ -66,6 +67,7 @@ def test_each_fold_is_a_run_within_the_one_of_the_command(store, validated, fold
         assert "checkpoints/best.keras" in kept
 
 
+@pytest.mark.slow
 def test_every_image_outside_the_test_share_is_held_out_once_and_seen_by_nobody_there(store, validated, folds):
     whole = read(store, validated[0], "splits.json")
     assert set(whole) == {"fold_1", "fold_2", "test"}
@@ -87,6 +89,7 @@ def test_the_test_share_is_that_of_a_single_training(phantom_folder, tiny_argume
     assert single.whole.subset(single.splits["test"]).digest == folded.whole.subset(folded.splits["test"]).digest
 
 
+@pytest.mark.slow
 def test_scores_of_all_folds_are_pooled_at_the_threshold_of_each(store, validated, folds):
     metrics = validated[0].data.metrics
     counts = [sum(run.data.metrics[f"held_out/{name}"] for run in folds) for name in ("images", "detections", "misses")]
@@ -99,6 +102,7 @@ def test_scores_of_all_folds_are_pooled_at_the_threshold_of_each(store, validate
     assert [(point.step, point.value) for point in history] == [(1, dice[0]), (2, dice[1])]
 
 
+@pytest.mark.slow
 def test_the_ensemble_is_tested_once_registered_and_predicts(store, validated, folds):
     parent, printed = validated
     assert len(store.get_metric_history(parent.info.run_id, "test/dice")) == 1
@@ -112,6 +116,7 @@ def test_the_ensemble_is_tested_once_registered_and_predicts(store, validated, f
         assert words in printed
 
 
+@pytest.mark.slow
 def test_each_fold_and_the_whole_leave_a_report(store, validated, folds):
     for run in (validated[0], *folds):
         page = Path(store.download_artifacts(run.info.run_id, "report.html")).read_text()
@@ -120,6 +125,7 @@ def test_each_fold_and_the_whole_leave_a_report(store, validated, folds):
         assert f"The {split} split, evaluated once" in page
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_kept_as_one_predictor_and_is_what_its_members_find(
     store, validated, folds, phantom_folder, tmp_path
 ):
@@ -148,6 +154,7 @@ def test_an_ensemble_is_kept_as_one_predictor_and_is_what_its_members_find(
         np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_neither_exported_nor_trained_on(store, validated, tiny_arguments, phantom_folder, capsys):
     asked = "models:/mrcnn-ultrasound/1"
     assert export([asked, "--to", "onnx"]) == 2
@@ -158,6 +165,7 @@ def test_an_ensemble_is_neither_exported_nor_trained_on(store, validated, tiny_a
     assert f"weights={asked}: is an ensemble of 2 networks" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_fold_that_fails_leaves_the_folds_before_it(
     store, validated, phantom_folder, tiny_arguments, monkeypatch, capsys
 ):

@@ -60,6 +60,7 @@ def assert_first_epoch_is_intact(store, run):
     assert nonfinite_arrays(load(states.newest()[0].model)) == []
 
 
+@pytest.mark.slow
 def test_infinite_gradients_in_the_last_step_reach_no_checkpoint(store, diverged):
     run, training, said = diverged(2 * STEPS - 1)
     assert "the gradients are not finite" in said
@@ -68,6 +69,7 @@ def test_infinite_gradients_in_the_last_step_reach_no_checkpoint(store, diverged
     assert_first_epoch_is_intact(store, run)
 
 
+@pytest.mark.slow
 def test_infinite_gradients_before_the_last_step_are_reported_with_both_steps(store, diverged):
     run, training, said = diverged(2 * STEPS - 2)
     assert "the loss is nan (" in said

@@ -55,28 +55,28 @@ def packages(monkeypatch):
     return installed
 
 
-GREY = np.full((50, 100), 7, np.uint8)
-COLOUR = np.zeros((50, 100, 3), np.uint8) + np.array([1, 2, 3], np.uint8)
+GRAY = np.full((50, 100), 7, np.uint8)
+COLOR = np.zeros((50, 100, 3), np.uint8) + np.array([1, 2, 3], np.uint8)
 
 
 def test_boxes_are_scaled_as_the_image_is(folder):
-    data = folder([GREY], [[(10, 20, 25)]])
+    data = folder([GRAY], [[(10, 20, 25)]])
     assert network_boxes(data, (100, 300)).tolist() == [[20, 40, 70, 90]]
 
 
-def test_grey_images_need_one_channel_also_when_stored_as_colour(folder):
-    assert channels_of(folder([GREY, np.dstack([GREY] * 3)], [[], []])) == 1
-    assert channels_of(folder([GREY, COLOUR], [[], []])) == 3
+def test_gray_images_need_one_channel_also_when_stored_as_color(folder):
+    assert channels_of(folder([GRAY, np.dstack([GRAY] * 3)], [[], []])) == 1
+    assert channels_of(folder([GRAY, COLOR], [[], []])) == 3
 
 
 def test_slots_hold_the_fullest_image(folder):
-    data = folder([GREY, GREY], [[(0, 0, 9), (20, 0, 9), (40, 0, 9)], []])
+    data = folder([GRAY, GRAY], [[(0, 0, 9), (20, 0, 9), (40, 0, 9)], []])
     assert make_plan(task(), data).model.max_instances == 3
-    assert make_plan(task(), folder([GREY], [[]])).model.max_instances == 1
+    assert make_plan(task(), folder([GRAY], [[]])).model.max_instances == 1
 
 
 def test_instances_beyond_the_slots_bring_a_word(folder):
-    data = folder([GREY, GREY], [[(0, 0, 9), (20, 0, 9), (40, 0, 9)], [(0, 0, 9), (20, 0, 9)]])
+    data = folder([GRAY, GRAY], [[(0, 0, 9), (20, 0, 9), (40, 0, 9)], [(0, 0, 9), (20, 0, 9)]])
     cut = make_plan(task(model={"max_instances": 2}), data).describe(1)
     assert "more than model.max_instances=2 instances: 1; of each the 2 largest are taught" in cut
     assert "largest are taught" not in make_plan(task(), data).describe(1)
@@ -103,14 +103,14 @@ def test_instances_below_the_grid_bring_a_word_about_the_input(folder):
 
 
 def test_anchors_fit_the_boxes_and_cover_them(folder):
-    data = folder([GREY] * 6, [[(5, 5, side)] for side in (10, 12, 15, 20, 30, 40)])
+    data = folder([GRAY] * 6, [[(5, 5, side)] for side in (10, 12, 15, 20, 30, 40)])
     plan = make_plan(task(model={"image_size": 128, "backbone": "small"}), data)
     assert plan.measures()["anchors/recall"] > 0.8
     assert plan.model.anchor_ratios == pytest.approx((1, 1, 1), abs=0.2)
 
 
 def test_given_values_stay(folder):
-    data = folder([GREY], [[(0, 0, 20)]])
+    data = folder([GRAY], [[(0, 0, 20)]])
     model = {"channels": 3, "max_instances": 9, "anchor_sizes": [[8], [16], [32], [64], [128]], "anchor_ratios": [1]}
     plan = make_plan(task(model=model), data)
     assert (plan.model.channels, plan.model.max_instances, plan.model.anchor_ratios) == (3, 9, (1,))
@@ -118,14 +118,14 @@ def test_given_values_stay(folder):
 
 
 def test_pretrained_weights_bring_their_norm_channels_and_scaling(folder):
-    model = make_plan(task(train={"weights": "imagenet"}), folder([GREY], [[]])).model
+    model = make_plan(task(train={"weights": "imagenet"}), folder([GRAY], [[]])).model
     assert (model.channels, model.norm, model.normalisation) == (3, "frozen_batch", "imagenet")
-    model = make_plan(task(), folder([GREY], [[]])).model
+    model = make_plan(task(), folder([GRAY], [[]])).model
     assert (model.channels, model.norm, model.normalisation) == (1, "group", "image")
 
 
 def test_installed_weights_choose_the_backbone(folder, packages):
-    data = folder([GREY], [[(0, 0, 20)]])
+    data = folder([GRAY], [[(0, 0, 20)]])
     without = make_plan(task(), data)
     assert (without.model.backbone, without.weights, without.config.train.learning_rate) == ("small", "none", 1e-3)
     assert lines_of(without)["weights"] == "none: those of efficientnet_lite0 are not installed"
@@ -143,7 +143,7 @@ def test_installed_weights_choose_the_backbone(folder, packages):
 
 
 def test_the_filled_in_task_leaves_nothing_open_and_plans_the_same(folder):
-    data = folder([GREY] * 2, [[(0, 0, 20)], [(0, 0, 30)]])
+    data = folder([GRAY] * 2, [[(0, 0, 20)], [(0, 0, 30)]])
     plan = make_plan(task(), data)
     filled = plan.config
     decided = filled.model_dump(exclude={"data": True, "evaluate": {"confidence"}})
@@ -197,12 +197,12 @@ def test_a_tight_budget_costs_resolution_and_steps(folder, monkeypatch):
 
 
 def test_classes_with_sides_are_not_mirrored_and_crowds_are_turned(folder):
-    data = folder([GREY], [[(0, 0, 20)]])
+    data = folder([GRAY], [[(0, 0, 20)]])
     assert make_plan(task(), data).config.augment.flip_horizontal == 0.5
     data.class_names = ("left_lung",)
     plan = make_plan(task(), data)
     assert plan.config.augment.flip_horizontal == 0 and "left_lung names a side" in lines_of(plan)["augmentation"]
-    crowd = folder([GREY], [[(9 * i, 0, 5) for i in range(10)]])
+    crowd = folder([GRAY], [[(9 * i, 0, 5) for i in range(10)]])
     chosen = make_plan(task(), crowd).config.augment
     assert (chosen.flip_vertical, chosen.rotate_degrees) == (0.5, 180)
     assert make_plan(task(augment={"flip_vertical": 0, "rotate_degrees": 5}), crowd).config.augment.flip_vertical == 0
@@ -211,7 +211,7 @@ def test_classes_with_sides_are_not_mirrored_and_crowds_are_turned(folder):
 @pytest.mark.parametrize(("able", "automatic"), [(True, "mixed_bfloat16"), (False, "float32")])
 def test_the_device_decides_the_precision_where_nobody_does(folder, monkeypatch, able, automatic):
     monkeypatch.setattr("experiments.training.planner.computes_in_bfloat16", lambda: able)
-    data = folder([GREY], [[]])
+    data = folder([GRAY], [[]])
     assert resolve_runtime_options(task(), data).train.precision == automatic
     for asked in ("float32", "mixed_bfloat16"):
         assert resolve_runtime_options(task(train={"precision": asked}), data).train.precision == asked
@@ -219,11 +219,11 @@ def test_the_device_decides_the_precision_where_nobody_does(folder, monkeypatch,
 
 def test_class_weights_for_other_classes_are_an_input_error(folder):
     with pytest.raises(InputError, match=r"model\.class_weights has 3 values: expected 2"):
-        make_plan(task(model={"class_weights": [1, 1, 1]}), folder([GREY], [[]]))
+        make_plan(task(model={"class_weights": [1, 1, 1]}), folder([GRAY], [[]]))
 
 
 def test_coco_weights_bring_their_architecture(folder):
-    data = folder([GREY], [[(0, 0, 20)]])
+    data = folder([GRAY], [[(0, 0, 20)]])
     model = make_plan(task(train={"weights": "coco"}, model={"anchor_sizes": "auto"}), data).model
     assert (model.conventions, model.backbone, model.norm, model.channels) == (
         "matterport",
@@ -246,7 +246,7 @@ def test_a_saved_model_brings_its_own(folder, tmp_path):
                          head_width=16, mask_channels=16, mask_convolutions=1, anchor_ratios=(1.0,))  # fmt: skip
     MaskRCNN(source).save(tmp_path / "m.keras")
     config = task(train={"weights": "last"}, model={"head_width": 32})
-    model = make_plan(config, folder([COLOUR], [[(0, 0, 20)]]), lambda _: str(tmp_path / "m.keras")).model
+    model = make_plan(config, folder([COLOR], [[(0, 0, 20)]]), lambda _: str(tmp_path / "m.keras")).model
     assert (model.backbone, model.channels, model.fpn_channels) == ("small", 1, 16)
     assert model.head_width == 32 and model.class_names == ("nodule",) and model.anchor_ratios == (1,)
 

@@ -75,6 +75,7 @@ def killed(store, words, uninterrupted):
     return run.info.run_id
 
 
+@pytest.mark.slow
 def test_another_configuration_is_refused_by_its_fields(killed, words, capsys):
     assert main(words(seed=6, momentum=0.8, resume=killed)) == 2
     said = capsys.readouterr().err
@@ -82,6 +83,7 @@ def test_another_configuration_is_refused_by_its_fields(killed, words, capsys):
     assert "seed=6 (the run has 5), train.momentum=0.8 (the run has 0.9) differ" in said
 
 
+@pytest.mark.slow
 def test_other_data_are_refused(killed, words, phantom_folder, tmp_path, capsys):
     """The same place with other content; the images stay, one patient has another name."""
     document = json.loads((phantom_folder / "annotations.json").read_text())
@@ -108,6 +110,7 @@ def test_fields_that_another_version_knew_differ_too():
     ]
 
 
+@pytest.mark.slow
 def test_what_is_no_interrupted_run_is_refused(store, uninterrupted, killed, words, capsys):
     for resume, reason in [
         (uninterrupted, "the run has finished"),
@@ -153,11 +156,13 @@ def resumed(store, words, killed):
     return killed, "\n".join(said)
 
 
+@pytest.mark.slow
 def test_a_damaged_state_is_told_and_the_one_before_it_taken(resumed):
     assert "the checkpoint of epoch 3 is damaged: model.keras" in resumed[1]
     assert "Going on after epoch 2 of 4" in resumed[1]
 
 
+@pytest.mark.slow
 def test_it_ends_in_its_own_run(store, resumed):
     run = store.get_run(resumed[0])
     assert run.info.status == "FINISHED"
@@ -205,6 +210,7 @@ def assert_equal(store, one, other):
     assert event_points(store, one) == event_points(store, other)
 
 
+@pytest.mark.slow
 def test_losses_scores_weights_and_events_are_equal_to_the_last_bit(store, uninterrupted, resumed):
     assert [step for step, _ in histories(store, resumed[0])["train/loss"]] == [1, 2, 3, 4]
     assert_equal(store, uninterrupted, resumed[0])
@@ -215,9 +221,8 @@ def within(store, parent):
     return sorted(found, key=lambda run: run.info.start_time)
 
 
-@pytest.mark.parametrize(
-    "group", [{"folds": 2, "split": "[0.6, 0.2, 0.2]"}, pytest.param({"seeds": 2}, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("group", [{"folds": 2, "split": "[0.6, 0.2, 0.2]"}, {"seeds": 2}])
 def test_folds_and_seeds_go_on_with_the_interrupted_one_and_come_to_the_same(store, words, group, monkeypatch):
     arguments = words(epochs=2, **group)
     assert main(arguments) == 0
@@ -255,7 +260,7 @@ def test_folds_and_seeds_go_on_with_the_interrupted_one_and_come_to_the_same(sto
     assert not {run.info.run_id for run in (resumed, first, second)} & set(left)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_killed_twenty_times_it_comes_to_the_same(store, words, tmp_path):
     """SIGKILL at random moments, in an epoch, while a state is being written, and right after it was."""
     rng = random.Random(seed := int(os.environ.get("RESUME_SEED", "0")))

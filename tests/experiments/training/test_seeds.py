@@ -24,6 +24,7 @@ def split_of(store, run):
     return json.loads(Path(store.download_artifacts(run.info.run_id, "splits.json")).read_text())
 
 
+@pytest.mark.slow
 def test_each_seed_is_a_run_within_on_the_same_split(store, trained):
     parent, children = trained
     assert [run.data.params["seed"] for run in children] == ["4", "5"]
@@ -35,6 +36,7 @@ def test_each_seed_is_a_run_within_on_the_same_split(store, trained):
     assert first != second
 
 
+@pytest.mark.slow
 def test_what_the_seeds_come_to(trained):
     parent, children = trained
     values = [run.data.metrics["test/mask_ap"] for run in children]
@@ -42,6 +44,7 @@ def test_what_the_seeds_come_to(trained):
     assert parent.data.metrics["seeds/mask_ap_std"] == pytest.approx(np.std(values, ddof=1))
 
 
+@pytest.mark.slow
 def test_the_best_on_validation_is_registered_and_the_run_stands_for_it(store, trained):
     parent, children = trained
     metric = f"val/{parent.data.params['evaluate.metric']}"

@@ -153,6 +153,7 @@ def test_the_report_sums_it_up(artifact, read_page):
     assert json.loads(artifact("environment.json").read_text())["libraries"]["keras"]
 
 
+@pytest.mark.slow
 def test_the_report_is_there_where_the_model_cannot_be_registered(store, quick, monkeypatch):
     def refuse(*_, **__):
         raise OSError("no room for the model")
@@ -179,6 +180,7 @@ def quick(tiny_arguments, phantom_folder, monkeypatch):
     return lambda **options: main(tiny_arguments(**{"dataset": phantom_folder, **options}))
 
 
+@pytest.mark.slow
 def test_without_a_test_split_validation_is_reported_and_said_to_be(store, quick, capsys):
     # At this learning rate nothing gets better, so the second validation, after the fourth epoch, ends the training.
     options = {"epochs": 9, "validate_every": 2, "patience": 1, "learning_rate": 1e-12}
@@ -228,6 +230,7 @@ def test_a_bad_option_makes_no_run(store, quick, capsys):
     assert newest_run(store).info.run_id == before
 
 
+@pytest.mark.slow
 def test_mlflow_run_from_another_folder(phantom_folder, tiny_arguments, tmp_path):
     (tmp_path / "data").symlink_to(phantom_folder)
     words = tiny_arguments(dataset="data", seed=4)

@@ -51,7 +51,7 @@ def test_the_step_is_traced_once(tiny, blob_batch, monkeypatch):
     assert len(traced) == 1
 
 
-@pytest.mark.parametrize("agnostic", [False, True])
+@pytest.mark.parametrize("agnostic", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_fit_evaluate_predict(tiny, blob_batch, agnostic):
     config = tiny(class_agnostic=agnostic)
     model = compiled(config)
@@ -92,10 +92,7 @@ def test_losses_stay_finite(tiny, blob_batch, case, trained_on_edges):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"norm": "batch"},
-        {"class_weights": (1.0, 2.0, 2.0)},
-        {"focal_gamma": 2.0},
-        {"channels": 3},
+        {"norm": "batch", "class_weights": (1.0, 2.0, 2.0), "focal_gamma": 2.0, "channels": 3},
         {"backbone": "efficientnet_lite0", "norm": "frozen_batch"},
         {"image_size": (96, 64), "anchor_ratios": (1.0,)},
     ],
@@ -161,6 +158,7 @@ def test_load_reports_invalid_files(tmp_path):
         load(tmp_path / "other.keras")
 
 
+@pytest.mark.slow
 def test_same_seed_same_training(tiny, blob_batch):
     def losses():
         model = compiled(tiny(), seed=3)
@@ -233,6 +231,7 @@ def test_detect_does_not_depend_on_the_batch(tiny):
         np.testing.assert_allclose(alone.boxes, expected.boxes, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_overfits_four_images(tiny, blob_batch):
     """Overfitting four images finds every instance with a mask Dice of at least 0.95."""
     config = tiny(fpn_channels=32, mask_channels=32, mask_convolutions=2, head_width=64, roi_samples=32)

@@ -20,9 +20,9 @@ def test_anchor_sample_has_positives_for_every_instance_and_is_full(tiny, blob_b
     assert positive[1].sum() == 0
     # The tiny instance overlaps no anchor by 0.7, and yet has one.
     chosen = grid[index[0][positive[0] > 0]]
-    centres = (chosen[:, :2] + chosen[:, 2:]) / 2
-    assert (np.abs(centres - 41.5).max(axis=1) < 4).any()
-    assert (np.abs(centres - [12, 14]).max(axis=1) < 4).any()
+    centers = (chosen[:, :2] + chosen[:, 2:]) / 2
+    assert (np.abs(centers - 41.5).max(axis=1) < 4).any()
+    assert (np.abs(centers - [12, 14]).max(axis=1) < 4).any()
 
 
 def test_at_most_half_of_the_anchors_are_positive(tiny, blob_batch):
@@ -50,7 +50,7 @@ def test_regions_by_hand(tiny, blob_batch):
     used = ops.convert_to_numpy(target.used)[0]
     assert used[4:].sum() == 2  # the two other valid proposals
     slot = next(i for i in range(4) if positive[i] and boxes[i, 3] == 26)
-    # From 20 × 16 centred at (20, 18) to 20 × 20 centred at (20, 20).
+    # From 20 × 16 centered at (20, 18) to 20 × 20 centered at (20, 20).
     np.testing.assert_allclose(
         ops.convert_to_numpy(target.deltas)[0, slot], [0, 10 * 2 / 16, 0, 5 * np.log(20 / 16)], atol=1e-4
     )

@@ -132,8 +132,8 @@ def test_image(height: int, width: int) -> np.ndarray:
     image = np.stack([90 + 60 * x / width, 120 + 50 * y / height, 110 + 40 * (x + y) / (height + width)], axis=-1)
     for _ in range(14):
         cy, cx = rng.uniform(0, height), rng.uniform(0, width)
-        radius, colour = rng.uniform(0.03, 0.2) * max(height, width), rng.uniform(0, 255, 3)
-        image[(y - cy) ** 2 + (x - cx) ** 2 < radius**2] = colour
+        radius, color = rng.uniform(0.03, 0.2) * max(height, width), rng.uniform(0, 255, 3)
+        image[(y - cy) ** 2 + (x - cx) ** 2 < radius**2] = color
     return np.clip(image + rng.normal(0, 6, image.shape), 0, 255).astype(np.uint8)
 
 

@@ -43,7 +43,7 @@ def test_detections_equal_the_reference(model, matterport_file, agree, name, hei
     image = matterport_file.test_image(height, width)
     # It rounds boxes to whole pixels.
     agree(model.detect([image], batch_size=1)[0], expected, expected["boxes"][:, [1, 0, 3, 2]], 0.5 + 1e-3)
-    # Before rounding, in its own coordinates: 0 … 1 from the first pixel's centre to the last's.
+    # Before rounding, in its own coordinates: 0 … 1 from the first pixel's center to the last's.
     pixels, letterbox = prepare_image(image, model.config)
     raw = model.predict_on_batch({"image": pixels[None], **model.conventions.window_inputs([letterbox], 1)})
     theirs = expected["network_boxes"][:, [1, 0, 3, 2]] * 255 + [0, 0, 1, 1]

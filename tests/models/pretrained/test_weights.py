@@ -91,7 +91,7 @@ def test_none_is_reported(tiny):
 
 
 def test_keras_2_file_preserves_the_order_of_its_weights(tiny, tmp_path):
-    # Alphabetical order would swap scale and shift of a normalisation.
+    # Alphabetical order would swap scale and shift of a normalization.
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.attrs["layer_names"] = [b"conv1_norm"]
         group = file.create_group("conv1_norm")

@@ -69,6 +69,7 @@ def steps(phantom_folder, tmp_path_factory):
     return run(1), run(2)
 
 
+@pytest.mark.slow
 def test_step_on_two_devices_equals_step_on_one(steps):
     one, two = steps
     assert one.pop("on") == 1 and two.pop("on") == 2

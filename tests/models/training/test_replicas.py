@@ -118,6 +118,7 @@ def steps(phantom_folder, tmp_path_factory):
     return tuple(dict(np.load(f"{file}.{devices}.npz")) for devices in (1, 2))
 
 
+@pytest.mark.slow
 def test_step_of_two_replicas_equals_step_of_one_device(steps):
     one, two = steps
     assert one["on"] == 1 and two["on"] == 2

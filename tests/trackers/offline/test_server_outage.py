@@ -113,6 +113,7 @@ def text(run_id, path):
     return mlflow.artifacts.load_text(f"runs:/{run_id}/{path}")
 
 
+@pytest.mark.slow
 def test_everything_of_an_outage_arrives_in_the_same_run(away, tmp_path):
     (tmp_path / "kept" / "below").mkdir(parents=True)
     (tmp_path / "kept" / "below" / "b.txt").write_text("below")
@@ -149,6 +150,7 @@ def test_everything_of_an_outage_arrives_in_the_same_run(away, tmp_path):
     assert files == {"folder", "words", "image.png", "figures"}
 
 
+@pytest.mark.slow
 def test_a_server_killed_at_any_moment_leaves_neither_gaps_nor_doubles(away):
     def fall():
         time.sleep(0.5)
@@ -173,6 +175,7 @@ def test_a_server_killed_at_any_moment_leaves_neither_gaps_nor_doubles(away):
     assert histories(run.id) == wanted
 
 
+@pytest.mark.slow
 def test_what_is_kept_to_the_end_is_delivered_by_sync(away, capsys, caplog, monkeypatch):
     monkeypatch.setattr("trackers.runs.writer.SERVER_TIMEOUT", 0.5)
     client = MlflowClient()
@@ -253,6 +256,7 @@ def test_a_server_killed_while_a_model_is_registered_leaves_one_whole_version(aw
     assert [each.name for each in MlflowClient().search_registered_models()] == ["mrcnn-ct"]
 
 
+@pytest.mark.slow
 def test_all_done_but_the_server_away_at_the_end_is_told(away):
     with pytest.raises(Undelivered, match=r"1 records wait for the tracking server.*mrcnn sync"):
         with tracked_run(**ABOUT) as run:

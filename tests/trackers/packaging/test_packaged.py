@@ -52,7 +52,7 @@ def packaged(packaged_model):
 def elsewhere(packaged, tmp_path_factory, dicom_base64):
     """Answers of a fresh process in an empty folder that knows nothing but the store's address."""
     empty = tmp_path_factory.mktemp("empty")
-    dicom = dicom_base64(packaged["images"]["grey_8_bit"], PixelSpacing=[2.0, 0.5])
+    dicom = dicom_base64(packaged["images"]["gray_8_bit"], PixelSpacing=[2.0, 0.5])
     np.savez(packaged["folder"] / "images.npz", dicom=np.frombuffer(dicom.encode(), np.uint8), **packaged["images"])
     done = subprocess.run(
         [sys.executable, "-I", "-B", "-W", "ignore", "-c", CLIENT],
@@ -161,17 +161,17 @@ def test_findings_are_answered_from_the_code_that_travelled(elsewhere):
     pairs = list(zip(plain["findings"]["nodules"], measured["findings"]["nodules"], strict=True))
     # The network is hardly trained: some of its masks are empty, and have no size.
     assert [pixels["width"] is None for pixels, _ in pairs] == [
-        millimetres["width"] is None for _, millimetres in pairs
+        millimeters["width"] is None for _, millimeters in pairs
     ]
     sized = [pair for pair in pairs if pair[0]["width"] is not None]
     assert sized
-    for pixels, millimetres in sized:
-        assert millimetres["width"] == pytest.approx(0.5 * pixels["width"])
-        assert millimetres["height"] == pytest.approx(2 * pixels["height"])
+    for pixels, millimeters in sized:
+        assert millimeters["width"] == pytest.approx(0.5 * pixels["width"])
+        assert millimeters["height"] == pytest.approx(2 * pixels["height"])
 
 
 def test_a_dicom_file_is_its_pixels_and_its_spacing(elsewhere):
-    (of_array,), (of_file,) = elsewhere["answers"]["grey_8_bit"], elsewhere["answers"]["dicom"]
+    (of_array,), (of_file,) = elsewhere["answers"]["gray_8_bit"], elsewhere["answers"]["dicom"]
     assert of_file["instances"] == of_array["instances"] != []
     assert (of_file["findings"]["unit"], of_array["findings"]["unit"]) == ("mm", "px")
 

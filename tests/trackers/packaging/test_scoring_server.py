@@ -1,5 +1,6 @@
-"""`mlflow models serve` on loopback, asked by strangers: what it answers, and what it refuses in one line."""
+"""Answers and refusals of the scoring server: in this process, and (slow) of `mlflow models serve` on loopback."""
 
+import asyncio
 import base64
 import http.client
 import io
@@ -15,12 +16,17 @@ import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import psutil
 import pytest
 import tifffile
 from PIL import Image
+from starlette.requests import Request
+
+from mrcnn.serving.scoring_server import DECORATOR, SERVER, install_limits
+from trackers.packaging.served import Served
 
 LIMITS = {"MEGABYTES": "4", "MEGAPIXELS": "1", "IMAGES": "3", "WAITING": "4"}
 JSON = {"Content-Type": "application/json"}
@@ -72,6 +78,32 @@ def ask(port, body, headers=JSON, *, path="/invocations", method="POST"):
         connection.close()
 
 
+@pytest.fixture(scope="module")
+def endpoint(network):
+    """Answer (status, text) a body as the server's endpoint does, in this process."""
+    served = Served()
+    served.network, served.settings = network, {"confidence": 0.02, "class_names": network.config.class_names}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in LIMITS.items():
+            patch.setenv(f"MRCNN_SERVE_{name}", value)
+        server = ModuleType(SERVER)
+        setattr(server, DECORATOR, None)
+        patch.setitem(sys.modules, SERVER, server)
+        patch.setitem(sys.modules, f"{SERVER}.app", ModuleType("app"))
+        assert install_limits(served._answers)
+    handle = getattr(server, DECORATOR)(None)
+
+    def ask(body, headers=JSON):
+        async def receive():
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        named = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        response = asyncio.run(handle(Request({"type": "http", "headers": named}, receive)))
+        return response.status_code, response.body.decode()
+
+    return ask
+
+
 def request(*inputs, **params):
     return json.dumps({"inputs": inputs, "params": params}, separators=(",", ":")).encode()
 
@@ -116,8 +148,8 @@ def tall_tiff(side):
     return data
 
 
-GREY = np.random.default_rng(5).integers(0, 256, (40, 56), np.uint8)
-PNG = image_file(GREY, "PNG")
+GRAY = np.random.default_rng(5).integers(0, 256, (40, 56), np.uint8)
+PNG = image_file(GRAY, "PNG")
 WHOLE = base64.b64decode(PNG)
 REFUSED = {
     "empty body": (b"", "empty body"),
@@ -155,7 +187,7 @@ REFUSED = {
     "half a file": (request(PNG[: len(PNG) // 8 * 4]), "image 1: damaged image"),
     "damaged": (request(encoded(WHOLE[:60] + b"\0\0\0\0" + WHOLE[64:])), "image 1: damaged image"),
     "no image file": (request(encoded(b"hello, I am text")), "image 1: expected a PNG"),
-    "a GIF": (request(image_file(GREY, "GIF")), "image 1: expected a PNG"),
+    "a GIF": (request(image_file(GRAY, "GIF")), "image 1: expected a PNG"),
     "PostScript": (request(encoded(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")), "image 1: expected a PNG"),
     "a huge PNG": (request(encoded(huge_png())), "image 1: .*pixels; expected at most"),
     "a large PNG": (
@@ -198,9 +230,9 @@ def is_one_line(text, told):
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_answered_is_refused_in_one_line(server, name):
+def test_invalid_requests_are_refused_in_one_line(endpoint, name):
     body, told = REFUSED[name]
-    status, text = ask(server[0], body)
+    status, text = endpoint(body)
     assert status == 400, text
     is_one_line(text, told)
 
@@ -208,24 +240,24 @@ def test_what_cannot_be_answered_is_refused_in_one_line(server, name):
 @pytest.mark.parametrize(
     "headers", [{}, {"Content-Type": "text/csv"}, {"Content-Type": "application/x-parquet"}, {"Content-Type": ";;"}]
 )
-def test_other_kinds_of_body_are_refused(server, headers):
-    status, text = ask(server[0], request(PNG), headers)
+def test_other_media_types_are_refused(endpoint, headers):
+    status, text = endpoint(request(PNG), headers)
     assert status == 400
     is_one_line(text, "Content-Type .*: expected application/json")
 
 
-def test_dicom_beyond_what_is_read(server, dicom_base64):
+def test_dicom_files_that_are_not_decoded_are_refused(endpoint, dicom_base64):
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
     bad = {
-        "at most 1048576": dicom_base64(GREY, Rows=60_000, Columns=60_000),
-        "DICOM with 3 frames": dicom_base64(GREY, NumberOfFrames=3),
-        "deflated DICOM": dicom_base64(GREY, DeflatedExplicitVRLittleEndian),
-        "damaged DICOM": dicom_base64(GREY, PixelData=b"\0" * 10),
-        "damaged DICOM, or": dicom_base64(GREY, PhotometricInterpretation="zx-4711", RescaleSlope="1"),
+        "at most 1048576": dicom_base64(GRAY, Rows=60_000, Columns=60_000),
+        "DICOM with 3 frames": dicom_base64(GRAY, NumberOfFrames=3),
+        "deflated DICOM": dicom_base64(GRAY, DeflatedExplicitVRLittleEndian),
+        "damaged DICOM": dicom_base64(GRAY, PixelData=b"\0" * 10),
+        "damaged DICOM, or": dicom_base64(GRAY, PhotometricInterpretation="zx-4711", RescaleSlope="1"),
     }
     for told, image in bad.items():
-        status, text = ask(server[0], request(image))
+        status, text = endpoint(request(image))
         assert status == 400, (told, text)
         is_one_line(text, f"image 1: .*{told}")
 
@@ -282,20 +314,21 @@ def detected(packaged_model):
     return find
 
 
+@pytest.mark.slow
 def test_answers_are_what_the_network_finds_offline(server, detected, dicom_base64, packaged_model):
-    colour, deep = packaged_model["images"]["rgb_8_bit"], packaged_model["images"]["deep"]
-    jpeg = np.asarray(Image.open(io.BytesIO(base64.b64decode(image_file(colour, "JPEG")))))
+    color, deep = packaged_model["images"]["rgb_8_bit"], packaged_model["images"]["deep"]
+    jpeg = np.asarray(Image.open(io.BytesIO(base64.b64decode(image_file(color, "JPEG")))))
     cases = [
-        (GREY.tolist(), GREY, None),
+        (GRAY.tolist(), GRAY, None),
         (packaged_model["images"]["float"].tolist(), packaged_model["images"]["float"], None),
-        (PNG, GREY[..., None], None),
-        (image_file(colour, "PNG"), colour, None),
+        (PNG, GRAY[..., None], None),
+        (image_file(color, "PNG"), color, None),
         (image_file(deep, "PNG"), deep.astype(np.float32)[..., None], None),
-        (image_file(colour, "JPEG"), jpeg, None),
-        (image_file(colour, "BMP"), colour, None),
+        (image_file(color, "JPEG"), jpeg, None),
+        (image_file(color, "BMP"), color, None),
         (image_file(deep, "TIFF"), deep.astype(np.float32)[..., None], None),
-        (encoded(tiff(colour.astype(np.uint16), photometric="rgb")), colour.astype(np.float32), None),
-        (dicom_base64(GREY, PixelSpacing=[0.5, 0.25]), GREY[..., None], (0.5, 0.25)),
+        (encoded(tiff(color.astype(np.uint16), photometric="rgb")), color.astype(np.float32), None),
+        (dicom_base64(GRAY, PixelSpacing=[0.5, 0.25]), GRAY[..., None], (0.5, 0.25)),
         (dicom_base64(deep), deep.astype(np.float32)[..., None], None),
     ]
     for given, pixels, spacing in cases:
@@ -307,15 +340,17 @@ def test_answers_are_what_the_network_finds_offline(server, detected, dicom_base
     assert answer["instances"]
 
 
+@pytest.mark.slow
 def test_parameters_and_several_images(server, detected):
     asked = {"confidence": 0.3, "spacing_mm": [0.5, 0.5], "masks": "polygons"}
-    status, text = ask(server[0], request(PNG, GREY[:20].tolist(), **asked))
+    status, text = ask(server[0], request(PNG, GRAY[:20].tolist(), **asked))
     assert status == 200, text
     first, second = json.loads(text)["predictions"]
-    same(first, detected(GREY[..., None], (0.5, 0.5), 0.3, "polygons"))
-    same(second, detected(GREY[:20], (0.5, 0.5), 0.3, "polygons"))
+    same(first, detected(GRAY[..., None], (0.5, 0.5), 0.3, "polygons"))
+    same(second, detected(GRAY[:20], (0.5, 0.5), 0.3, "polygons"))
 
 
+@pytest.mark.slow
 def test_more_than_can_wait_are_sent_away_and_the_others_answered(server):
     body = request(*[image_file(np.random.default_rng(1).integers(0, 256, (500, 500), np.uint8), "PNG")] * 3)
     with ThreadPoolExecutor(16) as pool:
@@ -330,6 +365,7 @@ def test_more_than_can_wait_are_sent_away_and_the_others_answered(server):
             is_one_line(text, "busy: 4 requests are waiting")
 
 
+@pytest.mark.slow
 def test_the_log_holds_no_trace_and_nobody(server):
     log = (server[1] / "log").read_text(errors="replace")
     assert "Traceback" not in log and not any(secret in log for secret in SECRETS)
@@ -338,7 +374,7 @@ def test_the_log_holds_no_trace_and_nobody(server):
 @pytest.mark.slow
 def test_sixteen_clients_of_good_and_hostile_requests(server, detected):
     """Each gets its own answer or its own refusal, nothing breaks, and no memory is left behind."""
-    (expected,) = [detected(GREY[..., None])]
+    (expected,) = [detected(GRAY[..., None])]
     kinds = [None, *REFUSED] * 3
 
     def client(number):

@@ -10,7 +10,7 @@ from mrcnn.errors import InputError
 from mrcnn.serving.inputs import as_images
 from trackers.packaging.served import ServedMaskRCNN, as_dict
 
-GREY = np.arange(12, dtype=np.uint8).reshape(3, 4)
+GRAY = np.arange(12, dtype=np.uint8).reshape(3, 4)
 DEEP = np.arange(60, dtype=np.uint16).reshape(4, 5, 3) * 1000
 
 
@@ -39,9 +39,9 @@ def served():
 @pytest.mark.parametrize(
     ("given", "shapes"),
     [
-        (GREY, [(3, 4)]),
+        (GRAY, [(3, 4)]),
         (DEEP, [(4, 5, 3)]),
-        ([GREY, DEEP], [(3, 4), (4, 5, 3)]),
+        ([GRAY, DEEP], [(3, 4), (4, 5, 3)]),
         ((DEEP.astype(np.float32),), [(4, 5, 3)]),
         (np.stack([DEEP, DEEP]), [(4, 5, 3), (4, 5, 3)]),
         ([], []),
@@ -50,28 +50,28 @@ def served():
 def test_images_pass_as_they_are(given, shapes):
     images = as_images(given)
     assert [image.shape for image in images] == shapes
-    for image, source in zip(images, [given] if given is GREY or given is DEEP else given, strict=True):
+    for image, source in zip(images, [given] if given is GRAY or given is DEEP else given, strict=True):
         np.testing.assert_array_equal(image, source)
         assert image.dtype == source.dtype
 
 
 def test_an_array_of_arrays_is_a_list():
     ragged = np.empty(2, object)
-    ragged[:] = [GREY, DEEP]
+    ragged[:] = [GRAY, DEEP]
     assert [image.shape for image in as_images(ragged)] == [(3, 4), (4, 5, 3)]
 
 
-@pytest.mark.parametrize("image", [GREY, DEEP, DEEP / 7])
+@pytest.mark.parametrize("image", [GRAY, DEEP, DEEP / 7])
 def test_nested_lists_are_the_image_that_they_came_from(image):
     (back,) = as_images(json.loads(json.dumps([image.tolist()])))
     np.testing.assert_array_equal(back, image)
-    assert (back.dtype == np.uint8) == (image is GREY)
+    assert (back.dtype == np.uint8) == (image is GRAY)
 
 
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ([GREY, np.zeros(3)], r"image 2: float64 array of shape \(3,\), expected numbers as \(H, W\) or \(H, W, C\)"),
+        ([GRAY, np.zeros(3)], r"image 2: float64 array of shape \(3,\), expected numbers as \(H, W\) or \(H, W, C\)"),
         ([np.zeros((0, 4))], r"image 1: .* shape \(0, 4\)"),
         ([[[1, 2], [3]]], "image 1: rows of different lengths"),
         ([[["a"]]], "image 1: holds str, expected numbers"),
@@ -81,7 +81,7 @@ def test_nested_lists_are_the_image_that_they_came_from(image):
         (["/etc/hostname"], "image 1: text that is no base64"),
         (["http://example.org/image.png"], "image 1: text that is no base64"),
         ("image.png", "str: expected an image as an array"),
-        ({"image": GREY}, "dict: expected an image as an array"),
+        ({"image": GRAY}, "dict: expected an image as an array"),
         (np.array(3), r"image 1: .* shape \(\)"),
     ],
 )
@@ -108,11 +108,11 @@ def test_nothing_found_and_no_images_are_answers(served):
 
 
 def test_the_confidence_can_be_overridden(served):
-    assert len(served.predict(None, GREY)[0]["instances"]) == 1
-    assert len(served.predict(None, GREY, {"confidence": 0.5})[0]["instances"]) == 1
-    assert len(served.predict(None, GREY, {"confidence": 0.6})[0]["instances"]) == 0
+    assert len(served.predict(None, GRAY)[0]["instances"]) == 1
+    assert len(served.predict(None, GRAY, {"confidence": 0.5})[0]["instances"]) == 1
+    assert len(served.predict(None, GRAY, {"confidence": 0.6})[0]["instances"]) == 0
     with pytest.raises(InputError, match=r"confidence=1\.5: expected a number from 0 to 1"):
-        served.predict(None, GREY, {"confidence": 1.5})
+        served.predict(None, GRAY, {"confidence": 1.5})
 
 
 def test_networks_and_mirror_images_are_put_together_as_the_settings_say(monkeypatch, tmp_path):
@@ -140,9 +140,9 @@ def test_networks_and_mirror_images_are_put_together_as_the_settings_say(monkeyp
 
 def test_findings_are_asked_of_what_is_shown(served):
     served.findings = lambda image, found, names, spacing, reader: {"seen": [len(found), *names, spacing, reader]}
-    assert served.predict(None, GREY)[0]["findings"] == {"seen": [1, "iso", "hypo", None, None]}
+    assert served.predict(None, GRAY)[0]["findings"] == {"seen": [1, "iso", "hypo", None, None]}
     asked = {"confidence": 0.6, "spacing_mm": [0.1, 0.2]}
-    assert served.predict(None, GREY, asked)[0]["findings"] == {"seen": [0, "iso", "hypo", (0.1, 0.2), None]}
+    assert served.predict(None, GRAY, asked)[0]["findings"] == {"seen": [0, "iso", "hypo", (0.1, 0.2), None]}
 
 
 def test_masks_come_as_polygons_where_asked(served):
@@ -170,7 +170,7 @@ def test_masks_come_as_polygons_where_asked(served):
 )
 def test_what_is_no_parameter_is_named(served, params, told):
     with pytest.raises(InputError, match=told):
-        served.predict(None, GREY, params)
+        served.predict(None, GRAY, params)
 
 
 @pytest.mark.parametrize(
@@ -179,13 +179,13 @@ def test_what_is_no_parameter_is_named(served, params, told):
 )
 def test_a_spacing_that_is_none(served, spacing):
     with pytest.raises(InputError, match=r"spacing_mm.*: expected the row's and the column's size in mm"):
-        served.predict(None, GREY, {"spacing_mm": spacing})
+        served.predict(None, GRAY, {"spacing_mm": spacing})
 
 
 def test_numbers_of_numpy_are_numbers(served):
     served.findings = lambda image, found, names, spacing, reader: {"spacing": spacing}
     for spacing in (np.array([0.5, 0.25]), [np.float32(0.5), np.float32(0.25)], (np.float64(0.5), 0.25)):
         params = {"confidence": np.float32(0.5), "spacing_mm": spacing}
-        assert served.predict(None, GREY, params)[0]["findings"] == {"spacing": (0.5, 0.25)}
+        assert served.predict(None, GRAY, params)[0]["findings"] == {"spacing": (0.5, 0.25)}
     for spacing in ((0, 0), [0, 3], np.zeros(2)):
-        assert served.predict(None, GREY, {"spacing_mm": spacing})[0]["findings"] == {"spacing": None}
+        assert served.predict(None, GRAY, {"spacing_mm": spacing})[0]["findings"] == {"spacing": None}

@@ -239,6 +239,7 @@ register(sys.argv[3], name="mrcnn-ultrasound", metric="mask_ap50", value=float(s
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("value", "step", "times", "wins"),
     [(0.6, "delete_model_version_tag", 1, True), (0.4, "delete_model_version_tag", 1, False),

@@ -48,6 +48,7 @@ def model_uri(store, tmp_path):
         ).model_uri
 
 
+@pytest.mark.slow
 def test_of_two_processes_that_register_at_once_the_better_is_champion(store, model_uri, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow.get_tracking_uri())
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

@@ -198,6 +198,7 @@ open_study("sqlite:///sweeps.db", sys.argv[1], SweepOptions(), ["dice"], epochs=
 """
 
 
+@pytest.mark.slow
 def test_three_at_once_in_an_empty_folder(tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     environment |= {"PYTHONPATH": str(ROOT), "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"}
