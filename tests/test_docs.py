@@ -41,7 +41,8 @@ OTHERS = {"--no-serve-artifacts", "--artifacts-destination", "--allowed-hosts", 
 
 
 COMMANDS = {
-    "baselines": baselines, "check": check, "compare": compare, "convert": convert, "demo": demo, "evaluate": evaluate, "export": export,
+    "baselines": baselines, "check": check, "compare": compare, "convert": convert, "demo": demo,
+    "evaluate": evaluate, "export": export,
     "plan": plan, "predict": predict, "prepare": prepare, "sweep": sweep, "sync": sync, "train": train,
 }  # fmt: skip
 BEFORE = (
