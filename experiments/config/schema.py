@@ -204,6 +204,11 @@ class TrainOptions(Section):
     clip_norm: float | None = Field(
         default=5.0, gt=0, description="largest global norm of the gradients; null: no limit"
     )
+    ema: Auto | Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=AUTO,
+        description="momentum of the moving average of the weights that is validated and saved in place of the last "
+        "weights; 0: none; auto: over a fortieth of the steps",
+    )
     precision: Literal["auto", "float32", "mixed_bfloat16"] = Field(
         default="auto",
         description="precision of the network; auto: mixed_bfloat16 on a GPU, or with TensorFlow on a processor "

@@ -161,6 +161,20 @@ class FiniteLoss(TrainingCallback):
         )
 
 
+class AveragedWeights(keras.callbacks.SwapEMAWeights):
+    """Put the averaged weights into the model from the end of an epoch until the next one begins.
+
+    The callbacks after this one validate and save the average; the optimizer holds the weights to go on with.
+
+    Args:
+        in_model: whether the model has the averaged weights already, as one from a checkpoint.
+    """
+
+    def __init__(self, in_model: bool) -> None:
+        super().__init__(swap_on_epoch=True)
+        self._ema_weights_in_model = in_model
+
+
 class Validate(TrainingCallback):
     """Complete the record of the epoch, and evaluate the validation split after every `every` epochs and the last one.
 

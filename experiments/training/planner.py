@@ -47,6 +47,8 @@ PRETRAINED = "efficientnet_lite0"
 """Backbone for real images where its ImageNet weights are installed."""
 CANONICAL = 0.4375
 """Side of the region pooled from P4 in sides of the input: 224 of 512 (Lin et al. 2017, section 4.1)."""
+EMA_WINDOWS = 40
+"""Windows of the moving average of the weights in a training: each is half a planned epoch."""
 CROWD = 10
 """Median of instances an image from which images are taken to have no upper side, as in microscopy."""
 SIDES = re.compile(r"(^|[^a-z])(left|right)([^a-z]|$)", re.IGNORECASE)
@@ -386,6 +388,8 @@ def _schedule(
         decide("learning rate", f"{rate:g}", f"usual for {train.optimizer} and the backbone {backbone}")
     if train.warmup_steps == "auto":
         update["warmup_steps"] = min(max(50, total // 50), total // 4)
+    if train.ema == "auto":
+        update["ema"] = max(1 - EMA_WINDOWS / total, 0.0)
     if train.patience == "auto":
         update["patience"] = 8 if planned is not None else 0
     evaluate = evaluate.model_copy(update={"validation_images": limit})

@@ -49,5 +49,6 @@ def compile_for(model: MaskRCNN, span: Span, options: TrainOptions, steps_per_ep
             momentum=options.momentum,
             weight_decay=options.weight_decay,
             clip_norm=options.clip_norm,
+            ema=options.ema,
         )
     )

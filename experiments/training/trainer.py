@@ -20,6 +20,7 @@ from experiments.evaluation.registration import package_and_register
 from experiments.evaluation.report import log_report
 from experiments.training.budget import measured_step, measured_validation
 from experiments.training.callbacks import (
+    AveragedWeights,
     EarlyStopping,
     FiniteLoss,
     LogMetrics,
@@ -219,8 +220,8 @@ class Trainer:
         display = ProgressDisplay(
             self.console, epochs=options.epochs, steps_per_epoch=steps, epochs_done=state.epochs_done
         )
+        finite = FiniteLoss(state, loader, steps)
         callbacks = [
-            finite := FiniteLoss(state, loader, steps),
             self.validate(state, validation, evaluation, events, display,
                           every=options.validate_every, epochs=options.epochs),
             EarlyStopping(state, options.patience),
@@ -249,13 +250,14 @@ class Trainer:
                 if start > span.start:
                     training.restore_optimizer(model)
                 # The steps are counted over all stages, so that none repeats the order and augmentation of another.
+                averaged = [AveragedWeights(in_model=start > span.start)] if options.ema else []
                 with finite, training_batches(loader, skipped=start * steps) as batches:
                     model.fit(
                         batches,
                         steps_per_epoch=steps,
                         initial_epoch=start,
                         epochs=span.end,
-                        callbacks=callbacks,
+                        callbacks=[finite, *averaged, *callbacks],
                         shuffle=False,  # the loader has shuffled
                         verbose=0,
                     )

@@ -19,6 +19,7 @@ def make_optimizer(
     momentum: float = 0.9,
     weight_decay: float = 1e-4,
     clip_norm: float | None = 5.0,
+    ema: float = 0.0,
 ) -> keras.optimizers.Optimizer:
     """Create SGD with momentum or AdamW, with gradients clipped by their global norm.
 
@@ -30,11 +31,15 @@ def make_optimizer(
         momentum: momentum of SGD.
         weight_decay: factor of the decay per step.
         clip_norm: largest global norm of the gradients; None for no clipping.
+        ema: momentum of an exponential moving average of the weights (Polyak & Juditsky 1992), which the optimizer
+            holds beside them; 0 for none.
 
     Raises:
         ValueError: an unknown name.
     """
     common = {"learning_rate": learning_rate, "weight_decay": weight_decay or None, "global_clipnorm": clip_norm}
+    if ema:
+        common |= {"use_ema": True, "ema_momentum": ema}
     if name == "sgd":
         optimizer = keras.optimizers.SGD(momentum=momentum, **common)
     elif name == "adamw":

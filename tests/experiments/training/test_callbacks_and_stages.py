@@ -3,6 +3,8 @@ from itertools import islice
 from types import SimpleNamespace
 from unittest.mock import Mock
 
+import keras
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from rich.console import Console
 from experiments.config.resolve import resolve
 from experiments.config.schema import Stage, TrainOptions
 from experiments.training.callbacks import (
+    AveragedWeights,
     Diverged,
     FiniteLoss,
     TrainingState,
@@ -19,6 +22,7 @@ from experiments.training.checkpointing import ResumableTraining
 from experiments.training.stages import Span, spans
 from experiments.training.trainer import Trainer
 from mrcnn.models.training.batches import repeat_epochs
+from mrcnn.models.training.optimizers import make_optimizer
 from trackers.checkpoints.checkpoint_store import TrainingCheckpoint
 
 stages = st.builds(
@@ -193,3 +197,38 @@ def test_the_best_epoch_is_strictly_better_and_has_the_metric():
         loss.epochs_done = epoch
         loss.add_validation({"log_loss": value})
     assert (loss.best_value, loss.best_epoch) == (1.0, 2)
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_the_average_of_the_weights_is_in_the_model_between_epochs(resumed):
+    """The gradient is 1, so the weight is 0, -1, -2 … after each step; the average with momentum 1/2 is by hand."""
+    weight = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")
+    model = keras.Sequential([keras.Input((1,)), weight])
+    optimizer = make_optimizer("sgd", 1.0, momentum=0.0, weight_decay=0.0, clip_norm=None, ema=0.5)
+    model.compile(optimizer, loss=lambda truth, found: found)
+    seen = []
+
+    def value():
+        return np.asarray(weight.kernel).item()
+
+    look = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda *_, **__: seen.append(("end", value())),
+        on_train_batch_begin=lambda *_, **__: seen.append(value()),
+    )
+    ones, callbacks = np.ones((3, 1)), [AveragedWeights(in_model=False), look]
+    if resumed:  # with the weights that a checkpoint has: the average in the model, the others in the optimizer
+        model.fit(ones, ones, batch_size=1, epochs=2, callbacks=[*callbacks, StopAfterFirst()], verbose=0)
+        (average,) = optimizer._model_variables_moving_average
+        weight.kernel.assign([[-2.25]])
+        average.assign([[-3.0]])
+        model.fit(ones, ones, batch_size=1, initial_epoch=1, epochs=2, verbose=0,
+                  callbacks=[AveragedWeights(in_model=True), look])  # fmt: skip
+    else:
+        model.fit(ones, ones, batch_size=1, epochs=2, callbacks=callbacks, verbose=0)
+    assert seen == [0, -1, -2, ("end", -2.25), -3, -4, -5, ("end", -5.03125)]
+    assert value() == -5.03125
+
+
+class StopAfterFirst(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = True

@@ -26,7 +26,7 @@ from trackers.checkpoints.unfinished_runs import Unfinished, unfinished_folder
 ROOT = Path(__file__).parents[3]
 # Fewer steps than there are batches, so that an epoch ends within a round of the images.
 OPTIONS = {"epochs": 4, "steps_per_epoch": 5, "optimizer": "adamw", "learning_rate": 0.002, "patience": 9, "seed": 5,
-           "flip_horizontal": 0.5, "elastic": 1.0}  # fmt: skip
+           "flip_horizontal": 0.5, "elastic": 1.0, "ema": 0.8}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
