@@ -201,7 +201,8 @@ def _spacing(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     "--write",
     callback=word_list,
     metavar="FORM,...",
-    help="forms of the predictions: coco, findings, mask, nifti, dicom_seg, overlay, splash; default "
+    help="forms of the predictions: coco, findings, mask, nifti, dicom_seg, rtstruct, overlay, splash, and yolo, "
+    "labelme, label_studio, cvat to correct them in an annotation tool; default "
     f"{','.join(DEFAULT_FORMATS)}, if the input supports them",
 )
 @option(

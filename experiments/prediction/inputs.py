@@ -36,20 +36,29 @@ SUPPORTED_KINDS: Mapping[str, frozenset[str]] = MappingProxyType(
         "overlay": ALL_KINDS,
         "splash": ALL_KINDS,
         "mask": frozenset({"image", "dicom"}),
-        "nifti": frozenset({"volume", "case"}),
+        "nifti": frozenset({"volume", "case", "series"}),
         "dicom_seg": frozenset({"dicom", "series"}),
+        "rtstruct": frozenset({"series"}),
+        "yolo": frozenset({"image", "dicom"}),
+        "labelme": frozenset({"image", "dicom"}),
+        "label_studio": frozenset({"image", "dicom"}),
+        "cvat": frozenset({"image", "dicom"}),
     }
 )
 """Output format → kinds of `Item` that support it. The JSON of each input is always written."""
+ANNOTATION_FORMATS = frozenset({"yolo", "labelme", "label_studio", "cvat"})
+"""Forms of annotation tools: a folder with the images and their annotations, which a person corrects."""
 SUMMARY_FORMATS = frozenset({"coco", "findings"})
 """Formats with one file for all inputs."""
 DEFAULT_FORMATS = ("coco", "findings", "mask", "nifti", "overlay")
-"""Without `dicom_seg`, which references its source, and `splash`, which repeats the overlay."""
+"""Without `dicom_seg` and `rtstruct`, which reference their source, `splash`, which repeats the overlay, and the forms
+of annotation tools. This list writes NIfTI for NIfTI alone, since slices of a series may not fill a grid."""
 _REQUIREMENTS = {
     "mask": "a single image (nifti or dicom_seg hold volumes)",
-    "nifti": "a NIfTI volume",
+    "nifti": "a NIfTI volume or a DICOM series",
     "dicom_seg": "DICOM with one frame in a file",
-}
+    "rtstruct": "a DICOM series",
+} | dict.fromkeys(ANNOTATION_FORMATS, "a single image")
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,8 @@ def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
 def item_formats(formats: Sequence[str], kind: str) -> frozenset[str]:
     """Return the formats of the files that an item of this kind gets for itself."""
     supported = {name for name in formats if kind in SUPPORTED_KINDS[name]}
+    if kind == "series" and tuple(formats) == DEFAULT_FORMATS:
+        supported.discard("nifti")
     return frozenset({"json"} | (supported - SUMMARY_FORMATS))
 
 

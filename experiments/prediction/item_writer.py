@@ -1,9 +1,10 @@
-"""Write the output files of an item: JSON, pictures, label maps and DICOM segmentations."""
+"""Write the output files of an item: JSON, pictures, label maps, DICOM objects and images for annotation tools."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
@@ -12,19 +13,21 @@ from PIL import Image
 
 from experiments.prediction.detector import Detector
 from experiments.prediction.frames import Frames
-from experiments.prediction.inputs import STACKS, Item
+from experiments.prediction.inputs import ANNOTATION_FORMATS, STACKS, Item
 from experiments.prediction.progress_record import ProgressRecord
 from experiments.prediction.results import to_answer, to_detections
+from mrcnn.data.io.images import read_header
 from mrcnn.data.readers.volumes.brats import REGIONS, label_map, output_label_codes
+from mrcnn.data.writers import FORMS, place_image, written_stems
 from mrcnn.detections import Detections
-from mrcnn.inference.drawing import captioned, color_splash, contact_sheet, overlay
+from mrcnn.inference.drawing import captioned, color_splash, contact_sheet, overlay, to_display
 from mrcnn.inference.label_map import to_label_map
 from trackers.packaging.served import NOTICE
 from trackers.runs.serialization import json_text
 
 SHEET_SLICES = 12
 SHEET_COLUMNS = 4
-_SUFFIX = {"json": ".json", "mask": ".png", "nifti": ".nii.gz", "dicom_seg": ".dcm"}
+_SUFFIX = {"json": ".json", "mask": ".png", "nifti": ".nii.gz", "dicom_seg": ".dcm", "rtstruct": ".dcm"}
 
 
 def overlay_picture(image: np.ndarray, found: Detections, class_names: Sequence[str]) -> np.ndarray:
@@ -69,7 +72,7 @@ class ItemWriter:
         self._answers: dict[int, dict[str, Any]] = {}
         self._videos: dict[str, Any] = {}
         self._open = ExitStack()
-        self.files: dict[str, str] = {name: f"{name}/{item.name}{self._suffix(name)}" for name in sorted(formats)}
+        self.files: dict[str, str] = {name: f"{name}/{self._path(name)}" for name in sorted(formats)}
 
     def __enter__(self) -> ItemWriter:
         if self._item.kind == "video":
@@ -99,6 +102,9 @@ class ItemWriter:
             self._save(name, PICTURES[name](image, found, class_names))
         if "mask" in self._formats:
             self._save("mask", to_label_map(found, class_names))
+        for name in self._formats & ANNOTATION_FORMATS:
+            with self._record.atomic_path(self.files[name]) as path:
+                place_image(path, self._item.files[0], self._orientation, lambda: to_display(image))
 
     def finish(self) -> None:
         """Write the files that need all frames, the JSON last."""
@@ -112,6 +118,8 @@ class ItemWriter:
             self._write_nifti()
         if "dicom_seg" in self._formats:
             self._write_dicom_seg()
+        if "rtstruct" in self._formats:
+            self._write_structure_set()
         if self._item.kind in ("image", "dicom"):
             content = self._answers[0]
         else:
@@ -119,10 +127,17 @@ class ItemWriter:
             content = {"frames": frames, "notice": NOTICE}
         self._record.write(self.files["json"], json_text(content))
 
-    def _suffix(self, name: str) -> str:
-        if name in PICTURES:
-            return ".mp4" if self._item.kind == "video" else ".png"
-        return _SUFFIX[name]
+    def _path(self, name: str) -> str:
+        """Return the path of the file of a format below the folder of the format."""
+        if name in ANNOTATION_FORMATS:
+            form, (stem,) = FORMS[name], written_stems([f"{self._item.name}.png"])
+            return form.image_path(stem + form.suffix(self._item.files[0], self._orientation), None)
+        picture = ".mp4" if self._item.kind == "video" else ".png"
+        return self._item.name + (picture if name in PICTURES else _SUFFIX[name])
+
+    @cached_property
+    def _orientation(self) -> int:
+        return read_header(self._item.files[0]).orientation
 
     def _detections(self, number: int) -> Detections:
         return to_detections(self._answers[number], self._detector.class_names)
@@ -143,6 +158,7 @@ class ItemWriter:
 
     def _write_nifti(self) -> None:
         from mrcnn.data.io.nifti import write_label_map
+        from mrcnn.data.io.volume_files import open_series
 
         names, shape = self._detector.class_names, self._frames.shape
         if names == REGIONS:
@@ -154,7 +170,11 @@ class ItemWriter:
                 labels[number] = to_label_map(self._detections(number), names)
             labels = self._frames.to_source(labels)
         with self._record.atomic_path(self.files["nifti"]) as path:
-            write_label_map(path, labels, self._item.files[0])
+            if self._item.kind == "series":
+                grid = open_series(self._item.files)
+                write_label_map(path, grid.to_stack(labels.transpose(2, 1, 0)), grid)
+            else:
+                write_label_map(path, labels, self._item.files[0])
 
     def _write_dicom_seg(self) -> None:
         from mrcnn.data.io.dicom_segmentation import write_dicom_seg
@@ -166,6 +186,19 @@ class ItemWriter:
                 np.stack([self._frames.to_source(region) for region in self._regions()]),
                 self._detector.class_names,
                 model_digest=self._detector.digest,
+                version=version("medmrcnn"),
+                keep_patient=self._keep_patient,
+            )
+
+    def _write_structure_set(self) -> None:
+        from mrcnn.data.io.dicom_contours import write_structure_set
+
+        with self._record.atomic_path(self.files["rtstruct"]) as path:
+            write_structure_set(
+                path,
+                self._item.files,
+                np.stack([self._frames.to_source(region) for region in self._regions()]),
+                self._detector.class_names,
                 version=version("medmrcnn"),
                 keep_patient=self._keep_patient,
             )

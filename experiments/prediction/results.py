@@ -1,4 +1,4 @@
-"""Convert detections to JSON answers and back, and write the summary files of all inputs: COCO and findings."""
+"""Convert detections to JSON answers and back, and write the files of all inputs together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pycocotools import mask as coco_mask
 
 from experiments.evaluation.artifacts import csv_text
 from experiments.findings import ROWS
+from experiments.prediction.inputs import ANNOTATION_FORMATS
 from experiments.prediction.progress_record import ProgressRecord
+from mrcnn.data.writers import FORMS, WrittenImage
 from mrcnn.detections import Detections
 from mrcnn.instance_masks import InstanceMasks
 from trackers.packaging.served import NOTICE, as_dict
@@ -50,7 +52,7 @@ def coco_to_detections(results: Sequence[Mapping[str, Any]], height: int, width:
 def write_summary_files(
     record: ProgressRecord, formats: Sequence[str], class_names: Sequence[str], findings: str
 ) -> list[Row]:
-    """Write `coco.json`, `findings.json` and `findings.csv` of all items in the record; return the rows of the table.
+    """Write the files of all items in the record: COCO, annotation tools, findings; return the rows of the table.
 
     Args:
         record: progress of the prediction, with the answers of all items.
@@ -58,6 +60,8 @@ def write_summary_files(
         class_names: names of the classes.
         findings: one of `experiments.findings.FINDINGS`.
     """
+    for name in ANNOTATION_FORMATS.intersection(formats):
+        _write_annotations(record, name, class_names)
     if "coco" in formats:
         record.write("coco.json", json_text(coco_dataset(read_answers(record), class_names), indent=None))
     if findings == "none":
@@ -75,6 +79,18 @@ def write_summary_files(
         record.write("findings.json", json_text(all_findings))
         record.write("findings.csv", csv_text(rows))
     return rows
+
+
+def _write_annotations(record: ProgressRecord, name: str, class_names: Sequence[str]) -> None:
+    """Write the annotation files of a form beside the images of all items that have been placed for it."""
+    images = []
+    for item in sorted((item for item in record.done.values() if name in item.files), key=lambda item: item.name):
+        answer = json.loads((record.folder / item.files["json"]).read_text(encoding="utf-8"))
+        found = to_detections(answer, class_names)
+        path = item.files[name].removeprefix(f"{name}/")
+        images.append(WrittenImage(path, found.instances, found.class_ids, found.scores))
+    if images:
+        FORMS[name].write(images, class_names, record.folder / name)
 
 
 def read_answers(record: ProgressRecord) -> Iterator[tuple[str, int | None, Mapping[str, Any]]]:

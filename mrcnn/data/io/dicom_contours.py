@@ -1,15 +1,21 @@
-"""Read the contours of a DICOM RT Structure Set (PS3.3, A.19) as regions on the voxels of a series."""
+"""Read the contours of a DICOM RT Structure Set (PS3.3, A.19) as regions on a series, and write predictions as one."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pydicom
+from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 from skimage.draw import polygon2mask
 
 from mrcnn.data.io.dicom_file import element_integer, element_numbers, element_text, open_dicom, translate_errors
+from mrcnn.data.io.dicom_segmentation import DESCRIPTION, MAKER, MODEL, without_patient
+from mrcnn.data.writers.traces import trace_contours
 from mrcnn.errors import InputError
+from mrcnn.instance_masks import Crop
 
 _OFF_PLANE = 0.5  # slices by which a contour may lie beside one
 
@@ -86,3 +92,119 @@ def referenced_uids(dataset: pydicom.Dataset) -> set[str]:
         for image in series.get("ReferencedInstanceSequence") or ():
             found.add(element_text(image, "ReferencedSOPInstanceUID"))
     return found - {""}
+
+
+_PATIENT = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate", "StudyTime",
+    "StudyID", "AccessionNumber", "ReferringPhysicianName", "FrameOfReferenceUID",
+)  # fmt: skip
+_COLORS = ((230, 159, 0), (86, 180, 233), (240, 228, 66), (204, 121, 167), (0, 158, 115), (213, 94, 0), (0, 114, 178))
+_STUDY_MANAGEMENT = "1.2.840.10008.3.1.2.3.1"  # SOP class that references to a study name
+
+
+def write_structure_set(
+    path: Path,
+    sources: Sequence[Path],
+    regions: np.ndarray,
+    class_names: Sequence[str],
+    *,
+    version: str,
+    keep_patient: bool = False,
+) -> None:
+    """Write a structure set with one ROI per class and a closed contour for each piece of a slice.
+
+    Contours run between the centers of pixels, so that reading the file gives exactly the regions. Holes are joined to
+    the outer contour by a line there and back (keyhole).
+
+    Args:
+        path: output file.
+        sources: DICOM files of the slices of a series.
+        regions: (K, S, H, W) bool, region of each of K classes in each of S sources.
+        class_names: names of the K classes.
+        version: version of this software.
+        keep_patient: whether to copy names, numbers and dates of patient and study from the first source.
+
+    Raises:
+        InputError: a source lacks its geometry or identifiers, or its size differs from the regions.
+    """
+    images = []
+    for source in sources:
+        with translate_errors(source):
+            image = open_dicom(source)
+            missing = [
+                name for name in ("FrameOfReferenceUID", "SOPInstanceUID", "StudyInstanceUID") if name not in image
+            ]
+            if missing:
+                raise InputError(
+                    f"has no {missing[0]}, which a structure set references; expected a sound image of a series"
+                )
+            images.append(image if keep_patient else without_patient(image))
+    if regions.shape[1:] != (len(images), int(images[0].Rows), int(images[0].Columns)):
+        raise InputError(f"{sources[0]}: is of another size than what was found in it")
+    made = pydicom.Dataset()
+    made.file_meta = pydicom.dataset.FileMetaDataset()
+    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    made.SOPClassUID = made.file_meta.MediaStorageSOPClassUID = RTStructureSetStorage
+    made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    for name in _PATIENT:
+        setattr(made, name, images[0].get(name, ""))
+    if not keep_patient:
+        made.PatientIdentityRemoved = "YES"
+        made.DeidentificationMethod = f"{MAKER}: pseudonym; nothing else of patient and study"
+    now = datetime.now(UTC)
+    made.Modality, made.SeriesInstanceUID, made.SeriesNumber, made.InstanceNumber = "RTSTRUCT", generate_uid(), 101, 1
+    made.Manufacturer, made.ManufacturerModelName, made.SoftwareVersions = MAKER, MODEL, version
+    made.SeriesDescription, made.StructureSetLabel = f"{MAKER}: {DESCRIPTION.lower()}", DESCRIPTION[:16]
+    made.StructureSetDate, made.StructureSetTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
+    made.StructureSetDescription, made.ApprovalStatus = DESCRIPTION, "UNAPPROVED"
+    made.OperatorsName = ""
+    made.ReferencedFrameOfReferenceSequence = [_reference(images)]
+    made.StructureSetROISequence, made.ROIContourSequence, made.RTROIObservationsSequence = [], [], []
+    for number, (name, region) in enumerate(zip(class_names, regions, strict=True), start=1):
+        roi, contours, observation = pydicom.Dataset(), pydicom.Dataset(), pydicom.Dataset()
+        roi.ROINumber = contours.ReferencedROINumber = number
+        observation.ObservationNumber = observation.ReferencedROINumber = number
+        roi.ReferencedFrameOfReferenceUID = images[0].FrameOfReferenceUID
+        roi.ROIName, roi.ROIGenerationAlgorithm = name[:64], "AUTOMATIC"
+        contours.ROIDisplayColor = list(_COLORS[(number - 1) % len(_COLORS)])
+        found = [each for image, slice_ in zip(images, region, strict=True) for each in _contours(image, slice_)]
+        if found:
+            contours.ContourSequence = found
+        observation.RTROIInterpretedType = observation.ROIInterpreter = ""
+        made.StructureSetROISequence.append(roi)
+        made.ROIContourSequence.append(contours)
+        made.RTROIObservationsSequence.append(observation)
+    made.save_as(path, enforce_file_format=True)
+
+
+def _image_reference(image: pydicom.Dataset) -> pydicom.Dataset:
+    reference = pydicom.Dataset()
+    reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
+    return reference
+
+
+def _reference(images: Sequence[pydicom.Dataset]) -> pydicom.Dataset:
+    """Return the frame of reference with the study, the series and its images."""
+    frame, study, series = pydicom.Dataset(), pydicom.Dataset(), pydicom.Dataset()
+    series.SeriesInstanceUID = images[0].SeriesInstanceUID
+    series.ContourImageSequence = [_image_reference(image) for image in images]
+    study.ReferencedSOPClassUID, study.ReferencedSOPInstanceUID = _STUDY_MANAGEMENT, images[0].StudyInstanceUID
+    study.RTReferencedSeriesSequence = [series]
+    frame.FrameOfReferenceUID, frame.RTReferencedStudySequence = images[0].FrameOfReferenceUID, [study]
+    return frame
+
+
+def _contours(image: pydicom.Dataset, region: np.ndarray) -> Iterator[pydicom.Dataset]:
+    """Yield the contours of a region (H, W) in the coordinates of the patient (PS3.3, C.7.6.2.1.1)."""
+    if not region.any():
+        return
+    position, direction = np.array(image.ImagePositionPatient, float), np.array(image.ImageOrientationPatient, float)
+    row_mm, column_mm = (float(side) for side in image.PixelSpacing)
+    for contour in trace_contours(Crop(0, 0, region).tight()):
+        x, y = (contour - 0.5).T  # ImagePositionPatient is the center of the first pixel
+        points = position + np.outer(x * column_mm, direction[:3]) + np.outer(y * row_mm, direction[3:])
+        entry = pydicom.Dataset()
+        entry.ContourImageSequence = [_image_reference(image)]
+        entry.ContourGeometricType, entry.NumberOfContourPoints = "CLOSED_PLANAR", len(points)
+        entry.ContourData = [f"{value:.10g}" for value in points.ravel()]
+        yield entry

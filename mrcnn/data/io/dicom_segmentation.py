@@ -70,7 +70,7 @@ def write_dicom_seg(
     for source in sources:
         with translate_errors(source):
             image = open_dicom(source)
-            images.append(image if keep_patient else _without_patient(image))
+            images.append(image if keep_patient else without_patient(image))
     if regions.shape[1:] != (len(images), int(images[0].Rows), int(images[0].Columns)):
         raise InputError(f"{sources[0]}: is of another size than what was found in it")
     with translate_errors(sources[0]):
@@ -156,8 +156,8 @@ def read_dicom_seg(path: Path, sources: Sequence[str], frames: int = 1) -> tuple
     return labels, np.moveaxis(np.asarray(pixels) >= 0.5, -1, 0)
 
 
-def _without_patient(image: pydicom.Dataset) -> pydicom.Dataset:
-    """Copy the elements of a source that a segmentation needs: its identifiers and geometry."""
+def without_patient(image: pydicom.Dataset) -> pydicom.Dataset:
+    """Copy the elements of a source that an object derived from it needs: its identifiers and geometry."""
     known = pydicom.Dataset()
     for name in _NEEDED:
         if name in image:

@@ -83,6 +83,10 @@ class Nifti:
             raise unreadable(self.path, error) from error
         if voxels.dtype.kind == "f" and not np.isfinite(voxels.sum(dtype=np.float64)):
             raise InputError(f"{self.path}: voxels are NaN or infinite; expected finite numbers")
+        return self.to_stack(voxels)
+
+    def to_stack(self, voxels: np.ndarray) -> np.ndarray:
+        """Reorder an array with the axes of the file to (slices, rows, columns)."""
         return apply_orientation(voxels, self._to_stack()).transpose(2, 1, 0)
 
     def from_stack(self, stack: np.ndarray) -> np.ndarray:

@@ -13,6 +13,8 @@ from mrcnn.data.writers import coco, cvat, label_studio, labelme, nnunet, yolo
 from mrcnn.data.writers.form import Form, WrittenImage, lost_fields, place_image
 from mrcnn.errors import InputError
 
+__all__ = ["FORMS", "WrittenImage", "place_image", "write_dataset", "written_stems"]
+
 FORMS: Mapping[str, Form] = MappingProxyType(
     {
         "coco": coco.FORM,

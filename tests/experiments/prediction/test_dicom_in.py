@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pydicom
 import pytest
+from matplotlib.path import Path as Outline
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     CTImageStorage,
@@ -15,8 +17,9 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from experiments.prediction.inputs import find_inputs
+from experiments.prediction.inputs import DEFAULT_FORMATS, find_inputs
 from mrcnn.data.io.dicom import pseudonym
+from mrcnn.data.io.dicom_contours import read_structure_set
 from mrcnn.errors import InputError
 
 NAME, IDENTITY = "Musterfrau^Erika", "MRN-4711"
@@ -306,3 +309,40 @@ def test_a_cd_of_a_hospital(tmp_path):
         "2 of no kind that is read: VIEWER.EXE, autorun.inf; "
         "1 DICOM of the kind Media Storage Directory: DICOMDIR; 1 DICOM of the kind Comprehensive SR: DICOM/SR000000"
     )
+
+
+def test_a_structure_set_and_a_nifti_file_of_a_series_lie_where_the_slices_lie(predicted, series):
+    report, record = predicted(series, forms=("rtstruct", "nifti"))
+    assert report.problems == []
+    found = {1: (slices() >= 100) & (slices() < 200), 2: slices() >= 200}
+    made = pydicom.dcmread(record.folder / "rtstruct/scan.dcm")
+    assert (made.Modality, made.PatientName, made.StudyDate) == ("RTSTRUCT", "", "")
+    assert made.PatientID not in ("", IDENTITY) and NAME not in str(made)
+    assert [roi.ROIName for roi in made.StructureSetROISequence] == ["dim", "bright"]
+    uids = {}
+    for path in series.iterdir():
+        header = pydicom.dcmread(path)
+        uids[header.SOPInstanceUID] = int(header.ImagePositionPatient[2] / 2)
+    y, x = np.mgrid[:40, :56]
+    centers = np.stack([x.ravel() * 0.25, y.ravel() * 0.5], axis=1)  # PixelSpacing is 0.5 between rows
+    for roi in made.ROIContourSequence:
+        regions = np.zeros((6, 40, 56), bool)
+        for contour in roi.ContourSequence:
+            points = np.array(contour.ContourData, float).reshape(-1, 3)
+            index = uids[contour.ContourImageSequence[0].ReferencedSOPInstanceUID]
+            assert set(points[:, 2]) == {2.0 * index}
+            regions[index] |= Outline(points[:, :2]).contains_points(centers).reshape(40, 56)
+        np.testing.assert_array_equal(regions, found[roi.ReferencedROINumber])
+    names, regions, _ = read_structure_set(
+        record.folder / "rtstruct/scan.dcm", np.diag([0.25, 0.5, 2, 1]).astype(float), (6, 40, 56)
+    )
+    assert names == ["dim", "bright"]
+    np.testing.assert_array_equal(regions, np.stack(list(found.values())))
+    nifti = nibabel.load(record.folder / "nifti/scan.nii.gz")
+    np.testing.assert_allclose(nifti.affine, np.diag([-0.25, -0.5, 2, 1]))  # NIfTI counts to the right and the front
+    np.testing.assert_array_equal(np.asarray(nifti.dataobj).transpose(2, 1, 0), found[1] * 1 + found[2] * 2)
+
+
+def test_the_default_outputs_of_a_series_have_no_nifti(predicted, series):
+    _, record = predicted(series, forms=DEFAULT_FORMATS)
+    assert not (record.folder / "nifti").exists()
