@@ -294,12 +294,21 @@ def _tool_targets(pictures: dict[str, bytes], mask: bytes) -> dict[str, Target]:
     table = "filename,file_attributes,region_shape_attributes,region_attributes\n"
     table += 'a_1.png,{},"{""name"":""circle"",""cx"":6,""cy"":6,""r"":4}","{""kind"":""iso""}"\n'
     size = f'width="{WIDTH}" height="{HEIGHT}"'
+    minimal = [
+        {"id": number, "image": f"/data/upload/1/01234567-{name}", "annotation_id": number, "label": [
+            value | {kind: ["iso"], "original_width": WIDTH, "original_height": HEIGHT} for kind, value in values]}
+        for number, name in enumerate(pictures)
+    ]  # fmt: skip
+    via3_table = "# Exported using VGG Image Annotator\n" + f"# ATTRIBUTE = {json.dumps(via3['attribute'])}\n"
+    via3_table += "# CSV_HEADER = metadata_id,file_list,flags,temporal_coordinates,spatial_coordinates,metadata\n"
+    via3_table += '"1_x","[""a_1.png""]",0,"[]","[2,2,3,5,3]","{""1"":""0""}"\n'
     cvat = f"""<annotations><meta><task><labels><label><name>iso</name></label></labels></task></meta>
 <image id="0" name="a_1.png" subset="train" {size}><polygon label="iso" points="2,3;7,3;7,6" group_id="1"/>
 <box label="iso" xtl="2" ytl="3" xbr="7" ybr="6" rotation="30"/><ellipse label="iso" cx="6" cy="6" rx="4" ry="3"/>
 <mask label="iso" rle="2,3,1" left="2" top="3" width="3" height="2"/></image></annotations>"""
     voc = f"""<annotation><filename>a_1.png</filename><size><width>{WIDTH}</width><height>{HEIGHT}</height></size>
-<object><name>iso</name><bndbox><xmin>2</xmin><ymin>3</ymin><xmax>7</xmax><ymax>6</ymax></bndbox></object></annotation>"""
+<object><name>iso</name><bndbox><xmin>2</xmin><ymin>3</ymin><xmax>7</xmax><ymax>6</ymax></bndbox></object><object><name>iso</name><polygon>
+<x1>2</x1><y1>3</y1><x2>7</x2><y2>3</y2><x3>7</x3><y3>6</y3></polygon></object></annotation>"""
     label_map = b"# label:color_rgb:parts:actions\nbackground:0,0,0::\niso:1,0,0::\n"
     yolo = {
         "data.yaml": b"train: images\nnames:\n  0: iso\n",
@@ -307,19 +316,21 @@ def _tool_targets(pictures: dict[str, bytes], mask: bytes) -> dict[str, Target]:
     }
     tables = {
         "runs.csv": b"ImageId,EncodedPixels,class,split\na_1,2 4 9 3,iso,train\nb_1,-1,,val\n",
+        "relative.csv": b"ImageId,EncodedPixels\na_1,40 4 9 3 20 2\nb_1,-1\n",
         "boxes.csv": f"image,width,height,class,xmin,ymin,xmax,ymax\na_1.png,{WIDTH},{HEIGHT},iso,2,3,7,6\n".encode(),
     }
     picture, masks = pictures["a_1.png"], {"SegmentationClass/a_1.png": _picture(drawn, "PNG")}
     masks |= {"SegmentationObject/a_1.png": _picture(drawn, "PNG"), "labelmap.txt": label_map}
     return {
         "labelme": Target({"a_1.json": json.dumps(labelme).encode()}, _open_all("labelme"), pictures, damage_json),
-        "label_studio": Target({"p.json": json.dumps(tasks).encode()}, _open_all("label_studio"), pictures,
-                               damage_json),
+        "label_studio": Target({"p.json": json.dumps(tasks).encode(), "min.json": json.dumps(minimal).encode()},
+                               _open_all("label_studio"), pictures, damage_json),
         "supervisely": Target(sly, _open_all("supervisely"), sly | {"d/img/a_1.png": picture}, damage_json),
         "panoptic": Target({"p.json": json.dumps(panoptic).encode()}, _open_all("panoptic"),
                            pictures | {"m.png": _picture(drawn, "PNG")}, damage_json),
         "via3": Target({"p.json": json.dumps(via3).encode()}, _open_all("via"), pictures, damage_json),
-        "via_csv": Target({"v.csv": table.encode()}, _open_all("via"), pictures, damage_table),
+        "via_csv": Target({"v.csv": table.encode(), "v3.csv": via3_table.encode()}, _open_all("via"), pictures,
+                          damage_table),
         "cvat": Target({"annotations.xml": cvat.encode()}, _open_all("cvat"), pictures, damage_table),
         "voc": Target({"Annotations/a_1.xml": voc.encode()}, _open_all("voc"), pictures, damage_table),
         "voc_masks": Target(masks, _open_all("voc"), masks | {"images/a_1.png": picture}, damage_bytes),

@@ -57,14 +57,17 @@ def _matches_volumes(path: Path) -> bool:
     return reader.matches(path)
 
 
-def _tool(module: str) -> Reader:
-    """Return the reader of an annotation tool. Its module is imported on use: a served model reads no annotations."""
+def _tool(module: str, **options: bool) -> Reader:
+    """Return the reader of an annotation tool, with options of `read_tool`.
+
+    Its module is imported on use: a served model reads no annotations.
+    """
 
     def tool() -> Any:
         return import_module(f"mrcnn.data.readers.annotation_tools.{module}")
 
     return Reader(
-        lambda path, **options: read_tool(tool().parse, path, **options),
+        lambda path, **others: read_tool(tool().parse, path, **options, **others),
         lambda path: tool().matches(path),
     )
 
@@ -73,9 +76,9 @@ READERS: Mapping[str, Reader] = MappingProxyType(
     {
         "supervisely": _tool("supervisely"),
         "labelme": _tool("labelme"),
-        "label_studio": _tool("label_studio"),
+        "label_studio": _tool("label_studio", name_unlisted=True),
         "panoptic": _tool("panoptic"),
-        "cvat": _tool("cvat"),
+        "cvat": _tool("cvat", name_unlisted=True),
         "via": Reader(via.read, via.matches, ViaOptions),
         "coco": Reader(coco.read, coco_files.matches),
         "volumes": Reader(_read_volumes, _matches_volumes, VolumesOptions),
@@ -83,7 +86,7 @@ READERS: Mapping[str, Reader] = MappingProxyType(
         "voc": _tool("voc"),
         "yolo": _tool("yolo"),
         "masks": Reader(masks.read, masks.matches, MasksOptions),
-        "csv": _tool("tables"),
+        "csv": _tool("tables", name_unlisted=True),
     }
 )
 """Readers by name, in the order in which `find_reader` tries them."""

@@ -242,6 +242,35 @@ def test_a_table(tmp_path):
         read_dataset(tmp_path)
 
 
+def test_a_table_of_via_3(tmp_path):
+    folder = via3(tmp_path)
+    content = json.loads((folder / "project.json").read_text())
+    (folder / "project.json").unlink()
+
+    def cell(value):
+        return '"' + json.dumps(value).replace('"', '""') + '"'
+
+    rows = [("1_x", "a.png", [], [2, 2, 3, 5, 3], {"1": "1"}), ("1_y", "a.png", [], [], {"2": "P2"}),
+            ("2_z", "b.png", [], [7, 10, 10, 20, 10, 20, 20, 10, 20], {"1": "0"})]  # fmt: skip
+    lines = [
+        "# Exported using VGG Image Annotator (http://www.robots.ox.ac.uk/~vgg/software/via)", "# Notes:",
+        f"# ATTRIBUTE = {json.dumps(content['attribute'])}",
+        "# CSV_HEADER = metadata_id,file_list,flags,temporal_coordinates,spatial_coordinates,metadata",
+        *(f'"{key}",{cell([name])},0,{cell(z)},{cell(xy)},{cell(av)}' for key, name, z, xy, av in rows),
+    ]  # fmt: skip
+    (folder / "table.csv").write_text("\n".join(lines))
+    dataset = read_dataset(folder)
+    assert dataset.class_names == ("cyst", "nodule")
+    assert [record.patient_id for record in dataset.records] == ["P2", "b.png"]
+    assert [record.class_ids.tolist() for record in dataset.records] == [[2], [1]]
+    assert [record.boxes.tolist() for record in dataset.records] == [[[2, 3, 7, 6]], [[10, 10, 20, 20]]]
+    (folder / "table.csv").write_text(
+        "\n".join([*lines[:4], lines[4].replace("[2,", "[1,"), lines[6] + ",0", lines[6]])
+    )
+    with pytest.raises(InputError, match=r"table\.csv: row 2: expected metadata_id, file_list, flags"):
+        read_dataset(folder)
+
+
 def test_options_are_the_readers_own(tmp_path):
     write(tmp_path, entry("a.png"))
     with pytest.raises(InputError, match=r"color: .*reader via, which has class_attribute, class_name"):

@@ -21,7 +21,13 @@ from mrcnn.data.dataset import Dataset
 from mrcnn.data.io.pictures import UPRIGHT
 from mrcnn.data.names import normalize_text
 from mrcnn.data.problems import Problems, summarize_names
-from mrcnn.data.readers.image_files import ImageFiles, is_valid_text, read_record_fields
+from mrcnn.data.readers.image_files import (
+    IMAGE_SUFFIXES,
+    ImageFiles,
+    files_below,
+    is_valid_text,
+    read_record_fields,
+)
 from mrcnn.data.readers.orientation import REMEDY, Size, find_annotated_as_stored, orient_run, stored_size
 from mrcnn.data.readers.records import add_patient, assemble_dataset, name_patients
 from mrcnn.data.readers.segmentation import BEYOND
@@ -97,8 +103,15 @@ def read_tool(
     path: Path,
     *,
     patient_pattern: str | None = None,
+    name_unlisted: bool = False,
 ) -> Dataset:
     """Read a data set with the `parse` of a tool: (path, problems, warnings) → its images and classes, or None.
+
+    Args:
+        parse: reads the files of the tool.
+        path: folder, or file of annotations.
+        patient_pattern: see `read_dataset`.
+        name_unlisted: warn about images in the folder that the tool lists without annotations or not at all.
 
     Raises:
         InputError: annotations or images are invalid; the message lists all problems.
@@ -106,7 +119,14 @@ def read_tool(
     problems, warnings = Problems(path), []
     images, class_names = parse(path, problems, warnings)
     root = path if path.is_dir() else path.parent
-    return build_dataset(root, images, class_names, problems, warnings, patient_pattern)
+    dataset = build_dataset(root, images, class_names, problems, warnings, patient_pattern)
+    if not (name_unlisted and path.is_dir()):
+        return dataset
+    found = {record.path for record in dataset.records} | {image.file for image in images}
+    pictures = (file for file in sorted(files_below(root, "**/*")) if file.suffix.lower() in IMAGE_SUFFIXES)
+    unlisted = [relative_name(file, root) for file in pictures if file not in found]
+    text = "images in the folder have no entry with annotations and are left out"
+    return dataset.with_warnings([summarize_names(text, unlisted)]) if unlisted else dataset
 
 
 def build_dataset(

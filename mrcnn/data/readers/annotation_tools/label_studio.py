@@ -1,4 +1,4 @@
-"""Read Label Studio's own JSON export: polygons, brush masks, rectangles and ellipses in percent of the image.
+"""Read Label Studio's JSON and JSON-MIN exports: polygons, brush masks, rectangles and ellipses.
 
 Predictions and cancelled annotations are not read. A task without an annotation is not annotated and is left out.
 """
@@ -60,6 +60,7 @@ def parse(path: Path, problems: Problems, warnings: list[str]) -> tuple[list[Ann
         for number, task in enumerate(tasks):
             name = task.get("id", number) if isinstance(task, dict) else number
             where = f"{relative_name(file, root)}: task {name}"
+            task = _from_min(task) if isinstance(task, dict) and "data" not in task else task
             data = task.get("data") if isinstance(task, dict) else None
             if not isinstance(data, dict):
                 problems.add_skippable(f"{where}: expected an object with data and annotations")
@@ -88,12 +89,31 @@ def _is_export(file: Path) -> bool:
     if file.suffix.lower() != ".json":
         return False
     content = read_bytes(file)
-    return (
-        content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"["
-        and (b'"annotations"' in content or b'"completions"' in content)
-        and b'"data"' in content
-        and b'"result"' in content
+    if content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"[":
+        return False
+    if b'"annotation_id"' in content and b'"original_width"' in content and b'"result"' not in content:
+        return True  # JSON-MIN
+    return all(key in content for key in (b'"data"', b'"result"')) and (
+        b'"annotations"' in content or b'"completions"' in content
     )
+
+
+def _from_min(task: dict[str, Any]) -> dict[str, Any]:
+    """Convert an entry of a JSON-MIN export, which stands for one annotation, to a task.
+
+    Its fields are those of the data and, for each control of the labeling interface, the values of the results.
+    """
+    results, data = [], {}
+    for name, values in task.items():
+        if not isinstance(values, list) or not any(isinstance(value, dict) for value in values):
+            data[name] = values
+            continue
+        for value in values:
+            fields = value if isinstance(value, dict) else {}
+            kind = next((kind for kind in _KINDS if kind in fields), "labels")
+            size = {key: fields.get(key) for key in ("original_width", "original_height", "image_rotation")}
+            results.append({"type": kind, "value": value, **size})
+    return {"id": task.get("id"), "data": data, "annotations": [{"result": results}]}
 
 
 def _image_name(data: dict[str, Any]) -> Any:

@@ -1,6 +1,7 @@
 """Read CSV tables of run lengths (Kaggle's `ImageId,EncodedPixels`) or boxes, one row for each object.
 
-Run lengths are pairs `start length` of pixels counted from 1 down the columns. Boxes are `xmin, ymin, xmax, ymax` (or
+Run lengths are pairs `start length` of pixels counted from 1 down the columns, or, as in SIIM-ACR Pneumothorax, each
+start from the end of the last run. Boxes are `xmin, ymin, xmax, ymax` (or
 `x1, y1, x2, y2`), or `x, y, width, height`. A row without run lengths or coordinates lists an image without instances.
 Optional columns: class, patient, split, width and height of the image (beside corners).
 """
@@ -12,6 +13,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,7 @@ _CORNERS = (("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"))
 _SIDES = (("x", "y", "width", "height"), ("x", "y", "w", "h"))
 _NO_RUNS = {"", "-1", "nan", "none", "null"}
 _OBJECT = "object"  # the class if no column names one
+_TELLING_RUNS = 3  # in an object, whose starts ascend by chance if they are relative
 _HEAD = 4096  # bytes that are looked at to recognize the form
 
 
@@ -66,13 +69,18 @@ def parse(path: Path, problems: Problems, warnings: list[str]) -> tuple[list[Ann
         except csv.Error as error:
             raise InputError(f"{file}: not a CSV file ({error})") from error
         columns = _columns(header)
+        relative = "runs" in columns and _are_relative([values for _, values in rows], header.index(columns["runs"][0]))
+        if relative:
+            warnings.append(
+                f"{where}: starts do not ascend, so each run counts from the end of the last one, as in SIIM-ACR"
+            )
         for number, values in rows:
             at = f"{where}, line {number}"
             if len(values) != len(header):
                 problems.add(f"{at}: {len(values)} values; expected {len(header)}, as the first line has")
                 continue
             row = dict(zip(header, (value.strip() for value in values), strict=True))
-            _read_row(row, columns, at, files, images)
+            _read_row(row, columns, at, files, images, relative)
     return list(images.values()), None
 
 
@@ -124,6 +132,7 @@ def _read_row(
     at: str,
     files: ImageFiles,
     images: dict[str, AnnotatedImage],
+    relative: bool,
 ) -> None:
     """Add a row to its image."""
     stated = row[columns["image"][0]]
@@ -147,7 +156,7 @@ def _read_row(
     if "runs" in columns:
         text = row[columns["runs"][0]]
         if text.lower() not in _NO_RUNS:
-            image.shapes.append(Shape(at, name, partial(_encode_runs, text)))
+            image.shapes.append(Shape(at, name, partial(_encode_relative_runs if relative else _encode_runs, text)))
     elif any(row[column] for column in columns["box"]):
         values, corners = [row[column] for column in columns["box"]], bool(columns["corners"])
         image.shapes.append(Shape(at, name, partial(_encode_values, values, corners), is_box=True))
@@ -170,6 +179,31 @@ def _encode_values(values: Sequence[str], corners: bool, height: int, width: int
     if x2 <= x1 or y2 <= y1:
         raise ValueError(f"has a box that ends before it begins, from ({x1:g}, {y1:g}) to ({x2:g}, {y2:g})")
     return encode_box((x1, y1, x2, y2), height, width)
+
+
+def _are_relative(rows: Sequence[Sequence[str]], column: int) -> bool:
+    """Check whether the starts of most objects of several runs do not ascend, so that they count from the last run."""
+    ascending = []
+    for row in rows:
+        values = [parse_integer(word) for word in row[column].split()] if column < len(row) else []
+        starts = [value for value in values[::2] if value is not None]
+        if len(starts) >= _TELLING_RUNS and 2 * len(starts) == len(values):
+            ascending.append(all(one < other for one, other in pairwise(starts)))
+    return bool(ascending) and 2 * sum(ascending) < len(ascending)
+
+
+def _encode_relative_runs(text: str, height: int, width: int) -> Encoded:
+    """Encode runs whose starts count from 0 at the end of the last run."""
+    values = [parse_integer(word) for word in text.split()]
+    pixels = height * width
+    if len(values) % 2 or any(value is None or not 0 <= value <= pixels for value in values):
+        raise ValueError(f"has run lengths that are not pairs of numbers up to {pixels} ({width}×{height})")
+    lengths = np.array(values, np.int64)
+    if lengths.sum() > pixels:
+        raise ValueError(f"has a run that ends at pixel {lengths.sum()}; expected at most {pixels} ({width}×{height})")
+    lengths = np.append(lengths, pixels - lengths.sum())
+    mask = np.repeat(np.arange(len(lengths)) % 2, lengths).astype(bool).reshape(width, height).T
+    return encode_mask(mask, 0, 0, height, width)
 
 
 def _encode_runs(text: str, height: int, width: int) -> Encoded:

@@ -17,6 +17,8 @@ from mrcnn.errors import InputError
 _USUAL_NAME = "via_region_data.json"
 _HEAD = 4096  # bytes that are looked at to recognize a CSV file
 _CSV_COLUMNS = ("filename", "file_attributes", "region_shape_attributes", "region_attributes")
+_VIA3_HEADER = b"# CSV_HEADER = metadata_id,file_list,"
+_VIA3_COLUMNS = 6  # metadata_id, file_list, flags, temporal_coordinates, spatial_coordinates, metadata
 _VIA3 = (b'"metadata"', b'"view"', b'"fid_list"')
 _SHAPES = {
     2: ("rect", ("x", "y", "width", "height")),
@@ -60,7 +62,9 @@ def _choose(files: list[Path]) -> Path:
 
 def _is_via(file: Path) -> bool:
     if file.suffix.lower() == ".csv":
-        return b"region_shape_attributes" in read_bytes(file)[:_HEAD].partition(b"\n")[0]
+        content = read_bytes(file)
+        line = content[:_HEAD].partition(b"\n")[0]
+        return b"region_shape_attributes" in line or (b"VGG Image Annotator" in line and _VIA3_HEADER in content)
     if file.suffix.lower() != ".json":
         return False
     content = read_bytes(file)
@@ -77,7 +81,8 @@ def read_entries(file: Path, root: Path, problems: Problems) -> Iterator[tuple[s
     """
     name = relative_name(file, root)
     if file.suffix.lower() == ".csv":
-        yield from _read_csv(file, name, problems)
+        table = _read_via3_csv if _VIA3_HEADER in read_bytes(file) else _read_csv
+        yield from table(file, name, problems)
         return
     content = load_json(file)
     if isinstance(content, dict) and isinstance(content.get("view"), dict) and "metadata" in content:
@@ -114,6 +119,48 @@ def _read_csv(file: Path, name: str, problems: Problems) -> Iterator[tuple[str, 
         raise InputError(f"{file}: not a CSV file ({error})") from error
     for (filename, _), entry in entries.items():
         yield f"{name}: {filename}", entry
+
+
+def _read_via3_csv(file: Path, name: str, problems: Problems) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the entries of a CSV export of VIA 3: a row for each region, after comments with the attributes as JSON.
+
+    An image without regions and attributes has no row, so it is not annotated.
+    """
+    lines = read_text(file).splitlines()
+    stated = next((line.partition("=")[2] for line in lines if line.startswith("# ATTRIBUTE")), "{}")
+    attributes = _parse(stated.strip())
+    if attributes is None:
+        raise InputError(f"{file}: expected the attributes as a JSON object after # ATTRIBUTE =")
+    named = {key: each if isinstance(each, dict) else {"aname": each} for key, each in attributes.items()}
+    files: dict[str, Any] = {}
+    views: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+    rows = csv.reader([line for line in lines if line.strip() and not line.startswith("#")])
+    try:
+        for number, row in enumerate(rows, start=1):
+            cells = [_parse_json(cell) for cell in row[1:]]
+            listed = cells[0] if len(row) == _VIA3_COLUMNS else None
+            if not isinstance(listed, list) or not isinstance(cells[4], dict):
+                problems.add_skippable(
+                    f"{name}: row {number}: expected metadata_id, file_list, flags, temporal_coordinates, "
+                    "spatial_coordinates, metadata"
+                )
+                continue
+            key = json.dumps(listed)
+            files |= {str(each): {"fname": each, "type": _IMAGE_FILE} for each in listed}
+            views[key] = {"fid_list": [str(each) for each in listed]}
+            metadata[f"{row[0]} (row {number})"] = {"vid": key, "z": cells[2], "xy": cells[3], "av": cells[4]}
+    except csv.Error as error:
+        raise InputError(f"{file}: not a CSV file ({error})") from error
+    content = {"attribute": named, "file": files, "metadata": metadata, "view": views}
+    yield from _read_via3(content, name, problems)
+
+
+def _parse_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _parse(text: str | None) -> dict[str, Any] | None:

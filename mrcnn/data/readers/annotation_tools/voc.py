@@ -2,7 +2,7 @@
 
 `SegmentationObject/a.png` numbers the instances, `SegmentationClass/a.png` has their classes by the colors of
 `labelmap.txt`, or else by the color map of VOC. Void pixels, value 255 or color (224, 224, 192), belong to no instance.
-Without these masks, boxes of `Annotations/a.xml` are read.
+Without these masks, the polygons and boxes of `Annotations/a.xml` are read.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mrcnn.data.readers.annotation_tools.annotated_images import (
     split_name,
 )
 from mrcnn.data.readers.annotation_tools.cvat import read_xml
-from mrcnn.data.readers.annotation_tools.outlines import encode_box, numbers
+from mrcnn.data.readers.annotation_tools.outlines import encode_box, encode_polygons, numbers
 from mrcnn.data.readers.image_files import (
     IMAGE_SUFFIXES,
     ImageFiles,
@@ -292,7 +292,7 @@ def crops_by_value(values: np.ndarray, path: Path) -> Iterator[tuple[int, Crop]]
 
 
 def _read_boxes(file: Path, where: str, files: ImageFiles) -> AnnotatedImage:
-    """Read the boxes of an XML file. Coordinates are pixels from 1, the last one included."""
+    """Read the objects of an XML file. Coordinates of boxes are pixels from 1, the last one included."""
     image = AnnotatedImage(where, file.stem, files)
     try:
         image.file = _find_image(file.stem, files)
@@ -310,10 +310,24 @@ def _read_boxes(file: Path, where: str, files: ImageFiles) -> AnnotatedImage:
         image.size = height, width
     for number, entry in enumerate(tree.iter("object")):
         box = entry.find("bndbox")
-        image.shapes.append(
-            Shape(f"{where}, object {number}", entry.findtext("name"), partial(_encode_box, box), is_box=True)
-        )
+        polygons = entry.findall("polygon")
+        encode = partial(_encode_outlines, polygons) if polygons else partial(_encode_box, box)
+        image.shapes.append(Shape(f"{where}, object {number}", entry.findtext("name"), encode, is_box=not polygons))
     return image
+
+
+def _encode_outlines(polygons: Sequence[ElementTree.Element], height: int, width: int) -> Encoded:
+    """Encode polygons of Roboflow (`x1`, `y1`, …) or of LabelMe's XML (`pt` with `x` and `y`), in pixels from 0."""
+    outlines = []
+    for polygon in polygons:
+        points = polygon.findall("pt")
+        if points:
+            texts = [point.findtext(name) for point in points for name in ("x", "y")]
+        else:
+            count = sum(element.tag[:1] == "x" and element.tag[1:].isdigit() for element in polygon)
+            texts = [polygon.findtext(f"{name}{number}") for number in range(1, count + 1) for name in ("x", "y")]
+        outlines.append(numbers(texts))
+    return encode_polygons(outlines, height, width)
 
 
 def _encode_box(box: ElementTree.Element | None, height: int, width: int) -> Encoded:

@@ -157,3 +157,25 @@ def test_damaged_files_are_named(write):
     (folder / "project-1.json").write_text((folder / "project-1.json").read_text()[:-1])
     with pytest.raises(InputError, match=r"project-1\.json: not a JSON file"):
         read_dataset(folder)
+
+
+def test_json_min(tmp_path, save_images):
+    mask = np.random.default_rng(3).random(SIZE) > 0.6
+    save_images(tmp_path / "images", "a.png", "b.png")
+    common = {"original_width": 60, "original_height": 40}
+    entries = [
+        {"image": "/data/upload/3/1f0c9a2e-a.png", "id": 1, "patient_id": "p", "annotator": 1, "annotation_id": 5,
+         "label": [{"points": POINTS, "closed": True, "polygonlabels": ["cyst"], **common}],
+         "brush": [{"format": "rle", "rle": brush(mask), "brushlabels": ["nodule"], **common},
+                   {"x": 1, "y": 2, "keypointlabels": ["tip"], **common}]},
+        {"image": "/data/upload/3/1f0c9a2e-b.png", "id": 2, "annotator": 1, "annotation_id": 6, "lead_time": 3.5},
+    ]  # fmt: skip
+    (tmp_path / "project-min.json").write_text(json.dumps(entries))
+    dataset = read_dataset(tmp_path)
+    assert dataset.class_names == ("cyst", "nodule")
+    assert [record.class_ids.tolist() for record in dataset.records] == [[1, 2], []]
+    square = np.zeros(SIZE, bool)
+    square[3:6, 2:7] = True
+    np.testing.assert_array_equal(dataset[0].masks, [square, mask])
+    assert dataset.records[0].patient_id == "p"
+    assert any(warning.startswith("1 results have no area") for warning in dataset.warnings)

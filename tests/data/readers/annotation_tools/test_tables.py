@@ -108,3 +108,37 @@ def test_tables_of_something_else_are_not_read(write):
     for text in ("filename,age\na.png,40\n", "Im\r\rageId,split\na,b\n", ""):
         with pytest.raises(InputError, match="no known form"):
             read_dataset(write(text))
+
+
+def decode_relative(text, height, width):
+    """The decoder of SIIM-ACR, written from its description: each start counts from the end of the last run."""
+    flat, place = np.zeros(height * width, bool), 0
+    for start, length in np.reshape([int(word) for word in text.split()], (-1, 2)):
+        place += start
+        flat[place : place + length] = True
+        place += length
+    return flat.reshape(width, height).T
+
+
+def test_run_lengths_that_count_from_the_last_run(write):
+    rng = np.random.default_rng(2)
+    texts = [" ".join(map(str, rng.integers(1, 40, 2 * count))) for count in (20, 12, 1)]
+    rows = [f"{name},{text}" for name, text in zip("aab", texts, strict=True)]
+    dataset = read_dataset(write("\n".join(["ImageId, EncodedPixels", *rows, "c, -1"]), "a.png", "b.png", "c.png"))
+    masks = [decode_relative(text, 40, 60) for text in texts]
+    np.testing.assert_array_equal(np.concatenate([dataset[0].masks, dataset[1].masks]), masks)
+    assert len(dataset.records[2].class_ids) == 0
+    assert any("train.csv: starts do not ascend, so each run counts from" in warning for warning in dataset.warnings)
+
+
+def test_relative_run_lengths_beyond_the_image_are_named(write):
+    with pytest.raises(InputError, match="line 2: has a run that ends at pixel 2700; expected at most 2400"):
+        read_dataset(write("ImageId,EncodedPixels\na,900 5 800 5 900 90\n"))
+
+
+def test_images_that_no_row_lists_are_named(write):
+    dataset = read_dataset(write("ImageId,EncodedPixels\na,1 5\n", "a.png", "b.png", "c.png"))
+    assert (
+        "2 images in the folder have no entry with annotations and are left out: images/b.png, images/c.png"
+        in " ".join(dataset.warnings)
+    )

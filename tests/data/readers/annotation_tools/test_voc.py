@@ -158,6 +158,22 @@ def test_boxes(write_boxes):
     assert any("2 annotations are boxes without an outline" in warning for warning in dataset.warnings)
 
 
+@pytest.mark.parametrize("form", ["roboflow", "labelme"])
+def test_polygons_of_objects_are_their_outlines(write_boxes, form):
+    corners = [(2, 3), (7, 3), (7, 6), (2, 6)]
+    if form == "roboflow":
+        text = "".join(f"<x{n}>{x}.0</x{n}><y{n}>{y}.0</y{n}>" for n, (x, y) in enumerate(corners, start=1))
+    else:
+        text = "<username>a</username>" + "".join(f"<pt><x>{x}</x><y>{y}</y></pt>" for x, y in corners)
+    outlined = box("cyst", 1, 1, 30, 30).replace("</object>", f"<polygon>{text}</polygon></object>")
+    dataset = read_dataset(write_boxes(outlined, box("nodule", 11, 11, 20, 20)))
+    assert dataset.records[0].boxes.tolist() == [[2, 3, 7, 6], [10, 10, 20, 20]]
+    assert dataset.records[0].areas.tolist() == [15, 100]
+    assert any("1 annotations are boxes without an outline" in warning for warning in dataset.warnings)
+    with pytest.raises(InputError, match="object 0: has the coordinate 'None'"):
+        read_dataset(write_boxes(outlined.replace("y2" if form == "roboflow" else "<y>3</y>", "q", 2)))
+
+
 def test_masks_are_preferred_to_boxes(write_boxes):
     folder = write_boxes(box("nodule", 3, 4, 7, 6), folder=".")
     for name in "ab":
