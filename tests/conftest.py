@@ -1,8 +1,10 @@
 """What all tests share: quiet libraries, few threads, and one tiny set of phantoms."""
 
+import errno
 import gc
 import os
 import signal
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -65,6 +67,32 @@ def phantom_folder(tmp_path_factory):
     from mrcnn.phantoms import write_dataset
 
     return write_dataset("thyroid", tmp_path_factory.mktemp("phantoms") / "nodules", images=PHANTOM_IMAGES, seed=3)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """Mounts a disk of 2 MB; returns its path, a function that fills it, and one that makes it read-only."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], capture_output=True).returncode:
+        pytest.skip("needs the right to mount")
+
+    class Disk:
+        path = place
+
+        def fill(self):
+            with (
+                open(place / "filler", "wb", buffering=0) as file,
+                pytest.raises(OSError, match=os.strerror(errno.ENOSPC)),
+            ):
+                while True:
+                    file.write(bytes(4096))
+
+        def read_only(self):
+            subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+
+    yield Disk()
+    subprocess.run(["umount", "-l", place], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -89,8 +90,9 @@ def validation_subset(validation: Dataset, limit: int | None, seed: int, *, whol
     order = rng.permutation(len(records))
     if whole_patients:
         names = np.array([record.patient_id for record in records])
+        counts = Counter(names.tolist())
         drawn = list(dict.fromkeys(names[order].tolist()))
-        ends = np.cumsum([(names == name).sum() for name in drawn])
+        ends = np.cumsum([counts[name] for name in drawn])
         chosen = np.flatnonzero(np.isin(names, drawn[: int(np.searchsorted(ends, limit)) + 1]))
     else:
         chosen = np.sort(order[:limit])

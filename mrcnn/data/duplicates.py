@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from PIL import Image
 from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from threadpoolctl import threadpool_limits
 
 from mrcnn.data.dataset import Dataset
 from mrcnn.data.digest import dataset_key, digest_cache, load_arrays, save_arrays
@@ -33,13 +35,19 @@ differ only in these. Chosen on inspected pairs, see docs/explanation/splits.md.
 _DETAIL = 8  # minimum sum of the two frequencies of a cosine term that counts as detail
 _AVERAGE = Image.Resampling.BOX
 _BLOCK = 512  # rows of the matrix of all pairs per thread task
-_TILE = (16, 8192)  # rows and columns per comparison; fits into the processor's cache
+_TILE = (128, 2048)  # rows and columns per comparison; fits into the processor's cache
+_LENGTHS = (16, 32, 64)  # coordinates of a detail vector per comparison
+_SAMPLE = 512  # thumbnails from which the coordinates and their number are chosen
 _MOST_PAIRS = 1 << 20  # held in memory at once
 _MOST_THREADS = 16
 _CHUNK = 4096  # thumbnails per transform
-_VERSION = 1  # increase when the same thumbnails give other groups
+_VERSION = 2  # increase when the same thumbnails give other groups
 _FREQUENCY = np.add.outer(np.arange(SIDE), np.arange(SIDE))
-_RINGS = (11, 14, 19)  # detail terms below the first are compared individually, the others by the norm of each ring
+
+Orientation = tuple[bool, int, int]
+"""Whether the axes are swapped, then the direction (1 or -1) of rows and of columns."""
+ORIENTATIONS: tuple[Orientation, ...] = tuple(product((False, True), (1, -1), (1, -1)))
+_UPRIGHT = ORIENTATIONS[0]
 
 
 def find_duplicates(dataset: Dataset, cache: Path | None = None, problems: Problems | None = None) -> np.ndarray:
@@ -100,63 +108,103 @@ def group_duplicates(thumbnails: np.ndarray) -> np.ndarray:
     groups = np.arange(count)  # position of the first member of each group; threads read it while it changes
     if not count:
         return groups
-    terms = np.concatenate([_terms(part) for part in _chunks(thumbnails)])
-    plain = _describe(thumbnails)
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as threads:
-        for orientation in product((False, True), (1, -1), (1, -1)):
-            turned = _describe(thumbnails, orientation)
+    terms = np.empty((count, SIDE, SIDE), np.float32)
+    for start in range(0, count, _CHUNK):
+        part = np.s_[start : start + _CHUNK]
+        terms[part] = dctn(thumbnails[part].astype(np.float32), axes=(1, 2), norm="ortho")
+    # Threads within the matrix products of these threads would only wait for each other.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as threads:
+        basis, hashes_first = _choose_tests(terms)
+        plain = _describe(terms, basis, _UPRIGHT)
+        for orientation in ORIENTATIONS:
+            turned = _describe(terms, basis, orientation)
 
             def find(
                 start: int, turned: Described = turned, orientation: Orientation = orientation
             ) -> list[tuple[np.ndarray, np.ndarray]]:
                 """Return the matching pairs of this block that are not yet in one group."""
                 found = []
-                for row, column in _candidates(plain, turned, start):
+                for row, column in _candidates(plain, turned, start, hashes_first):
                     apart = groups[row] != groups[column]
                     row, column = row[apart], column[apart]
                     alike = _correlate(terms, row, column, orientation)
                     found.append((row[alike], column[alike]))
                 return found
 
+            matches, waiting = [], 0
             for found in threads.map(find, range(0, count, _BLOCK)):
-                for row, column in found:
-                    if len(row):
-                        groups[:] = _join(groups, row, column)
+                matches += found
+                waiting += sum(len(row) for row, _ in found)
+                if waiting > count // 8:  # joining costs as much as the number of thumbnails
+                    groups[:], matches, waiting = _join(groups, matches), [], 0
+            if waiting:
+                groups[:] = _join(groups, matches)
     return np.unique(groups, return_inverse=True)[1].astype(np.int64)
 
 
 Described = tuple[np.ndarray, np.ndarray]
-"""Hashes (N,) uint64 and bounds (N, …) float32 from `_describe`."""
+"""Hashes (N,) uint64 and bounds (N, D + 1) float32 from `_describe`."""
 
 
-def _candidates(plain: Described, turned: Described, start: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield pairs (row, column) that may match, for the rows of the block at `start`, by two fast tests.
+def _candidates(
+    plain: Described, turned: Described, start: int, hashes_first: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield pairs (row, column) that may match, for the rows of the block at `start`.
 
-    Each pair is tested in one order only, since the inverse of a symmetry is also one of the eight. If the hashes
-    reject too few pairs, as for images of one view, the bounds of the detail correlation reject most of the rest.
+    Each pair is tested in one order only, since the inverse of a symmetry is also one of the eight. The second test is
+    made on all pairs of a tile where the first rejects too few, as hashes do for images of one view.
     """
-    hashes, bounds = plain
-    differing, bits = np.empty(_TILE, np.uint64), np.empty(_TILE, np.uint8)
+    by_hash, by_bounds = _hash_test(), _bounds_test()
+    hashes, bounds = ((one[start : start + _BLOCK], other[start:]) for one, other in zip(plain, turned, strict=True))
     found: list[tuple[np.ndarray, np.ndarray]] = []
     pairs = 0
-    for top in range(start, min(start + _BLOCK, len(hashes)), _TILE[0]):
-        rows = np.s_[top : min(top + _TILE[0], start + _BLOCK)]
-        for left in range(start, len(hashes), _TILE[1]):
+    for top in range(0, len(hashes[0]), _TILE[0]):
+        rows = np.s_[top : top + _TILE[0]]
+        for left in range(0, len(hashes[1]), _TILE[1]):
             columns = np.s_[left : left + _TILE[1]]
-            one, other = hashes[rows, None], turned[0][None, columns]
-            part = np.s_[: one.size, : other.size]
-            np.bitwise_xor(one, other, out=differing[part])
-            close = np.bitwise_count(differing[part], out=bits[part]) <= MOST_BITS
-            if np.count_nonzero(close) * 64 > close.size:
-                close &= bounds[rows] @ turned[1][columns].T >= LEAST_CORRELATION - 1e-4
-            row, column = np.divmod(np.flatnonzero(close), other.size)  # np.nonzero is ten times slower
-            found.append((top + row, left + column))
+            tests = [partial(by_hash, hashes[0][rows], hashes[1][columns]),
+                     partial(by_bounds, bounds[0][rows], bounds[1][columns])]  # fmt: skip
+            close = tests[not hashes_first]()
+            many = np.count_nonzero(close) * 64 > close.size
+            if many:
+                close &= tests[hashes_first]()
+            row, column = np.divmod(np.flatnonzero(close), close.shape[1])  # np.nonzero is ten times slower
+            row, column = top + row, left + column
+            if not (hashes_first or many):
+                near = np.bitwise_count(hashes[0][row] ^ hashes[1][column]) <= MOST_BITS
+                row, column = row[near], column[near]
+            found.append((start + row, start + column))
             pairs += len(row)
             if pairs > _MOST_PAIRS:
                 yield np.concatenate([row for row, _ in found]), np.concatenate([column for _, column in found])
                 found, pairs = [], 0
     if pairs:
         yield np.concatenate([row for row, _ in found]), np.concatenate([column for _, column in found])
+
+
+PairTest = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Maps values of R rows and C columns to (R, C) bool: which pairs are not rejected."""
+
+
+def _hash_test() -> PairTest:
+    differing, bits = np.empty(_TILE, np.uint64), np.empty(_TILE, np.uint8)
+
+    def test(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        part = np.s_[: len(rows), : len(columns)]
+        np.bitwise_xor(rows[:, None], columns[None], out=differing[part])
+        return np.bitwise_count(differing[part], out=bits[part]) <= MOST_BITS
+
+    return test
+
+
+def _bounds_test() -> PairTest:
+    products = np.empty(_TILE, np.float32)
+
+    def test(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        product = products[: len(rows), : len(columns)]
+        return np.matmul(rows, columns.T, out=product) >= LEAST_CORRELATION - 1e-4
+
+    return test
 
 
 def _correlate(terms: np.ndarray, rows: np.ndarray, columns: np.ndarray, orientation: Orientation) -> np.ndarray:
@@ -183,57 +231,74 @@ def _correlate(terms: np.ndarray, rows: np.ndarray, columns: np.ndarray, orienta
     return alike
 
 
-def _join(groups: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Join the groups (N,) of the thumbnails `rows` and `columns`; a group is named by its first member."""
-    links = coo_array((np.ones(len(rows), np.int8), (groups[rows], groups[columns])), shape=(len(groups),) * 2)
+def _join(groups: np.ndarray, matches: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Join the groups (N,) of matching thumbnails (rows, columns); a group is named by its first member."""
+    rows, columns = (groups[np.concatenate(each)] for each in zip(*matches, strict=True))
+    links = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(len(groups),) * 2)
     joined = connected_components(links, directed=False)[1][groups]
     _, first, group = np.unique(joined, return_index=True, return_inverse=True)
     return first[group]
 
 
-Orientation = tuple[bool, int, int]
-"""Whether the axes are swapped, then the direction (1 or -1) of rows and of columns."""
-
-
-def _terms(thumbnails: np.ndarray) -> np.ndarray:
-    """Compute the cosine terms (N, SIDE, SIDE) float32."""
-    return np.asarray(dctn(thumbnails.astype(np.float32), axes=(1, 2), norm="ortho"))
-
-
 def _turn(terms: np.ndarray, orientation: Orientation) -> np.ndarray:
-    """Transform cosine terms (N, SIDE, SIDE) like turned images: mirroring negates every second term."""
+    """Transform cosine terms (N, S, S) like turned images: mirroring negates every second term."""
     swapped, down, across = orientation
-    return (terms.swapaxes(1, 2) if swapped else terms) * np.outer(*(np.power(s, np.arange(SIDE), dtype=np.float32)
-                                                                     for s in (down, across)))  # fmt: skip
+    signs = (np.power(sign, np.arange(terms.shape[1]), dtype=np.float32) for sign in (down, across))
+    return (terms.swapaxes(1, 2) if swapped else terms) * np.outer(*signs)
 
 
-def _describe(thumbnails: np.ndarray, orientation: Orientation = (False, 1, 1)) -> tuple[np.ndarray, np.ndarray]:
-    """Compute a perceptual hash (N,) uint64 and detail bounds (N, …) float32 of the turned thumbnails.
+def _choose_tests(terms: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Choose the bounds of the details, and the first of the two tests, that reject the pairs of a sample fastest.
 
-    The hash marks which low-frequency terms exceed their median (Zauner 2010, pHash). The product of two rows of bounds
-    is an upper bound of the detail correlation: a row has the lowest detail terms and the norms of rings of the other
-    terms (Cauchy-Schwarz inequality).
+    Returns:
+        Orthonormal directions (D, SIDE, SIDE) in which the details of the sample differ most, and whether the hashes
+        are compared first.
+    """
+    sample = terms[np.unique(np.linspace(0, len(terms) - 1, _SAMPLE).astype(int))]
+    _, _, directions = np.linalg.svd(_details(sample), full_matrices=False)
+    basis = directions[: max(_LENGTHS)].reshape(-1, SIDE, SIDE)
+
+    # Nanoseconds a pair, measured on one core; each pair that is left costs about 50 more.
+    hashes, _ = _describe(sample, basis, _UPRIGHT)
+    costs = {0: 1.6 + 50 * np.mean(np.bitwise_count(hashes[:, None] ^ hashes) <= MOST_BITS)}
+    for length in _LENGTHS:
+        _, bounds = _describe(sample, basis[:length], _UPRIGHT)
+        costs[length] = 0.6 + length / 40 + 50 * np.mean(bounds @ bounds.T >= LEAST_CORRELATION)
+    chosen = min(costs, key=costs.__getitem__)
+    return basis[: chosen or None], not chosen
+
+
+def _details(terms: np.ndarray) -> np.ndarray:
+    """Return the unit vectors (N, SIDE²) of the detail terms; zeros for an image without any."""
+    return _unit(np.where(_FREQUENCY < _DETAIL, 0, terms).reshape(-1, SIDE**2))
+
+
+def _describe(terms: np.ndarray, basis: np.ndarray, orientation: Orientation) -> Described:
+    """Compute a perceptual hash (N,) uint64 and bounds (N, D + 1) float32 of turned thumbnails.
+
+    The hash marks which low-frequency terms exceed their median (Zauner 2010, pHash); the terms are rounded, so that
+    those of symmetric images are 0 in each orientation. The product of two rows of bounds is an upper bound of the
+    detail correlation: a row has the coordinates of the details in `basis` (D, SIDE, SIDE) and the norm of the rest
+    (Cauchy-Schwarz inequality).
     """
     swapped, down, across = orientation
-    turned = (thumbnails.swapaxes(1, 2) if swapped else thumbnails)[:, ::down, ::across]
-    hashes, bounds = [], []
-    rings = np.digitize(_FREQUENCY, (_DETAIL, *_RINGS))
-    for part in _chunks(turned):
-        terms = _terms(np.ascontiguousarray(part))
-        slow = terms[:, :8, :8].reshape(-1, 64)
+    # The products of turned terms and the basis are those of the terms and the basis turned back.
+    back = _turn(basis, (swapped, across, down) if swapped else orientation).reshape(-1, SIDE**2).T
+    hashes, bounds = np.empty(len(terms), np.uint64), np.empty((len(terms), len(basis) + 1), np.float32)
+    for start in range(0, len(terms), _CHUNK):
+        part = np.s_[start : start + _CHUNK]
+        slow = np.round(_turn(terms[part, :8, :8], orientation), 1).reshape(-1, 64)
         bits = slow > np.median(slow[:, 1:], axis=1, keepdims=True)
-        hashes.append(np.packbits(bits, axis=1).view(np.uint64)[:, 0])
-        lengths = [np.linalg.norm(terms[:, rings == ring], axis=1, keepdims=True) for ring in range(2, rings.max() + 1)]
-        bounds.append(_unit(np.concatenate([terms[:, rings == 1], *lengths], axis=1)))
-    return np.concatenate(hashes), np.concatenate(bounds)
+        hashes[part] = np.packbits(bits, axis=1).view(np.uint64)[:, 0]
+        details = _details(terms[part])
+        bounds[part, :-1] = details @ back
+        rest = (details**2).sum(axis=1) - (bounds[part, :-1] ** 2).sum(axis=1)
+        bounds[part, -1] = np.sqrt(np.maximum(rest, 0))
+    return hashes, bounds
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
-
-
-def _chunks(thumbnails: np.ndarray) -> Iterator[np.ndarray]:
-    return (thumbnails[start : start + _CHUNK] for start in range(0, len(thumbnails), _CHUNK))
 
 
 def make_thumbnails(dataset: Dataset, cache: Path | None, problems: Problems) -> np.ndarray:

@@ -172,11 +172,13 @@ def _disagreements(dataset: Dataset, groups: np.ndarray) -> list[str]:
 
     Pairs of slices of one volume are ignored: neighboring slices look alike but may be annotated differently.
     """
-    sizes = np.bincount(groups, minlength=1)
     counts, examples = Counter(), defaultdict(list)
-    for group in np.flatnonzero(sizes > 1):
+    order = np.argsort(groups, kind="stable")
+    for members in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1):
+        if len(members) < 2:
+            continue
         by_content = defaultdict(list)
-        for index in np.flatnonzero(groups == group):
+        for index in members:
             record = dataset.records[index]
             by_content[record.label, frozenset(record.class_ids.tolist())].append(record)
         seen = set()

@@ -72,7 +72,7 @@ def all_pairs(thumbnails):
 
     def describe(pictures):
         terms = dctn(pictures.astype(np.float32), axes=(1, 2), norm="ortho")
-        slow = terms[:, :8, :8].reshape(-1, 64)
+        slow = terms[:, :8, :8].reshape(-1, 64).round(1)
         frequency = np.add.outer(np.arange(SIDE), np.arange(SIDE))
         parts = [terms[:, frequency >= least] for least in (1, 8)]
         units = [part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-6) for part in parts]

@@ -24,29 +24,6 @@ ABOUT = {"task": "thyroid", "modality": "ultrasound", "seed": 0, "backend": "ten
 FULL = "No space left on device"
 
 
-@pytest.fixture
-def disk(tmp_path):
-    """Mounts a small disk; returns what fills it, and what makes it read-only."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], capture_output=True).returncode:
-        pytest.skip("needs the right to mount")
-
-    class Disk:
-        path = place
-
-        def fill(self):
-            with open(place / "filler", "wb", buffering=0) as file, pytest.raises(OSError, match=FULL):
-                while True:
-                    file.write(bytes(4096))
-
-        def read_only(self):
-            subprocess.run(["mount", "-o", "remount,ro", place], check=True)
-
-    yield Disk()
-    subprocess.run(["umount", "-l", place], check=True)
-
-
 def state(store, run_id):
     recorded = store.get_run(run_id)
     return recorded.info.status, recorded.data.tags.get("error", "")

@@ -113,6 +113,8 @@ def _read_image(content: dict[str, Any], file: Path, where: str, root: Path, fil
             try:
                 image.file = _extract(content["imageData"])
                 image.name = Path(where).with_suffix(image.file.suffix).as_posix()
+            except InputError:  # of the cache folder, the same for every image
+                raise
             except ValueError as error:
                 image.faults.append(f"{where}: imageData {error}")
     for number, entry in enumerate(content["shapes"]):
