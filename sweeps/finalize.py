@@ -23,7 +23,7 @@ from mrcnn.data import Dataset
 from mrcnn.models import MaskRCNN, load
 from sweeps.candidate_cache import cache_candidates
 from sweeps.options import SweepOptions
-from sweeps.record import best_config, best_yaml, winner
+from sweeps.record import best_config, best_yaml, objective_values, values_text, winner
 from sweeps.run_endings import RUN
 from sweeps.study import PLAN
 from sweeps.thresholds import ThresholdSearch
@@ -44,7 +44,7 @@ def finalize_sweep(
 ) -> None:
     """Evaluate, package and register the best checkpoint of the best trial with the thresholds found for it."""
     best, config = winner(study), with_shared_settings(config, study.user_attrs.get(PLAN, {}))
-    reached = dict(zip(objectives, best.values, strict=True))
+    reached = dict(zip(objectives, objective_values(best), strict=True))
     run.text(best_yaml(config, best, study, objectives), "best.yaml")
     run.metrics({f"best/{name}": value for name, value in reached.items()})
     run.tags({"best_trial": best.number, "best_run": best.user_attrs[RUN]})
@@ -73,11 +73,6 @@ def finalize_sweep(
         at_last.callback(log_report, run)
         uri = package_and_register([file], result, found, data, run, console)
         run.tags({PACKAGE: uri})
-
-
-def values_text(objectives: Sequence[str], trial: FrozenTrial) -> str:
-    """Format the values of a trial."""
-    return ", ".join(f"{name} {value:.4g}" for name, value in zip(objectives, trial.values, strict=True))
 
 
 def thresholds_of_classes(

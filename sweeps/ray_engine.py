@@ -90,7 +90,7 @@ def _join(ray: Any, address: str | None) -> bool:
                 ray.init("auto", **quiet)
                 return False
         own = address in (None, "local")
-        if not own and address != "auto":
+        if address is not None and not own and address != "auto":
             _check_port(address)
         ray.init("local" if own else address, **({"include_dashboard": False} if own else {}), **quiet)
         return own

@@ -38,7 +38,18 @@ def winner(study: optuna.Study) -> FrozenTrial:
     if len(study.directions) == 1:
         return study.best_trial
     sign = 1 if study.directions[0].name == "MAXIMIZE" else -1
-    return max(study.best_trials, key=lambda trial: sign * trial.values[0])
+    return max(study.best_trials, key=lambda trial: sign * objective_values(trial)[0])
+
+
+def objective_values(trial: FrozenTrial) -> list[float]:
+    """Return the values of a complete trial, in the order of the objectives."""
+    assert trial.values is not None
+    return trial.values
+
+
+def values_text(objectives: Sequence[str], trial: FrozenTrial) -> str:
+    """Format the values of a complete trial."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in zip(objectives, objective_values(trial), strict=True))
 
 
 def trial_rows(study: optuna.Study, objectives: Sequence[str]) -> list[dict[str, Any]]:
@@ -74,11 +85,11 @@ def best_config(config: TaskConfig, trial: FrozenTrial) -> TaskConfig:
 
 def best_yaml(config: TaskConfig, trial: FrozenTrial, study: optuna.Study, objectives: Sequence[str]) -> str:
     """Format `best_config` as a task file whose first lines name the trial."""
-    reached = ", ".join(f"{name} {value:.4g}" for name, value in zip(objectives, trial.values, strict=True))
     content = best_config(config, trial).model_dump(mode="json", exclude_unset=True)
     return (
-        f"# Trial {trial.number} of the sweep {study.study_name}: {reached} on the validation split, at a\n"
-        f"# confidence of {trial.user_attrs[CONFIDENCE]:g}. Train it with `mrcnn train --task <this file>`.\n\n"
+        f"# Trial {trial.number} of the sweep {study.study_name}: {values_text(objectives, trial)}\n"
+        f"# on the validation split, at a confidence of {trial.user_attrs[CONFIDENCE]:g}.\n"
+        "# Train it with `mrcnn train --task <this file>`.\n\n"
         + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     )
 
@@ -131,11 +142,11 @@ def log_plots(run: Run, study: optuna.Study, objectives: Sequence[str], folder: 
 
 
 def _value(position: int, trial: FrozenTrial) -> float:
-    return trial.values[position]
+    return objective_values(trial)[position]
 
 
 def _varies(study: optuna.Study, position: int) -> bool:
-    return len({trial.values[position] for trial in finished(study)}) > 1
+    return len({_value(position, trial) for trial in finished(study)}) > 1
 
 
 def _save(axes: Any, file: Path) -> None:

@@ -24,7 +24,7 @@ from experiments.training.training_data import record_data, usable_data
 from mrcnn.errors import InputError
 from sweeps.options import SweepArgs
 from sweeps.processes import Process, Start, start_here
-from sweeps.record import STATES, finished, log_plots, log_table, summary
+from sweeps.record import STATES, finished, log_plots, log_table, summary, values_text
 from sweeps.run_endings import RUN, leave_ends
 from sweeps.study import (
     EPOCHS,
@@ -214,7 +214,7 @@ def _print_ended(study: optuna.Study, objectives: tuple[str, ...], printed: set[
         printed.add(trial.number)
         name = f"trial {first_attempt(trial)}"
         if trial.values:
-            said = ", ".join(f"{each} {value:.4g}" for each, value in zip(objectives, trial.values, strict=True))
+            said = values_text(objectives, trial)
         else:
             said = trial.user_attrs.get(REASON, f"after epoch {trial.user_attrs.get(EPOCHS, 0)}")
         drawn = ", ".join(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"

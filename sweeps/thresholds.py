@@ -105,7 +105,9 @@ class ThresholdSearch:
         study.enqueue_trial({f"{what}{name}": value for name in names
                              for what, value in zip(("confidence", "nms_iou"), on_grid, strict=True)})  # fmt: skip
         study.optimize(objective, n_trials=sets)
-        tried = [(float(trial.values[0]), trial.params) for trial in study.get_trials(deepcopy=False)]
+        tried = [
+            (float(trial.value), trial.params) for trial in study.get_trials(deepcopy=False) if trial.value is not None
+        ]
         value = max(each for each, _ in tried)
         keys = list(tried[0][1])
         best = np.array([[params[key] for key in keys] for each, params in tried if each >= value - 1e-9])

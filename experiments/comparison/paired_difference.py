@@ -95,16 +95,13 @@ def _of_volumes(one: Evaluator, other: Evaluator, confidences: tuple[float, floa
     too_few = not has_enough_patients(patients)
     ends = {} if too_few else bootstrap.bootstrap_intervals(difference, patients, RESAMPLES, SEED)
     p_values = {} if too_few else permutation_p(statistic, patients, SEED)
-    return {
-        name: PairedDifference(
-            float(value[0]),
-            *ends.get(name, (None, None)),
-            p_values.get(name),
-            PERMUTATION if name in p_values else None,
-        )
-        for name, value in values.items()
-        if not np.isnan(value[0])
-    }
+    found = {}
+    for name, value in values.items():
+        if not np.isnan(value[0]):
+            low, high = ends.get(name, (None, None))
+            test = PERMUTATION if name in p_values else None
+            found[name] = PairedDifference(float(value[0]), low, high, p_values.get(name), test)
+    return found
 
 
 def dice_by_patient(evaluator: Evaluator, confidence: float) -> dict[str, float]:

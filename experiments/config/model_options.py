@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
@@ -84,6 +84,10 @@ class _Section(BaseModel):
         """
         given = {name: value for name, value in self.model_dump().items() if value != "auto"}
         return ModelConfig(class_names=class_names, **{**planned, **given})
+
+    if TYPE_CHECKING:  # the fields below are made of those of `ModelConfig`
+
+        def __getattr__(self, name: str) -> Any: ...
 
 
 ModelOptions = create_model(

@@ -23,7 +23,7 @@ from mrcnn.metrics import Evaluator
 from trackers.runs.run import Run
 
 if TYPE_CHECKING:
-    from mrcnn.inference.ensemble import Predictor
+    from mrcnn.inference.ensemble import Detector
 
 
 def log_evaluation(run: Run, evaluator: Evaluator, confidence: float, split: str, folder: str = "") -> None:
@@ -77,7 +77,7 @@ def log_volumes(run: Run, evaluator: Evaluator, dataset: Dataset, confidence: fl
 
 
 def log_overlays(
-    run: Run, model: Predictor, dataset: Dataset, cases: Sequence[Mapping[str, Any]], confidence: float, *, count: int,
+    run: Run, model: Detector, dataset: Dataset, cases: Sequence[Mapping[str, Any]], confidence: float, *, count: int,
     batch_size: int,
 ) -> None:  # fmt: skip
     """Log truth and prediction side by side for the best, median and worst cases by Dice.

@@ -10,7 +10,7 @@ from mrcnn.detections import Detections
 from mrcnn.metrics import Evaluator
 
 if TYPE_CHECKING:
-    from mrcnn.inference.ensemble import Predictor
+    from mrcnn.inference.ensemble import Detector
 
 OnImage = Callable[[Sample, Detections], None]
 
@@ -19,7 +19,7 @@ Change = Callable[[Sample], Sample]
 
 
 def predictions(
-    model: Predictor, dataset: Dataset, *, batch_size: int, change: Change | None = None
+    model: Detector, dataset: Dataset, *, batch_size: int, change: Change | None = None
 ) -> Iterator[tuple[Sample, Detections]]:
     """Yield each image, changed by `change`, with its detections; one batch is in memory at a time."""
     for start in range(0, len(dataset), batch_size):
@@ -31,7 +31,7 @@ def predictions(
 
 
 def evaluate(
-    model: Predictor,
+    model: Detector,
     dataset: Dataset,
     *,
     batch_size: int,

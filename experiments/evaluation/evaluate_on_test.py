@@ -15,7 +15,7 @@ from experiments.evaluation.findings_log import FindingsLog
 from experiments.evaluation.robustness import ROBUSTNESS, robustness, robustness_rows
 from experiments.evaluation.tables import findings_table, results_table, robustness_table
 from experiments.training.training_data import Data, split_title
-from mrcnn.inference.ensemble import Predictor, make_predictor
+from mrcnn.inference.ensemble import Detector, Predictor, make_predictor
 from mrcnn.metrics import Evaluator
 from mrcnn.models import MaskRCNN
 from trackers.packaging.tracked_model import VIEWS
@@ -47,7 +47,7 @@ class Result:
 
 
 def measure(
-    model: Predictor, config: TaskConfig, data: Data, confidence: float, on_image: OnImage | None = None
+    model: Detector, config: TaskConfig, data: Data, confidence: float, on_image: OnImage | None = None
 ) -> Result:
     """Evaluate on the reported split at a threshold; nothing is logged. `on_image`: see `evaluate`."""
     options = config.evaluate
@@ -59,7 +59,7 @@ def measure(
 
 
 def evaluate_on_test(
-    model: Predictor,
+    model: Detector,
     config: TaskConfig,
     data: Data,
     run: Run,
@@ -115,15 +115,16 @@ def evaluate_on_test(
         batch_size=at_once,
     )
     log_errors(run, data.splits[split], evaluator, confidence, ERRORS * options.overlays)
+    robust: dict[str, dict[str, float]] = {}
     if options.robustness:
-        found = robustness(model, data.splits[split], confidence, batch_size=at_once)
-        run.json(found, ROBUSTNESS)
+        robust = robustness(model, data.splits[split], confidence, batch_size=at_once)
+        run.json(robust, ROBUSTNESS)
         run.metrics({f"robustness/{change.replace(' ', '_')}/{name}": value
-                     for change, values in found.items() for name, value in values.items()}, step)  # fmt: skip
+                     for change, values in robust.items() for name, value in values.items()}, step)  # fmt: skip
     console.print(f"\n{_title(data, confidence)}", style="bold", soft_wrap=True)
     console.print(results_table(scores, intervals, model.config.class_names))
-    if options.robustness:
-        console.print(robustness_table(robustness_rows(found)))
+    if robust:
+        console.print(robustness_table(robustness_rows(robust)))
     if findings.summary():
         console.print(findings_table(findings.summary()))
     return result

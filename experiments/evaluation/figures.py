@@ -115,7 +115,7 @@ def sizes_figure(sides: Mapping[str, np.ndarray]) -> Figure:
     every = np.concatenate(list(present.values()))
     edges = np.geomspace(max(every.min() * 0.9, 0.9), every.max() * 1.1, 25)
     colors = [_rgb(list(sides).index(name) + 1) for name in present]
-    axes.hist(list(present.values()), edges, stacked=True, label=list(present), color=colors, edgecolor="0.1")
+    axes.hist(list(present.values()), edges.tolist(), stacked=True, label=list(present), color=colors, edgecolor="0.1")
     axes.set_xscale("log", base=2)
     ticks = 2.0 ** np.arange(np.floor(np.log2(edges[0])), np.ceil(np.log2(edges[-1])) + 1)
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

@@ -14,7 +14,7 @@ from skimage.transform import resize
 from experiments.evaluation.evaluate import Change, evaluate
 from mrcnn.data import Dataset, Sample
 from mrcnn.data.transforms.resizing import downscale_sample
-from mrcnn.inference.ensemble import Predictor
+from mrcnn.inference.ensemble import Detector
 
 NOISE, BLUR_SIGMA, JPEG_QUALITY, WIDER = 0.1, 2.0, 20, 1.25
 """Standard deviation of the noise as a share of the value range, blur in pixels, quality, and factor of the width."""
@@ -75,7 +75,8 @@ def _stretched(rows: float, columns: float) -> Change:
         height, width = round(before[0] * rows), round(before[1] * columns)
         nearest = np.ix_(np.arange(height) * before[0] // height, np.arange(width) * before[1] // width)
         image = resize(sample.image, (height, width), order=1, preserve_range=True, anti_aliasing=False)
-        masks, crowds = (each if each is None else each[:, *nearest] for each in (sample.masks, sample.crowd_masks))
+        masks, crowds = sample.masks[:, *nearest], sample.crowd_masks
+        crowds = None if crowds is None else crowds[:, *nearest]
         spacing = sample.spacing_mm and (sample.spacing_mm[0] / rows, sample.spacing_mm[1] / columns)
         image = image.astype(sample.image.dtype)
         return replace(sample, image=image, masks=masks, crowd_masks=crowds, spacing_mm=spacing)
@@ -98,9 +99,7 @@ CHANGES: dict[str, Change] = {
 """Changes of an image and its instances, by their names in the report."""
 
 
-def robustness(
-    model: Predictor, dataset: Dataset, confidence: float, *, batch_size: int
-) -> dict[str, dict[str, float]]:
+def robustness(model: Detector, dataset: Dataset, confidence: float, *, batch_size: int) -> dict[str, dict[str, float]]:
     """Evaluate a model on a data set under each of `CHANGES`.
 
     Args:

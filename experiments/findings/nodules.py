@@ -58,7 +58,7 @@ def nodules(
         mask = instances.mask(index)
         name = class_names[int(class_id) - 1]
         sizes = measure(mask, spacing_mm) if mask.any() else None
-        nodule = {"class": name, "score": float(score), **_sizes(sizes), "tirads": None}
+        nodule: dict[str, Any] = {"class": name, "score": float(score), **_sizes(sizes), "tirads": None}
         if sizes is not None:
             others = covered - mask > 0
             categories = {

@@ -99,7 +99,7 @@ def check_data(config: TaskConfig) -> CheckedData:
     found = fingerprint(whole, splits, groups)
     if groups is not None or config.modality == MODALITY:
         train = splits.get("train", splits.get(DEVELOPMENT, ()))
-        found = with_gray_levels(found, whole, train, polarity=config.modality == MODALITY)
+        found = with_gray_levels(found, whole, list(train), polarity=config.modality == MODALITY)
     return CheckedData(name, whole, splits, groups, found, tuple(problems), held_out)
 
 

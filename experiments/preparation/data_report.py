@@ -61,7 +61,7 @@ def write_report(folder: Path, name: str, checked: CheckedData | None, problems:
 def counts_table(parts: Mapping[str, SplitSummary]) -> tuple[list[str], list[tuple[str, ...]]]:
     """Return headings and rows of a table with the content of each split."""
     headings = ["split", "patients", "images", "without instances", *next(iter(parts.values())).instances]
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (name, *map(str, (part.patients, part.images, part.images_without_instances, *part.instances.values())))
         for name, part in parts.items()
     ]

@@ -83,7 +83,9 @@ class ResumableTraining:
 
     def events(self) -> EventWriter:
         """Return the writer of events, at its position at the checkpoint."""
-        return EventWriter(self.folder / "tensorboard", self.checkpoint and self.checkpoint.facts[EVENTS])
+        return EventWriter(
+            self.folder / "tensorboard", None if self.checkpoint is None else self.checkpoint.facts[EVENTS]
+        )
 
     def model(self) -> tuple[MaskRCNN, TaskConfig]:
         """Build the model of the checkpoint with its weights; returns it and the configuration after planning."""

@@ -17,10 +17,18 @@ if TYPE_CHECKING:
     from mrcnn.models import MaskRCNN
 
 
-class Predictor(Protocol):
-    """Interface of `MaskRCNN` and `Ensemble`."""
+class Detector(Protocol):
+    """Interface of every model that finds instances."""
 
     config: ModelConfig
+
+    def detect(self, images: Sequence[np.ndarray], *, batch_size: int = 4) -> list[Detections]:
+        """Find the instances in images; see `MaskRCNN.detect`."""
+        ...
+
+
+class Predictor(Detector, Protocol):
+    """Interface of `MaskRCNN` and `Ensemble`."""
 
     def detect(
         self, images: Sequence[np.ndarray], *, batch_size: int = 4, on_batch: Callable[[int], None] | None = None

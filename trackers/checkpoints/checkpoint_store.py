@@ -121,7 +121,7 @@ class CheckpointStore:
             if damage is None:
                 facts = load_json(self._place(epoch) / FACTS)
                 best = facts.get(BEST_EPOCH)
-                if best not in (None, epoch) and (damage := self._damage(best, (MODEL,))) is not None:
+                if best is not None and best != epoch and (damage := self._damage(best, (MODEL,))) is not None:
                     damage = f"the best model, of epoch {best}: {damage}"
                 else:
                     return TrainingCheckpoint(epoch, self._place(epoch), facts), problems

@@ -94,12 +94,14 @@ def register(
         useless = f"{metric} is {value:g}"
     # Read before the turn begins: others wait meanwhile.
     recorded = read_run(run_id)
-    for turn in range(1, MOST_TURNS + 1):
+    turn = 1
+    while True:
         try:
             return _register(client, recorded, model_uri, name, score, task, higher_is_better, useless)
         except TurnLost:
             if turn == MOST_TURNS:
                 raise
+            turn += 1
 
 
 def _register(

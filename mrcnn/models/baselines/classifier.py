@@ -88,7 +88,7 @@ class Cascade:
 
     Args:
         classifier: model that selects the images.
-        segmenter: `MaskRCNN`, `ResUNet` or another model with `detect` and `config.class_names`.
+        segmenter: `MaskRCNN`, `ResUNet` or another `mrcnn.inference.ensemble.Detector`.
         threshold: smallest calibrated probability of a positive image.
     """
 

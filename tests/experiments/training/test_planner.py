@@ -55,6 +55,12 @@ def packages(monkeypatch):
     return installed
 
 
+@pytest.fixture(autouse=True)
+def fast_host(monkeypatch):
+    """A budget bounds the plan by the speed of the host, which other processes slow down."""
+    monkeypatch.setattr("experiments.training.budget.reference_seconds", lambda precision: 0.001)
+
+
 GRAY = np.full((50, 100), 7, np.uint8)
 COLOR = np.zeros((50, 100, 3), np.uint8) + np.array([1, 2, 3], np.uint8)
 
