@@ -24,7 +24,7 @@ DESCRIPTIONS = {
     "channels": "channels of the network input; auto: 1 for gray images, else 3; always 3 with ImageNet weights of a "
     "ResNet",
     "normalisation": "image: zero mean and unit variance per image; imagenet: as its weights expect; none: as the "
-    "reader returns it (brats: normalized over the volume); auto: by weights",
+    "reader returns it (brats: normalized over the volume); auto: imagenet with the weights of a ResNet, else image",
     "equalise": "equalization before normalization: histogram over the image, clahe tile by tile",
     "backbone": "feature extractor; small is for training from scratch on little data; auto: by the weights at hand",
     "norm": "normalization layers; auto: frozen_batch with ImageNet weights, group from scratch",

@@ -139,7 +139,7 @@ def test_installed_weights_choose_the_backbone(folder, packages):
     plan = make_plan(task(), data)
     model = plan.model
     assert (model.backbone, model.norm, model.normalisation, model.channels) == (
-        "efficientnet_lite0", "frozen_batch", "imagenet", 1,
+        "efficientnet_lite0", "frozen_batch", "image", 1,
     )  # fmt: skip
     assert (plan.weights, plan.config.train.weights, model.fpn_channels) == ("imagenet", "imagenet", 64)
     for given in ({"model": {"norm": "group"}}, {"model": {"backbone": "small"}}, {"train": {"weights": "none"}}):

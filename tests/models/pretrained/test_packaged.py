@@ -21,7 +21,7 @@ def test_every_layer_of_the_backbone_is_loaded():
     model = MaskRCNN(ModelConfig(**SMALL, **{"normalisation": "imagenet"}))
     report = load_weights(model, "imagenet")
     assert {layer.name for layer in model.backbone.layers if layer.weights} == set(report.loaded)
-    assert settings_for("imagenet", "efficientnet_lite0") == {"norm": "frozen_batch", "normalisation": "imagenet"}
+    assert settings_for("imagenet", "efficientnet_lite0") == {"norm": "frozen_batch"}
 
 
 def test_a_missing_package_and_another_file_are_reported(monkeypatch, tmp_path):
