@@ -215,8 +215,16 @@ def test_task_files_in_pages_are_valid(page, tmp_path):
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"], ids=lambda page: page.stem)
 def test_links_lead_to_files_of_the_project(page):
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
-    targets = re.findall(r"\]\(([^)\s#]+)[^)]*\)", text) + re.findall(r'src="([^"]+)"', text)
+    targets = re.findall(r"\]\(([^)\s#]+)[^)]*\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)
     assert [name for name in targets if "://" not in name and not (page.parent / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_tests_that_pages_name_exist(page):
+    text = page.read_text(encoding="utf-8")
+    files = re.findall(r"\btests/[\w/]+(?:\.py)?", text)
+    files += [f"{name.replace('.', '/')}.py" for name in re.findall(r"python -m (benchmarks\.\w+)", text)]
+    assert [name for name in files if not (ROOT / name).exists()] == []
 
 
 def test_messages_name_pages_that_exist():
