@@ -77,7 +77,8 @@ def computes_in_bfloat16() -> bool:
             return found is not None and found >= (8, 0)
         return bool({"avx512_bf16", "amx_bf16"} & cpu_info()[1])
     # The compute capabilities of AMD GPUs are names of architectures.
-    found = re.fullmatch(r"(\d+)\.\d+", getattr(keras.ops.zeros(()).device, "compute_capability", ""))
+    device = getattr(keras.ops.zeros(()), "device", None)
+    found = re.fullmatch(r"(\d+)\.\d+", getattr(device, "compute_capability", ""))
     return found is not None and int(found[1]) >= 8
 
 

@@ -85,28 +85,34 @@ class _Section(BaseModel):
         given = {name: value for name, value in self.model_dump().items() if value != "auto"}
         return ModelConfig(class_names=class_names, **{**planned, **given})
 
-    if TYPE_CHECKING:  # the fields below are made of those of `ModelConfig`
-
-        def __getattr__(self, name: str) -> Any: ...
-
-
-ModelOptions = create_model(
-    "ModelOptions", __base__=_Section, __module__=__name__, **_options(ModelConfig, DESCRIPTIONS, PLANNED)
-)
 
 STRENGTHS = tuple(name for name in Augmentation.model_fields if name != "flip_swaps")
 """Fields of the augmentation that accept `auto`, decided by modality and classes."""
-AugmentOptions = create_model(
-    "AugmentOptions",
-    __base__=Augmentation,
-    __module__=__name__,
-    **_options(
-        Augmentation,
-        {name: f"{Augmentation.model_fields[name].description}; auto: by the modality" for name in STRENGTHS},
-        STRENGTHS,
-    ),
-)
-"""An `Augmentation` once the plan has replaced every `auto`."""
+
+if TYPE_CHECKING:
+
+    class ModelOptions(_Section):
+        """Options of the model, each with the type of its field of `ModelConfig`."""
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    class AugmentOptions(Augmentation):
+        """An `Augmentation` once the plan has replaced every `auto`."""
+
+else:
+    ModelOptions = create_model(
+        "ModelOptions", __base__=_Section, __module__=__name__, **_options(ModelConfig, DESCRIPTIONS, PLANNED)
+    )
+    AugmentOptions = create_model(
+        "AugmentOptions",
+        __base__=Augmentation,
+        __module__=__name__,
+        **_options(
+            Augmentation,
+            {name: f"{Augmentation.model_fields[name].description}; auto: by the modality" for name in STRENGTHS},
+            STRENGTHS,
+        ),
+    )
 
 
 class BaselineOptions(BaseModel):

@@ -314,9 +314,9 @@ class TaskConfig(Section):
         description="seed of the split, the initial weights, the order and the augmentation",
     )
     data: DataOptions = DataOptions()
-    model: ModelOptions = ModelOptions()  # pyright: ignore[reportInvalidTypeForm]: made by create_model
+    model: ModelOptions = ModelOptions()
     train: TrainOptions = TrainOptions()
-    augment: AugmentOptions = AugmentOptions()  # pyright: ignore[reportInvalidTypeForm]
+    augment: AugmentOptions = AugmentOptions()
     evaluate: EvaluateOptions = EvaluateOptions()
     baseline: BaselineOptions = BaselineOptions()
 

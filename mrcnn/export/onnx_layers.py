@@ -75,7 +75,7 @@ def _relu(layer: layers.ReLU, graph: Graph, x: Value) -> Value:
         raise TypeError(f"layer {layer.name} has a slope or a threshold; expected a ReLU with neither")
     if layer.max_value is None:
         return graph.op("Relu", x)
-    return graph.op("Clip", x, np.float32(0), np.float32(layer.max_value))
+    return graph.op("Clip", x, 0.0, float(layer.max_value))
 
 
 def _transposed_convolution(layer: layers.Conv2DTranspose, graph: Graph, x: Value) -> Value:

@@ -123,7 +123,7 @@ def _make(client: MlflowClient, lock: str, tags: dict[str, str]) -> bool:
     return True
 
 
-def _state(client: MlflowClient, lock: str) -> tuple[str | None, str | None, int] | None:
+def _state(client: MlflowClient, lock: str) -> tuple[str | None, str | None, int | None] | None:
     """Read the owner, renewal and creation time of the lock; None if it does not exist."""
     try:
         found = client.get_registered_model(lock)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -142,7 +143,7 @@ def read_dicom_seg(path: Path, sources: Sequence[str], frames: int = 1) -> tuple
             segmentation = hd.seg.segread(path)
             labels = [segmentation.get_segment_description(number).segment_label
                       for number in segmentation.segment_numbers]  # fmt: skip
-            options = {"assert_missing_frames_are_empty": True, "ignore_spatial_locations": True,
+            options: dict[str, Any] = {"assert_missing_frames_are_empty": True, "ignore_spatial_locations": True,
                        "rescale_fractional": True}  # fmt: skip
             if frames > 1:
                 pixels = segmentation.get_pixels_by_source_frame(sources[0], range(1, frames + 1), **options)

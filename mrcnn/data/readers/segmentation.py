@@ -140,6 +140,10 @@ def _encode_runs(segmentation: dict, height: int, width: int) -> bytes:
 def _canonical(lengths: np.ndarray, height: int, width: int) -> bytes:
     inside = np.arange(len(lengths)) % 2
     mask = np.repeat(inside, lengths).astype(np.uint8).reshape((height, width), order="F")
+    return _encode_mask(mask)
+
+
+def _encode_mask(mask: np.ndarray) -> bytes:
     return coco_mask.encode(mask)["counts"]  # pyright: ignore[reportReturnType] - pycocotools encodes to bytes
 
 
@@ -172,7 +176,7 @@ def connected_components(
             class_ids.append(class_id)
             boxes.append((columns.start, rows.start, columns.stop, rows.stop))
             areas.append(area)
-            runs.append(coco_mask.encode(mask)["counts"])
+            runs.append(_encode_mask(mask))
     return (
         np.array(class_ids, np.int32),
         np.array(boxes, np.float32).reshape(-1, 4),
@@ -188,7 +192,7 @@ def whole_regions(
     """Return each region (H, W) bool of at least `min_area` pixels as one instance, as `connected_components` does."""
     areas = [int(np.count_nonzero(region)) for region in regions]
     kept = [index for index, area in enumerate(areas) if area >= min_area]
-    runs = [coco_mask.encode(np.asfortranarray(regions[index], np.uint8))["counts"] for index in kept]
+    runs = [_encode_mask(np.asfortranarray(regions[index], np.uint8)) for index in kept]
     boxes, sizes = boxes_and_areas(runs, [regions[index].shape for index in kept])
     lost = sum(area for area in areas if area < min_area)
     return np.array([class_ids[index] for index in kept], np.int32), boxes, sizes, runs, lost

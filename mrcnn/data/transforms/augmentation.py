@@ -36,7 +36,7 @@ class Augmentation(BaseModel):
         le=1,
         description="largest standard deviation of Gaussian noise, as a share of the value range",
     )
-    invert: float = Field(0.0, ge=0, le=1, description="probability of exchanging black and white")
+    invert: float = Field(default=0.0, ge=0, le=1, description="probability of exchanging black and white")
     # Must stay the last field: the random numbers depend on the positions of the fields.
     flip_swaps: tuple[tuple[str, str], ...] = Field(
         default=(),
