@@ -64,9 +64,13 @@ class _Group(click.Group):
 @click.group("mrcnn", cls=_Group, context_settings=SETTINGS, subcommand_metavar="COMMAND ...")
 @click.version_option(version("medmrcnn"), message="medmrcnn %(version)s")
 def group() -> None:
-    """Train and track Mask R-CNN models for medical instance segmentation.
+    """Turn a folder of annotated medical images into a measured, tracked and registered Mask R-CNN.
 
-    `mrcnn COMMAND --help` explains the options of a command. Research use only.
+    \b
+    mrcnn train --dataset my-images
+    mrcnn predict last new-images --output found
+
+    The first steps are in docs/tutorials/first-run.md. `mrcnn COMMAND --help` explains a command. Research use only.
 
     \b
     Shell completion, for the start-up file of the shell:

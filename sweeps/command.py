@@ -62,7 +62,7 @@ def command(**texts: str | None) -> tuple[Resolved, SweepOptions]:
     Also: python -m sweeps.command ..., and mlflow run . -e sweep -P task=NAME -P KEY=VALUE ...
 
     The section `sweep` of the task's file defines the search space; docs/how-to/sweeps.md explains it. The same command
-    again continues an interrupted sweep. All options of `mrcnn train --help` are valid, and apply to every trial.
+    again continues an interrupted sweep. All options of `mrcnn train --help all` are valid, and apply to every trial.
     """
     given = {
         key: parse_option(key, text, field.annotation)

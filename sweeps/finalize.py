@@ -50,8 +50,8 @@ def finalize_sweep(
     run.tags({"best_trial": best.number, "best_run": best.user_attrs[RUN]})
     if len(objectives) > 1:
         for trial in study.best_trials:
-            console.print(f"Pareto front: trial {trial.number}, {values_text(objectives, trial)}", soft_wrap=True)
-    console.print(f"\nBest: trial {best.number}, {values_text(objectives, best)}", style="bold", soft_wrap=True)
+            console.print(f"Pareto front: trial {trial.number}, {values_text(objectives, trial)}")
+    console.print(f"\nBest: trial {best.number}, {values_text(objectives, best)}", style="bold")
     trained = load(model_file(best.user_attrs[RUN], task=config.task, folder=folder / "best", option="best trial"))
     if options.thresholds.sets and options.thresholds.per_class:
         run.json(thresholds_of_classes(trained, data.splits["val"], config, options, best), "thresholds.json")

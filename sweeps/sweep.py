@@ -15,11 +15,13 @@ import mlflow
 import optuna
 from mlflow.entities import Run as RecordedRun
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from optuna.trial import TrialState
 from rich.console import Console
 
 from experiments.config.resolve import parameters
 from experiments.config.schema import PLANNED_EPOCHS
 from experiments.preparation.data_check import check_data, show
+from experiments.terminal import Terminal, phase, print_addresses, warn
 from experiments.training.training_data import record_data, usable_data
 from mrcnn.errors import InputError
 from sweeps.options import SweepArgs
@@ -49,6 +51,8 @@ from trackers.offline.pending_records import pending_runs, upload_pending
 from trackers.runs.run import Parent, Run, tracked_run
 
 PAUSE = 1.0
+SECONDS_BETWEEN_LINES = 30.0
+"""Seconds between two lines on the trials that run."""
 STOP_TIMEOUT = 30.0
 """Seconds in which stopped workers have to end their runs."""
 MAX_CRASHES = 3
@@ -72,15 +76,14 @@ def sweep(wanted: SweepArgs) -> str:
         NothingFinished: every trial failed.
     """
     config, options = wanted.resolved.config, wanted.options
-    checked = check_data(config)
+    console = Terminal()
+    checked = check_data(config, console)
     checked.raise_if_wrong()
     data = usable_data(checked, config)
     epochs = PLANNED_EPOCHS if config.train.epochs == "auto" else config.train.epochs
     study = open_study(wanted.storage, wanted.study, options, wanted.objectives, epochs=epochs)
-    console = Console(highlight=False)
     if DECIDES not in study.user_attrs and study.get_trials(deepcopy=False):
-        said = f"warning: --study {wanted.study} does not say on which data and settings its trials were measured"
-        console.print(said, style="yellow", markup=False, soft_wrap=True)
+        warn(console, f"--study {wanted.study} does not say on which data and settings its trials were measured")
     require_same_choices(study, options)
     require_same(study, decides(config, options, wanted.objectives, data))
     make_sampler(options.sampler, config.seed, 0)  # raises if PyTorch is missing
@@ -94,7 +97,7 @@ def sweep(wanted: SweepArgs) -> str:
     added = refill_queue(study, options.trials)
     earlier = _earlier(study)
     if not added and not num_unfinished(study) and earlier is not None and earlier.info.status == "FINISHED":
-        console.print(f"Sweep {wanted.study} is finished; its run is {earlier.info.run_id}", soft_wrap=True)
+        console.print(f"Sweep {wanted.study} is finished; its run is {earlier.info.run_id}")
         return earlier.info.run_id
     # Imported here, because a finished sweep needs no model.
     import keras
@@ -115,15 +118,16 @@ def sweep(wanted: SweepArgs) -> str:
         tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder,
     ):
         _adopt(study, run)
-        console.print(f"Sweep {wanted.study} of task {config.task}; run {run.id}", soft_wrap=True)
+        console.print(f"Sweep {wanted.study} of task {config.task}; run {run.id}")
         show(checked, console)
         if PLAN not in study.user_attrs:
-            plan = make_plan(
-                config,
-                data.splits["train"],
-                lambda weights: model_file(weights, task=config.task, folder=Path(folder, "start")),
-                validation_images=len(data.splits["val"]),
-            )
+            with phase(console, "Planning"):
+                plan = make_plan(
+                    config,
+                    data.splits["train"],
+                    lambda weights: model_file(weights, task=config.task, folder=Path(folder, "start")),
+                    validation_images=len(data.splits["val"]),
+                )
             study.set_user_attr(PLAN, shared_settings(plan.config))
         record_data(data, config, run)
         _search(wanted, study, run, console, Path(folder), start)
@@ -136,7 +140,7 @@ def sweep(wanted: SweepArgs) -> str:
             ]
             raise NothingFinished(f"no trial came to its end: {next(iter(reasons), 'all were pruned')}")
         finalize_sweep(study, config, options, wanted.objectives, data, run, console, Path(folder))
-    console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
+    print_addresses(console, run)
     return run.id
 
 
@@ -194,15 +198,19 @@ def _search(
     job = Job(config, options, wanted.objectives, wanted.storage, wanted.study, Parent(run.id, run.experiment_id))
     printed = {trial.number for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()}
     if printed:
-        console.print(f"{len(printed)} trials exist already", soft_wrap=True)
+        console.print(f"{len(printed)} trials exist already")
     with ExitStack() as at_last:
         at_last.callback(log_table, run, study, wanted.objectives)
         at_last.callback(run.artifact, folder / "logs")
         workers = at_last.enter_context(Workers(job, options.workers, folder, start))
+        shown = time.monotonic()
         while num_unfinished(study):
             workers.maintain(study)
             time.sleep(PAUSE)
             _print_ended(study, wanted.objectives, printed, console)
+            if time.monotonic() - shown >= SECONDS_BETWEEN_LINES:
+                shown = time.monotonic()
+                _print_running(study, console)
     _print_ended(study, wanted.objectives, printed, console)
 
 
@@ -219,7 +227,14 @@ def _print_ended(study: optuna.Study, objectives: tuple[str, ...], printed: set[
             said = trial.user_attrs.get(REASON, f"after epoch {trial.user_attrs.get(EPOCHS, 0)}")
         drawn = ", ".join(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
                           for key, value in trial.params.items())  # fmt: skip
-        console.print(f"{name} {STATES[trial.state.name]}: {said}  ({drawn})", markup=False, soft_wrap=True)
+        console.print(f"{name} {STATES[trial.state.name]}: {said}  ({drawn})", markup=False)
+
+
+def _print_running(study: optuna.Study, console: Console) -> None:
+    """Print a line with the last validated epoch of each trial that runs."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    names = [f"{first_attempt(trial)} (epoch {trial.user_attrs.get(EPOCHS, 0)})" for trial in running]
+    console.print(f"running: trial {', '.join(names)}" if names else "starting workers", markup=False)
 
 
 class Workers:

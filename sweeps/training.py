@@ -92,7 +92,7 @@ def run_trial(trial: optuna.Trial, job: Job, data: Data, console: Console) -> li
             tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder,
         ):  # fmt: skip
             trial.set_user_attr(RUN, run.id)
-            console.print(f"\nTrial {trial.number}: {trial.params}; run {run.id}", markup=False, soft_wrap=True)
+            console.print(f"\nTrial {trial.number}: {trial.params}; run {run.id}", markup=False)
             held.push(partial(_remove, training := Unfinished(run.id)))
             reported: Collection[int] = ()
             if resumed is None:
@@ -120,7 +120,7 @@ def _interrupted(
     try:
         return resume_training(Unfinished(trial.user_attrs[RETRIED_RUN]), config, lambda: data, held, console)
     except Refused as reason:
-        console.print(f"Trial {trial.number} starts from its beginning: {reason}", markup=False, soft_wrap=True)
+        console.print(f"Trial {trial.number} starts from its beginning: {reason}", markup=False)
         return None
 
 

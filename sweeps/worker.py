@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import optuna
     from rich.console import Console
 
+    from experiments.terminal import Terminal
     from experiments.training.training_data import Data
     from sweeps.study import SweepStudy
     from sweeps.training import Job
@@ -39,15 +40,13 @@ def run_worker(job: Job) -> int:
     Raises:
         InputError: the data are invalid.
     """
-    from rich.console import Console
-
     from experiments.preparation.data_check import check_data
     from experiments.training.training_data import usable_data
     from sweeps.study import acquire_trial, num_unfinished, open_study
     from sweeps.study_identity import DECIDES, decides, require_same
     from trackers.runs.signals import SignalHandler
 
-    console = Console(highlight=False)
+    console = Terminal()
     epochs = PLANNED_EPOCHS if job.config.train.epochs == "auto" else job.config.train.epochs
     study = open_study(job.storage, job.study, job.options, job.objectives, epochs=epochs)
     data, begun = None, 0
@@ -87,7 +86,7 @@ def attempt(study: SweepStudy, trial: optuna.Trial, job: Job, data: Data, consol
         try:
             values = run_trial(trial, job, data, console)
         except Pruned as pruned:
-            console.print(f"Pruned at {pruned}", markup=False, soft_wrap=True)
+            console.print(f"Pruned at {pruned}", markup=False)
             study.tell(trial, state=TrialState.PRUNED)
             return True
         except KeyboardInterrupt:
@@ -95,7 +94,7 @@ def attempt(study: SweepStudy, trial: optuna.Trial, job: Job, data: Data, consol
             raise
         except Exception as error:  # noqa: BLE001 any error fails this trial only
             reason = hide_credentials(f"{type(error).__name__}: {error}")
-            console.print(f"Failed: {reason}", markup=False, soft_wrap=True)
+            console.print(f"Failed: {reason}", markup=False)
             trial.set_user_attr(REASON, reason[:2000])
             study.tell(trial, state=TrialState.FAIL)
             return isinstance(error, Diverged | InputError | Undefined)

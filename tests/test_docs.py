@@ -74,7 +74,7 @@ def parse(words: list[str]) -> None:
     """Parses a command. Raises `InputError` or `SystemExit` where the program would refuse it."""
     match words:
         case ["mrcnn", command, *rest]:
-            parse_command(command, [word for word in rest if word != "--help"])
+            parse_command(command, rest[: rest.index("--help")] if "--help" in rest else rest)
         case ["mlflow", "run", *rest]:
             parse_command(*of_mlflow(rest))
         case ["python", "-m", module, *rest] if module.startswith("benchmarks."):

@@ -78,7 +78,6 @@ def evaluate_classifier_on_test(
         console.print(
             "warning: the validation split contains one kind of image only; the classifier is not calibrated",
             style="yellow",
-            soft_wrap=True,
         )
     slope, intercept = fit_platt(positive, logits)
     threshold = config.baseline.classifier_threshold
@@ -110,7 +109,7 @@ def evaluate_classifier_on_test(
         reliability_figure(bins, f"Reliability, {images}", "mean probability", "share of positives"),
         "figures/reliability.png",
     )
-    console.print(f"\n{title}", style="bold", soft_wrap=True)
+    console.print(f"\n{title}", style="bold")
     return ClassifierResult(model.with_calibration(slope, intercept), threshold, scores, intervals)
 
 

@@ -54,7 +54,6 @@ def check_same_training(spec: str, given: Given, data: Data, console: Console) -
             f"warning: --mask-rcnn {spec}: its training data are unknown; if they contain patients of the "
             f"{data.reported} split, its scores are invalid",
             style="yellow",
-            soft_wrap=True,
         )
     elif given.trained_on != data.splits["train"].digest[:LONGEST_DATASET_DIGEST]:
         raise InputError(

@@ -29,6 +29,7 @@ from experiments.evaluation.artifacts import csv_text
 from experiments.evaluation.evaluate_on_test import Result, evaluate_on_test
 from experiments.evaluation.registration import package_and_register, register_model
 from experiments.evaluation.report import log_report
+from experiments.terminal import Terminal, print_addresses
 from experiments.training.planner import make_plan, shared_settings, with_shared_settings
 from experiments.training.resume import task_run
 from experiments.training.trainer import Trainer
@@ -55,13 +56,13 @@ def train_baselines(resolved: Resolved, models: Sequence[str], mask_rcnn: str | 
         Diverged: a loss or a weight is not finite.
     """
     config = resolved.config
-    console = Console(highlight=False)
+    console = Terminal()
     profile = {"profile": resolved.profile} if resolved.profile else {}
     with (
         task_run(config, tags={"model": "baselines", **profile}) as parent,
         tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder,
     ):
-        console.print(f"Task {config.task}, {config.modality}: {', '.join(models)}; run {parent.id}", soft_wrap=True)
+        console.print(f"Task {config.task}, {config.modality}: {', '.join(models)}; run {parent.id}")
         given = given_mask_rcnn(mask_rcnn, config.task, Path(folder, "given")) if mask_rcnn else None
         data = read_data(config, parent, console)
         plan = make_plan(config, data.splits["train"], validation_images=len(data.splits["val"]))
@@ -84,7 +85,7 @@ def train_baselines(resolved: Resolved, models: Sequence[str], mask_rcnn: str | 
                 facts = {"segmenter": name, "threshold": classified.threshold}
                 comparison.evaluate(f"cascade_{name}", cascade, facts)
         _log_comparison(comparison.columns, data, parent, console)
-    console.print(f"Look at the runs:  {parent.how_to_open()}\n                   {parent.url()}", soft_wrap=True)
+    print_addresses(console, parent)
 
 
 class ResUNetTrainer(Trainer):
@@ -125,7 +126,7 @@ class ClassifierTrainer(Trainer):
         if config.train.weights == "imagenet":
             report = load_imagenet(self.model)
             self.run.text(report.text(every_layer=True), "weights.txt")
-            self.console.print(report.text(), markup=False, soft_wrap=True)
+            self.console.print(report.text(), markup=False)
 
     def sampling_weights(self) -> np.ndarray | None:
         balanced = self.config.baseline.classifier_balance
@@ -225,7 +226,7 @@ def _show(model: ResUNet | Classifier, console: Console, text: str) -> None:
     network = model.config
     height, width = network.input_shape
     size = f"{height}×{width}×{network.channels}"
-    console.print(f"Model: {size}, {text}, {model.count_params() / 1e6:.2f} M weights", markup=False, soft_wrap=True)
+    console.print(f"Model: {size}, {text}, {model.count_params() / 1e6:.2f} M weights", markup=False)
 
 
 def _log_comparison(columns: Mapping[str, Column], data: Data, parent: Run, console: Console) -> None:
@@ -236,6 +237,6 @@ def _log_comparison(columns: Mapping[str, Column], data: Data, parent: Run, cons
     parent.metrics({f"{row['model']}/{row['measure']}": row["value"] for row in found})
     title = f"{split_title(data)}, with 95 % intervals over patients"
     parent.tags({"mlflow.note.content": f"{data.name}. {title}: {', '.join(columns)}. **Research use only.**"})
-    console.print(f"\n{title}", style="bold", soft_wrap=True)
+    console.print(f"\n{title}", style="bold")
     console.print(comparison_table(columns))
     console.print("Research use only.")

@@ -59,8 +59,8 @@ def command(models: tuple[str, ...] | None, mask_rcnn: str | None, **texts: str 
 
     Also: python -m experiments.baselines ..., and mlflow run . -e baselines -P task=NAME -P models=NAME,NAME ...
 
-    All options of `mrcnn train --help` are valid; those of the section `baseline` configure these models. Each model is
-    a run below the run of the comparison, and is registered as unet-<modality> and classifier-<modality>.
+    All options of `mrcnn train --help all` are valid; those of the section `baseline` configure these models. Each
+    model is a run below the run of the comparison, and is registered as unet-<modality> and classifier-<modality>.
     docs/how-to/baselines.md explains the metrics. Research use only.
     """
     models = MODELS if models is None else tuple(dict.fromkeys(models))

@@ -20,30 +20,29 @@ if TYPE_CHECKING:
 
 
 def _check(arguments: tuple[TaskConfig, str | None]) -> int:
-    from rich.console import Console
-
     from experiments.preparation.data_check import check_data, show
     from experiments.preparation.data_report import write_report
+    from experiments.terminal import Terminal
     from mrcnn.data.problems import DataError
 
     config, target = arguments
-    console = Console(highlight=False)
+    console = Terminal()
     checked, problems = None, ()
     name = dataset_name(config.data)
     try:
-        checked = check_data(config)
+        checked = check_data(config, console)
         problems = checked.problems
         show(checked, console)
     except DataError as error:
         problems = error.problems
     for problem in problems:
-        console.print(f"problem: {problem}", style="red", markup=False, soft_wrap=True)
+        console.print(f"problem: {problem}", style="red", markup=False)
     folder = standing_folder() / Path(target or f"check-{name.replace(' ', '-')}").expanduser()
     try:
         page = write_report(folder, name, checked, problems)
     except OSError as error:
         raise InputError(f"--to {folder}: cannot be written ({error.strerror})") from error
-    console.print(f"Report: {page}", markup=False, soft_wrap=True)
+    console.print(f"Report: {page}", markup=False)
     return BAD_INPUT if problems else 0
 
 
@@ -60,7 +59,7 @@ def command(dataset: str | None, to: str | None, **texts: str | None) -> tuple[T
 
     DATASET is a folder of images with their annotations, or the JSON file; without it, the phantoms of the task.
 
-    All options of `mrcnn train --help` are valid; those of the section `data` matter here, such as --reader and
+    All options of `mrcnn train --help all` are valid; those of the section `data` matter here, such as --reader and
     --patient_pattern. Every training begins with the same check, without the pictures. The exit status is 2 if there
     are errors. Research use only.
     """

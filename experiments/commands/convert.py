@@ -28,25 +28,25 @@ class ConvertArgs:
 
 
 def _convert(arguments: ConvertArgs) -> None:
-    from rich.console import Console
-
     from experiments.preparation.datasets import open_dataset
+    from experiments.terminal import Terminal, phase, warn
     from mrcnn.data.writers import write_dataset
 
-    console = Console(highlight=False)
-    dataset = open_dataset(arguments.data)
+    console = Terminal()
+    with phase(console, "Reading the annotations"):
+        dataset = open_dataset(arguments.data)
     if arguments.data.on_error == "fail" and dataset.problems is not None:
         dataset.problems.raise_if_any()
     dataset = dataset.without_invalid()
-    warnings = write_dataset(dataset, arguments.output, arguments.form)
+    with phase(console, f"Writing {len(dataset)} images"):
+        warnings = write_dataset(dataset, arguments.output, arguments.form)
     for warning in (*dataset.warnings, *dataset.skipped, *warnings):
-        console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
+        warn(console, warning)
     instances = sum(len(record.class_ids) for record in dataset.records)
     console.print(
         f"Written: {len(dataset)} images, {instances} instances of {', '.join(dataset.class_names)}; in "
         f"{arguments.output}",
         markup=False,
-        soft_wrap=True,
     )
 
 

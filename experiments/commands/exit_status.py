@@ -78,10 +78,11 @@ def _print_without_credentials(kind: type[BaseException], error: BaseException, 
 
 @contextmanager
 def silent_start() -> Iterator[None]:
-    """Discard the output to file descriptor 2 in the body, unless the body raises.
+    """Announce the import of libraries, and discard what the body writes to file descriptor 2, unless it raises.
 
     TensorFlow 2.21 prints messages on oneDNN and CUDA while it loads, from C++ and before it reads any log level.
     """
+    print("Loading the libraries", flush=True)
     with tempfile.TemporaryFile() as captured:
         sys.stderr.flush()
         stderr = os.dup(2)

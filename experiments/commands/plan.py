@@ -23,7 +23,7 @@ def _plan(resolved: Resolved) -> int:
     import tempfile
     from pathlib import Path
 
-    from rich.console import Console
+    from experiments.terminal import Terminal, phase
 
     quiet_libraries()
     with silent_start():
@@ -32,22 +32,22 @@ def _plan(resolved: Resolved) -> int:
         from trackers.checkpoints.initial_weights import model_file
 
     config = with_absolute_weights(with_absolute_dataset(resolved)).config
-    checked = check_data(config)
+    console = Terminal()
+    checked = check_data(config, console)
     checked.raise_if_wrong()
     splits = {name: checked.whole.subset(chosen) for name, chosen in checked.splits.items() if len(chosen)}
     training = splits.get("train") or splits[DEVELOPMENT]
-    with tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder:
+    with phase(console, "Planning"), tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder:
         plan = make_plan(
             config,
             training,
             lambda weights: model_file(weights, task=config.task, folder=Path(folder)),
             validation_images=len(splits.get("val", ())),
         )
-    console = Console(highlight=False)
     size = f"{len(training)} of {len(checked.whole)} images to train on"
-    console.print(f"Plan of task {config.task} for {checked.name}: {size}", style="bold", markup=False, soft_wrap=True)
+    console.print(f"Plan of task {config.task} for {checked.name}: {size}", style="bold", markup=False)
     for line in plan.lines():
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, markup=False)
     return 0
 
 
@@ -58,8 +58,8 @@ def command(dataset: str | None, **texts: str | None) -> Resolved:
 
     DATASET is a folder of images with their annotations, or the JSON file; without it, the phantoms of the task.
 
-    All options of `mrcnn train --help` are valid. Options that are given are not planned, so they are not printed. The
-    time is an estimate; a training measures its steps and fits their number to the budget. Research use only.
+    All options of `mrcnn train --help all` are valid. Options that are given are not planned, so they are not printed.
+    The time is an estimate; a training measures its steps and fits their number to the budget. Research use only.
     """
     if dataset is not None:
         if texts["data.dataset"] is not None:

@@ -62,9 +62,9 @@ def _predict(arguments: PredictArgs) -> int:
     Raises:
         InputError: an error that prevents all predictions.
     """
-    from rich.console import Console
+    from experiments.terminal import Terminal
 
-    console = Console(highlight=False)
+    console = Terminal()
     with tempfile.TemporaryDirectory(prefix="medmrcnn-") as scratch:
         inputs = _inputs(arguments, Path(scratch), console)
         quiet_libraries()
@@ -84,10 +84,10 @@ def _inputs(arguments: PredictArgs, scratch: Path, console: Any) -> Inputs:
 
     inputs = find_inputs(arguments.inputs, base=standing_folder(), output=arguments.output, fetch=fetch)
     if inputs.skipped:
-        console.print(f"note: skipped: {inputs.skipped_line()}", markup=False, soft_wrap=True)
+        console.print(f"note: skipped: {inputs.skipped_line()}", markup=False)
     if arguments.explicit_forms and inputs.items:
         for line in unsupported_formats(arguments.forms, inputs.items):
-            console.print(f"note: {line}", markup=False, soft_wrap=True)
+            console.print(f"note: {line}", markup=False)
     if any(item.kind == "video" for item in inputs.items):
         from mrcnn.data.io.video import import_av
 
@@ -141,7 +141,6 @@ def _predict_inputs(arguments: PredictArgs, inputs: Inputs, detector: Any, conso
         f"Classes {', '.join(detector.class_names)}; instances of a score of at least {confidence:g}; "
         f"inputs: {len(inputs.items)}",
         markup=False,
-        soft_wrap=True,
     )
     options = Options(confidence, arguments.forms, arguments.spacing_mm, arguments.keep_patient)
     report = predict_items(inputs.items, detector, options, record, console)
@@ -149,9 +148,7 @@ def _predict_inputs(arguments: PredictArgs, inputs: Inputs, detector: Any, conso
     if rows and "findings" in arguments.forms:
         console.print(prediction_table(rows))
     skipped = f", complete before: {report.skipped}" if report.skipped else ""
-    console.print(
-        f"Predicted: {report.predicted}{skipped}; in {arguments.output}. {NOTICE}", markup=False, soft_wrap=True
-    )
+    console.print(f"Predicted: {report.predicted}{skipped}; in {arguments.output}. {NOTICE}", markup=False)
     problems = inputs.problems + report.problems
     if report.negatives:
         print(

@@ -49,9 +49,8 @@ class PrepareArgs:
 
 
 def _prepare(arguments: PrepareArgs) -> None:
-    from rich.console import Console
-
     from experiments.preparation.prepared_dataset import write_prepared
+    from experiments.terminal import Terminal, warn
 
     if arguments.dataset is not None:
         folder = dataset_path(arguments.dataset)
@@ -59,16 +58,16 @@ def _prepare(arguments: PrepareArgs) -> None:
         folder = write_films(cache_folder() / "phantoms" / f"films-{PHANTOM_FILMS}", images=PHANTOM_FILMS, seed=0)
     output = standing_folder() / Path(arguments.output or f"{folder.name}_sides").expanduser()
     films = read_films(folder, with_masks=arguments.model is None)
-    console, checks = Console(highlight=False), MaskChecks(MasksOptions())
+    console, checks = Terminal(), MaskChecks(MasksOptions())
     with tempfile.TemporaryDirectory(prefix="medmrcnn-") as scratch:
         if arguments.model is not None:
             mask_of = _masks_by(arguments.model, arguments.task.task, arguments.confidence, Path(scratch))
         else:
             mask_of = partial(drawn_mask, checks)
         prepared = write_prepared(_decided(films, mask_of, arguments.mirrored), films, output)
-    console.print(prepared.text(), markup=False, soft_wrap=True)
+    console.print(prepared.text(), markup=False)
     for warning in checks.warnings():
-        console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
+        warn(console, warning)
 
 
 def _decided(

@@ -18,11 +18,18 @@ from experiments.config.resolve import Resolved, parameters, resolve_options, ta
 from experiments.preparation.datasets import data_path
 from mrcnn.errors import InputError
 
+COMMON = (
+    "data.dataset", "train.budget", "train.preset", "train.epochs", "train.batch_size", "train.learning_rate",
+    "model.image_size", "model.backbone", "train.weights", "data.patient_pattern", "data.folds", "seed",
+)  # fmt: skip
+"""Options of the configuration that `mrcnn train --help` shows."""
+AGAIN = "the same command with --resume auto continues after the last complete epoch"
+
 
 def _run(arguments: tuple[Resolved, str | None]) -> int:
     resolved, resume = arguments
     resolved = with_absolute_weights(with_absolute_dataset(resolved))
-    return run_job(lambda: _job(resolved, resume))
+    return run_job(lambda: _job(resolved, resume), f"terminated; {AGAIN}")
 
 
 def _job(resolved: Resolved, resume: str | None) -> Callable[[], str]:
@@ -52,7 +59,12 @@ def _help_values(texts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @click.command(
-    "train", cls=Command, work=_run, help_values=_help_values, params=[*task_options(), *config_options(listed=True)]
+    "train",
+    cls=Command,
+    work=_run,
+    stopped=f"stopped; {AGAIN}",
+    help_values=_help_values,
+    params=[*task_options(), *config_options(listed=COMMON)],
 )
 @option(
     "--resume",
@@ -63,11 +75,14 @@ def _help_values(texts: Mapping[str, Any]) -> dict[str, Any]:
 def command(resume: str | None, **texts: str | None) -> tuple[Resolved, str | None]:
     """Train, evaluate, track and register a Mask R-CNN.
 
-    Also: python -m experiments.train ..., and mlflow run . -P task=NAME -P KEY=VALUE ... in a separate environment.
+    \b
+    mrcnn train --dataset my-images --budget 30m
+    mrcnn train --task thyroid                      # on synthetic images
+    mlflow run . -P dataset=$PWD/my-images          # in a separate environment
 
     An option may be shortened to its last part: --train.epochs is --epochs. A value is YAML: 3, null, [0.9, 0.1, 0]. A
     list needs no brackets: 0.9,0.1,0. The help shows the values for the given task and profile. Research use only.
-    """
+    """  # noqa: D301 - the character by which click keeps line breaks
     resolved = resolve_options(texts)
     if resume is not None and resume != "auto" and not re.fullmatch("[0-9a-f]{32}", resume):
         raise InputError(f"--resume {resume}: expected auto or the id of an interrupted run")

@@ -22,6 +22,7 @@ from experiments.comparison.paired_difference import SEED
 from experiments.comparison.tables import print_comparison
 from experiments.prediction.detector import make_detector
 from experiments.preparation.datasets import standing_folder
+from experiments.terminal import Terminal, print_addresses
 from mrcnn.errors import InputError
 from trackers.packaging.tracked_model import load_tracked_model
 from trackers.registry.registry import promote
@@ -37,7 +38,7 @@ def compare(args: CompareArgs) -> None:
     Raises:
         InputError: there are fewer than two models with readable test images.
     """
-    console = Console(highlight=False)
+    console = Terminal()
     if args.modality is not None:
         candidates, notes = registered_candidates(args.modality)
     else:
@@ -50,7 +51,7 @@ def compare(args: CompareArgs) -> None:
         candidates, sets, set_notes = _test_sets(candidates, console, strict=bool(args.models))
         notes += set_notes
     for note in notes:
-        console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
+        console.print(f"note: {note}", style="yellow", markup=False)
     _check_enough(candidates, sets, notes)
     folder = args.output or standing_folder() / f"compare-{modality}"
     try:
@@ -60,9 +61,7 @@ def compare(args: CompareArgs) -> None:
     with tracked_run(
         task=f"compare-{modality}", modality=modality, seed=SEED, backend=keras.backend.backend()
     ) as run, tempfile.TemporaryDirectory(prefix="medmrcnn-") as scratch:  # fmt: skip
-        console.print(
-            f"Comparing {', '.join(each.title for each in candidates)}; run {run.id}", markup=False, soft_wrap=True
-        )
+        console.print(f"Comparing {', '.join(each.title for each in candidates)}; run {run.id}", markup=False)
         models = [_load(each, Path(scratch)) for each in candidates]
         measured, cannot = measure_all(models, sets)
         decisions = decide_aliases(candidates, aliases)
@@ -72,9 +71,9 @@ def compare(args: CompareArgs) -> None:
         )  # fmt: skip
         print_comparison(comparison, console)
         _record(comparison, run, folder)
-        console.print(f"\nPage: {folder / PAGE}", markup=False, soft_wrap=True)
+        console.print(f"\nPage: {folder / PAGE}", markup=False)
         _apply_decisions(decisions, args, run, console)
-    console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
+    print_addresses(console, run)
 
 
 def _aliases(candidates: Sequence[Candidate]) -> dict[str, dict[str, str]]:
@@ -99,7 +98,7 @@ def _test_sets(
     if problems and strict:
         raise InputError("\n  ".join(reasons))
     for reason in reasons:
-        console.print(reason, style="yellow", markup=False, soft_wrap=True)
+        console.print(reason, style="yellow", markup=False)
     kept = [each for each in candidates if each.label in exposed]
     unfit: list[str] = []
     if not strict:
@@ -162,17 +161,17 @@ def _record(comparison: Comparison, run: Run, folder: Path) -> None:
 def _apply_decisions(decisions: Sequence[AliasDecision], args: CompareArgs, run: Run, console: Console) -> None:
     """Move the aliases, or print the decisions only."""
     for each in decisions:
-        console.print(f"{each.name} {each.alias}: {each.reason}", markup=False, soft_wrap=True)
+        console.print(f"{each.name} {each.alias}: {each.reason}", markup=False)
     moving = [each for each in decisions if each.move is not None]
     if args.dry_run or not args.promote:
         if moving:
             how = "dry run" if args.dry_run else "without --promote"
-            console.print(f"Nothing was moved ({how}).", markup=False, soft_wrap=True)
+            console.print(f"Nothing was moved ({how}).", markup=False)
         return
     refused = []
     for name in dict.fromkeys(each.name for each in moving):
         refused += promote(name, [each.move for each in moving if each.name == name and each.move], run.id)
     for line in refused:
-        console.print(line, style="yellow", markup=False, soft_wrap=True)
+        console.print(line, style="yellow", markup=False)
     run.tags({"promoted": len(moving) - len(refused), "not_promoted": "; ".join(refused)})
-    console.print(f"Aliases moved: {len(moving) - len(refused)}", soft_wrap=True)
+    console.print(f"Aliases moved: {len(moving) - len(refused)}")

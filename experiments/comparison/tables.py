@@ -46,7 +46,7 @@ def print_comparison(comparison: Comparison, console: Any) -> None:
     facts = comparison.facts
     console.print(models_table(facts["models"]))
     for each in facts["test_sets"]:
-        console.print(f"\n{set_title(each)}", style="bold", markup=False, soft_wrap=True)
+        console.print(f"\n{set_title(each)}", style="bold", markup=False)
         labels = list(each["any_class"])
         table = Table()
         table.add_column("by class" if select_scores(each) is each["by_class"] else "any class")
@@ -58,12 +58,12 @@ def print_comparison(comparison: Comparison, console: Any) -> None:
             table.add_row(label, *values, *differences)
         console.print(table)
         if note := patients_note(each):
-            console.print(note, style="yellow", markup=False, soft_wrap=True)
+            console.print(note, style="yellow", markup=False)
     for label, values in facts["head_to_head"].items():
         means = ", ".join(f"{ROWS[name]} {value:.3f}" for name, value in values.items())
-        console.print(f"Head to head, any class, mean of all test sets: {label} {means}", markup=False, soft_wrap=True)
+        console.print(f"Head to head, any class, mean of all test sets: {label} {means}", markup=False)
     for note in facts["notes"]:
-        console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
+        console.print(f"note: {note}", style="yellow", markup=False)
 
 
 def models_table(models: Sequence[Mapping[str, Any]]) -> Table:

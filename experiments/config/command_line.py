@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -20,13 +21,13 @@ from mrcnn.errors import InputError
 WIDTH = 100
 LONG = 20
 """The number of options above which an error refers to the help in place of a list."""
-TEXTS, VALUES = "experiments.config.texts", "experiments.config.values"
-"""Keys of `click.Context.meta`: the texts on the command line, and the values that the help shows."""
+TEXTS, VALUES, ALL = "experiments.config.texts", "experiments.config.values", "experiments.config.all"
+"""Keys of `click.Context.meta`: the texts on the command line, the values that the help shows, and whether it shows all
+options."""
 SETTINGS = {
     "help_option_names": ["--help", "-h"],
     "token_normalize_func": lambda token: token.replace("-", "_"),
     "max_content_width": WIDTH,
-    "terminal_width": WIDTH,
 }
 
 
@@ -43,9 +44,12 @@ class Option(click.Option):
     """An option with one value.
 
     Args:
-        group: heading of the help under which the option is listed.
+        group: heading under which `--help all` lists the option.
         several: accept several words after the option, as in `--models resunet classifier`.
-        listed: show the option in the help; `mrcnn train --help` alone lists the options of the configuration.
+        listed: show the option in `--help`, too.
+
+    Attributes:
+        shown: the spelling in help and messages.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class Option(click.Option):
         self.group = group
         self.several = several
         self.listed = listed
+        self.shown = self.opts[0]
 
 
 class Parser(click.Command):
@@ -96,6 +101,9 @@ class Parser(click.Command):
         args = self._join_split_lists(args)
         if ctx.resilient_parsing:  # shell completion
             return super().parse_args(ctx, args)
+        if "-P" in args:
+            text = " ".join(args[args.index("-P") + 1 :][:2])
+            raise InputError(f"-P {text}: -P is an option of `mlflow run`; {self._written_as_option(text, ctx)}")
         try:
             values, rest, order = self.make_parser(ctx).parse_args(list(args))
             counts = Counter(param for param in order if isinstance(param, click.Option))
@@ -103,9 +111,7 @@ class Parser(click.Command):
                 if count > 1 and not param.multiple:
                     raise InputError(f"{param.opts[0]}: expected once")
             if rest:
-                raise InputError(
-                    f"{rest[0]!r}: expected an option such as --epochs 3; a list is one value, as in '[a, b]'"
-                )
+                raise InputError(f"{rest[0]!r}: {self._written_as_option(' '.join(rest[:2]), ctx)}")
             # A boolean option without a value is true.
             ctx.meta[TEXTS] = {
                 param.name: value if isinstance(value := values[param.name], str) else "true" for param in counts
@@ -114,6 +120,27 @@ class Parser(click.Command):
         except click.UsageError as error:
             raise InputError(self._message(error, ctx)) from error
 
+    def get_help_option(self, ctx: click.Context) -> click.Option:
+        """Return the option --help, whose value `all` shows the options that are not listed."""
+
+        def show(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+            if value is None or ctx.resilient_parsing:
+                return
+            ctx.meta[ALL] = value == "all"
+            click.echo(ctx.get_help())
+            ctx.exit()
+
+        return click.Option(
+            self.get_help_option_names(ctx),
+            is_flag=False,
+            flag_value="listed",
+            expose_value=False,
+            is_eager=True,
+            callback=show,
+            metavar="[all]",
+            help="show this text; all: with every option",
+        )
+
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write_usage(ctx.command_path, " ".join(self.collect_usage_pieces(ctx)))
 
@@ -121,14 +148,21 @@ class Parser(click.Command):
         if self.help_values is not None:
             ctx.meta[VALUES] = self.help_values(ctx.meta.get(TEXTS, {}))
         groups: dict[str, list[tuple[str, str]]] = {}
+        every, unlisted = ctx.meta.get(ALL, False), 0
         for param in self.get_params(ctx):
-            if not isinstance(param, click.Option) or not getattr(param, "listed", True):
+            if not isinstance(param, click.Option):
                 continue
-            if (record := param.get_help_record(ctx)) is not None:
-                groups.setdefault(getattr(param, "group", "Options"), []).append(record)
+            if not every and not getattr(param, "listed", True):
+                unlisted += 1
+            elif (record := param.get_help_record(ctx)) is not None:
+                group = getattr(param, "group", "Options") if every else "Options"
+                groups.setdefault(group, []).append(record)
         for group, records in groups.items():
             with formatter.section(group):
                 formatter.write_dl(records)
+        if unlisted:
+            formatter.write_paragraph()
+            formatter.write_text(f"{unlisted} more options: {ctx.command_path} --help all")
 
     def _join_split_lists(self, args: Sequence[str]) -> list[str]:
         """Join the words of a list that the shell has split at its spaces: `[a,` `b]` is `[a, b]`."""
@@ -165,26 +199,41 @@ class Parser(click.Command):
         return " ".join(error.format_message().split())
 
     def _declared(self, ctx: click.Context) -> dict[str, str]:
-        """Map every spelling of an option, with underscores, to the first one."""
+        """Map every spelling of an option, with underscores, to the one in messages."""
         return {
-            f"--{spelled.lstrip('-').replace('-', '_')}": param.opts[0]
+            f"--{spelled.lstrip('-').replace('-', '_')}": getattr(param, "shown", param.opts[0])
             for param in self.get_params(ctx)
             if isinstance(param, click.Option)
             for spelled in param.opts
         }
 
+    def _most_similar(self, name: str, ctx: click.Context) -> str | None:
+        """Return the option whose name is most similar to `name`, or None."""
+        names = {spelled.lstrip("-"): shown for spelled, shown in self._declared(ctx).items()}
+        close = difflib.get_close_matches(name.lstrip("-").replace("-", "_"), names, n=1)
+        return names[close[0]] if close else None
+
     def _nearest(self, name: str, ctx: click.Context) -> str:
         """Suggest the option with the most similar name, or list the options."""
-        names = {spelled.lstrip("-"): declared for spelled, declared in self._declared(ctx).items()}
-        if close := difflib.get_close_matches(name.lstrip("-"), names, n=1):
-            return f"did you mean {names[close[0]]}?"
+        if close := self._most_similar(name, ctx):
+            return f"did you mean {close}?"
         options = self.get_params(ctx)
         listed = [param for param in options if isinstance(param, Option) and param.listed]
         others = any(isinstance(param, Option) and not param.listed for param in options)
         if len(listed) > LONG:
             return f"`{ctx.command_path} --help` lists them"
-        names_listed = ", ".join(param.opts[0] for param in listed)
-        return f"expected {names_listed}{', or an option that `mrcnn train --help` lists' if others else ''}"
+        names_listed = ", ".join(param.shown for param in listed)
+        return f"expected {names_listed}{f', or one that `{ctx.command_path} --help all` lists' if others else ''}"
+
+    def _written_as_option(self, text: str, ctx: click.Context) -> str:
+        """Suggest how to write `text`, which is not an option: `epochs=3`, `epochs 3`, or a folder."""
+        name, _, value = text.replace("=", " ", 1).partition(" ")
+        if option := self._most_similar(name, ctx):
+            return f"did you mean {option} {value.partition(' ')[0]}".rstrip() + "?"
+        first = text.partition(" ")[0]
+        if "--dataset" in self._declared(ctx) and Path(first).expanduser().exists():
+            return f"did you mean --dataset {first}?"
+        return "expected an option such as --epochs 3; a list is one value, as in '[a, b]'"
 
 
 def word_list(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:

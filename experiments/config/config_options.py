@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from experiments.config.command_line import VALUES, Option, PathText
+from experiments.config.command_line import ALL, VALUES, Option, PathText
 from experiments.config.schema import TaskConfig
 
 LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
@@ -22,6 +22,13 @@ OF_TRAINING = (
 )  # fmt: skip
 """Options of the section `data` that concern a training only."""
 PATHS = ("data.dataset", "data.splits", "train.weights")
+SYNONYMS = {
+    "data.dataset": "data",
+    "train.learning_rate": "lr",
+    "train.batch_size": "batch",
+    "model.image_size": "imgsz",
+}
+"""Names of options in other programs, which are understood, too."""
 
 
 def options(
@@ -57,19 +64,21 @@ class SchemaOption(Option):
     """An option for one field. Its value is text; pydantic validates it together with the task file.
 
     Args:
-        names: spellings without dashes; the first is the key of the field.
+        names: spellings without dashes; the first is the key of the field, the last the shortest.
+        synonym: a further spelling, which the help does not show.
     """
 
-    def __init__(self, names: list[str], field: FieldInfo, **settings: Any) -> None:
+    def __init__(self, names: list[str], field: FieldInfo, *, synonym: str | None = None, **settings: Any) -> None:
         key = names[0]
         if field.annotation is bool:
             settings |= {"is_flag": False, "flag_value": "true"}
         super().__init__(
-            [*(f"--{name}" for name in names), key.replace(".", "_")],
+            [*(f"--{name}" for name in [*names, *([synonym] if synonym else [])]), key.replace(".", "_")],
             type=PathText() if key in PATHS else str,
             **settings,
         )
         self.name = key
+        self.shown = f"--{names[-1]}"
         self.field = field
         self.kind = kind(field.annotation, field.metadata)
 
@@ -77,7 +86,10 @@ class SchemaOption(Option):
         value = ctx.meta.get(VALUES, {}).get(self.name, self.field.default)
         value = list(value) if isinstance(value, tuple) else value
         text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, sort_keys=False).removesuffix("...\n")
-        return f"{self.opts[0]} {text.strip()}", f"{self.field.description} [{self.kind}]"
+        return (
+            f"{self.opts[0] if ctx.meta.get(ALL) else self.shown} {text.strip()}",
+            f"{self.field.description} [{self.kind}]",
+        )
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         words = [word for word in self.kind.split(" | ") if word.isidentifier()]
@@ -86,11 +98,11 @@ class SchemaOption(Option):
         return found or super().shell_complete(ctx, incomplete)
 
 
-def config_options(*, listed: bool = False, taken: Collection[str] = ()) -> list[Option]:
+def config_options(*, listed: Collection[str] = (), taken: Collection[str] = ()) -> list[Option]:
     """Return an option for each field of a task's configuration, with every unambiguous end of its dotted key.
 
     Args:
-        listed: show them in the help.
+        listed: keys of the options that `--help` shows; `--help all` shows all.
         taken: names that the command uses itself.
     """
     fields = {key: field for key, field in options() if key != "task"}
@@ -99,11 +111,16 @@ def config_options(*, listed: bool = False, taken: Collection[str] = ()) -> list
     made: list[Option] = []
     for key, field in fields.items():
         names = [name for name in ends[key] if counts.count(name) == 1 and name not in taken]
-        made.append(SchemaOption(names, field, group=key.rpartition(".")[0] or "task", listed=listed))
+        synonym = SYNONYMS.get(key)
+        group = key.rpartition(".")[0] or "task"
+        made.append(
+            SchemaOption(names, field, synonym=None if synonym in taken else synonym, group=group, listed=key in listed)
+        )
     return made
 
 
 def dataset_options() -> list[Option]:
-    """Return the options of the section `data` that say how a data set is read, which the help lists."""
-    fields = [each for each in config_options(listed=True) if (each.name or "").startswith("data.")]
+    """Return the options of the section `data` that say how a data set is read; `--help` shows the common ones."""
+    listed = ("data.reader", "data.on_error", "data.patient_pattern", "data.spacing_mm")
+    fields = [each for each in config_options(listed=listed) if (each.name or "").startswith("data.")]
     return [each for each in fields if (each.name or "").split(".")[1] not in OF_TRAINING]

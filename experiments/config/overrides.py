@@ -29,7 +29,7 @@ def full_key(key: str, known: Iterable[str]) -> str:
         raise InputError(f"--{key}: could mean {' or '.join(matches)}; expected the dotted name")
     leaves = {name.rpartition(".")[2]: name for name in known}
     close = difflib.get_close_matches(key, [*known, *leaves], n=1)
-    hint = f"did you mean {leaves.get(close[0], close[0])}?" if close else "`mrcnn train --help` lists them"
+    hint = f"did you mean {leaves.get(close[0], close[0])}?" if close else "`mrcnn train --help all` lists them"
     raise InputError(f"--{key}: no such option; {hint}")
 
 

@@ -1,4 +1,4 @@
-"""Schema of the task files. `mrcnn train --help` prints the description of each field."""
+"""Schema of the task files. `mrcnn train --help all` prints the description of each field."""
 
 from __future__ import annotations
 

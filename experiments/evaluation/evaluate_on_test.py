@@ -14,6 +14,7 @@ from experiments.evaluation.evaluate import OnImage, evaluate
 from experiments.evaluation.findings_log import FindingsLog
 from experiments.evaluation.robustness import ROBUSTNESS, robustness, robustness_rows
 from experiments.evaluation.tables import findings_table, results_table, robustness_table
+from experiments.terminal import phase
 from experiments.training.training_data import Data, split_title
 from mrcnn.inference.ensemble import Detector, Predictor, make_predictor
 from mrcnn.metrics import Evaluator
@@ -84,15 +85,17 @@ def evaluate_on_test(
     chosen = options.confidence if confidence is None else confidence
     if chosen == "auto":
         limited = isinstance(options.validation_images, int)
-        validation = evaluate(model, data.splits["val"], batch_size=at_once, volumes=limited and options.volumes)
-        confidence = validation.best_confidence()
+        with phase(console, f"Choosing the threshold on {len(data.splits['val'])} validation images"):
+            validation = evaluate(model, data.splits["val"], batch_size=at_once, volumes=limited and options.volumes)
+            confidence = validation.best_confidence()
         if limited:
             # The epochs were validated on a part of the split, so their scores compare with no other training.
             run.metrics({f"best/{name}": value for name, value in validation.summary(confidence).items()})
     else:
         confidence = float(chosen)
     findings = FindingsLog(config.findings, confidence, model.config.class_names)
-    result = measure(model, config, data, confidence, findings.add)
+    with phase(console, f"Evaluating {len(data.splits[split])} images"):
+        result = measure(model, config, data, confidence, findings.add)
     scores, intervals, evaluator = result.scores, result.intervals, result.evaluator
     run.metrics({f"{split}/{name}": value for name, value in {**scores, **intervals}.items()}, step)
     run.metrics({"confidence": confidence})
@@ -117,11 +120,12 @@ def evaluate_on_test(
     log_errors(run, data.splits[split], evaluator, confidence, ERRORS * options.overlays)
     robust: dict[str, dict[str, float]] = {}
     if options.robustness:
-        robust = robustness(model, data.splits[split], confidence, batch_size=at_once)
+        with phase(console, "Evaluating changed images"):
+            robust = robustness(model, data.splits[split], confidence, batch_size=at_once)
         run.json(robust, ROBUSTNESS)
         run.metrics({f"robustness/{change.replace(' ', '_')}/{name}": value
                      for change, values in robust.items() for name, value in values.items()}, step)  # fmt: skip
-    console.print(f"\n{_title(data, confidence)}", style="bold", soft_wrap=True)
+    console.print(f"\n{_title(data, confidence)}", style="bold")
     console.print(results_table(scores, intervals, model.config.class_names))
     if robust:
         console.print(robustness_table(robustness_rows(robust)))

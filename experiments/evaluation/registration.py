@@ -11,6 +11,7 @@ from experiments.config.schema import TaskConfig
 from experiments.evaluation.evaluate_on_test import Result
 from experiments.evaluation.report_numbers import ADVICE, NOTHING_FOUND
 from experiments.findings import FINDINGS
+from experiments.terminal import phase, warn
 from experiments.training.training_data import Data
 from trackers.packaging.packaged import log_packaged_model
 from trackers.registry.contest import validation_score
@@ -50,18 +51,19 @@ def package_and_register(
     part = data.splits[data.reported]
     # Baselines are evaluated without test-time augmentation.
     tta = config.evaluate.tta and family == "mrcnn"
-    uri = log_packaged_model(
-        run,
-        files,
-        flips=config.augment.flips if tta else (),
-        mirrored_ids=config.augment.mirrored_ids(part.class_names).tolist() if tta else None,
-        confidence=result.confidence,
-        class_names=part.class_names,
-        config=config.model_dump(mode="json"),
-        sample_image=part[0].image,
-        findings=FINDINGS[config.findings] if config.findings != "none" else None,
-        fingerprint=data.facts,
-    )
+    with phase(console, "Packaging the model"):
+        uri = log_packaged_model(
+            run,
+            files,
+            flips=config.augment.flips if tta else (),
+            mirrored_ids=config.augment.mirrored_ids(part.class_names).tolist() if tta else None,
+            confidence=result.confidence,
+            class_names=part.class_names,
+            config=config.model_dump(mode="json"),
+            sample_image=part[0].image,
+            findings=FINDINGS[config.findings] if config.findings != "none" else None,
+            fingerprint=data.facts,
+        )
     register_model(uri, config, run, console, family=family)
     return uri
 
@@ -97,12 +99,10 @@ def register_model(
     )
     run.unless_finished(lambda: rollback_registration(registered))
     aliases = registered.alias + (f" and champion-{config.task}" if registered.task_champion else "")
-    console.print(
-        f"Registered {registered.name} version {registered.version} as {aliases}: {registered.reason}", soft_wrap=True
-    )
+    console.print(f"Registered {registered.name} version {registered.version} as {aliases}: {registered.reason}")
     if useless is not None:
         run.tags({NOTHING_FOUND: useless})
-        console.print(f"warning: {useless}. {ADVICE}", style="yellow", markup=False, soft_wrap=True)
+        warn(console, f"{useless}. {ADVICE}")
 
 
 def _useless(run: Run, metric: str) -> str | None:

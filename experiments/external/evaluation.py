@@ -25,6 +25,7 @@ from experiments.external.subgroups import Subgroup, measure_subgroups, read_att
 from experiments.preparation.data_check import validate_dataset_images, with_gray_levels
 from experiments.preparation.datasets import dataset_name, dataset_path, open_dataset, standing_folder
 from experiments.preparation.seen_images import find_seen
+from experiments.terminal import Terminal, print_addresses
 from experiments.training.training_data import Data
 from mrcnn.cache_folder import cache_folder
 from mrcnn.data import Dataset
@@ -113,7 +114,7 @@ def evaluate_external(args: EvaluateArgs) -> Evaluation:
     Raises:
         InputError: model or data are invalid, a class has no counterpart, or the training has seen all images.
     """
-    console = Console(highlight=False)
+    console = Terminal()
     folder = args.output or standing_folder() / f"evaluate-{dataset_name(args.data).replace(' ', '-')}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -132,17 +133,17 @@ def evaluate_external(args: EvaluateArgs) -> Evaluation:
         )
         data = _prepare(whole, mapping, model, config, args)
         for note in data.notes:
-            console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
+            console.print(f"note: {note}", style="yellow", markup=False)
         sentences = [shift.sentence for shift in data.shifts if shift.sentence]
         for sentence in sentences or ["No difference from the training data was found."]:
-            console.print(f"shift: {sentence}", style="yellow" if sentences else None, markup=False, soft_wrap=True)
+            console.print(f"shift: {sentence}", style="yellow" if sentences else None, markup=False)
         config = _for_classes(config, mapping, data.images, model)
         with tracked_run(
             task=f"evaluate-{config.task}", modality=config.modality, seed=config.seed,
             backend=keras.backend.backend(), run_name=f"{model.title} on {data.name}",
             tags=_provenance(model, data, mapping),
         ) as run:  # fmt: skip
-            console.print(f"Evaluating {model.title} on {data.name}; run {run.id}", markup=False, soft_wrap=True)
+            console.print(f"Evaluating {model.title} on {data.name}; run {run.id}", markup=False)
             predictor = MappedPredictor(model.predictor, mapping.names, mapping.of_model)
             recalibration, version, site, confidence = None, None, data, model.confidence
             if args.recalibrate is not None:
@@ -157,14 +158,13 @@ def evaluate_external(args: EvaluateArgs) -> Evaluation:
                 console.print(
                     f"Registered {model.name} version {version}: threshold {confidence:g} in place of "
                     f"{recalibration.before:g}; no alias has moved",
-                    soft_wrap=True,
                 )
             run.text(resolved_yaml(config), "config.yaml")
             run.json(facts, NUMBERS)
             log_report(run)
             _write(run.id, folder)
-            console.print(f"\nReport: {folder / PAGE}", markup=False, soft_wrap=True)
-    console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
+            console.print(f"\nReport: {folder / PAGE}", markup=False)
+    print_addresses(console, run)
     return Evaluation(
         result.scores, result.intervals, result.confidence, data.shifts, data.excluded, subgroups, data.notes, facts,
         run.id, folder, version,

@@ -236,4 +236,4 @@ class _ProgressDisplay:
     def _line(self, text: str) -> None:
         if not self._console.is_terminal and time.monotonic() - self._last >= SECONDS_BETWEEN_LINES:
             self._last = time.monotonic()
-            self._console.print(text, markup=False, soft_wrap=True)
+            self._console.print(text, markup=False)

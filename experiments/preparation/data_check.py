@@ -11,6 +11,7 @@ from rich.console import Console
 from experiments.config.schema import TaskConfig
 from experiments.evaluation.tables import data_table, data_text
 from experiments.preparation.datasets import data_path, dataset_name, open_dataset
+from experiments.terminal import count_progress, phase, warn
 from mrcnn.cache_folder import cache_folder
 from mrcnn.data import Dataset, split_by_patient, subsample_negatives
 from mrcnn.data.duplicates import cached_groups, make_thumbnails
@@ -68,14 +69,21 @@ class CheckedData:
         }
 
 
-def check_data(config: TaskConfig) -> CheckedData:
+def check_data(config: TaskConfig, console: Console | None = None) -> CheckedData:
     """Read the data of a task, search near-duplicates, split by patient and summarize.
+
+    Args:
+        config: configuration of the task.
+        console: shows the progress; None: nothing is shown.
 
     Raises:
         InputError: lists all errors of annotations and image files.
     """
-    opened, name = open_dataset(config.data), dataset_name(config.data)
-    whole, groups = validate_dataset_images(opened, config)
+    console, name = console or Console(quiet=True), dataset_name(config.data)
+    made = ", which the first run makes" if config.data.dataset is None else ""
+    with phase(console, f"Reading the annotations of {name}{made}"):
+        opened = open_dataset(config.data)
+    whole, groups = validate_dataset_images(opened, config, console)
     problems: list[str] = []
     held_out: tuple[np.ndarray, ...] = ()
     train, val, test = config.data.split
@@ -160,7 +168,7 @@ def with_gray_levels(found: Fingerprint, whole: Dataset, train: Sequence[int], *
     return replace(found, polarity=mean_film(training), warnings=(*found.warnings, *warnings))
 
 
-def validate_dataset_images(whole: Dataset, config: TaskConfig) -> tuple[Dataset, np.ndarray | None]:
+def validate_dataset_images(whole: Dataset, config: TaskConfig, console: Console) -> tuple[Dataset, np.ndarray | None]:
     """Open each image once; return the valid ones and their groups of near-duplicates if configured.
 
     Raises:
@@ -169,12 +177,14 @@ def validate_dataset_images(whole: Dataset, config: TaskConfig) -> tuple[Dataset
     groups, problems = None, Problems("images") if whole.problems is None else whole.problems
     if config.data.near_duplicates == "together":
         cache = cache_folder() / "thumbnails"
-        thumbnails = make_thumbnails(whole, cache, problems)
+        with count_progress(console, "Checking images", len(whole)) as advance:
+            thumbnails = make_thumbnails(whole, cache, problems, advance)
         groups = cached_groups(thumbnails, cache)
         even = np.flatnonzero(~thumbnails.any(axis=(1, 2))).tolist()
         constant = find_constant(whole, even, Problems("images"))  # unreadable images are reported already
     else:
-        constant = validate_images(whole, problems, cache_folder() / "opened")
+        with count_progress(console, "Checking images", len(whole)) as advance:
+            constant = validate_images(whole, problems, cache_folder() / "opened", advance)
     whole = whole.with_warnings(constant_warnings(whole, constant))
     if config.data.on_error == "fail":
         problems.raise_if_any()
@@ -193,10 +203,10 @@ def splits_without_instances(whole: Dataset, splits: Mapping[str, np.ndarray], n
 
 def show(checked: CheckedData, console: Console) -> None:
     """Print splits, sizes and warnings."""
-    console.print(f"\nData: {checked.name}", style="bold", markup=False, soft_wrap=True)
+    console.print(f"\nData: {checked.name}", style="bold", markup=False)
     console.print(data_table(checked.found))
-    console.print(data_text(checked.found), markup=False, soft_wrap=True)
+    console.print(data_text(checked.found), markup=False)
     for warning in checked.found.warnings:
-        console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
+        warn(console, warning)
     for problem in checked.found.skipped:
-        console.print(f"warning: left out: {problem}", style="yellow", markup=False, soft_wrap=True)
+        warn(console, f"left out: {problem}")

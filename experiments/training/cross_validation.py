@@ -44,7 +44,7 @@ def cross_validate(resolved: Resolved, resume: str | None = None) -> str:
     """
     with training_group(resolved, resume, f"{resolved.config.data.folds} folds") as group:
         run, console = group.run, group.console
-        checked = check_data(resolved.config)
+        checked = check_data(resolved.config, console)
         if group.data is None:
             show(checked, console)
         checked.raise_if_wrong()
@@ -115,6 +115,6 @@ def _pool(members: Sequence[Member], data: Data, group: TrainingGroup) -> Result
     title = f"{TITLES[OUT_OF_FOLD]}: {len(pooled)} images, patients: {len(set(pooled.patients))}"
     headline = ", ".join(f"{name} {scores[name]:.3f}" for name in HEADLINE if name in scores)
     run.tags({"mlflow.note.content": f"{data.name}. {title}: {headline}. **Research use only.**"})
-    console.print(f"\n{title}", style="bold", soft_wrap=True)
+    console.print(f"\n{title}", style="bold")
     console.print(results_table(scores, intervals, pooled.class_names, ("folds", over_folds)))
     return Result(confidence, scores, intervals, pooled)

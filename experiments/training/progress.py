@@ -53,14 +53,15 @@ class ProgressDisplay:
             transient=True,
             expand=True,
         )
-        self._task = self._bar.add_task(
-            f"epoch {epochs_done + 1}/{epochs}: preparing", total=steps_per_epoch, losses="", left=""
-        )
+        self._first = f"epoch {epochs_done + 1}/{epochs}"
+        self._task = self._bar.add_task(f"{self._first}: compiling", total=steps_per_epoch, losses="", left="")
         self._done = 0
         self._first_step_ended = self._last_line = time.monotonic()
 
     def __enter__(self) -> ProgressDisplay:
         self._bar.start()
+        if not self._console.is_terminal:
+            self._print(f"{self._first}: compiling the training step")
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -96,7 +97,7 @@ class ProgressDisplay:
         self._print(line)
 
     def _print(self, *parts: str) -> None:
-        self._console.print("  ".join(part for part in parts if part), markup=False, soft_wrap=True)
+        self._console.print("  ".join(part for part in parts if part), markup=False)
 
     def _left(self, now: float) -> str:
         if self._done < 2:

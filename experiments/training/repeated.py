@@ -18,6 +18,7 @@ from experiments.config.schema import TaskConfig
 from experiments.evaluation.evaluate_on_test import Result, inference_model, measure
 from experiments.evaluation.registration import package_and_register
 from experiments.evaluation.report import log_report
+from experiments.terminal import Terminal
 from experiments.training.checkpointing import DATA, ResumableTraining, requested_facts
 from experiments.training.planner import shared_settings, with_shared_settings
 from experiments.training.resume import intact_checkpoint, resumable_run, task_run
@@ -126,7 +127,7 @@ class TrainingGroup:
             tempfile.TemporaryDirectory(dir=self.folder) as folder,
         ):  # fmt: skip
             save_json(notes, started := {"run": run.id, DATA: facts[DATA]})
-            self.console.print(f"\n{name.capitalize()}; run {run.id}", style="bold", soft_wrap=True)
+            self.console.print(f"\n{name.capitalize()}; run {run.id}", style="bold")
             keras.utils.set_random_seed(seed)
             record_data(data, config, run)
             checkpoint = intact_checkpoint(unfinished, self.console)
@@ -154,7 +155,7 @@ class TrainingGroup:
         if (run := recorded(client, run_id)) is not None and run.info.status != "FINISHED":
             client.set_terminated(run_id)  # the process was killed just before
         Unfinished(run_id).remove()
-        self.console.print(f"\n{path.stem}: finished before; run {run_id}", style="bold", soft_wrap=True)
+        self.console.print(f"\n{path.stem}: finished before; run {run_id}", style="bold")
         config = TaskConfig.model_validate(record["config"])
         result = measure(inference_model([load(path)], config), config, data, record["confidence"])
         clear_session()
@@ -170,6 +171,6 @@ class TrainingGroup:
 @contextmanager
 def training_group(resolved: Resolved, resume: str | None, kind: str) -> Iterator[TrainingGroup]:
     """Start or reopen the common run, see `resumable_run`."""
-    console = Console(highlight=False)
+    console = Terminal()
     with resumable_run(resolved, resume, console, f", {kind}") as (run, found):
         yield TrainingGroup(resolved.config, run, console, None if found is None else found.data)

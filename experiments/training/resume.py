@@ -16,6 +16,7 @@ from rich.console import Console
 from experiments.config.resolve import Resolved
 from experiments.config.schema import TaskConfig
 from experiments.preparation.data_check import check_data
+from experiments.terminal import print_addresses, warn
 from experiments.training.checkpointing import ResumableTraining, differences, requested_facts
 from experiments.training.training_data import Data, usable_data
 from mrcnn.errors import InputError
@@ -68,12 +69,12 @@ def resumable_run(
         keras.utils.set_random_seed(config.seed)
         with task_run(config, tags=tags, resumed=found and found.folder.name) as run:
             about = f"Task {config.task}, {config.modality}, on {keras.backend.backend()}{kind}"
-            console.print(f"{about}; run {run.id}", soft_wrap=True)
+            console.print(f"{about}; run {run.id}")
             if found is None:
                 held.enter_context(Unfinished(run.id).held())
             yield run, found
         Unfinished(run.id).remove()
-    console.print(f"Look at the run:  {run.how_to_open()}\n                  {run.url()}", soft_wrap=True)
+    print_addresses(console, run)
 
 
 def find(resume: str, config: TaskConfig, held: ExitStack, console: Console) -> ResumableTraining | None:
@@ -94,7 +95,7 @@ def find(resume: str, config: TaskConfig, held: ExitStack, console: Console) -> 
 
     @cache
     def data() -> Data:
-        checked = check_data(config)
+        checked = check_data(config, console)
         checked.raise_if_wrong()
         return usable_data(checked, config)
 
@@ -131,7 +132,6 @@ def find(resume: str, config: TaskConfig, held: ExitStack, console: Console) -> 
     console.print(
         f"No interrupted training to go on with{f' ({reasons[0]})' if reasons else ''}; a new one begins",
         markup=False,
-        soft_wrap=True,
     )
     return None
 
@@ -187,12 +187,7 @@ def intact_checkpoint(training: Unfinished, console: Console) -> TrainingCheckpo
     if checkpoint is None and problems:
         raise Refused("; ".join(problems))
     for problem in problems:
-        console.print(
-            f"warning: {problem}; going on from that of epoch {checkpoint.epoch if checkpoint else 0}",
-            style="yellow",
-            markup=False,
-            soft_wrap=True,
-        )
+        warn(console, f"{problem}; going on from that of epoch {checkpoint.epoch if checkpoint else 0}")
     return checkpoint
 
 

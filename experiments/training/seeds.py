@@ -99,6 +99,6 @@ def _summarize(members: Sequence[Member], best: Member, data: Data, group: Train
     group.run.metrics(metrics)
     ends = {f"{name}{end}": metrics[f"seeds/{name}{end}"] for name in over for end in ("_lo", "_hi")}
     title = f"{split_title(data)}, mean of {len(members)} seeds; registered: seed {best.config.seed}"
-    group.console.print(f"\n{title}", style="bold", soft_wrap=True)
+    group.console.print(f"\n{title}", style="bold")
     means = {name: mean for name, (mean, _) in over.items()}
     group.console.print(results_table(means, ends, data.splits[data.reported].class_names, ("seeds", over)))

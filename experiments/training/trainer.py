@@ -18,6 +18,7 @@ from experiments.config.schema import Stage, TaskConfig
 from experiments.evaluation.evaluate_on_test import evaluate_on_test, inference_model
 from experiments.evaluation.registration import package_and_register
 from experiments.evaluation.report import log_report
+from experiments.terminal import Terminal, phase, warn
 from experiments.training.budget import measured_step, measured_validation
 from experiments.training.callbacks import (
     AveragedWeights,
@@ -64,7 +65,7 @@ def train(resolved: Resolved, resume: str | None = None) -> str:
         CheckpointNotSaved: the disk refuses a checkpoint.
         ServerAway: the tracking server does not answer, and the model could not be registered.
     """
-    console, config = Console(highlight=False), resolved.config
+    console, config = Terminal(), resolved.config
     with (
         resumable_run(resolved, resume, console) as (run, training),
         tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder,
@@ -135,15 +136,16 @@ class Trainer:
             self.config = TaskConfig.model_validate(self.training.checkpoint.facts[PLANNED])
             return
         config, splits = self.config, self.data.splits
-        self.planned = make_plan(
-            config,
-            splits["train"],
-            lambda weights: model_file(weights, task=config.task, folder=self.folder / "start"),
-            validation_images=len(splits["val"]),
-        )
+        with phase(self.console, "Planning"):
+            self.planned = make_plan(
+                config,
+                splits["train"],
+                lambda weights: model_file(weights, task=config.task, folder=self.folder / "start"),
+                validation_images=len(splits["val"]),
+            )
         self.config = self.planned.config
         for line in ("Plan:", *self.planned.lines()):
-            self.console.print(line, markup=False, soft_wrap=True)
+            self.console.print(line, markup=False)
 
     def build(self) -> None:
         """Build the planned model, fit the length of the training to the budget, and log the configuration.
@@ -159,33 +161,34 @@ class Trainer:
             self.model, self.config = self.training.model()
             done = self.training.epochs_done
             self.run.tags({"resumed_after_epoch": done})
-            self.console.print(f"Going on after epoch {done} of {self.config.train.epochs}", soft_wrap=True)
+            self.console.print(f"Going on after epoch {done} of {self.config.train.epochs}")
             return
         config, plan, run, console = self.config, self.planned, self.run, self.console
         assert plan is not None
         if config.train.precision != "float32" and not computes_in_bfloat16():
-            console.print(
-                f"warning: train.precision={config.train.precision}: this device does not compute in bfloat16 with "
+            warn(
+                console,
+                f"train.precision={config.train.precision}: this device does not compute in bfloat16 with "
                 f"{keras.backend.backend()}, a step may take tens of times as long as in float32",
-                style="yellow",
-                soft_wrap=True,
             )
         # 3.
-        self.model = MaskRCNN(plan.model, seed=config.seed, dtype=config.train.precision)
-        console.print(plan.describe(self.model.count_params()), soft_wrap=True)
+        with phase(console, "Building the network"):
+            self.model = MaskRCNN(plan.model, seed=config.seed, dtype=config.train.precision)
+        console.print(plan.describe(self.model.count_params()))
         # 2.
         if plan.weights != "none":
             # A downloaded file has a temporary name; the option says more.
             report = replace(load_weights(self.model, plan.weights), source=config.train.weights)
             run.text(report.text(every_layer=True), "weights.txt")
-            console.print(report.text(), markup=False, soft_wrap=True)
+            console.print(report.text(), markup=False)
         if plan.draws is not None and plan.budget is not None:
             validation = self.data.splits["val"]
-            step = measured_step(self.model, self.loader(), config.train)
-            each = measured_validation(self.model, validation, config.evaluate)
+            with phase(console, "Compiling the network, and measuring the time of a step and of a validation"):
+                step = measured_step(self.model, self.loader(), config.train)
+                each = measured_validation(self.model, validation, config.evaluate)
             run.metrics({"step_seconds": step, "validation_seconds": each})
             self.config, line = with_measured_time(plan, step, each, len(validation))
-            console.print(line, soft_wrap=True)
+            console.print(line)
         run.params(parameters(self.config))
         run.metrics(plan.measures())
         run.text(resolved_yaml(self.config), "config.yaml")
@@ -262,7 +265,7 @@ class Trainer:
                         verbose=0,
                     )
         if state.best_epoch is None:
-            self.console.print(f"warning: {state.metric} was never defined; the last epoch is taken", style="yellow")
+            warn(self.console, f"{state.metric} was never defined; the last epoch is taken")
         self.epochs, self.best_value, best = state.epochs_done, state.best_value, state.best_epoch or state.epochs_done
         self.run.metrics({"best_epoch": best, "epochs": self.epochs})
         self.model = load(store.path(best), (type(model),))

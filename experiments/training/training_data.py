@@ -51,7 +51,7 @@ class Data:
 
 def read_data(config: TaskConfig, run: Run, console: Console) -> Data:
     """Check the data, print a summary, split them and record them in `run`."""
-    checked = check_data(config)
+    checked = check_data(config, console)
     show(checked, console)
     checked.raise_if_wrong()
     data = usable_data(checked, config)

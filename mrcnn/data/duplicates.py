@@ -301,10 +301,13 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
 
 
-def make_thumbnails(dataset: Dataset, cache: Path | None, problems: Problems) -> np.ndarray:
+def make_thumbnails(
+    dataset: Dataset, cache: Path | None, problems: Problems, advance: Callable[[], None] = lambda: None
+) -> np.ndarray:
     """Load thumbnails (N, SIDE, SIDE) uint8 from the cache, or compute and save them.
 
-    Constant images and images that cannot be read, which are added to `problems`, become zeros.
+    Constant images and images that cannot be read, which are added to `problems`, become zeros. `advance` is called
+    after each image.
     """
     paths = [record.path for record in dataset.records]
     file = cache / f"thumbnails-{dataset_key(paths)}.npz" if cache and paths else None
@@ -324,7 +327,7 @@ def make_thumbnails(dataset: Dataset, cache: Path | None, problems: Problems) ->
         return found
 
     with digest_cache(cache, paths):
-        found = map_images(dataset, list(range(len(dataset))), make, even, problems)
+        found = map_images(dataset, list(range(len(dataset))), make, even, problems, advance)
     if made.keys() != known.keys():
         save_arrays(file, keys=np.array(list(made), "S32"), thumbnails=np.array(list(made.values())))
     return np.stack(found) if found else np.zeros((0, SIDE, SIDE), np.uint8)

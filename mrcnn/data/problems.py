@@ -9,6 +9,8 @@ from pathlib import Path
 from mrcnn.errors import InputError
 
 _SHOWN = 20
+_EXAMPLES = 3
+"""Names in a warning; a problem, which has to be corrected, is listed with its own line."""
 _LONGEST = 600  # characters of a line; a quoted value of a damaged file may be a long list
 
 
@@ -74,6 +76,6 @@ def to_single_line(text: str) -> str:
 
 
 def summarize_names(text: str, names: Sequence[str]) -> str:
-    """Format `<number of names> <text>: <first names>`."""
-    rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return to_single_line(f"{len(names)} {text}: {', '.join(name[:80] for name in names[:_SHOWN])}") + rest
+    """Format a count with examples: `<number of names> <text>: <first names> and <number> more`."""
+    rest = f" and {len(names) - _EXAMPLES} more" if len(names) > _EXAMPLES else ""
+    return to_single_line(f"{len(names)} {text}: {', '.join(name[:80] for name in names[:_EXAMPLES])}") + rest

@@ -19,13 +19,19 @@ _MOST_THREADS, _MOST_VOLUMES = 16, 4
 T = TypeVar("T")
 
 
-def validate_images(dataset: Dataset, problems: Problems, cache: Path | None = None) -> list[int]:
+def validate_images(
+    dataset: Dataset,
+    problems: Problems,
+    cache: Path | None = None,
+    advance: Callable[[], None] = lambda: None,
+) -> list[int]:
     """Open every image, and one slice of each volume, which reads the whole volume; add invalid ones to `problems`.
 
     Args:
         dataset: data set.
         problems: collects the invalid images.
         cache: folder for file digests and the digests of valid images, or None.
+        advance: called after each file.
 
     Returns:
         Positions of the constant images.
@@ -46,7 +52,7 @@ def validate_images(dataset: Dataset, problems: Problems, cache: Path | None = N
 
     rows = sorted(files.values())
     with digest_cache(cache, paths):
-        found = map_images(dataset, rows, attempt, False, problems)
+        found = map_images(dataset, rows, attempt, False, problems, advance)
     if file and valid != known:
         save_json(file, dict(sorted(valid.items())))
     return [row for row, is_constant in zip(rows, found, strict=True) if is_constant]
@@ -71,11 +77,17 @@ def constant_warnings(dataset: Dataset, rows: list[int]) -> list[str]:
 
 
 def map_images(
-    dataset: Dataset, rows: list[int], function: Callable[[int], T], default: T, problems: Problems
+    dataset: Dataset,
+    rows: list[int],
+    function: Callable[[int], T],
+    default: T,
+    problems: Problems,
+    advance: Callable[[], None] = lambda: None,
 ) -> list[T]:
     """Call `function` for each position in threads; image decoders release Python's lock.
 
     An `InputError` is added to `problems`, once per file and in the order of `rows`; the result is then `default`.
+    `advance` is called after each position.
     """
     faults: dict[Path, str] = {}
 
@@ -92,7 +104,10 @@ def map_images(
     volumes = any(record.volume is not None for record in dataset.records)
     most = min(os.cpu_count() or 1, _MOST_VOLUMES if volumes else _MOST_THREADS)
     with ThreadPoolExecutor(max_workers=most) as threads:
-        results = list(threads.map(attempt, rows))
+        results = []
+        for result in threads.map(attempt, rows):
+            results.append(result)
+            advance()
     for path in dict.fromkeys(dataset.records[row].path for row in rows):
         if path in faults:
             problems.add_skippable(faults[path], path)

@@ -51,9 +51,14 @@ class WeightReport:
     notes: tuple[str, ...] = ()
 
     def text(self, *, every_layer: bool = False) -> str:
-        """Format the report, with one line per layer of another shape; `every_layer` also lists loaded layers."""
+        """Format the report, with one line per layer of another shape; `every_layer` lists all other layers, too."""
         total = len(self.loaded) + len(self.skipped)
-        lines = [f"Weights from {self.source}" + (f": {len(self.loaded)} of {total} layers" if total else "")]
+        new = dict.fromkeys(each.layer.partition("_")[0] for each in self.skipped if each.found is None)
+        lines = [
+            f"Weights from {self.source}"
+            + (f": {len(self.loaded)} of {total} layers" if total else "")
+            + (f"; new: {', '.join(new)}" if new else "")
+        ]
         lines += [f"  {note}" for note in self.notes]
         lines += [
             f"  {each.layer} {_format_shapes(each.expected)}: the file's {', '.join(each.origins)} "
@@ -61,14 +66,12 @@ class WeightReport:
             for each in self.skipped
             if each.found is not None
         ]
-        missing = [f"{each.layer} {_format_shapes(each.expected)}" for each in self.skipped if each.found is None]
-        for title, names in (
-            ("not in the file", missing),
-            ("in the file, but not used", self.unused),
-            ("loaded", self.loaded if every_layer else ()),
-        ):
-            if names:
-                lines.append(f"  {title}: {', '.join(names)}")
+        if every_layer:
+            missing = [f"{each.layer} {_format_shapes(each.expected)}" for each in self.skipped if each.found is None]
+            parts = {"not in the file": missing, "in the file, but not used": self.unused, "loaded": self.loaded}
+            lines += [f"  {title}: {', '.join(names)}" for title, names in parts.items() if names]
+        elif self.unused:
+            lines.append(f"  {len(self.unused)} layers of the file are not used")
         return "\n".join(lines)
 
 

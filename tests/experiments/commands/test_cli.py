@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 
 from experiments.cli import COMMANDS, main
+from experiments.commands.train import with_absolute_dataset
 from experiments.config.config_options import options
+from experiments.config.resolve import resolve
+from mrcnn.errors import InputError
 
 ROOT = Path(__file__).parents[3]
 
 
 def test_help_explains_every_option_with_its_value_and_limits(capsys):
-    assert main(["train", "--help"]) == 0
+    assert main(["train", "--help", "all"]) == 0
     text = capsys.readouterr().out
     joined = "".join(text.split())  # without line breaks
     for key, field in options():
@@ -30,9 +33,24 @@ def test_help_explains_every_option_with_its_value_and_limits(capsys):
     assert max(map(len, text.splitlines())) <= 100
 
 
+def test_help_shows_the_common_options_at_the_width_of_the_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["train", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "  --epochs 12 " in text and "--train.clip_norm" not in text and "mrcnn train --help all" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_names_of_other_programs_are_understood():
+    config = resolve(["--lr", "0.01", "--batch", "2", "--imgsz", "128"]).config
+    assert (config.train.learning_rate, config.train.batch_size, config.model.image_size) == (0.01, 2, 128)
+    with pytest.raises(InputError, match=r"--data\.dataset nowhere"):
+        with_absolute_dataset(resolve(["--data", "nowhere"]))
+
+
 def test_help_shows_the_values_of_the_profile(capsys):
     assert main(["train", "--profile", "first_system", "--help"]) == 0
-    assert "--model.backbone resnet101" in capsys.readouterr().out
+    assert "--backbone resnet101" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
@@ -47,7 +65,10 @@ def test_without_a_command_the_commands_are_shown(words, capsys):
         (["trian"], "'trian': no such command; did you mean train?"),
         (["quit"], "'quit': no such command; expected check, plan, prepare, train"),
         (["--verison"], "--verison: no such option; expected a command, --help or --version"),
-        (["train", "--epocs", "3"], "--epocs: no such option; did you mean --train.epochs?"),
+        (["train", "--epocs", "3"], "--epocs: no such option; did you mean --epochs?"),
+        (["train", "-P", "epochs", "3"], "-P epochs 3: -P is an option of `mlflow run`; did you mean --epochs 3?"),
+        (["train", "epohcs=3"], "'epohcs=3': did you mean --epochs 3?"),
+        (["train", "."], "'.': did you mean --dataset .?"),
         (["train", "extra"], "'extra': expected an option such as --epochs 3"),
         (["sweep", "--trails", "3"], "--trails: no such option; did you mean --trials?"),
         (["sync", "--dry-rnu"], "--dry_rnu: no such option; did you mean --dry-run?"),

@@ -40,10 +40,11 @@ def test_a_log_file_gets_a_line_every_ten_seconds_with_the_time_left(clock):
             screen.step(1, step, {"loss": 1.0})
         screen.epoch(1, {"loss": 1.0}, "val AP50 0.500", 96)
     lines = output.getvalue().splitlines()
-    assert lines[0].startswith("epoch 1/2 step 1/10")
+    assert lines[0] == "epoch 1/2: compiling the training step"
+    assert lines[1].startswith("epoch 1/2 step 1/10")
     # Three steps of four seconds are the first more than ten; of 20 steps 4 are done, each takes 4 s.
-    assert lines[1] == "epoch 1/2 step 4/10  loss 1.000  1 min 04 s left"
-    assert len(lines) == 5
+    assert lines[2] == "epoch 1/2 step 4/10  loss 1.000  1 min 04 s left"
+    assert len(lines) == 6
     assert lines[-1] == "epoch 1/2  loss 1.000  val AP50 0.500  1 min 36 s"
 
 

@@ -1,0 +1,77 @@
+"""Print the lines, phases and warnings of a command."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from trackers.runs.writer import Run
+
+SECONDS_BETWEEN_LINES = 10
+"""Seconds between two lines of progress in a log file."""
+
+
+class Terminal(Console):
+    """Console that breaks lines of text between words on a terminal, and not at all in a log file."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(highlight=False, **settings)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        if all(isinstance(each, str) for each in objects):
+            options = {"soft_wrap": not self.is_terminal, **options}
+        super().print(*objects, **options)
+
+
+def warn(console: Console, message: str) -> None:
+    """Print a warning in yellow."""
+    console.print(f"warning: {message}", style="yellow", markup=False)
+
+
+def print_addresses(console: Console, run: Run) -> None:
+    """Print where the report of a run lies on this machine, and how MLflow shows the run."""
+    for folder in run.folders:
+        if (page := folder / "report.html").is_file():
+            console.print(f"Report:  {page} (open it in a browser)", markup=False, soft_wrap=True)
+    console.print(f"MLflow:  {run.how_to_open()}\n         {run.url()}", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def phase(console: Console, text: str) -> Iterator[None]:
+    """Show that work of some seconds goes on: a spinner on a terminal, a line in a log file."""
+    if console.is_terminal:
+        with console.status(text):
+            yield
+    else:
+        console.print(text, markup=False)
+        yield
+
+
+@contextmanager
+def count_progress(console: Console, text: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show how much of `total` is done: a bar on a terminal, a line every ten seconds in a log file.
+
+    Yields:
+        A function to call after each item, from any thread.
+    """
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task, done, last = bar.add_task(text, total=total), 0, time.monotonic()
+        if not console.is_terminal:
+            console.print(f"{text}: {total}", markup=False)
+
+        def advance() -> None:
+            nonlocal done, last
+            done += 1
+            bar.advance(task)
+            if not console.is_terminal and (now := time.monotonic()) - last >= SECONDS_BETWEEN_LINES:
+                last = now
+                console.print(f"{text}: {done} of {total}", markup=False)
+
+        yield advance
