@@ -20,7 +20,7 @@ from rich.console import Console
 from experiments.config.schema import TaskConfig
 from experiments.training.checkpointing import ResumableTraining, requested_facts
 from experiments.training.planner import with_shared_settings
-from experiments.training.resume import Refused, resume_training, task_run
+from experiments.training.resume import Refused, resume_training, run_name, task_run
 from experiments.training.trainer import Trainer
 from experiments.training.training_data import Data
 from mrcnn.backend import clear_session
@@ -83,11 +83,11 @@ def run_trial(trial: optuna.Trial, job: Job, data: Data, console: Console) -> li
     keras.utils.set_random_seed(config.seed)
     with ExitStack() as held:
         resumed = _interrupted(trial, config, data, held, console)
-        tags = {"trial": str(trial.number), "sweep": job.study}
+        tags, part = {"trial": str(trial.number), "sweep": job.study}, f"trial {trial.number}"
         if RETRIED_RUN in trial.user_attrs and resumed is None:
             tags["retry_of"] = trial.user_attrs[RETRIED_RUN]
         with (
-            task_run(config, run_name=f"trial {trial.number}", tags=tags, parent=job.parent,
+            task_run(config, run_name=run_name(config, part=part), tags=tags, parent=job.parent,
                      resumed=resumed and resumed.folder.name) as run,
             tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder,
         ):  # fmt: skip
@@ -104,7 +104,9 @@ def run_trial(trial: optuna.Trial, job: Job, data: Data, console: Console) -> li
                     trial.set_user_attr(attribute, resumed.epochs_done)
                 reported = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
             watch = Watch(trial, job.objectives, run, reported)
-            trainer = Trainer(config, data, run, console, Path(folder), training=resumed, on_validation=watch)
+            trainer = Trainer(
+                config, data, run, console, Path(folder), training=resumed, on_validation=watch, part=part
+            )
             trainer.plan()
             trainer.build()
             trainer.fit()
@@ -191,6 +193,8 @@ def measure(
     for name in job.objectives:
         if name not in scores or not np.isfinite(scores[name]):
             raise Undefined(f"{name} is not defined on the validation images; there are: {', '.join(sorted(scores))}")
+    values = ", ".join(f"{name} {scores[name]:.4g}" for name in job.objectives)
+    run.tags({"mlflow.note.content": f"{values} on the validation split. **Research use only.**"})
     return [scores[name] for name in job.objectives]
 
 

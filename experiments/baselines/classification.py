@@ -100,7 +100,7 @@ def evaluate_classifier_on_test(
     headline = ", ".join(
         f"{name} {scores[name]:.3f}" for name in ("auc", "sensitivity", "specificity") if name in scores
     )
-    run.tags({"mlflow.note.content": f"{data.name}. {title}: {headline}. **Research use only.**"})
+    run.tags({"mlflow.note.content": f"{headline}. {data.name}, {title}. **Research use only.**"})
     run.text(csv_text(_rows(reported, truth, probabilities, threshold)), "per_case.csv")
     images = f"{len(reported)} {split} images"
     run.figure(roc_figure(truth, probabilities, threshold, f"ROC, {images}"), "figures/roc.png")

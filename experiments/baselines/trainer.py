@@ -59,7 +59,7 @@ def train_baselines(resolved: Resolved, models: Sequence[str], mask_rcnn: str | 
     console = Terminal()
     profile = {"profile": resolved.profile} if resolved.profile else {}
     with (
-        task_run(config, tags={"model": "baselines", **profile}) as parent,
+        task_run(config, run_name=f"{config.task} baselines", tags={"model": "baselines", **profile}) as parent,
         tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder,
     ):
         console.print(f"Task {config.task}, {config.modality}: {', '.join(models)}; run {parent.id}")

@@ -23,7 +23,7 @@ def _check(arguments: tuple[TaskConfig, str | None]) -> int:
     from experiments.preparation.data_check import check_data, show
     from experiments.preparation.data_report import write_report
     from experiments.terminal import Terminal
-    from mrcnn.data.problems import DataError
+    from mrcnn.data.problems import DataError, group_similar
 
     config, target = arguments
     console = Terminal()
@@ -35,14 +35,14 @@ def _check(arguments: tuple[TaskConfig, str | None]) -> int:
         show(checked, console)
     except DataError as error:
         problems = error.problems
-    for problem in problems:
+    for problem in group_similar(problems):
         console.print(f"problem: {problem}", style="red", markup=False)
     folder = standing_folder() / Path(target or f"check-{name.replace(' ', '-')}").expanduser()
     try:
         page = write_report(folder, name, checked, problems)
     except OSError as error:
         raise InputError(f"--to {folder}: cannot be written ({error.strerror})") from error
-    console.print(f"Report: {page}", markup=False)
+    console.print(f"Report: {page} (open it in a browser)", markup=False, soft_wrap=True)
     return BAD_INPUT if problems else 0
 
 

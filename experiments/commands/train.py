@@ -72,7 +72,8 @@ def _help_values(texts: Mapping[str, Any]) -> dict[str, Any]:
     help="continue an interrupted training of the same configuration and data in its run: the run's id, or auto for "
     "the newest one, or a new run where none exists",
 )
-def command(resume: str | None, **texts: str | None) -> tuple[Resolved, str | None]:
+@option("--name", metavar="TEXT", help="name of the run; default such as `thyroid lite0-384 e40 s0`")
+def command(resume: str | None, name: str | None, **texts: str | None) -> tuple[Resolved, str | None]:
     """Train, evaluate, track and register a Mask R-CNN.
 
     \b
@@ -83,7 +84,7 @@ def command(resume: str | None, **texts: str | None) -> tuple[Resolved, str | No
     An option may be shortened to its last part: --train.epochs is --epochs. A value is YAML: 3, null, [0.9, 0.1, 0]. A
     list needs no brackets: 0.9,0.1,0. The help shows the values for the given task and profile. Research use only.
     """  # noqa: D301 - the character by which click keeps line breaks
-    resolved = resolve_options(texts)
+    resolved = replace(resolve_options(texts), name=name)
     if resume is not None and resume != "auto" and not re.fullmatch("[0-9a-f]{32}", resume):
         raise InputError(f"--resume {resume}: expected auto or the id of an interrupted run")
     return resolved, resume

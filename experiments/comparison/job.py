@@ -59,7 +59,8 @@ def compare(args: CompareArgs) -> None:
     except OSError as error:
         raise InputError(f"--output {folder}: cannot be written ({error.strerror})") from error
     with tracked_run(
-        task=f"compare-{modality}", modality=modality, seed=SEED, backend=keras.backend.backend()
+        task=f"compare-{modality}", modality=modality, seed=SEED, backend=keras.backend.backend(),
+        run_name=f"compare {len(candidates)} models of {modality}",
     ) as run, tempfile.TemporaryDirectory(prefix="medmrcnn-") as scratch:  # fmt: skip
         console.print(f"Comparing {', '.join(each.title for each in candidates)}; run {run.id}", markup=False)
         models = [_load(each, Path(scratch)) for each in candidates]

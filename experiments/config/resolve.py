@@ -24,18 +24,27 @@ from mrcnn.safe_yaml import read_yaml
 
 TASKS = Path(__file__).parents[1] / "tasks"
 AUTO = "auto"
-PHANTOM_TASK, PHANTOMS = "thyroid", "phantoms"
-"""Task without a dataset, and the profile with sizes for phantoms."""
+INSTANCES, PHANTOM_TASK, PHANTOMS = "instances", "thyroid", "phantoms"
+"""Default task with and without a dataset, and the profile with sizes for phantoms."""
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """A validated configuration, its task file, its profile, and the section `sweep` of the file, not yet validated."""
+    """A validated configuration and its source.
+
+    Attributes:
+        config: the configuration.
+        file: task file.
+        profile: name of the profile.
+        sweep: section `sweep` of the file, not yet validated.
+        name: name of the run from the user; None: by the configuration.
+    """
 
     config: TaskConfig
     file: Path
     profile: str | None
     sweep: Any = None
+    name: str | None = None
 
 
 def task_names() -> list[str]:
@@ -128,7 +137,7 @@ def resolve_options(texts: Mapping[str, str | None]) -> Resolved:
     """
     task, dataset = texts.get("task") or AUTO, texts.get("data.dataset") or "null"
     if task == AUTO:
-        task = PHANTOM_TASK if dataset == "null" else "instances"
+        task = PHANTOM_TASK if dataset == "null" else INSTANCES
     path = task_file(task)
     profile = texts.get("profile")
     content, profiles = read_task(path)

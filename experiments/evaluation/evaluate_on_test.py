@@ -25,6 +25,8 @@ from trackers.runs.serialization import json_text
 
 HEADLINE = ("mask_ap50", "mask_ap", "dice", "volume_dice", "f1")
 """Metrics in the description of the run in MLflow."""
+SUMMARY = ("mask_ap50", "mask_ap", "dice", "hd95", "precision", "recall", "f1", "froc", "detection_rate")
+"""Metrics that MLflow shows as a group of their own, `summary/`."""
 ERRORS = 3
 """Pictures of false positives, and of misses, for each overlay that is requested."""
 
@@ -99,8 +101,10 @@ def evaluate_on_test(
     scores, intervals, evaluator = result.scores, result.intervals, result.evaluator
     run.metrics({f"{split}/{name}": value for name, value in {**scores, **intervals}.items()}, step)
     run.metrics({"confidence": confidence})
+    figures = {name: scores[name] for name in SUMMARY if name in scores} | {"confidence": confidence}
+    run.metrics({f"summary/{name}": value for name, value in figures.items()}, step)
     headline = ", ".join(f"{name} {scores[name]:.3f}" for name in HEADLINE if name in scores)
-    run.tags({"mlflow.note.content": f"{data.name}. {_title(data, confidence)}: {headline}. **Research use only.**"})
+    run.tags({"mlflow.note.content": f"{headline}. {data.name}, {_title(data, confidence)}. **Research use only.**"})
     if config.evaluate.tta:
         mirrored_ids = config.augment.mirrored_ids(model.config.class_names).tolist()
         run.tags({VIEWS: json_text({"flips": config.augment.flips, "mirrored_ids": mirrored_ids}, indent=None)})

@@ -72,6 +72,8 @@ DEFINITIONS = {
 LOWER_SCORES = ("hd95", "hd95_mm", "volume_hd95", "detection_ece")
 """Scores of which less is better."""
 SIZES_SHOWN = 3
+COUNTS = ("patients", "images", "without instances")
+"""Headings of the counts of a split; images without a name of their patient count as a patient each."""
 PER_CLASS = ("mask_ap50", "dice", "hd95", "precision", "recall", "f1", "volume_dice", "volume_hd95")
 
 ROBUSTNESS_COLUMNS = ("images", "Dice", "difference", "mask AP50")
@@ -91,15 +93,16 @@ def duration_text(seconds: float) -> str:
 
 
 def data_table(found: Fingerprint) -> Table:
-    """Count patients, images and instances of each split."""
+    """Count patients, if any is named, images and instances of each split."""
     table = Table()
-    for heading in ("", "patients", "images", "without instances", *found.whole.instances):
+    shown = slice(0 if found.patients_named else 1, None)
+    for heading in ("", *COUNTS[shown], *found.whole.instances):
         table.add_column(heading, justify="right" if heading else "left", overflow="fold")
     for split, part in {**found.splits, "all": found.whole}.items():
         if split == "all":
             table.add_section()
-        counts = (part.patients, part.images, part.images_without_instances, *part.instances.values())
-        table.add_row(split, *map(str, counts))
+        counts = (part.patients, part.images, part.images_without_instances)[shown]
+        table.add_row(split, *map(str, (*counts, *part.instances.values())))
     return table
 
 

@@ -127,7 +127,7 @@ def evaluate_external(args: EvaluateArgs) -> Evaluation:
                 f"--recalibrate: {args.model} is not registered; expected a version such as models:/mrcnn-xray@champion"
             )
         config = _config(model, args)
-        whole, _ = validate_dataset_images(open_dataset(config.data), config)
+        whole, _ = validate_dataset_images(open_dataset(config.data), config, console)
         mapping = map_classes(
             whole.class_names, model.predictor.config.class_names, args.classes, class_agnostic=args.class_agnostic
         )

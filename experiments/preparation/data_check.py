@@ -168,12 +168,20 @@ def with_gray_levels(found: Fingerprint, whole: Dataset, train: Sequence[int], *
     return replace(found, polarity=mean_film(training), warnings=(*found.warnings, *warnings))
 
 
-def validate_dataset_images(whole: Dataset, config: TaskConfig, console: Console) -> tuple[Dataset, np.ndarray | None]:
+def validate_dataset_images(
+    whole: Dataset, config: TaskConfig, console: Console | None = None
+) -> tuple[Dataset, np.ndarray | None]:
     """Open each image once; return the valid ones and their groups of near-duplicates if configured.
+
+    Args:
+        whole: the dataset.
+        config: configuration of the task.
+        console: shows the progress; None: nothing is shown.
 
     Raises:
         InputError: lists all errors, unless `on_error` is to skip them.
     """
+    console = console or Console(quiet=True)
     groups, problems = None, Problems("images") if whole.problems is None else whole.problems
     if config.data.near_duplicates == "together":
         cache = cache_folder() / "thumbnails"

@@ -15,9 +15,10 @@ from PIL import Image
 
 from experiments.evaluation.figures import sizes_figure
 from experiments.evaluation.page import render
-from experiments.evaluation.tables import data_text
+from experiments.evaluation.tables import COUNTS, data_text
 from experiments.preparation.data_check import CheckedData
-from mrcnn.data.fingerprint import SplitSummary
+from mrcnn.data.fingerprint import SplitSummary, describe_content, find_disagreements
+from mrcnn.data.problems import group_similar
 from mrcnn.inference.drawing import contact_sheet, overlay, to_display
 
 MAX_PICTURES = 24
@@ -43,28 +44,33 @@ def write_report(folder: Path, name: str, checked: CheckedData | None, problems:
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     facts: dict[str, Any] = {"name": name, "problems": list(problems)}
     values: dict[str, Any] = {"counts": None, "pictures": [], "alike": [], "alike_note": "", "sizes": []}
+    values |= {"differing": [], "differing_note": ""}
     values |= {"skipped": (), "warnings": (), "size_figure": ""}
     if checked is not None:
         found = checked.found
         facts |= {"found": found.as_dict(), "splits": checked.split_lists()}
         values |= {"skipped": found.skipped, "warnings": found.warnings, "sizes": data_text(found).splitlines()}
-        values["counts"] = counts_table({**found.splits, "all": found.whole})
+        values["counts"] = counts_table({**found.splits, "all": found.whole}, patients_named=found.patients_named)
         values["size_figure"] = _size_figure(checked, folder)
         values["pictures"] = _annotated(checked, folder)
         values["alike"], values["alike_note"] = _duplicates(checked, folder)
+        facts["disagreements"], values["differing"], values["differing_note"] = _disagreements(checked, folder)
     (folder / "report.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False), encoding="utf-8")
     file = folder / "report.html"
-    file.write_text(render("check.html", title=name, problems=problems, **values), encoding="utf-8")
+    file.write_text(render("check.html", title=name, problems=group_similar(problems), **values), encoding="utf-8")
     return file
 
 
-def counts_table(parts: Mapping[str, SplitSummary]) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Return headings and rows of a table with the content of each split."""
-    headings = ["split", "patients", "images", "without instances", *next(iter(parts.values())).instances]
-    rows: list[tuple[str, ...]] = [
-        (name, *map(str, (part.patients, part.images, part.images_without_instances, *part.instances.values())))
-        for name, part in parts.items()
-    ]
+def counts_table(
+    parts: Mapping[str, SplitSummary], *, patients_named: bool = True
+) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Return headings and rows of a table with the content of each split, without patients if none is named."""
+    shown = slice(0 if patients_named else 1, None)
+    headings = ["split", *COUNTS[shown], *next(iter(parts.values())).instances]
+    rows: list[tuple[str, ...]] = []
+    for name, part in parts.items():
+        counts = (part.patients, part.images, part.images_without_instances)[shown]
+        rows.append((name, *map(str, (*counts, *part.instances.values()))))
     return headings, rows
 
 
@@ -109,6 +115,25 @@ def _duplicates(checked: CheckedData, folder: Path) -> tuple[list[Figure], str]:
         caption += f" and {len(members) - MAX_ALIKE} more" if len(members) > MAX_ALIKE else ""
         figures.append(_save(folder, f"alike_{number:02d}.jpg", contact_sheet(pictures, 2), caption))
     return figures, f" ({MAX_GROUPS} of {len(groups)} groups)" if len(groups) > MAX_GROUPS else ""
+
+
+def _disagreements(checked: CheckedData, folder: Path) -> tuple[list[dict[str, Any]], list[Figure], str]:
+    """List near-duplicates whose annotations differ, draw the first ones side by side; return how many are drawn."""
+    if checked.groups is None:
+        return [], [], ""
+    whole, listed, figures = checked.whole, [], []
+    found = find_disagreements(whole, checked.groups)
+    for each in found:
+        pair = {whole.records[index].file_name: describe_content(whole, index) for index in (each.first, each.second)}
+        listed.append({"kind": each.kind, "images": pair, "pairs": each.pairs})
+    for number, each in enumerate(found[:MAX_GROUPS], start=1):
+        samples = [whole[each.first], whole[each.second]]
+        pictures = [
+            _reduce(overlay(one.image, one.instances, one.class_ids, whole.class_names), _SIDE // 2) for one in samples
+        ]
+        caption = " and ".join(f"{name} ({content})" for name, content in listed[number - 1]["images"].items())
+        figures.append(_save(folder, f"differing_{number:02d}.jpg", contact_sheet(pictures, 2), caption))
+    return listed, figures, f" ({MAX_GROUPS} of {len(found)} pairs)" if len(found) > MAX_GROUPS else ""
 
 
 def _spread(indices: np.ndarray, count: int) -> Iterable[int]:

@@ -114,7 +114,7 @@ def _pool(members: Sequence[Member], data: Data, group: TrainingGroup) -> Result
         run.text(csv_text(pooled.per_volume(confidence)), "out_of_fold/per_volume.csv")
     title = f"{TITLES[OUT_OF_FOLD]}: {len(pooled)} images, patients: {len(set(pooled.patients))}"
     headline = ", ".join(f"{name} {scores[name]:.3f}" for name in HEADLINE if name in scores)
-    run.tags({"mlflow.note.content": f"{data.name}. {title}: {headline}. **Research use only.**"})
+    run.tags({"mlflow.note.content": f"{headline}. {data.name}, {title}. **Research use only.**"})
     console.print(f"\n{title}", style="bold")
     console.print(results_table(scores, intervals, pooled.class_names, ("folds", over_folds)))
     return Result(confidence, scores, intervals, pooled)

@@ -21,7 +21,7 @@ from experiments.evaluation.report import log_report
 from experiments.terminal import Terminal
 from experiments.training.checkpointing import DATA, ResumableTraining, requested_facts
 from experiments.training.planner import shared_settings, with_shared_settings
-from experiments.training.resume import intact_checkpoint, resumable_run, task_run
+from experiments.training.resume import intact_checkpoint, resumable_run, run_name, task_run
 from experiments.training.trainer import Trainer
 from experiments.training.training_data import Data, record_data
 from mrcnn.backend import clear_session
@@ -60,6 +60,8 @@ class TrainingGroup:
         run: the common run.
         data: read again where the group is resumed; None: it is new.
         plan: settings that all trainings share, planned and measured in the first.
+        kind: such as `3 folds`.
+        name: name of the run from the user.
     """
 
     config: TaskConfig
@@ -67,6 +69,8 @@ class TrainingGroup:
     console: Console
     data: Data | None
     plan: Mapping[str, Any] | None = None
+    kind: str = ""
+    name: str | None = None
 
     @property
     def folder(self) -> Path:
@@ -103,6 +107,7 @@ class TrainingGroup:
         if self.plan is None:
             self.plan = shared_settings(member.config)
             self.config = with_shared_settings(self.config, self.plan)
+            self.run.rename(run_name(self.config, self.name, self.kind))
         return member
 
     def _train(
@@ -120,7 +125,7 @@ class TrainingGroup:
             return self._finished(path, record, data)
         with (
             task_run(
-                config, run_name=name, tags={"model": MODEL, **(tags or {})},
+                config, run_name=run_name(config, self.name, name), tags={"model": MODEL, **(tags or {})},
                 parent=Parent(self.run.id, self.run.experiment_id), resumed=record.get("run"),
             ) as run,
             (unfinished := Unfinished(run.id)).held(),
@@ -132,7 +137,9 @@ class TrainingGroup:
             record_data(data, config, run)
             checkpoint = intact_checkpoint(unfinished, self.console)
             training = ResumableTraining(unfinished.folder, data, facts, checkpoint)
-            trainer = Trainer(config, data, run, self.console, Path(folder), training=training)
+            trainer = Trainer(
+                config, data, run, self.console, Path(folder), training=training, name=self.name, part=name
+            )
             trainer.plan()
             with make_data_parallel(trainer.config.train.devices, trainer.config.train.batch_size):
                 trainer.build()
@@ -172,5 +179,6 @@ class TrainingGroup:
 def training_group(resolved: Resolved, resume: str | None, kind: str) -> Iterator[TrainingGroup]:
     """Start or reopen the common run, see `resumable_run`."""
     console = Terminal()
-    with resumable_run(resolved, resume, console, f", {kind}") as (run, found):
-        yield TrainingGroup(resolved.config, run, console, None if found is None else found.data)
+    with resumable_run(resolved, resume, console, kind) as (run, found):
+        data = None if found is None else found.data
+        yield TrainingGroup(resolved.config, run, console, data, kind=kind, name=resolved.name)

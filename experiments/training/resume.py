@@ -13,9 +13,10 @@ from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from rich.console import Console
 
-from experiments.config.resolve import Resolved
+from experiments.config.resolve import INSTANCES, Resolved
 from experiments.config.schema import TaskConfig
 from experiments.preparation.data_check import check_data
+from experiments.preparation.datasets import dataset_name
 from experiments.terminal import print_addresses, warn
 from experiments.training.checkpointing import ResumableTraining, differences, requested_facts
 from experiments.training.training_data import Data, usable_data
@@ -41,6 +42,25 @@ def task_run(config: TaskConfig, **options: Any) -> AbstractContextManager[Run]:
     return tracked_run(task=config.task, modality=config.modality, seed=config.seed, backend=backend, **options)
 
 
+def run_name(config: TaskConfig, name: str | None = None, part: str = "") -> str:
+    """Name a run by what it trains: `thyroid lite0-384 e40 s0`, without what is not planned yet.
+
+    Args:
+        config: configuration of the training.
+        name: replaces that name.
+        part: place in a group, such as `fold 1 of 5`.
+    """
+    if name is None:
+        subject = dataset_name(config.data) if config.task == INSTANCES and config.data.dataset else config.task
+        backbone, size, epochs = config.model.backbone, config.model.image_size, config.train.epochs
+        sides = size if isinstance(size, tuple) else (size,)
+        network = [str(backbone).replace("efficientnet_", ""), "x".join(map(str, sides))]
+        words = [subject, "-".join(word for word in network if word != AUTO)]
+        words += [f"e{epochs}"] * (epochs != AUTO) + [f"s{config.seed}"] * (not part)
+        name = " ".join(word for word in words if word)
+    return f"{name}, {part}" if part else name
+
+
 @contextmanager
 def resumable_run(
     resolved: Resolved, resume: str | None, console: Console, kind: str = ""
@@ -51,7 +71,7 @@ def resumable_run(
         resolved: the checked configuration and where each value comes from.
         resume: id of an interrupted run, or `auto`; None: a new run.
         console: for messages.
-        kind: for the terminal, such as `, 3 folds`.
+        kind: of a group, such as `3 folds`.
 
     Returns:
         The run, and the training to resume, if there is one.
@@ -67,8 +87,9 @@ def resumable_run(
     with ExitStack() as held:
         found = None if resume is None else find(resume, config, held, console)
         keras.utils.set_random_seed(config.seed)
-        with task_run(config, tags=tags, resumed=found and found.folder.name) as run:
-            about = f"Task {config.task}, {config.modality}, on {keras.backend.backend()}{kind}"
+        title = run_name(config, resolved.name, kind)
+        with task_run(config, run_name=title, tags=tags, resumed=found and found.folder.name) as run:
+            about = f"Task {config.task}, {config.modality}, on {keras.backend.backend()}{kind and f', {kind}'}"
             console.print(f"{about}; run {run.id}")
             if found is None:
                 held.enter_context(Unfinished(run.id).held())

@@ -33,7 +33,7 @@ from experiments.training.callbacks import (
 from experiments.training.checkpointing import NETWORK, PLANNED, ResumableTraining, plain, requested_facts
 from experiments.training.planner import Plan, make_plan, with_measured_time
 from experiments.training.progress import ProgressDisplay
-from experiments.training.resume import resumable_run
+from experiments.training.resume import resumable_run, run_name
 from experiments.training.stages import compile_for, spans
 from experiments.training.training_data import Data, read_data, validation_subset
 from mrcnn.backend import computes_in_bfloat16
@@ -73,7 +73,7 @@ def train(resolved: Resolved, resume: str | None = None) -> str:
         if training is None:
             data = read_data(config, run, console)
             training = ResumableTraining(Unfinished(run.id).folder, data, requested_facts(config, data))
-        trainer = Trainer(config, training.data, run, console, Path(folder), training=training)
+        trainer = Trainer(config, training.data, run, console, Path(folder), training=training, name=resolved.name)
         trainer.plan()
         with make_data_parallel(trainer.config.train.devices, trainer.config.train.batch_size):
             trainer.build()
@@ -92,6 +92,7 @@ class Trainer:
         training: where checkpoints are saved, and the one to resume from; None: in `folder`, which no other process
             resumes.
         on_validation: see `LogMetrics`.
+        name, part: see `run_name`.
 
     Attributes:
         planned: by `plan`; None for a training that is resumed.
@@ -122,9 +123,12 @@ class Trainer:
         *,
         training: ResumableTraining | None = None,
         on_validation: OnValidation | None = None,
+        name: str | None = None,
+        part: str = "",
     ) -> None:
         self.config, self.data, self.run, self.console, self.folder = config, data, run, console, folder
         self.training, self.on_validation = training or ResumableTraining(folder, data), on_validation
+        self.name, self.part = name, part
 
     def sampling_weights(self) -> np.ndarray | None:
         """Return the weight of each training image, see `Loader`; None: each is drawn once an epoch."""
@@ -189,6 +193,7 @@ class Trainer:
             run.metrics({"step_seconds": step, "validation_seconds": each})
             self.config, line = with_measured_time(plan, step, each, len(validation))
             console.print(line)
+        run.rename(run_name(self.config, self.name, self.part))
         run.params(parameters(self.config))
         run.metrics(plan.measures())
         run.text(resolved_yaml(self.config), "config.yaml")

@@ -14,6 +14,7 @@ from experiments.config.schema import TaskConfig
 from experiments.findings import FINDINGS
 from experiments.preparation.data_check import CheckedData, check_data, show
 from mrcnn.data import Dataset
+from mrcnn.data.fingerprint import names_patients
 from mrcnn.detections import Detections
 from trackers.runs.reader import EXTERNAL
 from trackers.runs.run import Run
@@ -100,7 +101,8 @@ def validation_subset(validation: Dataset, limit: int | None, seed: int, *, whol
 
 
 def split_title(data: Data) -> str:
-    """Describe the reported split: name, numbers of images and patients."""
+    """Describe the reported split: name, number of images, and of patients if any is named."""
     part = data.splits[data.reported]
-    patients = len({record.patient_id for record in part.records})
-    return f"{TITLES[data.reported]}: {len(part)} images, patients: {patients}"
+    named = names_patients(part.records)
+    patients = f", patients: {len({record.patient_id for record in part.records})}" if named else ""
+    return f"{TITLES[data.reported]}: {len(part)} images{patients}"

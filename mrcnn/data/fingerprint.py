@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mrcnn.data.dataset import Dataset, Record
+from mrcnn.data.names import source_name
 from mrcnn.data.splits import check_splits
 
 SMALL, LARGE = 32**2, 96**2  # pixels; area limits of COCO (Lin et al. 2014, pycocotools)
@@ -56,6 +57,7 @@ class Fingerprint:
         skipped: problems of images and annotations that were left out, one line each.
         polarity: mean radiograph of the training split, see `mrcnn.data.film_polarity`, or None.
         gray_levels: gray-level histogram of the training split, see `gray_levels`; None if it was not computed.
+        patients_named: False if no image names its patient, so that each counts as a patient of its own.
     """
 
     whole: SplitSummary
@@ -69,6 +71,7 @@ class Fingerprint:
     polarity: tuple[float, ...] | None = None
     relative_sides: dict[str, float] = field(default_factory=dict)
     gray_levels: tuple[float, ...] | None = None
+    patients_named: bool = True
 
     def as_dict(self) -> dict[str, Any]:
         """Convert to numbers, strings, lists and dicts for JSON."""
@@ -109,7 +112,13 @@ def fingerprint(dataset: Dataset, splits: Mapping[str, Iterable[int]], groups: n
         duplicates=duplicates,
         warnings=(*dataset.warnings, *messages, *_missing_classes(whole, parts)),
         skipped=dataset.skipped,
+        patients_named=names_patients(records),
     )
+
+
+def names_patients(records: Iterable[Record]) -> bool:
+    """Return whether any image names its patient; an image that names none counts as a patient of its own."""
+    return any(record.patient_id != source_name(record.file_name) for record in records)
 
 
 def gray_levels(thumbnails: np.ndarray) -> tuple[float, ...]:
@@ -162,42 +171,66 @@ def _duplicates(dataset: Dataset, groups: np.ndarray) -> tuple[DuplicateSummary,
         f"{found.images} of {len(groups)} images are nearly the same as another, copies turned, mirrored or "
         f"recolored included: {found.groups} groups, each kept in one split"
     )
-    if across:
+    if across and names_patients(dataset.records):
         messages += f"; {across} of them join patients who were named apart, and who now count as one"
     return found, [messages, *_disagreements(dataset, groups)]
 
 
-def _disagreements(dataset: Dataset, groups: np.ndarray) -> list[str]:
-    """Return a warning with count and examples for each kind of annotation difference within groups.
+@dataclass(frozen=True)
+class Disagreement:
+    """Name two near-duplicates whose annotations differ.
+
+    Attributes:
+        kind: `labels`, `classes`, or `empty` if only one of the two has instances.
+        first: position of an image.
+        second: position of the other.
+        pairs: number of such pairs with the same two annotations in their group.
+    """
+
+    kind: str
+    first: int
+    second: int
+    pairs: int
+
+
+def find_disagreements(dataset: Dataset, groups: np.ndarray) -> list[Disagreement]:
+    """Find near-duplicates whose labels or classes differ, one pair for each two annotations in a group.
 
     Pairs of slices of one volume are ignored: neighboring slices look alike but may be annotated differently.
+
+    Args:
+        dataset: data set with N images.
+        groups: (N,) groups of near-duplicates, as returned by `find_duplicates`.
     """
-    counts, examples = Counter(), defaultdict(list)
+    found = []
     order = np.argsort(groups, kind="stable")
     for members in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1):
         if len(members) < 2:
             continue
-        by_content = defaultdict(list)
-        for index in members:
+        by_content: dict[tuple[str | None, frozenset[int]], list[int]] = defaultdict(list)
+        for index in members.tolist():
             record = dataset.records[index]
-            by_content[record.label, frozenset(record.class_ids.tolist())].append(record)
-        seen = set()
+            by_content[record.label, frozenset(record.class_ids.tolist())].append(index)
         for one, other in combinations(by_content, 2):
-            found, pair = _pairs(by_content[one], by_content[other])
+            count, pair = _pairs(dataset, by_content[one], by_content[other])
             if pair is None:
                 continue
-            kinds = []
             if one[1] != other[1]:
-                kinds.append("classes" if one[1] and other[1] else "empty")
+                found.append(Disagreement("classes" if one[1] and other[1] else "empty", *pair, count))
             if one[0] != other[0] and None not in (one[0], other[0]):
-                kinds.append("labels")
-            for kind in kinds:
-                counts[kind] += found
-                if kind not in seen:
-                    examples[kind].append(
-                        " and ".join(f"{each.file_name} ({_content(dataset, each)})" for each in pair)
-                    )
-                seen.add(kind)
+                found.append(Disagreement("labels", *pair, count))
+    return found
+
+
+def _disagreements(dataset: Dataset, groups: np.ndarray) -> list[str]:
+    """Return a warning with count and examples for each kind of disagreement."""
+    counts: Counter[str] = Counter()
+    examples: dict[str, dict[int, str]] = defaultdict(dict)  # the first of each group
+    for each in find_disagreements(dataset, groups):
+        counts[each.kind] += each.pairs
+        pair = (f"{dataset.records[index].file_name} ({describe_content(dataset, index)})"
+                for index in (each.first, each.second))  # fmt: skip
+        examples[each.kind].setdefault(int(groups[each.first]), " and ".join(pair))
     messages = {
         "labels": "different labels; one of the two may be wrong",
         "classes": "instances of different classes; one of the two may be wrong",
@@ -206,25 +239,30 @@ def _disagreements(dataset: Dataset, groups: np.ndarray) -> list[str]:
     }
     return [
         f"pairs of images, in {len(examples[kind])} of these groups, that have {what}: {counts[kind]}: "
-        + "; ".join(examples[kind][:_PAIRS])
+        + "; ".join(list(examples[kind].values())[:_PAIRS])
         + ("; …" if counts[kind] > min(len(examples[kind]), _PAIRS) else "")
         for kind, what in messages.items()
         if counts[kind]
     ]
 
 
-def _pairs(ones: Sequence[Record], others: Sequence[Record]) -> tuple[int, tuple[Record, Record] | None]:
-    """Count pairs of one record each, except pairs of one volume, and return the first pair."""
-    volumes = [Counter(each.place.volume for each in records if each.place) for records in (ones, others)]
+def _pairs(dataset: Dataset, ones: Sequence[int], others: Sequence[int]) -> tuple[int, tuple[int, int] | None]:
+    """Count pairs of one image each, except pairs of one volume, and return the first pair."""
+    places = {index: dataset.records[index].place for index in (*ones, *others)}
+    volumes = [Counter(place.volume for index in part if (place := places[index])) for part in (ones, others)]
     count = len(ones) * len(others) - sum(number * volumes[1][name] for name, number in volumes[0].items())
     apart = (
-        (one, other) for one in ones for other in others
-        if not (one.place and other.place and one.place.volume == other.place.volume)
-    )  # fmt: skip
+        (one, other)
+        for one in ones
+        for other in others
+        if not ((first := places[one]) and (second := places[other]) and first.volume == second.volume)
+    )
     return count, next(apart, None)
 
 
-def _content(dataset: Dataset, record: Record) -> str:
+def describe_content(dataset: Dataset, index: int) -> str:
+    """Describe the label and the classes of an image: `labeled benign, nodule`."""
+    record = dataset.records[index]
     names = [dataset.class_names[class_id - 1] for class_id in sorted(set(record.class_ids.tolist()))]
     return ", ".join([f"labeled {record.label}"] * (record.label is not None) + (names or ["no instance"]))
 

@@ -6,6 +6,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 _INVISIBLE = dict.fromkeys([0xAD, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), 0x2060, 0xFEFF])
@@ -13,6 +14,8 @@ _INVISIBLE = dict.fromkeys([0xAD, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F)
 _MISSING = frozenset({"na", "nan", "nat", "nil", "none", "null", "missing", "notavailable", "undefined", "unknown"})
 _PATIENT_FIELDS = ("patientid", "patient", "subjectid", "subject")
 _MARKS = re.compile(r"[\W_]+")
+_ROBOFLOW_COPY = re.compile(r"(.+)\.rf\.[0-9A-Za-z]{16,}\.\w+")
+"""File name of a Roboflow export; augmented copies of an image differ only in the hash."""
 
 
 def normalize_text(value: Any) -> str | None:
@@ -62,6 +65,15 @@ def find_patient(fields: Mapping[str, Any]) -> Any:
         if (name == "patientid" or isinstance(value, str | int | float)) and value not in (None, ""):
             return value
     return None
+
+
+def source_name(file_name: str) -> str:
+    """Return the name of the image that a file is an augmented copy of, or the file name itself.
+
+    It stands for the patient of an image that names none.
+    """
+    copy = _ROBOFLOW_COPY.fullmatch(PurePath(file_name).name)
+    return copy[1] if copy else file_name
 
 
 def similarity_key(name: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from mrcnn.errors import InputError
 _SHOWN = 20
 _EXAMPLES = 3
 """Names in a warning; a problem, which has to be corrected, is listed with its own line."""
+_NAMES = re.compile(r"""'[^']*'|"[^"]*"|\S*\d\S*|\S+\.[A-Za-z]{2,5}\b""")  # quoted, with a digit, or a file
 _LONGEST = 600  # characters of a line; a quoted value of a damaged file may be a long list
 
 
@@ -73,6 +75,19 @@ def to_single_line(text: str) -> str:
     """Shorten text and escape line breaks, lone surrogates and other unprintable characters."""
     shown = text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in shown)
+
+
+def group_similar(problems: Sequence[str]) -> list[str]:
+    """Return the first of the problems that differ only in names and numbers, with the number of the others.
+
+    Example:
+        >>> group_similar(["a1.png: cannot be read", "b2.png: cannot be read", "no class"])
+        ['a1.png: cannot be read (and 1 more of this kind)', 'no class']
+    """
+    kinds: dict[str, list[str]] = {}
+    for problem in problems:
+        kinds.setdefault(_NAMES.sub("…", problem), []).append(problem)
+    return [first + (f" (and {len(others)} more of this kind)" if others else "") for first, *others in kinds.values()]
 
 
 def summarize_names(text: str, names: Sequence[str]) -> str:

@@ -21,6 +21,12 @@ from trackers.runs.reader import RunRecord, read_run
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
+DESCRIPTION = (
+    "One version for each training. The card of a version has its data, its results with 95 % intervals, and its "
+    "limits. `champion` is the best version on the same validation images, `champion-<task>` the best one of a task, "
+    "`challenger` the newest one that did not win. **Research use only: not a medical device.**"
+)
+"""Description of a registered model."""
 ENTERING = "entering"
 """Tag of a version, with the id of its run, until it has its card and the aliases that it has earned."""
 RUN, BEFORE = "run", "before"
@@ -150,6 +156,8 @@ def _register(
             # Before any alias points at it, so that nobody meets a model that does not say what it is not for.
             competitors = _competitors(client, name, score)
             client.update_model_version(name, version, model_card(recorded, name, version, score.metric, competitors))
+            if not client.get_registered_model(name).description:
+                client.update_registered_model(name, DESCRIPTION)
             for each in earned:
                 check()
                 client.set_registered_model_alias(name, each, version)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage
 from mlflow.entities import Run as RecordedRun
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from mrcnn.errors import InputError
 from trackers.checkpoints.unfinished_runs import Unfinished
@@ -40,6 +41,8 @@ PROJECT = "mlflow.project.entryPoint"
 """Tag of runs that `mlflow run` has started."""
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Without this tag MLflow's page shows the experiment as one of language models."""
+RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
+"""Names that MLflow gives to runs without one."""
 RESUMED_RUN = "resumed_run"
 """Tag of a run of `mlflow run` whose command resumed an earlier run: the id of that run."""
 
@@ -153,7 +156,7 @@ def _start(
     task: str, run_name: str | None, tags: dict[str, str], parent: Parent | None, resumed: str | None
 ) -> tuple[Run, bool]:
     """Start the run; return it and whether `mlflow run` has created it."""
-    client = MlflowClient()
+    client, named = MlflowClient(), False
     tags = {**git_tags(Path(__file__)), **tags}
     # None: the variable decides.
     system_metrics = None if "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING" in os.environ else True
@@ -173,6 +176,10 @@ def _start(
         if COMMIT in present:
             tags.pop(COMMIT, None)
         experiment_id, of_mlflow_run = None, PROJECT in present
+        named = RANDOM_NAME.fullmatch(recorded.info.run_name or "") is None
+        if run_name is not None and not named:
+            client.set_tag(run_id, MLFLOW_RUN_NAME, run_name)
+        run_name = None
     else:
         experiment_id, of_mlflow_run = _experiment(client, task), False
     if resumed is not None:
@@ -184,7 +191,7 @@ def _start(
     active = mlflow.start_run(
         run_id=resumed,
         experiment_id=experiment_id,
-        run_name=run_name,
+        run_name=run_name if resumed is None else None,  # a resumed run has its name
         tags=tags,
         log_system_metrics=system_metrics,
         nested=parent is not None,
@@ -194,7 +201,14 @@ def _start(
             raise WrongServer(f"no MLflow tracking server answers at {hide_credentials(mlflow.get_tracking_uri())}")
         place = place_of(active.info.artifact_uri or "")
         folders = () if place is None or not active.info.artifact_uri else (place,)
-        run = Run(client, active.info.run_id, active.info.experiment_id, resumed=resumed is not None, folders=folders)
+        run = Run(
+            client,
+            active.info.run_id,
+            active.info.experiment_id,
+            resumed=resumed is not None,
+            folders=folders,
+            named=named,
+        )
     except BaseException:
         mlflow.end_run("FAILED")
         raise

@@ -13,6 +13,7 @@ import mlflow
 import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Metric
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from trackers.offline.buffered_logger import BufferedLogger
 from trackers.offline.server import ServerAway, one_attempt, unreachable
@@ -54,9 +55,10 @@ class Run:
         *,
         resumed: bool = False,
         folders: Sequence[Path] = (),
+        named: bool = False,
     ) -> None:
         self._sender = BufferedLogger(client, run_id)
-        self._resumed = resumed
+        self._resumed, self._named = resumed, named
         self.experiment_id = experiment_id
         self._names = Names()
         self._last_time = 0
@@ -81,6 +83,11 @@ class Run:
         """Set tags, without passwords and cut to MLflow's maximum length."""
         texts = {name: hide_credentials(str(value))[:LONGEST_TAG] for name, value in values.items()}
         self._sender.send({KIND: TAGS, "values": texts})
+
+    def rename(self, name: str) -> None:
+        """Set the name of the run, unless `mlflow run --run-name` has set one."""
+        if not self._named:
+            self.tags({MLFLOW_RUN_NAME: name})
 
     def artifact(self, path: Path | str, folder: str | None = None) -> None:
         """Log a file or folder in the artifact folder `folder`."""

@@ -5,19 +5,15 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 
 from mrcnn.data.dataset import Dataset, Record
-from mrcnn.data.names import normalize_patient_id, similarity_key
+from mrcnn.data.names import normalize_patient_id, similarity_key, source_name
 from mrcnn.data.problems import Problems, summarize_names
 from mrcnn.data.readers.segmentation import boxes_and_areas
 from mrcnn.errors import InputError
-
-_ROBOFLOW_COPY = re.compile(r"(.+)\.rf\.[0-9A-Za-z]{16,}\.\w+")
-"""File name of a Roboflow export; augmented copies of an image differ only in the hash."""
 
 
 def name_patients(
@@ -63,7 +59,7 @@ def name_patients(
         if patient is not None:
             named.add(patient)
         guessed += not (patient or in_file)
-        patients.append(patient or in_file or _source(file_name))
+        patients.append(patient or in_file or source_name(file_name))
     spelled, warnings = _one_spelling(named)
     if guessed:
         warnings.insert(
@@ -72,11 +68,6 @@ def name_patients(
             "patient_pattern or patient_id if one patient has several images",
         )
     return [spelled.get(patient, patient) for patient in patients], warnings
-
-
-def _source(file_name: str) -> str:
-    copy = _ROBOFLOW_COPY.fullmatch(PurePath(file_name).name)
-    return copy[1] if copy else file_name
 
 
 def _one_spelling(patients: Iterable[str]) -> tuple[dict[str, str], list[str]]:
