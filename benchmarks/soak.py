@@ -47,7 +47,7 @@ def memory(epochs: int, folder: Path) -> list[tuple[int, int]]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MRCNN_CACHE": str(folder / "cache"),
     }
-    command = [sys.executable, "-m", "experiments.train", "--task", "thyroid", "--dataset", str(dataset)]
+    command = [sys.executable, "-m", "experiments.commands.train", "--task", "thyroid", "--dataset", str(dataset)]
     command += ["--epochs", str(epochs), *words]
     found = []
     with (

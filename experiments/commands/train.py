@@ -1,8 +1,9 @@
-"""The command `mrcnn train`, also `python -m experiments.train`."""
+"""The command `mrcnn train`, also `python -m experiments.commands.train`."""
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -28,11 +29,12 @@ AGAIN = "the same command with --resume auto continues after the last complete e
 
 def _run(arguments: tuple[Resolved, str | None]) -> int:
     resolved, resume = arguments
-    resolved = with_absolute_weights(with_absolute_dataset(resolved))
-    return run_job(lambda: _job(resolved, resume), f"terminated; {AGAIN}")
+    resolved = with_absolute_paths(resolved)
+    return run_job(lambda: training_job(resolved, resume), f"terminated; {AGAIN}")
 
 
-def _job(resolved: Resolved, resume: str | None) -> Callable[[], str]:
+def training_job(resolved: Resolved, resume: str | None) -> Callable[[], str]:
+    """Return the training, a cross-validation or one with several seeds; its result is the id of the run."""
     from experiments.training.cross_validation import cross_validate
     from experiments.training.seeds import train_seeds
     from experiments.training.trainer import train
@@ -40,6 +42,15 @@ def _job(resolved: Resolved, resume: str | None) -> Callable[[], str]:
     if resolved.config.data.folds:
         return partial(cross_validate, resolved, resume)
     return partial(train_seeds if resolved.config.train.seeds else train, resolved, resume)
+
+
+def with_absolute_paths(resolved: Resolved) -> Resolved:
+    """Make all paths absolute.
+
+    Raises:
+        InputError: the dataset, the splits or the weights do not exist.
+    """
+    return with_absolute_weights(with_absolute_dataset(resolved))
 
 
 def with_absolute_dataset(resolved: Resolved) -> Resolved:
@@ -91,3 +102,6 @@ def command(resume: str | None, name: str | None, **texts: str | None) -> tuple[
 
 
 main = command.run
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -32,8 +32,11 @@ from trackers.runs.serialization import json_text
 PAGE, NUMBERS = "comparison.html", "comparison.json"
 
 
-def compare(args: CompareArgs) -> None:
+def compare(args: CompareArgs) -> Path:
     """Compare models, print and log the results, and with `promote` move the aliases.
+
+    Returns:
+        The folder of the page and its numbers.
 
     Raises:
         InputError: there are fewer than two models with readable test images.
@@ -75,6 +78,7 @@ def compare(args: CompareArgs) -> None:
         console.print(f"\nPage: {folder / PAGE}", markup=False)
         _apply_decisions(decisions, args, run, console)
     print_addresses(console, run)
+    return folder
 
 
 def _aliases(candidates: Sequence[Candidate]) -> dict[str, dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 
 import keras
@@ -9,6 +10,7 @@ import numpy as np
 
 from mrcnn.backend import Tensor, ops
 from mrcnn.config import ModelConfig
+from mrcnn.data.io.images import read_image
 from mrcnn.data.transforms.encoding import Letterbox, prepare_image
 from mrcnn.data.transforms.letterbox import CenteredLetterbox
 from mrcnn.detections import Detections
@@ -236,7 +238,7 @@ class MaskRCNN(DetectorBase):
 
     def detect(
         self,
-        images: Sequence[np.ndarray],
+        images: Sequence[np.ndarray | str | os.PathLike],
         *,
         batch_size: int = 4,
         on_batch: Callable[[int], None] | None = None,
@@ -244,7 +246,7 @@ class MaskRCNN(DetectorBase):
         """Find the instances in images of any size.
 
         Args:
-            images: arrays (H, W, C) or (H, W); uint8, uint16 or float32.
+            images: arrays (H, W, C) or (H, W), uint8, uint16 or float32; or paths of image files.
             batch_size: images per batch. Zeros fill the last batch, so that one trace serves all.
             on_batch: callback after each batch; its argument is the number of finished images.
 
@@ -255,7 +257,11 @@ class MaskRCNN(DetectorBase):
             self.compile()
         found = []
         for start in range(0, len(images), batch_size):
-            prepared = [prepare_image(image, self.config) for image in images[start : start + batch_size]]
+            part = [
+                read_image(image) if isinstance(image, str | os.PathLike) else image
+                for image in images[start : start + batch_size]
+            ]
+            prepared = [prepare_image(image, self.config) for image in part]
             batch = np.zeros((batch_size, *prepared[0][0].shape), np.float32)
             for slot, (pixels, _) in enumerate(prepared):
                 batch[slot] = pixels

@@ -116,7 +116,7 @@ def test_the_shell_completes_commands_options_and_values(shell, words, expected)
 
 def test_a_bad_value_is_one_line_before_the_libraries_are_loaded():
     code = (
-        "import sys; from experiments.train import main; status = main(['--epochs', '0'])\n"
+        "import sys; from experiments.commands.train import main; status = main(['--epochs', '0'])\n"
         "assert not {'tensorflow', 'keras', 'mlflow'} & set(sys.modules); sys.exit(status)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -268,7 +268,7 @@ def test_killed_twenty_times_it_comes_to_the_same(store, words, tmp_path):
     rng.shuffle(kinds)
     assert main(words(epochs=8, seed=seed)) == 0
     reference = newest(store).info.run_id
-    command = [sys.executable, "-m", "experiments.train", *words(epochs=8, seed=seed, resume="auto")]
+    command = [sys.executable, "-m", "experiments.commands.train", *words(epochs=8, seed=seed, resume="auto")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     survived, begun = 0, set()
     for number, kind in enumerate(kinds):

@@ -93,7 +93,9 @@ def test_training_on_two_devices_equals_training_on_one(phantom_folder, tmp_path
                        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
                        "MLFLOW_TRACKING_URI": store}  # fmt: skip
         words = [word for name, value in {**options, "devices": devices}.items() for word in (f"--{name}", str(value))]
-        subprocess.run([sys.executable, "-m", "experiments.train", *words], env=environment, check=True, cwd=tmp_path)
+        subprocess.run(
+            [sys.executable, "-m", "experiments.commands.train", *words], env=environment, check=True, cwd=tmp_path
+        )
         client = MlflowClient(store)
         (run,) = client.search_runs([client.get_experiment_by_name("thyroid").experiment_id])
         histories.append([point.value for point in client.get_metric_history(run.info.run_id, "train/loss")])

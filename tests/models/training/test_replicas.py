@@ -106,7 +106,7 @@ for devices in (1, 2):
 """
 )
 
-TRAIN = TWO_DEVICES + "from experiments.train import main\nsys.exit(main())"
+TRAIN = TWO_DEVICES + "from experiments.commands.train import main\nsys.exit(main())"
 
 
 @pytest.fixture(scope="module")
