@@ -13,6 +13,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from experiments.commands.train import AGAIN
 from mrcnn.config import ModelConfig
 
 ROOT = Path(__file__).parents[3]
@@ -94,7 +95,7 @@ def newest(store):
     return store.search_runs([store.get_experiment_by_name("thyroid").experiment_id], max_results=1)[0]
 
 
-STOPPED = {signal.SIGINT: (130, "mrcnn: stopped"), signal.SIGTERM: (143, "mrcnn: terminated")}
+STOPPED = {signal.SIGINT: (130, f"mrcnn: stopped; {AGAIN}"), signal.SIGTERM: (143, f"mrcnn: terminated; {AGAIN}")}
 
 
 @pytest.mark.parametrize("number", STOPPED)
