@@ -80,8 +80,8 @@ def check_data(config: TaskConfig, console: Console | None = None) -> CheckedDat
         InputError: lists all errors of annotations and image files.
     """
     console, name = console or Console(quiet=True), dataset_name(config.data)
-    made = ", which the first run makes" if config.data.dataset is None else ""
-    with phase(console, f"Reading the annotations of {name}{made}"):
+    text = f"Reading {name}" if config.data.dataset else f"Reading the {name}, which the first run makes"
+    with phase(console, text):
         opened = open_dataset(config.data)
     whole, groups = validate_dataset_images(opened, config, console)
     problems: list[str] = []
