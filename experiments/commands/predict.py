@@ -28,6 +28,7 @@ from mrcnn.data.sample import SPACING_MM
 from mrcnn.errors import InputError
 from trackers.runs.disk import disk_problem
 
+LEAST_TILE, MOST_TILE = 64, 8192
 AGAIN = "the same command again goes on from here"
 
 
@@ -43,6 +44,7 @@ class PredictArgs:
     confidence: float | None
     spacing_mm: tuple[float, float] | None
     modalities: tuple[str, ...] | None
+    tile: int | None
     task: str
     keep_patient: bool
     overwrite: bool
@@ -103,6 +105,7 @@ def _predict_inputs(arguments: PredictArgs, inputs: Inputs, detector: Any, conso
 
     from experiments.evaluation.tables import prediction_table
     from experiments.findings import FINDINGS
+    from experiments.prediction.detector import in_tiles
     from experiments.prediction.progress_record import ProgressRecord
     from experiments.prediction.results import write_summary_files
     from experiments.prediction.run import Options, predict_items
@@ -121,6 +124,8 @@ def _predict_inputs(arguments: PredictArgs, inputs: Inputs, detector: Any, conso
                 f"{','.join(detector.modalities)}"
             )
         detector = replace(detector, modalities=arguments.modalities)
+    if arguments.tile is not None:
+        detector = in_tiles(detector, arguments.tile)
     # An empty image reports classes that do not fit the findings before the work begins.
     FINDINGS[detector.findings](np.zeros((1, 1, 1), np.uint8), Detections.empty(1, 1), detector.class_names, None, None)
     confidence = detector.confidence if arguments.confidence is None else arguments.confidence
@@ -136,6 +141,8 @@ def _predict_inputs(arguments: PredictArgs, inputs: Inputs, detector: Any, conso
     }
     if arguments.keep_patient:  # absent otherwise, so that folders of earlier versions can be continued
         about["keep_patient"] = True
+    if arguments.tile is not None:
+        about["tile"] = arguments.tile
     record = ProgressRecord(arguments.output, about, overwrite=arguments.overwrite)
     console.print(
         f"Classes {', '.join(detector.class_names)}; instances of a score of at least {confidence:g}; "
@@ -175,6 +182,14 @@ def _spacing(ctx: click.Context, param: click.Parameter, value: str | None) -> t
             f"--spacing_mm {value}: expected the size of a pixel in mm, as 0.1, or row,column, as 0.1,0.12"
         )
     return sides[0], sides[-1]
+
+
+def _tile(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    if value is None:
+        return None
+    if not (value.isdecimal() and value.isascii() and LEAST_TILE <= int(value[:9]) <= MOST_TILE):
+        raise InputError(f"--tile {value}: expected the side of a tile, {LEAST_TILE} to {MOST_TILE} pixels")
+    return int(value)
 
 
 @click.command(
@@ -220,6 +235,13 @@ def _spacing(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     metavar="NAME,...",
     help="for a model that does not record its modalities: flair,t1,t1ce,t2 in the order of the model",
 )
+@option(
+    "--tile",
+    callback=_tile,
+    metavar="PIXELS",
+    help="predict larger images in overlapping tiles of this side; by default an image is resized to the input of the "
+    "model as a whole",
+)
 @option("--task", default="any", metavar="NAME", help="the task of the model `last`; default any")
 @switch(
     "--keep_patient",
@@ -234,6 +256,7 @@ def command(
     confidence: float | None,
     spacing_mm: tuple[float, float] | None,
     modalities: tuple[str, ...] | None,
+    tile: int | None,
     task: str,
     keep_patient: bool,
     overwrite: bool,
@@ -265,6 +288,7 @@ def command(
         confidence=confidence,
         spacing_mm=spacing_mm,
         modalities=modalities,
+        tile=tile,
         task=task,
         keep_patient=keep_patient,
         overwrite=overwrite,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from mrcnn.data.io.volume_files import Plane
 from mrcnn.data.io.volumes import ZSCORE, Scaling
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
+from mrcnn.inference.tiles import detect_in_tiles
 
 if TYPE_CHECKING:
     from trackers.packaging.tracked_model import TrackedModel
@@ -101,6 +102,15 @@ def make_detector(tracked: TrackedModel) -> Detector:
         digest=digest,
         weights=model.count_params(),
     )
+
+
+def in_tiles(detector: Detector, tile: int) -> Detector:
+    """Return a detector that predicts images larger than `tile` pixels in overlapping tiles of this side."""
+
+    def find(images: Sequence[np.ndarray]) -> list[Detections]:
+        return [detect_in_tiles(detector.find, image, tile, batch_size=detector.batch_size) for image in images]
+
+    return replace(detector, find=find)
 
 
 def _scaling(volumes: Mapping[str, Any]) -> Scaling:

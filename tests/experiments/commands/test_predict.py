@@ -85,6 +85,8 @@ def test_an_unreadable_image_is_reported_at_the_end(place, monkeypatch, capsys):
         (["tiny.keras", "in", "--output", "o", "--confidence", "2"], "--confidence 2: expected a number from 0 to 1"),
         (["tiny.keras", "in", "--output", "o", "--spacing-mm", "0"], "--spacing_mm 0: expected the size of a pixel"),
         (["tiny.keras", "in", "--output", "o", "--spacing-mm", "1,2,3"], "--spacing_mm 1,2,3: expected"),
+        (["tiny.keras", "in", "--output", "o", "--tile", "12"], "--tile 12: expected the side of a tile, 64 to 8192"),
+        (["tiny.keras", "in", "--output", "o", "--tile", "²²²"], "--tile ²²²: expected the side of a tile"),
         (["tiny.keras", "in", "--output", "o", "--modalities", "pd"], "--modalities pd: expected some of flair"),
         (["tiny.keras", "in", "--output", "o", "--overwrite", "yes please"], "--overwrite yes please: expected true"),
         (["tiny.keras", "file:///etc/passwd", "--output", "o"], "file:///etc/passwd: expected http:// or https://"),
