@@ -1,7 +1,9 @@
-"""Open the files of a volume, NIfTI or DICOM, as channels on one voxel grid, and cut them along an anatomical plane."""
+"""Open the files of a volume, NIfTI, TIFF or DICOM, as channels on one voxel grid, and cut them along a plane."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Literal
 import nibabel
 import numpy as np
 import pydicom
+import tifffile
 from pydicom.pixels.processing import apply_modality_lut
 
 from mrcnn.data.digest import cached_file_digest, cached_files_digest
@@ -22,10 +25,12 @@ from mrcnn.data.io.dicom_file import (
     translate_errors,
 )
 from mrcnn.data.io.nifti import Nifti, open_nifti
+from mrcnn.data.io.pictures import DECODING_ERRORS, TIFF_SUFFIXES, check_size
 from mrcnn.errors import InputError
 
 Plane = Literal["axial", "coronal", "sagittal"]
 PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
+_MOST_VOXELS = 1 << 30
 _SAME_STEP = 0.05  # share of the distance between slices by which one may differ
 DICOM_TO_NIFTI = np.diag([-1.0, -1.0, 1.0, 1.0])
 """DICOM counts to the left and to the back, NIfTI to the right and to the front."""
@@ -36,8 +41,8 @@ class VolumeFiles:
     """Name the files of a volume.
 
     Attributes:
-        files: NIfTI files of one channel each, one of all `channels`, or the DICOM slices of one channel, or one DICOM
-            file of several frames.
+        files: NIfTI files or TIFF stacks of one channel each, one NIfTI file of all `channels`, or the DICOM slices of
+            one channel, or one DICOM file of several frames.
         channels: positions along the last axis of a single NIfTI file of four dimensions; empty for other files.
         dicom: whether the files are DICOM.
     """
@@ -53,7 +58,8 @@ class VolumeFiles:
 
     def digest(self) -> str:
         """Compute the digest of the files and of the chosen channels."""
-        digest = cached_files_digest(self.files)
+        stacks = [file for file in self.files if file.suffix.lower() in TIFF_SUFFIXES]
+        digest = cached_files_digest([*self.files, *(file for file in map(_spacing_file, stacks) if file.is_file())])
         return f"{digest[:48]}{'-'.join(map(str, self.channels))}" if self.channels else digest
 
     def open(self) -> list[Nifti]:
@@ -66,10 +72,62 @@ class VolumeFiles:
             return [open_series(self.files)]
         if self.channels:
             return [open_nifti(self.files[0], channel) for channel in self.channels]
-        opened = [open_nifti(file) for file in self.files]
+        opened = [open_volume(file) for file in self.files]
         for other in opened[1:]:
             check_same_grid(opened[0], other)
         return opened
+
+
+def open_volume(path: Path) -> Nifti:
+    """Open a NIfTI file of one volume, or a TIFF stack. Raises `InputError` if it is none."""
+    return open_tiff_stack(path) if path.suffix.lower() in TIFF_SUFFIXES else open_nifti(path)
+
+
+def is_tiff_stack(path: Path) -> bool:
+    """Check for a TIFF file of several gray pages."""
+    if path.suffix.lower() not in TIFF_SUFFIXES:
+        return False
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return len(tiff.pages) > 1 and tiff.pages.first.samplesperpixel == 1
+    except DECODING_ERRORS:
+        return False
+
+
+def _spacing_file(path: Path) -> Path:
+    return path.with_name(re.sub(r"_\d{4}$", "", path.stem) + ".json")
+
+
+def open_tiff_stack(path: Path) -> Nifti:
+    """Read a TIFF file of nnU-Net, whose pages are axial slices, as a volume in memory.
+
+    `a.json` beside `a_0000.tif` or `a.tif` has the size of a voxel: {"spacing": [slice, row, column]} in mm.
+
+    Raises:
+        InputError: the file is damaged or no stack of gray pages, or the sizes are missing or invalid.
+    """
+    if not is_tiff_stack(path):
+        raise InputError(f"{path}: is no TIFF file of several gray pages; expected a stack of slices")
+    facts = _spacing_file(path)
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            page = tiff.pages.first
+            check_size(page.imagelength, page.imagewidth, 1)
+            if page.imagelength * page.imagewidth * len(tiff.pages) > _MOST_VOXELS:
+                raise ValueError(f"{len(tiff.pages)} pages; expected at most {_MOST_VOXELS:,} voxels")
+            voxels = tiff.asarray()
+        stated = json.loads(facts.read_bytes())
+        spacing = [float(side) for side in stated["spacing"]]
+    except FileNotFoundError:
+        raise InputError(f'{facts}: is missing; expected {{"spacing": [slice, row, column]}} in mm') from None
+    except (*DECODING_ERRORS, RecursionError, KeyError, TypeError) as error:
+        raise InputError(f"{path}, {facts.name}: expected a readable stack and its spacing ({error})") from error
+    if len(spacing) != 3 or not all(1e-6 <= side <= 1e4 for side in spacing):
+        raise InputError(f"{facts}: spacing {spacing}; expected the sides of a voxel in mm: slice, row, column")
+    if voxels.ndim != 3 or voxels.dtype.kind not in "buif":
+        raise InputError(f"{path}: holds {voxels.dtype} of shape {voxels.shape}; expected slices of gray values")
+    affine = np.diag([-spacing[2], -spacing[1], spacing[0], 1])
+    return Nifti(path, nibabel.Nifti1Image(voxels.transpose(2, 1, 0), affine, dtype=voxels.dtype))
 
 
 def check_same_grid(one: Nifti, other: Nifti) -> None:

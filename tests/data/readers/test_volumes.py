@@ -5,6 +5,7 @@ import json
 import nibabel
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from mrcnn.data import read_dataset
@@ -280,3 +281,29 @@ def test_real_volumes_as_the_decathlon_writes_them(shared_data, tmp_path):
     for one, other, left, right in zip(general.records, before.records, general._runs, before._runs, strict=True):
         assert one.class_ids.tolist() == other.class_ids.tolist() and left == right
     np.testing.assert_array_equal(general[60].image, before[60].image)
+
+
+def test_tiff_stacks_of_nnunet_are_volumes(tmp_path):
+    root = describe(tmp_path / "set", channel_names={"0": "CT"}, labels={"background": 0, "liver": 1, "tumor": 2},
+                    file_ending=".tif")  # fmt: skip
+    for folder, name, voxels in (("imagesTr", "a_0000", ct()), ("labelsTr", "a", organ())):
+        (root / folder).mkdir()
+        tifffile.imwrite(root / folder / f"{name}.tif", voxels.transpose(2, 1, 0))
+        (root / folder / "a.json").write_text('{"spacing": [3.0, 0.5, 0.25]}')
+    dataset = read_dataset(root, scaling="percentiles", min_area=1)
+    assert dataset.class_names == ("liver", "tumor") and areas(dataset) == EXPECTED
+    record = dataset.records[0]
+    assert record.spacing_mm == (0.5, 0.25) and record.place.step_mm == 3
+    save(tmp_path / "nifti/imagesTr/a_0000.nii.gz", ct(), np.diag([-0.25, -0.5, 3, 1]))
+    save(tmp_path / "nifti/labelsTr/a.nii.gz", organ(), np.diag([-0.25, -0.5, 3, 1]))
+    describe(tmp_path / "nifti", channel_names={"0": "CT"}, labels={"background": 0, "liver": 1, "tumor": 2})
+    same = read_dataset(tmp_path / "nifti", scaling="percentiles", min_area=1)
+    for index in range(len(dataset)):
+        np.testing.assert_array_equal(dataset[index].image, same[index].image)
+        np.testing.assert_array_equal(dataset[index].masks, same[index].masks)
+    (root / "imagesTr/a.json").write_text('{"spacing": [3.0, 0.5, 0.5]}')
+    with pytest.raises(InputError, match="expected one grid"):
+        read_dataset(root)
+    (root / "labelsTr/a.json").unlink()
+    with pytest.raises(InputError, match=r"labelsTr/a\.json: is missing; expected"):
+        read_dataset(root)

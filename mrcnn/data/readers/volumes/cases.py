@@ -15,7 +15,7 @@ from pathlib import Path
 from mrcnn.data.io.images import HEAD_BYTES, is_dicom
 from mrcnn.data.io.label_images import LABEL_SUFFIXES, LOSSY_SUFFIXES
 from mrcnn.data.io.nifti import SUFFIXES, count_channels
-from mrcnn.data.io.volume_files import VolumeFiles
+from mrcnn.data.io.volume_files import VolumeFiles, is_tiff_stack
 from mrcnn.data.problems import Problems, summarize_names
 from mrcnn.data.reader_options import VolumesOptions
 from mrcnn.data.readers.image_files import files_below, load_json
@@ -107,7 +107,7 @@ def find_described(root: Path, options: VolumesOptions, problems: Problems) -> F
             path for path in _files(root / f"labels{part}") if path.name.lower().endswith((*SUFFIXES, *_PICTURES))
         ]
         images: dict[str, list[Path]] = defaultdict(list)
-        for path in _files(root / f"images{part}"):
+        for path in (path for path in _files(root / f"images{part}") if path.suffix.lower() != ".json"):  # spacing
             numbered = _CHANNEL.fullmatch(nifti_stem(path))
             images[numbered[1] if numbered else nifti_stem(path)].append(path)
         for label in labels:
@@ -116,7 +116,7 @@ def find_described(root: Path, options: VolumesOptions, problems: Problems) -> F
             if not of_case:
                 problems.add_skippable(f"{case}: labels{part}/{label.name} has no image in images{part}")
             elif (source := _described_source(case, of_case, channels, problems)) is not None:
-                pictures = not label.name.lower().endswith(SUFFIXES)
+                pictures = not label.name.lower().endswith(SUFFIXES) and not is_tiff_stack(label)
                 found.cases.append(Case(case, source, (label,), pictures=pictures))
         if images and labels:
             for case in images:

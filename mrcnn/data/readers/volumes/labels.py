@@ -16,9 +16,9 @@ from mrcnn.cache_folder import cache_folder
 from mrcnn.data.digest import load_arrays, save_arrays
 from mrcnn.data.io.images import read_header
 from mrcnn.data.io.label_images import read_label_image
-from mrcnn.data.io.nifti import Nifti, open_nifti
+from mrcnn.data.io.nifti import Nifti
 from mrcnn.data.io.pictures import DECODING_ERRORS
-from mrcnn.data.io.volume_files import DICOM_TO_NIFTI, check_same_grid, labels_digest
+from mrcnn.data.io.volume_files import DICOM_TO_NIFTI, check_same_grid, labels_digest, open_volume
 from mrcnn.data.io.volumes import background_value
 from mrcnn.data.problems import Problems, summarize_names
 from mrcnn.data.reader_options import VolumesOptions
@@ -128,7 +128,7 @@ def _summarize(case: Case, highest: int) -> dict[str, np.ndarray]:
     if case.source.dicom:
         names, labels = _read_objects(case, opened[0])
     else:
-        file = open_nifti(case.labels[0])
+        file = open_volume(case.labels[0])
         check_same_grid(opened[0], file)
         labels = _read_label_map(file, highest)
     inside = (first != background_value(first)) | (labels > 0)
