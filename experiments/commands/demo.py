@@ -14,8 +14,15 @@ from experiments.commands.arguments import check_model_address
 from experiments.commands.command import Command
 from experiments.commands.exit_status import quiet_libraries, silent_start
 from experiments.config.command_line import PathText, option
+from experiments.preparation.datasets import standing_folder
 from mrcnn.errors import InputError
 from mrcnn.serving.limits import limits_from_environment
+
+EXAMPLES = 8
+"""Maximum number of example images."""
+EXAMPLE_SEED = 1_000_003
+"""Seed of the example phantoms, which no training uses by default."""
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm")
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,7 @@ class DemoArgs:
     host: str
     port: int
     task: str
+    examples: Path | None = None
 
 
 def _demo(arguments: DemoArgs) -> int:
@@ -35,6 +43,7 @@ def _demo(arguments: DemoArgs) -> int:
         InputError: the model does not exist or is for volumes, or the address cannot be used.
     """
     limits = limits_from_environment()
+    examples = None if arguments.examples is None else image_files(arguments.examples)
     with listening_socket(arguments.host, arguments.port) as listening, tempfile.TemporaryDirectory() as scratch:
         quiet_libraries()
         with silent_start():
@@ -53,9 +62,13 @@ def _demo(arguments: DemoArgs) -> int:
 
         from experiments.prediction.demo_app import demo_app
 
+        if examples is None:
+            examples = phantom_files(detector.phantoms)
         port = listening.getsockname()[1]
         host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
-        app = demo_app(detector, limits, [f"{name}:{port}" for name in (host, "127.0.0.1", "localhost", "[::1]")])
+        hosts = [f"{name}:{port}" for name in (host, "127.0.0.1", "localhost", "[::1]")]
+        name = Path(arguments.model).name if arguments.model.endswith(".keras") else arguments.model
+        app = demo_app(detector, limits, hosts, model=name, examples=examples)
         print(f"Showing {arguments.model} on http://{host}:{port}/ until Ctrl-C. Research use only", flush=True)
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
         try:
@@ -63,6 +76,29 @@ def _demo(arguments: DemoArgs) -> int:
         except KeyboardInterrupt:
             print("mrcnn: ended", file=sys.stderr)
     return 0
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return the first images of a folder.
+
+    Raises:
+        InputError: it is no folder, or has no image.
+    """
+    found = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+    if not found:
+        raise InputError(f"--examples {folder}: expected a folder with images ({', '.join(SUFFIXES)})")
+    return found[:EXAMPLES]
+
+
+def phantom_files(kind: str | None) -> list[Path]:
+    """Return image files of phantoms that no training has seen; empty without a kind, or if it has no image files."""
+    if kind is None:
+        return []
+    from experiments.config.schema import DataOptions
+    from experiments.preparation.datasets import open_dataset
+
+    dataset = open_dataset(DataOptions(phantoms=kind, phantom_images=EXAMPLES, phantom_seed=EXAMPLE_SEED))
+    return [record.path for record in dataset.records if record.volume is None]
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -87,8 +123,15 @@ def listening_socket(host: str, port: int) -> socket.socket:
     metavar="ADDRESS",
     help="address to listen on; default 127.0.0.1. Any other address opens the page to the network, without a password",
 )
+@option(
+    "--examples",
+    type=PathText(),
+    metavar="FOLDER",
+    help="images that the page offers, the first eight of the folder; default: phantoms, if the model was trained on "
+    "phantoms",
+)
 @option("--task", default="any", metavar="NAME", help="the task of the model `last`; default any")
-def command(model: str, port: str, host: str, task: str) -> DemoArgs:
+def command(model: str, port: str, host: str, examples: str | None, task: str) -> DemoArgs:
     """Serve a local page that shows the predictions of a trained model for an image.
 
     MODEL is models:/mrcnn-ultrasound@champion; a run, by its id or as runs:/<id>; last, the newest finished run of the
@@ -101,7 +144,8 @@ def command(model: str, port: str, host: str, task: str) -> DemoArgs:
     """
     if not (port.isascii() and port.isdigit() and len(port) < 10 and int(port) < 1 << 16):
         raise InputError(f"--port {port}: expected a number from 0 to 65535")
-    return DemoArgs(check_model_address(model), host, int(port), task)
+    folder = None if examples is None else standing_folder() / Path(examples).expanduser()
+    return DemoArgs(check_model_address(model), host, int(port), task, folder)
 
 
 main = command.run

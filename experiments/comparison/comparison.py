@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments.comparison.candidates import Candidate, version_scores
 from experiments.comparison.champions import AliasDecision, head_to_head, task_scores
-from experiments.comparison.joint_test_set import LEAST_PATIENTS, TestSet, shareable
+from experiments.comparison.joint_test_set import LEAST_PATIENTS, TestSet
 from experiments.comparison.measurements import LoadedModel, Measurement
 from experiments.comparison.paired_difference import (
     RESAMPLES,
@@ -20,6 +20,7 @@ from experiments.comparison.paired_difference import (
     scores,
     shared_evaluators,
 )
+from experiments.config.resolve import shareable
 from experiments.evaluation.tables import ROWS, duration_text
 from experiments.preparation.datasets import dataset_name
 from trackers.packaging.served import NOTICE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import numpy as np
 from mlflow import MlflowClient
 
 from experiments.comparison.candidates import Candidate
+from experiments.config.resolve import shareable
 from experiments.config.schema import TaskConfig
 from experiments.preparation.data_check import check_data
 from experiments.preparation.datasets import dataset_name
@@ -145,12 +145,6 @@ def initial_weight_notes(candidates: Sequence[Candidate]) -> list[str]:
         for each in candidates
         if each.config.train.starts_from_model
     ]
-
-
-def shareable(value: object) -> str:
-    """Format a value of a configuration for a page, without the path of a file."""
-    text = str(value)
-    return "a file" if re.search(r"[/\\]", text) and not text.startswith(("models:/", "runs:/")) else text
 
 
 def _exposure(config: TaskConfig) -> Exposure:

@@ -275,3 +275,9 @@ def resolved_yaml(config: TaskConfig) -> str:
 def parameters(config: TaskConfig) -> dict[str, Any]:
     """Flatten `config` to dotted keys, the parameters of a run."""
     return flattened(config.model_dump(mode="json"))
+
+
+def shareable(value: object) -> str:
+    """Format a value of a configuration for a page that is shared, without the path of a file or folder."""
+    text = str(value)
+    return "a file" if re.search(r"[/\\]", text) and not text.startswith(("models:/", "runs:/")) else text

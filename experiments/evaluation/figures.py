@@ -6,11 +6,19 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from mrcnn.data import Record
 from mrcnn.inference.drawing import class_color
 from mrcnn.metrics.froc import RATES
+
+SERIES = ("#332288", "#117733", "#882255", "#2a7f9e", "#7a7a1f", "#aa4499", "#444444")
+"""Colors of lines that are no classes: those of the charts of the page, `--s0` and on in style.css."""
+CELLS = 40
+"""Rows and columns of the map of positions."""
+_SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", SERIES[0]])
 
 
 def precision_recall_figure(
@@ -39,7 +47,7 @@ def froc_figure(false_positives: np.ndarray, sensitivity: np.ndarray, title: str
     figure, axes = axes_of(title, "false positives per image", "sensitivity")
     if len(false_positives):
         # The curve holds its last sensitivity for every higher rate.
-        axes.step([*false_positives, RATES[-1]], [*sensitivity, sensitivity[-1]], where="post", color="#332288")
+        axes.step([*false_positives, RATES[-1]], [*sensitivity, sensitivity[-1]], where="post")
     axes.set_xscale("symlog", base=2, linthresh=RATES[0])
     axes.set_xticks(RATES, ["1/8", "1/4", "1/2", "1", "2", "4", "8"])
     axes.set(xlim=(0, RATES[-1]), ylim=(0, 1.02))
@@ -87,7 +95,9 @@ def reliability_figure(
 
 
 def confusion_figure(matrix: np.ndarray, class_names: Sequence[str], title: str) -> Figure:
-    """Plot a confusion matrix (K + 1, K + 1) with its counts; the shade is the share of the row.
+    """Plot a confusion matrix (K + 1, K + 1): each count with its share of the row, except in the row of no instance.
+
+    The shade is the count relative to the largest count, so that single instances of a rare class stay pale.
 
     Args:
         matrix: see `mrcnn.metrics.confusion.confusion_matrix`.
@@ -95,15 +105,18 @@ def confusion_figure(matrix: np.ndarray, class_names: Sequence[str], title: str)
         title: of the figure.
     """
     figure, axes = axes_of(title, "detected as", "truth")
+    shades = matrix / max(matrix.max(), 1)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.imshow(shades, cmap=_SHADES, vmin=0, vmax=1)
     places = np.arange(len(matrix))
     axes.set_xticks(places, [*class_names, "missed"], rotation=30, ha="right")
     axes.set_yticks(places, [*class_names, "no instance\n(false positive)"])
     for row, column in np.ndindex(matrix.shape):
         if row < len(class_names) or column < len(class_names):
-            color = "white" if shares[row, column] > 0.6 else "black"
-            axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=color)
+            text, color = str(matrix[row, column]), "white" if shades[row, column] > 0.5 else "black"
+            if row < len(class_names) and matrix[row].any():
+                text += f"\n{shares[row, column]:.0%}"
+            axes.text(column, row, text, ha="center", va="center", color=color, fontsize=12 if len(matrix) < 5 else 9)
     axes.spines[:].set_visible(False)
     return figure
 
@@ -123,6 +136,55 @@ def sizes_figure(sides: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
+def labels_figure(records: Sequence[Record], class_names: Sequence[str]) -> Figure:
+    """Plot where in the images the instances are, and how wide and high they are, both relative to their image.
+
+    The map shows how many bounding boxes cover each place, in `CELLS` × `CELLS` cells.
+
+    Args:
+        records: images.
+        class_names: names of the class ids from 1.
+    """
+    sides = [np.array([[each.width, each.height]], np.float64) for each in records]
+    boxes = np.concatenate([np.zeros((0, 4)), *(each.boxes / np.tile(side, 2)
+                                                for each, side in zip(records, sides, strict=True))])  # fmt: skip
+    class_ids = np.concatenate([np.zeros(0, int), *(each.class_ids for each in records)])
+    figure = Figure(figsize=(9, 4), dpi=120, layout="constrained")
+    place, size = figure.subplots(1, 2)
+    extent = (0, 100, 100, 0)
+    shown = place.imshow(coverage(boxes), cmap=_SHADES, extent=extent, aspect="auto", vmin=0)
+    figure.colorbar(shown, ax=place, label="bounding boxes that cover the place")
+    place.set(xlabel="% of the width", ylabel="% of the height")
+    place.set_title("Position of the instances", fontsize=10)
+    for class_id, name in enumerate(class_names, start=1):
+        width, height = 100 * (boxes[class_ids == class_id, 2:] - boxes[class_ids == class_id, :2]).T
+        if len(width):
+            size.scatter(width, height, 14, color=_rgb(class_id), edgecolor="0.1", linewidth=0.4, alpha=0.7, label=name)
+    size.set(xlabel="% of the width", ylabel="% of the height", xlim=(0, 100), ylim=(0, 100))
+    size.set_title("Sides of the instances", fontsize=10)
+    size.spines[["top", "right"]].set_visible(False)
+    if len(boxes):
+        size.legend(frameon=False, loc="upper right")
+    return figure
+
+
+def coverage(boxes: np.ndarray) -> np.ndarray:
+    """Count the boxes that overlap each cell of a grid over the image.
+
+    Args:
+        boxes: (N, 4) as (x1, y1, x2, y2), relative to the sides of the image, 0 … 1.
+
+    Returns:
+        (CELLS, CELLS) int64, rows from the top.
+    """
+    counts = np.zeros((CELLS, CELLS), np.int64)
+    starts = np.floor(np.clip(boxes[:, :2], 0, 1) * CELLS).astype(int)
+    ends = np.ceil(np.clip(boxes[:, 2:], 0, 1) * CELLS).astype(int)
+    for (x1, y1), (x2, y2) in zip(starts.tolist(), ends.tolist(), strict=True):
+        counts[y1:y2, x1:x2] += 1
+    return counts
+
+
 def _rgb(class_id: int) -> tuple[float, float, float]:
     red, green, blue = class_color(class_id)
     return red / 255, green / 255, blue / 255
@@ -132,6 +194,7 @@ def axes_of(title: str, across: str, up: str) -> tuple[Figure, Axes]:
     """Make a figure of the common size and its axes, with a title and labels."""
     figure = Figure(figsize=(5, 4), dpi=120, layout="constrained")
     axes = figure.add_subplot()
+    axes.set_prop_cycle(color=SERIES)
     axes.set(xlabel=across, ylabel=up)
     axes.set_title(title, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)

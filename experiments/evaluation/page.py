@@ -191,6 +191,8 @@ def _round_range(values: Sequence[float]) -> tuple[float, float]:
         low = 0.0
     if high <= low:
         low, high = low * 2, max(high, 0.0) or 1.0
+    if high - low < 1e-300:  # a step would be 0
+        high = low + 1.0
     step = _step(low, high)
     return math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from experiments.config.resolve import shareable
 from experiments.evaluation.artifacts import notable
 from experiments.evaluation.page import Term, embedded, render
 from experiments.evaluation.report_external import error_pictures, external_parts
@@ -58,6 +59,10 @@ EVALUATION = "evaluation.json"
 """Artifact of `mrcnn evaluate`."""
 RECORDS = (ENVIRONMENT, EVALUATION, ROBUSTNESS, "config.yaml", "splits.json", "per_case.csv", "per_instance.csv",
            "findings.json", "figures", "overlays", "errors")  # fmt: skip
+DATA_FIGURES = {
+    "labels": "Where the instances of all splits are in their images, and how large their bounding boxes are",
+    "augmented": "The first training images as augmented, with their annotations: could these be real images?",
+}
 KINDS = {
     "worst": "Failures: the lowest Dice",
     "median": "In the middle",
@@ -103,7 +108,8 @@ def report(run: RunRecord) -> str:
             run.profile.get("warnings", ()), json.loads(_read(folder / "splits.json") or "{}")
         )
         changed = json.loads(_read(folder / ROBUSTNESS) or "{}")
-        figures, overlays = sorted(folder.glob("figures/*.png")), _overlays(folder, cases, config)
+        figures = {file.stem: file for file in folder.glob("figures/*")}
+        overlays = _overlays(folder, cases, config)
         external, errors = json.loads(_read(folder / EVALUATION) or "{}"), error_pictures(folder / "errors")
         limit = MAX_BYTES // max(len(figures) + sum(map(len, [*overlays.values(), *errors.values()])), 1)
         findings = config.get("findings", "none")
@@ -126,8 +132,8 @@ def report(run: RunRecord) -> str:
             on_validation=run.split == VAL,
             results=result_tables(run, instances),
             threshold=_threshold(run, config, external),
-            figures=[(embedded(file, max_bytes=limit), FIGURES.get(file.stem, file.stem.replace("_", " ")))
-                     for file in figures],
+            figures=_figures(figures, FIGURES, limit),
+            data_figures=_figures(figures, DATA_FIGURES, limit),
             cases={KINDS[kind]: [(embedded(file, max_bytes=limit), caption) for file, caption in shown]
                    for kind, shown in overlays.items()},
             # The lowest Dice first; a dash comes after all digits.
@@ -143,6 +149,11 @@ def report(run: RunRecord) -> str:
             facts=_facts(run, kept),
             configuration=_configuration(config),
         )  # fmt: skip
+
+
+def _figures(files: Mapping[str, Path], captions: Mapping[str, str], limit: int) -> list[tuple[str, str]]:
+    """Return the pictures and captions of the figures that exist."""
+    return [(embedded(files[name], max_bytes=limit), caption) for name, caption in captions.items() if name in files]
 
 
 def _subtitle(run: RunRecord) -> str:
@@ -282,7 +293,7 @@ def _facts(run: RunRecord, kept: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("commit", run.commit or "not a checkout"),
         ("seed", run.tags.get("seed", "")),
         ("backend", run.tags.get("backend", "")),
-        ("initial weights", run.params.get("train.weights", "")),
+        ("initial weights", shareable(run.params.get("train.weights", ""))),
         ("run of the best trial", run.tags.get("best_run", "")),
         ("registered as", ", ".join(registered(run.run_id))),
         ("libraries", ", ".join(f"{name} {number}" for name, number in kept.get("libraries", {}).items())),
@@ -298,9 +309,20 @@ def _facts(run: RunRecord, kept: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _configuration(config: Mapping[str, Any]) -> str:
+    """Format the configuration without paths of files and folders."""
     if not config:
         return ""
-    return hide_credentials(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+    return hide_credentials(yaml.safe_dump(_without_paths(config), sort_keys=False, allow_unicode=True))
+
+
+def _without_paths(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        # These are no paths, and may contain slashes.
+        named = ("patient_pattern", "class_names")
+        return {name: each if name in named else _without_paths(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_without_paths(each) for each in value]
+    return shareable(value) if isinstance(value, str) else value
 
 
 def _read(file: Path) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from experiments.evaluation.tables import ROWS
@@ -32,8 +32,13 @@ def external_parts(facts: Mapping[str, Any], metric: str) -> dict[str, Any]:
         "shift": shift_rows(facts),
         "subgroups": list(subgroup_tables(facts, metric).values()),
         "images": image_rows(facts),
-        "command": f"mrcnn evaluate {facts['model']['address']} {facts['data']['name']}{words}",
+        "command": f"mrcnn evaluate {_file_name(facts['model']['address'])} {facts['data']['name']}{words}",
     }
+
+
+def _file_name(address: str) -> str:
+    """Return the name of a model file without its folders; other addresses are unchanged."""
+    return address if address.startswith(("models:/", "runs:/")) else PurePath(address).name
 
 
 def introduction(facts: Mapping[str, Any]) -> list[str]:

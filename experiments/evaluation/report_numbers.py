@@ -108,7 +108,7 @@ def result_tables(run: RunRecord, instances: Sequence[Row] = ()) -> dict[str, An
             if f"mask_ap_{size}" in scores
         ],
         "groups": [
-            (name, str(total), str(found), f"{found / total:.0%}") for name, found, total in size_groups(instances)
+            (name, str(total), str(found), _percent(found, total)) for name, found, total in size_groups(instances)
         ],
         "counts": [(label, f"{scores[name]:.0f}") for name, label in COUNTS.items() if name in scores],
     }
@@ -165,20 +165,37 @@ def summary(run: RunRecord, instances: Sequence[Row], noun: str) -> list[str]:
         return []
     found = scores["true_positives"]
     lines = [
-        f"Finds {found:.0f} of {total:.0f} {noun} ({found / total:.0%}), with "
-        f"{scores['false_positives'] / images:.1f} false marks an image."
+        f"Finds {found:.0f} of {total:.0f} {noun} ({_percent(found, total)}), with "
+        f"{_rate(scores['false_positives'], images)} an image."
     ]
     if "dice" in scores:
         lines.append(f"Mean Dice: {scores['dice']:.2f} (1 is a perfect outline).")
-    if weakness := weakest_group(instances):
+    if weakness := weakest_group(instances, noun):
         name, hits, count = weakness
-        lines.append(f"Weakest on {name}: {hits} of {count} found ({hits / count:.0%}).")
+        lines.append(f"Weakest on {name}: {hits} of {count} found ({_percent(hits, count)}).")
     return lines
 
 
-def weakest_group(instances: Sequence[Row]) -> tuple[str, int, int] | None:
-    """Return the group of size or class with the lowest recall, if it is clearly below the recall of all instances."""
-    groups = [each for each in (*size_groups(instances), *class_groups(instances)) if each[2] >= MIN_GROUP]
+def _percent(part: float, total: float) -> str:
+    """Format a share; it is 0% only for none and 100% only for all."""
+    rounded = round(100 * part / total)
+    return f"{min(max(rounded, int(part > 0)), 100 - int(part < total))}%"
+
+
+def _rate(count: float, images: float) -> str:
+    """Format false marks per image; a rate below 0.1 keeps its first digit, because 1 in 24 images is not 0.0."""
+    rate = count / images
+    return f"{rate:.1f} false marks" if rate >= 0.1 else f"{rate:.1g} false marks" if count else "no false mark"
+
+
+def weakest_group(instances: Sequence[Row], noun: str) -> tuple[str, int, int] | None:
+    """Return the group of size or class with the lowest recall, if it is clearly below the recall of all instances.
+
+    The name of the group completes a sentence: `nodules under 10 mm`, `nodules of 10 to 20 mm`, `nodules of class hypo`.
+    """
+    sizes = [(f"{noun} {'of ' * name[0].isdigit()}{name}", *counts) for name, *counts in size_groups(instances)]
+    classes = [(f"{noun} of class {name}", *counts) for name, *counts in class_groups(instances)]
+    groups = [each for each in (*sizes, *classes) if each[2] >= MIN_GROUP]
     if not groups:
         return None
     overall = sum(row["found"] == "True" for row in instances) / len(instances)

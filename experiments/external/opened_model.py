@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +13,7 @@ import numpy as np
 from mlflow import MlflowClient
 
 from experiments.comparison.candidates import CLASSIFIER, find_version
-from experiments.comparison.joint_test_set import shareable
-from experiments.config.resolve import check
+from experiments.config.resolve import check, shareable
 from experiments.config.schema import TaskConfig
 from experiments.preparation.data_check import check_data
 from experiments.preparation.seen_images import SeenImages, data_location
@@ -25,6 +25,8 @@ from trackers.checkpoints.initial_weights import run_of
 from trackers.packaging.tracked_model import TrackedModel, load_tracked_model
 from trackers.registry.registry import RECALIBRATED_IN
 from trackers.runs.reader import artifacts
+
+_log = logging.getLogger(__name__)
 
 SPLITS = "splits.json"
 CALIBRATION = "calibration"
@@ -123,11 +125,12 @@ def training_images(model: OpenedModel) -> tuple[list[SeenImages], list[str]]:
         checked = check_data(config)
         checked.raise_if_wrong()
     except InputError as error:
-        first = str(error).splitlines()[0]
+        # Notes are part of reports, which are shared; the reason names folders and files.
+        _log.warning("the training data cannot be read again: %s", str(error).splitlines()[0])
         known = "only the names of its patients could be compared" if patients else "no image could be excluded"
         return [*seen, SeenImages(where, patients)], [
             *notes,
-            f"The training data cannot be read again, so {known}: {first}",
+            f"The training data cannot be read again, so {known}.",
         ]
     trained = SeenImages.of(checked, config.data)
     return [*seen, replace(trained, patients=trained.patients | patients)], notes

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +41,10 @@ class Detector:
         digest: identifies the model files.
         batch_size: images in one batch.
         weights: number of parameters.
+        task: of the training.
+        data_name: of the training data.
+        fingerprint: `Fingerprint.as_dict` of the training data; empty if it is not recorded.
+        phantoms: the kind of phantoms that the model was trained on, see `mrcnn.phantoms`; None for other images.
     """
 
     find: Find
@@ -57,6 +61,10 @@ class Detector:
     digest: str = ""
     batch_size: int = 4
     weights: int = 0
+    task: str = ""
+    data_name: str = ""
+    fingerprint: Mapping[str, Any] = field(default_factory=dict)
+    phantoms: str | None = None
 
 
 def open_detector(spec: str, *, task: str, folder: Path) -> Detector:
@@ -101,6 +109,10 @@ def make_detector(tracked: TrackedModel) -> Detector:
         polarity=tracked.polarity,
         digest=digest,
         weights=model.count_params(),
+        task=record.get("task", ""),
+        data_name=_data_name(data),
+        fingerprint=tracked.fingerprint,
+        phantoms=data.get("phantoms") if data and not data.get("dataset") else None,
     )
 
 
@@ -111,6 +123,14 @@ def in_tiles(detector: Detector, tile: int) -> Detector:
         return [detect_in_tiles(detector.find, image, tile, batch_size=detector.batch_size) for image in images]
 
     return replace(detector, find=find)
+
+
+def _data_name(data: Mapping[str, Any]) -> str:
+    """Return the name of the folder of the data, which need not exist here, or `thyroid phantoms`."""
+    if not data.get("dataset"):
+        return f"{data['phantoms']} phantoms" if data.get("phantoms") else ""
+    path = PurePath(data["dataset"])
+    return path.parent.name if path.suffix else path.name
 
 
 def _scaling(volumes: Mapping[str, Any]) -> Scaling:

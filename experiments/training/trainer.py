@@ -35,7 +35,7 @@ from experiments.training.planner import Plan, make_plan, with_measured_time
 from experiments.training.progress import ProgressDisplay
 from experiments.training.resume import resumable_run, run_name
 from experiments.training.stages import compile_for, spans
-from experiments.training.training_data import Data, read_data, validation_subset
+from experiments.training.training_data import Data, log_augmented_batch, read_data, validation_subset
 from mrcnn.backend import computes_in_bfloat16
 from mrcnn.data import Loader, make_batch
 from mrcnn.data.transforms.encoding import Batch
@@ -247,6 +247,7 @@ class Trainer:
             elif training.checkpoint is None:
                 # A training that is killed in its first epoch resumes from the same initial weights.
                 checkpoints.save(model)
+                log_augmented_batch(loader, self.run)
             for span in spans(options):
                 if span.end <= state.epochs_done or state.stopped_early:
                     continue

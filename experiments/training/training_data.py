@@ -11,11 +11,13 @@ import numpy as np
 from rich.console import Console
 
 from experiments.config.schema import TaskConfig
+from experiments.evaluation.figures import labels_figure
 from experiments.findings import FINDINGS
 from experiments.preparation.data_check import CheckedData, check_data, show
-from mrcnn.data import Dataset
+from mrcnn.data import Dataset, Loader
 from mrcnn.data.fingerprint import names_patients
 from mrcnn.detections import Detections
+from mrcnn.inference.drawing import contact_sheet, overlay
 from trackers.runs.reader import EXTERNAL
 from trackers.runs.run import Run
 
@@ -27,6 +29,11 @@ TITLES = {
     "val": "Validation split (there is no test split)",
 }
 """Titles of the splits that results may be reported on, in order of preference."""
+
+LABELS, AUGMENTED = "labels", "augmented"
+"""Names of the figures of the data of a training."""
+BATCH_SHOWN = 8
+"""Images in the picture of a batch."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,16 @@ def record_data(data: Data, config: TaskConfig, run: Run) -> None:
     run.json(data.facts, "fingerprint.json")
     run.json(data.files, "splits.json")
     run.metrics({"data/skipped": len(data.facts.get("skipped", ()))})
+    records = [record for part in data.splits.values() for record in part.records]
+    if any(len(record.class_ids) for record in records):
+        run.figure(labels_figure(records, next(iter(data.splits.values())).class_names), f"figures/{LABELS}.png")
+
+
+def log_augmented_batch(loader: Loader, run: Run) -> None:
+    """Log a picture of the first images of a training as the loader augments them, with their instances."""
+    names = loader.dataset.class_names
+    pictures = [overlay(each.image, each.instances, each.class_ids, names) for each in loader.samples(BATCH_SHOWN)]
+    run.image(contact_sheet(pictures, columns=4), f"figures/{AUGMENTED}.jpg")
 
 
 def validation_subset(validation: Dataset, limit: int | None, seed: int, *, whole_patients: bool) -> Dataset:

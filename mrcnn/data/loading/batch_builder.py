@@ -45,7 +45,11 @@ class BatchBuilder:
 
     def make(self, epoch: int, indices: Sequence[int]) -> Batch:
         """Build the batch of the images at `indices`. Errors name the image."""
-        return self.batch_of([self._sample(epoch, index) for index in indices], self.config)
+        return self.batch_of(self.samples(epoch, indices), self.config)
+
+    def samples(self, epoch: int, indices: Sequence[int]) -> list[Sample]:
+        """Open and augment the images at `indices`. Errors name the image."""
+        return [self._sample(epoch, index) for index in indices]
 
     def _sample(self, epoch: int, index: int) -> Sample:
         try:

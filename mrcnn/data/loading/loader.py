@@ -13,6 +13,7 @@ from mrcnn.data.dataset import Dataset
 from mrcnn.data.loading.batch_builder import BatchBuilder
 from mrcnn.data.loading.prefetch import Prefetcher
 from mrcnn.data.loading.worker_pool import WorkerPool
+from mrcnn.data.sample import Sample
 from mrcnn.data.transforms.augmentation import Augmentation
 from mrcnn.data.transforms.encoding import Batch, make_batch
 from mrcnn.errors import InputError
@@ -135,6 +136,11 @@ class Loader:
             if pool:
                 pool.close()
             batches.close()
+
+    def samples(self, count: int) -> list[Sample]:
+        """Return the first samples of epoch 0, augmented as in its batches, at most one epoch."""
+        indices = [index for batch in self.order(0) for index in batch]
+        return self._builder.samples(0, indices[:count])
 
     def _timeout_message(self, indices: Sequence[int], seconds: float) -> str:
         names = [self.dataset.records[index].file_name for index in indices]

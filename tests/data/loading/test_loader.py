@@ -87,6 +87,14 @@ def test_any_number_of_workers_gives_the_same(dataset, workers_alive):
     assert not workers_alive()
 
 
+def test_samples_are_those_of_the_first_batches(dataset):
+    loader = Loader(dataset, CONFIG, 2, augmentation=STRONG, shuffle=True, seed=3)
+    batches = list(islice(loader.epoch(0), 2))
+    samples = loader.samples(4)
+    assert_same([make_batch(samples[:2], CONFIG), make_batch(samples[2:], CONFIG)], batches)
+    assert len(loader.samples(99)) == 8  # one epoch: its last batch is filled up
+
+
 def test_epochs_and_seeds_differ(dataset):
     def first(seed, epoch):
         return next(Loader(dataset, CONFIG, 7, augmentation=STRONG, seed=seed).epoch(epoch))["image"]

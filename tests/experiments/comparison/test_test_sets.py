@@ -5,6 +5,7 @@ import pytest
 
 from experiments.comparison import joint_test_set as testing
 from experiments.comparison.candidates import Candidate
+from experiments.config.resolve import shareable
 from experiments.config.schema import TaskConfig
 from experiments.preparation.data_check import check_data
 
@@ -60,8 +61,8 @@ def test_a_model_that_went_on_from_another_is_told(candidate):
     went_on = replace(began, label="B", config=began.config.model_copy(update={"train": train}))
     (note,) = testing.initial_weight_notes([began, went_on])
     assert note.endswith("started from last: the images of that training are not excluded")
-    assert testing.shareable("/data/Mustermann/best.keras") == "a file"
-    assert testing.shareable("models:/mrcnn-ct/2") == "models:/mrcnn-ct/2"
+    assert shareable("/data/Mustermann/best.keras") == "a file"
+    assert shareable("models:/mrcnn-ct/2") == "models:/mrcnn-ct/2"
 
 
 def test_a_copy_under_another_name_is_known_by_its_pixels(candidate, phantom_folder, tmp_path):

@@ -121,9 +121,10 @@ def test_all_sections_and_nobody_named(reported, self_contained, nodules, tmp_pa
     page = reported("--task", "thyroid", "--dataset", str(nodules))
     read = self_contained(page)
     assert read.values("id") == SECTIONS
-    assert "Mustermann" not in page and "Erika" not in page
-    assert re.search(r"Finds \d+ of \d+ nodules \(\d+%\), with \d\.\d false marks an image", read.text)
+    assert "Mustermann" not in page and "Erika" not in page and str(nodules.parent) not in page
+    assert re.search(r"Finds \d+ of \d+ nodules \(\d+%\), with [\d.]+ false marks an image", read.text)
     assert "What to try next" in read.text and "Harmonic mean of precision and recall" in read.text
+    assert "Where the instances of all splits are in their images" in read.text
     assert "missed" in read.text and read.values("aria-label").count("Patients") == 1
     assert read.text.count(HOSTILE) >= 6  # of two classes, in the data, the chart and the results
     assert "Failures: the lowest Dice" in read.text and read.text.index("Failures") < read.text.index("The highest")

@@ -64,10 +64,28 @@ def test_the_summary_counts_and_names_the_weakest_group():
     assert summary(run, rows, "nodules") == [
         "Finds 7 of 10 nodules (70%), with 0.3 false marks an image.",
         "Mean Dice: 0.62 (1 is a perfect outline).",
-        "Weakest on under 10 mm: 2 of 5 found (40%).",
+        "Weakest on nodules under 10 mm: 2 of 5 found (40%).",
     ]
-    assert weakest_group(instances("a", [True, False] * 5)) is None  # one group is no weakness
+    assert weakest_group(instances("a", [True, False] * 5), "nodules") is None  # one group is no weakness
+    rows = instances("a", [True] * 5) + instances("b", [False] * 5)
+    assert weakest_group(rows, "nodules") == ("nodules of class b", 0, 5)
+    rows = instances("a", [True] * 5, [30] * 5) + instances("a", [False] * 5, [12] * 5)
+    assert weakest_group(rows, "nodules") == ("nodules of 10 to 20 mm", 0, 5)
     assert summary(recorded({"test/auc": 0.5}, []), [], "nodules") == []
+
+
+@pytest.mark.parametrize(
+    ("found", "total", "false", "images", "sentence"),
+    [
+        (199, 200, 1, 24, "Finds 199 of 200 nodules (99%), with 0.04 false marks an image."),
+        (1, 400, 0, 24, "Finds 1 of 400 nodules (1%), with no false mark an image."),
+        (8, 8, 24, 24, "Finds 8 of 8 nodules (100%), with 1.0 false marks an image."),
+    ],
+)
+def test_the_summary_rounds_no_error_away(found, total, false, images, sentence):
+    counts = {"instances": total, "images": images, "true_positives": found, "false_positives": false}
+    run = recorded({f"test/{name}": value for name, value in counts.items()}, ["a"])
+    assert summary(run, [], "nodules") == [sentence]
 
 
 @pytest.mark.parametrize(

@@ -139,14 +139,18 @@ def test_a_file_without_a_training_is_evaluated_class_agnostic_and_told(model, s
     assert facts["confidence"] == 0.01 and facts["subgroups"] == {}
 
 
-def test_training_data_that_are_gone_leave_the_names_of_patients(model, store, site, tmp_path, monkeypatch):
+def test_training_data_that_are_gone_leave_the_names_of_patients(model, store, site, tmp_path, monkeypatch, caplog):
     def gone(config):
-        raise InputError("--data.dataset nodules: expected a folder")
+        raise InputError("--data.dataset /data/Mustermann: expected a folder")
 
     monkeypatch.setattr("experiments.external.opened_model.check_data", gone)
     found = experiments.evaluate(model[0], site, mapping=MAP, output=tmp_path)
     assert found.excluded.keys() == {"patient"}
     assert any("only the names of its patients could be compared" in note for note in found.notes)
+    assert "--data.dataset /data/Mustermann: expected a folder" in caplog.text  # on the terminal only
+    for file in ("report.html", "evaluation.json"):
+        text = (tmp_path / file).read_text()
+        assert "Mustermann" not in text and str(site.parent) not in text
 
 
 def test_the_note_on_initial_weights_names_no_path(phantom_folder):

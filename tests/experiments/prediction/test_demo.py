@@ -16,12 +16,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import uvicorn
-from PIL import Image
+from PIL import Image, ImageDraw
+from scipy.ndimage import binary_fill_holes
 
 from experiments.cli import main
 from experiments.commands.demo import command, listening_socket
 from experiments.prediction.demo_app import CACHED_IMAGES, CachedImage, Demo, demo_app
 from experiments.prediction.item_writer import overlay_picture
+from experiments.prediction.results import to_answer
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 from mrcnn.serving.limits import Limits
@@ -40,7 +42,7 @@ def scene_png():
 
 
 @pytest.fixture
-def demo(squares):
+def demo(squares, scene_png, tmp_path):
     """Asks a running demo: (status, headers, body); `asked` counts the images that the network saw."""
     asked = []
 
@@ -51,7 +53,12 @@ def demo(squares):
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
     hosts = [f"127.0.0.1:{port}", f"localhost:{port}"]
-    app = demo_app(replace(squares, find=find, findings="none"), Limits(megabytes=1, megapixels=1), hosts)
+    (tmp_path / "example.png").write_bytes(scene_png[1])
+    detector = replace(squares, find=find, findings="none", task="squares", data_name="scenes")
+    app = demo_app(
+        detector, Limits(megabytes=1, megapixels=1), hosts, model="models:/m@champion",
+        examples=[tmp_path / "example.png"],
+    )  # fmt: skip
     server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
@@ -84,13 +91,47 @@ def test_an_image_is_found_in_once_and_shown_at_any_threshold(demo, squares, sce
         assert status == 200, text
         answer, expected = json.loads(text), found.above(confidence)
         assert [one["class"] for one in answer["instances"]] == [squares.class_names[i - 1] for i in expected.class_ids]
-        assert [one["area (px)"] for one in answer["instances"]] == expected.masks.sum((1, 2)).tolist()
-        assert (answer["width"], answer["height"], answer["notice"]) == (120, 90, "Research use only")
-        png = base64.b64decode(answer["overlay"].removeprefix("data:image/png;base64,"))
-        np.testing.assert_array_equal(
-            np.asarray(Image.open(io.BytesIO(png))), overlay_picture(image, expected, squares.class_names)
-        )
+        assert [one["area"] for one in answer["instances"]] == expected.masks.sum((1, 2)).tolist()
+        assert answer["notice"] == "Research use only"
+        for one, mask in zip(answer["instances"], expected.masks, strict=True):
+            drawn = Image.new("1", (120, 90))
+            for outline in one["outlines"]:  # pixel centers are at .5 in outlines, and at whole numbers in Pillow
+                ImageDraw.Draw(drawn).polygon([side - 0.5 for side in outline], fill=1)
+            filled = binary_fill_holes(mask)  # outlines have no holes
+            assert (np.asarray(drawn) & filled).sum() / (np.asarray(drawn) | filled).sum() > 0.9
     assert len(demo.asked) == 1
+
+
+def test_an_image_is_saved_as_json_mask_and_picture(demo, squares, scene_png):
+    image, file = scene_png
+    opened = json.loads(demo("/find", file)[2])
+    assert (opened["width"], opened["height"]) == (120, 90)
+    (found,) = squares.find([image])
+
+    def saved(form):
+        status, _, text = demo("/save", json.dumps({"image": opened["image"], "confidence": 0.7, "form": form}))
+        assert status == 200, text
+        answer = json.loads(text)
+        return answer["name"], base64.b64decode(answer["url"].partition(";base64,")[2])
+
+    name, content = saved("json")
+    assert (name, json.loads(content)) == ("instances.json", to_answer(found.above(0.7), squares.class_names, {}))
+    name, content = saved("mask")
+    assert name == "mask.png"
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), np.where(image[..., 0] >= 200, 2, 0))
+    name, content = saved("picture")
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(io.BytesIO(content))), overlay_picture(image, found.above(0.7), squares.class_names)
+    )
+
+
+def test_an_image_unlike_the_training_images_has_a_warning(squares, scene_png):
+    facts = {"image_sizes": {"512×512": 20}, "gray_levels": [0.0] * 15 + [1.0]}
+    demo = Demo(replace(squares, fingerprint=facts), Limits())
+    size, levels = json.loads(demo.find(scene_png[1]))["warnings"]
+    assert size == "The image has 120 × 90 pixels, the training images had 512×512."
+    assert levels.startswith("The gray levels are unlike those of the training images: 9")
+    assert json.loads(Demo(squares, Limits()).find(scene_png[1]))["warnings"] == []  # nothing is recorded
 
 
 def test_only_the_last_images_are_kept(demo, scene_png):
@@ -160,7 +201,13 @@ def test_the_page_fetches_nothing_from_elsewhere_and_says_what_it_is_for(demo, r
     assert status == 200 and "Research use only: not a medical device." in read.text
     assert headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'nonce-")
     assert headers["Cache-Control"] == "no-store"
-    assert not read.values("src", "href") and "://" not in text
+    assert "models:/m@champion" in read.text and "scenes" in read.text and "bright" in read.text
+    assert all(source.startswith("data:image/") for source in read.values("src"))
+    assert not read.values("href") and "://" not in text
+    connection = http.client.HTTPConnection("127.0.0.1", demo.port, timeout=60)
+    connection.request("GET", "/examples/1")
+    assert Image.open(io.BytesIO(connection.getresponse().read())).size == (120, 90)
+    assert demo("/examples/2")[0] == 404 and demo("/examples/x")[0] == 422
     fields = {value for tag, name, value in read.attributes if tag == "input" and name == "id"}
     assert fields <= set(read.values("for"))
     assert ('id="confidence" min="0" max="1" step="any" value="0.5"') in text
@@ -245,15 +292,18 @@ def test_a_person_chooses_a_file_and_moves_the_slider(demo, scene_png, tmp_path)
         choose("scene.png")
         said = browser.wait("!at('result').hidden && at('status').textContent")
         assert said.startswith("120 × 90 pixels; found: 2; reading ")
-        rows = "[...document.querySelectorAll('#instances tbody tr')].map(row => row.cells[0].textContent).join()"
+        rows = "[...document.querySelectorAll('#instances tbody tr')].map(row => row.cells[1].textContent).join()"
         assert browser.value(rows) == "bright,dim"
-        first = browser.value("at('overlay').src")
+        browser.value("document.querySelector('#instances button').click()")
+        assert browser.value("document.querySelectorAll('#stage path.on, #instances tr.on').length") == 2
+        browser.value("at('larger').click()")
+        assert browser.value("at('zoom').textContent") == "150 %"
         browser.value("at('confidence').focus(); at('confidence').value = 0.69")
         for kind in ("keyDown", "keyUp"):
             browser("Input.dispatchKeyEvent", type=kind, key="ArrowRight", code="ArrowRight", windowsVirtualKeyCode=39)
         browser.wait(f"({rows}) === 'bright'")
-        assert browser.value("at('overlay').src") != first and len(demo.asked) == 1
-        assert browser.value("at('overlay').alt").startswith("The image, 1 found: bright 0.9")
+        assert browser.value("document.querySelectorAll('#stage path').length") == len(demo.asked) == 1
+        assert browser.value("at('overlay').getAttribute('aria-label')") == "Outlines of 1 instances: 1 bright 0.9"
         browser.picture(tmp_path / "desktop.png")
         browser.size(390, 844)
         assert browser.value("document.documentElement.scrollWidth") <= 390
@@ -272,7 +322,8 @@ def test_a_person_chooses_a_file_and_moves_the_slider(demo, scene_png, tmp_path)
         (["--port", "1"], "MODEL: missing; usage: mrcnn demo [OPTIONS] MODEL"),
         (["nothing.keras"], "model=nothing.keras: expected a .keras file that is there"),
         (["last", "--port", "70000"], "--port 70000: expected a number from 0 to 65535"),
-        (["last", "--share", "true"], "--share: no such option; expected --port, --host, --task"),
+        (["last", "--share", "true"], "--share: no such option; expected --port, --host, --examples, --task"),
+        (["last", "--examples", "none"], "none: expected a folder with images (.png, .jpg"),
     ],
 )
 def test_a_command_line_that_is_wrong_is_told_in_one_line(words, told, capsys):
