@@ -191,7 +191,7 @@ def _rate(count: float, images: float) -> str:
 def weakest_group(instances: Sequence[Row], noun: str) -> tuple[str, int, int] | None:
     """Return the group of size or class with the lowest recall, if it is clearly below the recall of all instances.
 
-    The name of the group completes a sentence: `nodules under 10 mm`, `nodules of 10 to 20 mm`, `nodules of class hypo`.
+    The name completes a sentence: `nodules under 10 mm`, `nodules of 10 to 20 mm`, `nodules of class hypo`.
     """
     sizes = [(f"{noun} {'of ' * name[0].isdigit()}{name}", *counts) for name, *counts in size_groups(instances)]
     classes = [(f"{noun} of class {name}", *counts) for name, *counts in class_groups(instances)]
