@@ -50,7 +50,7 @@ CANONICAL = 0.4375
 EMA_WINDOWS = 40
 """Windows of the moving average of the weights in a training: each is half a planned epoch."""
 CROWD = 10
-"""Median of instances an image from which images are taken to have no upper side, as in microscopy."""
+"""Median of instances an image from which images are crowded, and taken to have no upper side, as in microscopy."""
 SIDES = re.compile(r"(^|[^a-z])(left|right)([^a-z]|$)", re.IGNORECASE)
 AUGMENTATION: Mapping[str, Mapping[str, float]] = {
     "image": {"brightness": 0.15, "contrast": 0.3, "gamma": 0.3, "blur_sigma": 1.0, "noise": 0.03},
@@ -292,12 +292,18 @@ def _canvas(
     scale, why = needed_scale({each: dice_ceiling(masks, each, 56) for each in SCALES}, sides)
     pixels = float(LONGEST**2)
     if bound is not None:
-        # More draws than twice the least of the preset do not cost resolution.
-        pixels = min(pixels, budget.UNIT * budget.fitting_seconds(bound) / min(draws, 2 * effort.least) / unit)
+        # More draws than twice the least of the preset do not cost resolution; crowded images need a quarter of these,
+        # since each teaches many instances.
+        enough = effort.least // 2 if _crowded(training) else 2 * effort.least
+        pixels = min(pixels, budget.UNIT * budget.fitting_seconds(bound) / min(draws, enough) / unit)
     height, width = choose_canvas(sizes, scale, pixels, square_only=square)
     free = choose_canvas(sizes, scale, LONGEST**2, square_only=square)
     decide("canvas", f"{height}×{width}", canvas_reason(sizes, why, (height, width) != free))
     return height if height == width else (height, width)
+
+
+def _crowded(training: Dataset) -> bool:
+    return float(np.median([len(record.class_ids) for record in training.records])) >= CROWD
 
 
 def _mask_pool_size(training: Dataset, masks: list[np.ndarray], canvas: tuple[int, int], decide: Decide) -> int:
@@ -332,7 +338,7 @@ def _augmentation(config: TaskConfig, training: Dataset, decide: Decide) -> Any:
     if not names:
         return given
     sided = [name for name in training.class_names if SIDES.search(name.replace("_", " "))]
-    crowded = float(np.median([len(record.class_ids) for record in training.records])) >= CROWD
+    crowded = _crowded(training)
     mirrored = 0.0 if sided and not given.flip_swaps else 0.5
     chosen = {
         "flip_horizontal": mirrored,

@@ -202,6 +202,13 @@ def test_a_tight_budget_costs_resolution_and_steps(folder, monkeypatch):
     assert with_measured_time(free, 1e-6, 1e-6, 100)[0].train.steps_per_epoch == 63
 
 
+def test_crowded_images_get_more_pixels_within_the_budget(folder):
+    image = np.full((600, 600), 7, np.uint8)
+    few, many = (folder([image] * 4, [[(9 * i, 0, 6) for i in range(count)]] * 4) for count in (1, 12))
+    sizes = [make_plan(task(train={"budget": "3m"}), data).model.input_shape for data in (few, many)]
+    assert np.prod(sizes[1]) > 1.5 * np.prod(sizes[0])
+
+
 def test_classes_with_sides_are_not_mirrored_and_crowds_are_turned(folder):
     data = folder([GRAY], [[(0, 0, 20)]])
     assert make_plan(task(), data).config.augment.flip_horizontal == 0.5
