@@ -20,6 +20,7 @@ from experiments.commands import (
     plan,
     predict,
     prepare,
+    suggest,
     sync,
     train,
 )
@@ -42,8 +43,8 @@ OTHERS = {"--no-serve-artifacts", "--artifacts-destination", "--allowed-hosts", 
 
 COMMANDS = {
     "baselines": baselines, "check": check, "compare": compare, "convert": convert, "demo": demo,
-    "evaluate": evaluate, "export": export,
-    "plan": plan, "predict": predict, "prepare": prepare, "sweep": sweep, "sync": sync, "train": train,
+    "evaluate": evaluate, "export": export, "plan": plan, "predict": predict, "prepare": prepare, "suggest": suggest,
+    "sweep": sweep, "sync": sync, "train": train,
 }  # fmt: skip
 BEFORE = (
     ("train", []), ("train", ["--profile", "from_coco"]), ("sweep", []), ("compare", ["--modality", "mri"]),
@@ -87,7 +88,8 @@ def parse(words: list[str]) -> None:
 
 def parse_command(command: str, words: list[str]) -> None:
     if not words and command not in ("train", "sweep", "check", "plan"):
-        assert command in ("baselines", "compare", "demo", "evaluate", "export", "predict", "prepare", "sync")
+        known = "baselines compare convert demo evaluate export predict prepare suggest sync"
+        assert command in known.split()
         return
     match command:
         case "export" if "--to" not in words:
@@ -143,7 +145,7 @@ def parse_benchmark(module: str, words: list[str]) -> None:
 @pytest.fixture
 def standing(tmp_path, monkeypatch):
     """A working folder with all that the commands name: data sets, and task files of one's own."""
-    for name in ("folder", "lgg", "my-data"):
+    for name in ("folder", "lgg", "my-data", "scans"):
         (tmp_path / name).mkdir()
     for name in ("splits", "splits_final"):
         (tmp_path / f"{name}.json").write_text("{}", encoding="utf-8")

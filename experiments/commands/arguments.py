@@ -88,3 +88,15 @@ class EvaluateArgs:
     task: str = "thyroid"
     output: Path | None = None
     recalibrate: float | None = None
+
+
+@dataclass(frozen=True)
+class SuggestArgs:
+    """Validated arguments of `mrcnn suggest`."""
+
+    model: str
+    folder: str
+    images: int
+    form: str
+    output: Path
+    task: str

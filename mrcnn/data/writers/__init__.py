@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 from mrcnn.data.dataset import Dataset, Record
 from mrcnn.data.writers import coco, cvat, label_studio, labelme, nnunet, yolo
-from mrcnn.data.writers.form import Form, WrittenImage, lost_fields, place_image
+from mrcnn.data.writers.form import Form, WrittenImage, lost_fields, new_folder, place_image
 from mrcnn.errors import InputError
 
-__all__ = ["FORMS", "WrittenImage", "place_image", "write_dataset", "written_stems"]
+__all__ = ["FORMS", "WrittenImage", "new_folder", "place_image", "write_dataset", "written_stems"]
 
 FORMS: Mapping[str, Form] = MappingProxyType(
     {
@@ -46,20 +45,8 @@ def write_dataset(dataset: Dataset, folder: Path, form: str) -> list[str]:
     """
     if form not in FORMS:
         raise InputError(f"{form}: no form that is written; expected one of {', '.join(FORMS)}")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: contains files; expected a new or an empty folder")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-            fresh = Path(scratch, "fresh")
-            fresh.mkdir()
-            warnings = _write(dataset, fresh, FORMS[form])
-            if folder.exists():
-                folder.rmdir()
-            fresh.rename(folder)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror})") from error
-    return warnings
+    with new_folder(folder) as fresh:
+        return _write(dataset, fresh, FORMS[form])
 
 
 def _write(dataset: Dataset, folder: Path, form: Form) -> list[str]:

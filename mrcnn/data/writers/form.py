@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +80,28 @@ class Form:
         """Return the suffix of the written file of an image: its own if the file can be copied, else `.png`."""
         own = source.suffix.lower()
         return own if own in self.suffixes and orientation == UPRIGHT else ".png"
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `folder` when the `with` block succeeds.
+
+    Raises:
+        InputError: the folder contains files, or cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: contains files; expected a new or an empty folder")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+            fresh = Path(scratch, "fresh")
+            fresh.mkdir()
+            yield fresh
+            if folder.exists():
+                folder.rmdir()
+            fresh.rename(folder)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror})") from error
 
 
 def below_images(name: str, split: str | None) -> str:
