@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from experiments.commands.exit_status import quiet_libraries, silent_start
 from experiments.config.schema import PLANNED_EPOCHS
+from experiments.terminal import Terminal
 
 if TYPE_CHECKING:
     import optuna
     from rich.console import Console
 
-    from experiments.terminal import Terminal
     from experiments.training.training_data import Data
     from sweeps.study import SweepStudy
     from sweeps.training import Job

@@ -61,7 +61,7 @@ def test_a_space_that_cannot_be_searched_is_told_in_one_line(space, said):
         (["--sampler", "grid"], "--sampler='grid': expected 'tpe', 'random' or 'gp'"),
         (["--objectives", "auc"], "--objectives=auc: expected mask_ap"),
         (["--objectives", "[dice, dice]"], "expected two different ones"),
-        (["--learning_rat", "1"], "did you mean --train.learning_rate?"),
+        (["--learning_rat", "1"], "did you mean --learning_rate?"),
     ],
 )
 def test_a_bad_option_is_told_in_one_line(words, said):

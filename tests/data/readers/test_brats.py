@@ -8,7 +8,6 @@ import pytest
 
 from mrcnn.data import read_dataset
 from mrcnn.data.io import volume_files
-from mrcnn.data.readers.volumes import labels
 from mrcnn.data.sample import SlicePosition
 from mrcnn.errors import InputError
 
@@ -148,9 +147,8 @@ def test_a_damaged_cache_is_made_again(write_case, tmp_path):
 def test_a_case_is_decompressed_once(write_case, tmp_path, monkeypatch):
     folder = write_case("a_1")
     first = read(folder, min_area=2)
-    opened, open_nifti = [], labels.open_nifti
-    for module in (labels, volume_files):
-        monkeypatch.setattr(module, "open_nifti", lambda path: opened.append(path.name) or open_nifti(path))
+    opened, open_nifti = [], volume_files.open_nifti
+    monkeypatch.setattr(volume_files, "open_nifti", lambda path: opened.append(path.name) or open_nifti(path))
     again = read(folder, min_area=2)
     assert opened == []
     assert again.digest == first.digest

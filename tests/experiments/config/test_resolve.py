@@ -61,7 +61,7 @@ def test_a_path_is_text_whatever_yaml_makes_of_it():
         (["--epochs", "many"], ["--train.epochs='many'", "integer"]),
         (["--optimizer", "adam"], ["--train.optimizer='adam'", "'sgd' or 'adamw'"]),
         (["--confidence", "2"], ["--evaluate.confidence=2", "'auto'", "less than or equal to 1"]),
-        (["--epoch", "3"], ["--epoch", "did you mean --train.epochs?"]),
+        (["--epoch", "3"], ["--epoch", "did you mean --epochs?"]),
         (["--image_size", "100"], ["model.image_size", "100", "multiple of 32"]),
         (["--split", "[0.8, 0.3, 0.1]"], ["data.split", "[0.8, 0.3, 0.1]", "sum to 1"]),
         (["--stages", "[{layer: heads}]"], ["--train.stages[0].layer", "did you mean layers?"]),

@@ -18,7 +18,7 @@ MACROS = ENVIRONMENT.get_template("macros.html").module
 
 def empty_check(**values):
     nothing = {"problems": (), "skipped": (), "warnings": (), "counts": None, "sizes": (), "size_figure": "",
-               "pictures": (), "alike": (), "alike_note": ""}  # fmt: skip
+               "pictures": (), "alike": (), "alike_note": "", "differing": (), "differing_note": ""}  # fmt: skip
     return render("check.html", **{"title": "t", **nothing, **values})
 
 

@@ -38,8 +38,7 @@ def test_cases_by_their_names_and_nothing_else_in_their_folders(find, tmp_path):
         (("flair", "t1ce"), ["p1_flair.nii.gz", "p1_t1ce.nii.gz"])
     ]
     assert found.skipped_line() == (
-        "4 NIfTI files beside a case: p1/p1_brainmask.nii.gz, p1/p1_seg.nii.gz, p2/p2_brainmask.nii.gz, "
-        "p2/p2_seg.nii.gz"
+        "4 NIfTI files beside a case: p1/p1_brainmask.nii.gz, p1/p1_seg.nii.gz, p2/p2_brainmask.nii.gz and 1 more"
     )
     assert kinds(find("in/p1")) == [("p1", "case")]
     assert kinds(find("in/p1/p1_flair.nii.gz")) == [("p1_flair", "volume")]

@@ -124,7 +124,7 @@ def test_coco_files_table_curves_and_pictures_are_kept(artifact):
     assert len(rows) == len(truth["images"])
     assert sum(int(row["instances"]) for row in rows) == len(truth["annotations"])
     curves = {"precision_recall", "froc", "confidence", "confusion_matrix", "reliability"}
-    assert {file.stem for file in artifact("figures").iterdir()} == curves
+    assert {file.stem for file in artifact("figures").iterdir()} == curves | {"labels", "augmented"}
     assert list(artifact("overlays").iterdir())
 
 
