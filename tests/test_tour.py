@@ -17,7 +17,7 @@ def clean_environment(monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
-    monkeypatch.setenv("PYTHONPATH", str(NOTEBOOK.parents[1]))
+    monkeypatch.setenv("PYTHONPATH", str(NOTEBOOK.parents[2]))
 
 
 def test_the_notebook_is_kept_without_output():
