@@ -341,12 +341,12 @@ def _text(value: Any) -> str:
 
 def _files(path: PathLike) -> list[Path]:
     """Return an image file, or those of a folder in the order of their names."""
-    from mrcnn.data.readers.image_files import IMAGE_SUFFIXES
+    from mrcnn.data.readers.image_files import IMAGE_SUFFIXES, images_in
 
     place = Path(path).expanduser()
     if not place.is_dir():
         return [place]
-    found = sorted(each for each in place.iterdir() if each.suffix.lower() in IMAGE_SUFFIXES)
+    found = images_in(place)
     if not found:
         raise InputError(f"{place}: no image; expected files that end in {', '.join(IMAGE_SUFFIXES)}")
     return found

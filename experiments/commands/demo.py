@@ -22,7 +22,6 @@ EXAMPLES = 8
 """Maximum number of example images."""
 EXAMPLE_SEED = 1_000_003
 """Seed of the example phantoms, which no training uses by default."""
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm")
 
 
 @dataclass(frozen=True)
@@ -84,9 +83,11 @@ def image_files(folder: Path) -> list[Path]:
     Raises:
         InputError: it is no folder, or has no image.
     """
-    found = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+    from mrcnn.data.readers.image_files import IMAGE_SUFFIXES, images_in
+
+    found = images_in(folder) if folder.is_dir() else []
     if not found:
-        raise InputError(f"--examples {folder}: expected a folder with images ({', '.join(SUFFIXES)})")
+        raise InputError(f"--examples {folder}: expected a folder with images ({', '.join(IMAGE_SUFFIXES)})")
     return found[:EXAMPLES]
 
 

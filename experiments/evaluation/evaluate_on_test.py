@@ -125,7 +125,7 @@ def evaluate_on_test(
     robust: dict[str, dict[str, float]] = {}
     if options.robustness:
         with phase(console, "Evaluating changed images"):
-            robust = robustness(model, data.splits[split], confidence, batch_size=at_once)
+            robust = robustness(model, data.splits[split], confidence, scores, batch_size=at_once)
         run.json(robust, ROBUSTNESS)
         run.metrics({f"robustness/{change.replace(' ', '_')}/{name}": value
                      for change, values in robust.items() for name, value in values.items()}, step)  # fmt: skip

@@ -99,24 +99,25 @@ CHANGES: dict[str, Change] = {
 """Changes of an image and its instances, by their names in the report."""
 
 
-def robustness(model: Detector, dataset: Dataset, confidence: float, *, batch_size: int) -> dict[str, dict[str, float]]:
+def robustness(
+    model: Detector, dataset: Dataset, confidence: float, unchanged: Mapping[str, float], *, batch_size: int
+) -> dict[str, dict[str, float]]:
     """Evaluate a model on a data set under each of `CHANGES`.
 
     Args:
         model: detects the instances.
         dataset: the images with their true instances.
         confidence: minimum score of a detection, the same for all changes.
+        unchanged: scores of the model on the images as they are.
         batch_size: images of one prediction.
 
     Returns:
         `SCORES` by the name of the change, `UNCHANGED` first.
     """
-    changes: dict[str, Change | None] = {UNCHANGED: None, **CHANGES}
-    found = {}
-    for name, change in changes.items():
-        scores = evaluate(model, dataset, batch_size=batch_size, change=change).summary(confidence)
-        found[name] = {score: scores[score] for score in SCORES}
-    return found
+    found = {UNCHANGED: unchanged}
+    for name, change in CHANGES.items():
+        found[name] = evaluate(model, dataset, batch_size=batch_size, change=change).summary(confidence)
+    return {name: {score: scores[score] for score in SCORES} for name, scores in found.items()}
 
 
 def robustness_rows(found: Mapping[str, Mapping[str, float]]) -> list[tuple[str, str, str, str]]:

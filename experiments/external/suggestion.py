@@ -16,6 +16,7 @@ from experiments.external.opened_model import OpenedModel, open_model
 from experiments.prediction.inputs import Item, find_inputs
 from experiments.preparation.data_check import check_data
 from experiments.preparation.datasets import standing_folder
+from experiments.terminal import Terminal
 from mrcnn.cache_folder import cache_folder
 from mrcnn.data import Dataset
 from mrcnn.data.duplicates import SIDE, cached_groups, make_thumbnails, thumbnail
@@ -51,7 +52,7 @@ def suggest_images(args: SuggestArgs) -> list[str]:
     Raises:
         InputError: the model is no Mask R-CNN of images, or no image can be suggested.
     """
-    console = Console(highlight=False)
+    console = Terminal()
     inputs = find_inputs([args.folder], base=standing_folder(), output=args.output, fetch=Path)
     items = [item for item in inputs.items if item.kind in ("image", "dicom")]
     if not items:
@@ -107,7 +108,6 @@ def suggest_images(args: SuggestArgs) -> list[str]:
         f"Suggested: {len(chosen)} of {len(items)} images, as {FORMS[args.form].title} in {args.output}; {TABLE} ranks "
         f"them. {NOTICE}",
         markup=False,
-        soft_wrap=True,
     )
     return [*inputs.problems, *candidates.problems]
 
@@ -137,7 +137,7 @@ def _training_images(model: OpenedModel, console: Console) -> Dataset | None:
     console.print(
         f"note: the training images cannot be read again, so images are ranked by uncertainty and by how unlike each "
         f"other they are: {problem}",
-        style="yellow", markup=False, soft_wrap=True,
+        style="yellow", markup=False,
     )  # fmt: skip
     return None
 

@@ -183,7 +183,7 @@ class ItemWriter:
             write_dicom_seg(
                 path,
                 self._item.files,
-                np.stack([self._frames.to_source(region) for region in self._regions()]),
+                self._source_regions(),
                 self._detector.class_names,
                 model_digest=self._detector.digest,
                 version=version("medmrcnn"),
@@ -197,11 +197,15 @@ class ItemWriter:
             write_structure_set(
                 path,
                 self._item.files,
-                np.stack([self._frames.to_source(region) for region in self._regions()]),
+                self._source_regions(),
                 self._detector.class_names,
                 version=version("medmrcnn"),
                 keep_patient=self._keep_patient,
             )
+
+    def _source_regions(self) -> np.ndarray:
+        """Return `_regions` on the grid of the source."""
+        return np.stack([self._frames.to_source(region) for region in self._regions()])
 
     def _regions(self) -> np.ndarray:
         """Return the union of the instances of each class: (K, slices, rows, columns) bool."""

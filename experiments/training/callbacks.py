@@ -164,15 +164,16 @@ class FiniteLoss(TrainingCallback):
 class AveragedWeights(keras.callbacks.SwapEMAWeights):
     """Put the averaged weights into the model from the end of an epoch until the next one begins.
 
-    The callbacks after this one validate and save the average; the optimizer holds the weights to go on with.
-
-    Args:
-        in_model: whether the model has the averaged weights already, as one from a checkpoint.
+    The callbacks after this one validate and save the average; the optimizer holds the weights to go on with. So does
+    a checkpoint: with an optimizer that was restored from one, the model begins with the average.
     """
 
-    def __init__(self, in_model: bool) -> None:
+    def __init__(self) -> None:
         super().__init__(swap_on_epoch=True)
-        self._ema_weights_in_model = in_model
+
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        steps = np.asarray(keras.ops.convert_to_numpy(self.model.optimizer.iterations)).item()
+        self._ema_weights_in_model = steps > 0
 
 
 class Validate(TrainingCallback):

@@ -228,8 +228,9 @@ class Trainer:
         display = ProgressDisplay(
             self.console, epochs=options.epochs, steps_per_epoch=steps, epochs_done=state.epochs_done
         )
-        finite = FiniteLoss(state, loader, steps)
         callbacks = [
+            finite := FiniteLoss(state, loader, steps),
+            *([AveragedWeights()] if options.ema else []),
             self.validate(state, validation, evaluation, events, display,
                           every=options.validate_every, epochs=options.epochs),
             EarlyStopping(state, options.patience),
@@ -259,14 +260,13 @@ class Trainer:
                 if start > span.start:
                     training.restore_optimizer(model)
                 # The steps are counted over all stages, so that none repeats the order and augmentation of another.
-                averaged = [AveragedWeights(in_model=start > span.start)] if options.ema else []
                 with finite, training_batches(loader, skipped=start * steps) as batches:
                     model.fit(
                         batches,
                         steps_per_epoch=steps,
                         initial_epoch=start,
                         epochs=span.end,
-                        callbacks=[finite, *averaged, *callbacks],
+                        callbacks=callbacks,
                         shuffle=False,  # the loader has shuffled
                         verbose=0,
                     )

@@ -158,8 +158,5 @@ def _merge(
     top, left = min(crop.top for crop in crops), min(crop.left for crop in crops)
     bottom = max(crop.top + crop.pixels.shape[0] for crop in crops)
     right = max(crop.left + crop.pixels.shape[1] for crop in crops)
-    whole = np.zeros((bottom - top, right - left), bool)
-    for crop in crops:
-        rows, columns = crop.pixels.shape
-        whole[crop.top - top : crop.top - top + rows, crop.left - left : crop.left - left + columns] |= crop.pixels
+    whole = np.logical_or.reduce([masks.region(int(row), top, bottom, left, right) for row in members])
     return float(scores[first]), np.concatenate([part[:, :2].min(0), part[:, 2:].max(0)]), Crop(top, left, whole), first

@@ -152,6 +152,11 @@ def walk_folders(root: str | Path) -> Iterator[tuple[str, list[str]]]:
         yield folder, [name for name in names if not is_system_name(name)]
 
 
+def images_in(folder: Path) -> list[Path]:
+    """Return the images that lie in a folder itself, in the order of their names."""
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+
+
 def files_below(folder: Path, pattern: str) -> Iterator[Path]:
     """Yield the files below a folder that match a glob pattern, except in hidden and system folders."""
     for path in folder.glob(pattern):

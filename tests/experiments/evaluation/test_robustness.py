@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from experiments.evaluation.evaluate import evaluate
 from experiments.evaluation.robustness import CHANGES, UNCHANGED, robustness, robustness_rows
 from mrcnn.data import Sample
 from mrcnn.detections import Detections
@@ -87,7 +88,9 @@ class Single:
 
 
 def test_a_model_of_bright_objects_loses_on_inverted_images(bright_square):
-    found = robustness(Threshold(), Single(bright_square), 0.5, batch_size=1)
+    images = Single(bright_square)
+    unchanged = evaluate(Threshold(), images, batch_size=1).summary(0.5)
+    found = robustness(Threshold(), images, 0.5, unchanged, batch_size=1)
     assert found[UNCHANGED]["dice"] == 1
     # Inverted, everything but the square is bright.
     assert found["inverted"]["dice"] == 0

@@ -215,14 +215,14 @@ def test_the_average_of_the_weights_is_in_the_model_between_epochs(resumed):
         on_epoch_end=lambda *_, **__: seen.append(("end", value())),
         on_train_batch_begin=lambda *_, **__: seen.append(value()),
     )
-    ones, callbacks = np.ones((3, 1)), [AveragedWeights(in_model=False), look]
+    ones, callbacks = np.ones((3, 1)), [AveragedWeights(), look]
     if resumed:  # with the weights that a checkpoint has: the average in the model, the others in the optimizer
         model.fit(ones, ones, batch_size=1, epochs=2, callbacks=[*callbacks, StopAfterFirst()], verbose=0)
         (average,) = optimizer._model_variables_moving_average
         weight.kernel.assign([[-2.25]])
         average.assign([[-3.0]])
         model.fit(ones, ones, batch_size=1, initial_epoch=1, epochs=2, verbose=0,
-                  callbacks=[AveragedWeights(in_model=True), look])  # fmt: skip
+                  callbacks=[AveragedWeights(), look])  # fmt: skip
     else:
         model.fit(ones, ones, batch_size=1, epochs=2, callbacks=callbacks, verbose=0)
     assert seen == [0, -1, -2, ("end", -2.25), -3, -4, -5, ("end", -5.03125)]
