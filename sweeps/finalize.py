@@ -63,8 +63,9 @@ def finalize_sweep(
     as_read = found.train.model_copy(update={"precision": model.dtype_policy.name})
     found = resolve_runtime_options(found.model_copy(update={"train": as_read}), data.splits["train"])
     # Test-time augmentation changes the scores, so the thresholds of the trial do not apply.
-    confidence = "auto" if found.evaluate.tta else best.user_attrs[CONFIDENCE]
-    operating_point = found.evaluate.model_copy(update={"confidence": confidence})
+    tta = found.evaluate.tta is True
+    confidence = "auto" if tta else best.user_attrs[CONFIDENCE]
+    operating_point = found.evaluate.model_copy(update={"confidence": confidence, "tta": tta})
     found = found.model_copy(update={"evaluate": operating_point})
     result = evaluate_on_test(inference_model([model], found), found, data, run, console, step=0)
     model.save(file := folder / "model.keras")

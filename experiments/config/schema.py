@@ -275,11 +275,11 @@ class EvaluateOptions(Section):
     resamples: int = Field(
         default=1000, ge=0, description="bootstrap resamples of patients for 95 % intervals; 0: none"
     )
-    tta: bool = Field(
-        default=False,
-        description="test-time augmentation: what is found in an image and in its mirror images, those that "
-        "augment.flip_horizontal and augment.flip_vertical allow, is fused, in the threshold's choice, the results and "
-        "the registered model",
+    tta: Auto | bool = Field(
+        default=AUTO,
+        description="test-time augmentation: fuse the detections of an image and of its mirror images, those that "
+        "augment.flip_horizontal and augment.flip_vertical allow, for the threshold, the results and the registered "
+        "model; auto: where the augmentation flips",
     )
     robustness: bool = Field(
         default=False,
@@ -336,7 +336,7 @@ class TaskConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> TaskConfig:
-        if self.evaluate.tta and not self.augment.flips:
+        if self.evaluate.tta is True and not self.augment.flips:
             raise ValueError(
                 "evaluate.tta=True: expected augment.flip_horizontal or augment.flip_vertical above 0, since mirror "
                 "images are looked at as far as the training allows them"

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from experiments.config.model_options import STRENGTHS, ModelOptions
 from experiments.config.overrides import merged
 from experiments.config.resolve import check
-from experiments.config.schema import PLANNED_EPOCHS, TaskConfig
+from experiments.config.schema import PLANNED_EPOCHS, EvaluateOptions, TaskConfig
 from experiments.preparation.datasets import with_volume_options
 from experiments.training import budget
 from experiments.training.resolution import (
@@ -193,6 +193,7 @@ def make_plan(
     each = budget.estimated_seconds(model, reference)
     batch = _batch_size(config, model, kind, free, decide)
     filled = with_model(config, model).model_copy(update={"augment": _augmentation(config, training, decide)})
+    filled = filled.model_copy(update={"evaluate": _test_time_flips(filled, decide)})
     filled, draws = _schedule(
         filled, len(training), validation_images, batch, weights, backbone, draws, bound, each, decide
     )
@@ -359,6 +360,17 @@ def _augmentation(config: TaskConfig, training: Dataset, decide: Decide) -> Any:
     return given.model_copy(update=chosen)
 
 
+def _test_time_flips(config: TaskConfig, decide: Decide) -> EvaluateOptions:
+    """Choose whether the detections of an image and its mirror images are fused."""
+    evaluate, flips = config.evaluate, config.augment.flips
+    if evaluate.tta == "auto":
+        evaluate = evaluate.model_copy(update={"tta": bool(flips)})
+        if flips:
+            decide("test time", f"flips, {' and '.join(flips)}",
+                   f"as in the augmentation; a prediction takes {2 ** len(flips)} times as long")  # fmt: skip
+    return evaluate
+
+
 def _schedule(
     config: TaskConfig, images: int, validation_images: int, batch: int, weights: str, backbone: str, draws: int,
     bound: float | None, each: float, decide: Decide,
@@ -461,8 +473,8 @@ def shared_settings(planned: TaskConfig) -> dict[str, dict[str, Any]]:
     """Return what further trainings of one comparison share with a planned one, by section: not the architecture."""
     config = planned.model_dump(mode="json")
     sizes = {name: config["model"][name] for name in ("image_size", "mask_pool_size")}
-    limit = {"validation_images": config["evaluate"]["validation_images"]}
-    return {"train": config["train"], "augment": config["augment"], "model": sizes, "evaluate": limit}
+    evaluate = {name: config["evaluate"][name] for name in ("validation_images", "tta")}
+    return {"train": config["train"], "augment": config["augment"], "model": sizes, "evaluate": evaluate}
 
 
 def with_shared_settings(config: TaskConfig, settings: Mapping[str, Any]) -> TaskConfig:

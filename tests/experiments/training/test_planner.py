@@ -182,6 +182,17 @@ def test_decisions_have_reasons_and_given_values_are_not_among_them(folder):
     assert (train.epochs, train.steps_per_epoch, train.batch_size, train.patience, plan.draws) == (2, None, 3, 0, None)
 
 
+def test_predictions_flip_as_the_training_does(folder):
+    data = folder([GRAY], [[(4, 4, 8)]])
+    plan = make_plan(task(), data)
+    assert plan.config.evaluate.tta is True
+    assert lines_of(plan)["test time"].startswith("flips, horizontal: ") and "2 times" in lines_of(plan)["test time"]
+    sided = make_plan(task(augment={"flip_horizontal": 0, "flip_vertical": 0}), data)
+    given = make_plan(task(evaluate={"tta": False}), data)
+    assert (sided.config.evaluate.tta, given.config.evaluate.tta) == (False, False)
+    assert "test time" not in lines_of(sided) | lines_of(given)
+
+
 def test_a_tight_budget_costs_resolution_and_steps(folder, monkeypatch):
     monkeypatch.setattr("experiments.training.budget.reference_seconds", lambda precision: 0.002)
     monkeypatch.setattr("experiments.training.planner.device_memory", lambda: ("cpu", 16 << 30))
