@@ -150,7 +150,7 @@ def test_what_is_no_via_file(tmp_path):
     with pytest.raises(InputError, match="not a JSON file"):
         read_dataset(tmp_path)
     (tmp_path / "via_region_data.json").write_text('{"_via_img_metadata": {}}')
-    with pytest.raises(InputError, match="no image can be read; expected at least one"):
+    with pytest.raises(InputError, match="none can be read; expected at least one"):
         read_dataset(tmp_path)
     (tmp_path / "via_region_data.json").write_text('{"a": {"filename": "x", "regions": 5}, "b": 3}')
     with pytest.raises(InputError, match="regions are int") as caught:

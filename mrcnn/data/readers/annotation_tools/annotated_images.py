@@ -26,11 +26,13 @@ from mrcnn.data.readers.image_files import (
     ImageFiles,
     files_below,
     is_valid_text,
+    parse_integer,
     read_record_fields,
 )
 from mrcnn.data.readers.orientation import REMEDY, Size, find_annotated_as_stored, orient_run, stored_size
 from mrcnn.data.readers.records import add_patient, assemble_dataset, name_patients
 from mrcnn.data.readers.segmentation import BEYOND
+from mrcnn.data.sample import Spacing
 
 Encoded = tuple[bytes, Sequence[str]]
 """Run-length string of an instance, and warnings about its outline."""
@@ -74,6 +76,9 @@ class AnnotatedImage:
         split: train, val or test, or None if the tool states none.
         faults: problems of its annotations.
         name: `Record.file_name`; None for the path below the data set.
+        stated_name: name that `patient_pattern` is searched in; None for `name`.
+        spacing_mm: (row, column) size of a pixel in the annotations, or None.
+        label: image-level class, or None.
     """
 
     where: str
@@ -85,6 +90,17 @@ class AnnotatedImage:
     split: str | None = None
     faults: list[str] = field(default_factory=list)
     name: str | None = None
+    stated_name: str | None = None
+    spacing_mm: Spacing | None = None
+    label: str | None = None
+
+    def set_size(self, height: Any, width: Any, fault: str | None = None) -> None:
+        """Set `size` to the stated numbers of pixels; unless both are valid, add `fault` instead."""
+        rows, columns = parse_integer(height), parse_integer(width)
+        if rows is not None and columns is not None and min(rows, columns) > 0:
+            self.size = rows, columns
+        elif fault is not None:
+            self.faults.append(fault)
 
 
 def split_name(text: str) -> str | None:
@@ -206,13 +222,16 @@ def build_dataset(
             )
         )
     if crowds:
-        warnings.append(f"{len(crowds)} annotations mark crowds: training and evaluation ignore these regions")
+        warnings.append(
+            f"{len(crowds)} annotations mark crowds (iscrowd=1): training and evaluation ignore these regions; "
+            "set iscrowd to 0 where one is a single instance"
+        )
     warnings += [summarize_names(f"annotations {doubt}", found) for doubt, found in doubtful.items()]
-    in_files, file_names = ([row[key] for row in rows] for key in ("patient_id", "file_name"))
-    stated = [image.patient for image in opened]
+    in_files, stated = [row["patient_id"] for row in rows], [image.patient for image in opened]
+    file_names = [image.stated_name or row["file_name"] for image, row in zip(opened, rows, strict=True)]
     patients, found = name_patients(stated, file_names, patient_pattern, problems, in_files=in_files)
     if not rows:
-        problems.add("no image can be read; expected at least one")
+        problems.add("images: none can be read; expected at least one")
     problems.raise_if_fatal()
     rows = [add_patient(row, patient) for row, patient in zip(rows, patients, strict=True)]
     return assemble_dataset(names, rows, owners, class_ids, runs, wheres, [*warnings, *found], problems, crowds)
@@ -238,7 +257,7 @@ def _open(image: AnnotatedImage, root: Path, sizes: dict[Path, Size], problems: 
     row = read_record_fields(image.name or relative_name(path, root), path, image.where, problems)
     if row is None:
         return None
-    row["split"] = image.split
+    row |= {"split": image.split, "label": image.label, "spacing_mm": image.spacing_mm or row["spacing_mm"]}
     if image.size in ((row["height"], row["width"]), stored_size(row)):
         sizes[path] = image.size
     elif image.size is not None:
@@ -288,13 +307,15 @@ def _read_classes(
     problems: Problems,
 ) -> tuple[list[str], dict[str | None, int]]:
     """Return class names and the 1-based class id of each key; shapes of other classes become problems."""
-    used = [str(shape.class_name) for image in images for shape in image.shapes if _key(shape.class_name)]
-    used.sort(key=lambda name: normalize_text(name) or "")
-    names = unique_names(used if class_names is None else class_names)
+    stated = class_names is not None
+    if class_names is None:
+        used = [str(shape.class_name) for image in images for shape in image.shapes if _key(shape.class_name)]
+        class_names = sorted(used, key=lambda name: normalize_text(name) or "")
+    names = unique_names(class_names)
     class_of = {_key(name): number for number, name in enumerate(names, start=1)}
     for image, row in zip(images, rows, strict=True):
         for shape in image.shapes:
             if _key(shape.class_name) not in class_of:
-                expected = f"one of {', '.join(names[:20])}" if class_names is not None else "a text"
+                expected = f"one of {', '.join(names[:20])}" if stated else "a text"
                 problems.add_skippable(f"{shape.where}: class {shape.class_name!r}; expected {expected}", row["path"])
     return names, class_of

@@ -88,11 +88,7 @@ def _is_cvat(file: Path) -> bool:
 def _read_image(entry: ElementTree.Element, files: ImageFiles, where: str, passed: list[str]) -> AnnotatedImage:
     name = entry.get("name")
     image = AnnotatedImage(f"{where}: {name}", name, files, split=split_name(entry.get("subset") or ""))
-    height, width = parse_integer(entry.get("height")), parse_integer(entry.get("width"))
-    if height is None or width is None:
-        image.faults.append(f"{image.where}: expected its width and height")
-    else:
-        image.size = height, width
+    image.set_size(entry.get("height"), entry.get("width"), f"{image.where}: expected its width and height")
     for number, child in enumerate(entry):
         at = f"{image.where}, {child.tag} {number}"
         if child.tag == "tag":

@@ -63,11 +63,7 @@ def parse(path: Path, problems: Problems, warnings: list[str]) -> tuple[list[Ann
         for where, key, entry in entries_by_id("images", content["images"], label, lambda text, _: problems.add(text)):
             image = AnnotatedImage(where, entry.get("file_name"), files, patient=find_patient(entry))
             image.split = split_name(split.rstrip("0123456789"))
-            height, width = parse_integer(entry.get("height")), parse_integer(entry.get("width"))
-            if height is None or width is None:
-                image.faults.append(f"{where}: expected its height and width")
-            else:
-                image.size = height, width
+            image.set_size(entry.get("height"), entry.get("width"), f"{where}: expected its height and width")
             listed[key] = image
         seen = set()
         for number, entry in enumerate(content["annotations"]):

@@ -78,11 +78,7 @@ def _read_image(file: Path, files: ImageFiles, root: Path, problems: Problems) -
     if not isinstance(size, dict) or not isinstance(objects, list):
         image.faults.append(f"{where}: expected an object with size and objects")
         return image
-    height, width = parse_integer(size.get("height")), parse_integer(size.get("width"))
-    if height is None or width is None:
-        image.faults.append(f"{where}: size {size}; expected height and width")
-    else:
-        image.size = height, width
+    image.set_size(size.get("height"), size.get("width"), f"{where}: size {size}; expected height and width")
     tags = content.get("tags")
     named = [tag for tag in tags if isinstance(tag, dict)] if isinstance(tags, list) else []
     image.patient = find_patient({str(tag.get("name")): tag.get("value") for tag in named})

@@ -305,9 +305,7 @@ def _read_boxes(file: Path, where: str, files: ImageFiles) -> AnnotatedImage:
         return image
     if image.file is None:
         image.file = tree.findtext("filename")
-    height, width = parse_integer(tree.findtext("size/height")), parse_integer(tree.findtext("size/width"))
-    if height and width:
-        image.size = height, width
+    image.set_size(tree.findtext("size/height"), tree.findtext("size/width"))
     for number, entry in enumerate(tree.iter("object")):
         box = entry.find("bndbox")
         polygons = entry.findall("polygon")
