@@ -35,11 +35,6 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 def cluster(options: SweepOptions, storage: str, tracking: str) -> Iterator[Start]:
     """Join a Ray cluster, or start one on this machine, and leave it at the end; yield what starts workers.
 
-    Args:
-        options: of the sweep.
-        storage: address of the study.
-        tracking: address of MLflow.
-
     Raises:
         InputError: Ray is missing, the cluster does not exist or cannot run a worker, or its machines cannot reach the
             study or MLflow.

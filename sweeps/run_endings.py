@@ -43,14 +43,10 @@ def noted_ends(study: optuna.Study) -> dict[str, tuple[str, str, int]]:
 
 
 def end_runs(study: optuna.Study, *, now: bool = False) -> None:
-    """End the saved runs that are still RUNNING, with one attempt each.
+    """End the saved runs that are still RUNNING, with one attempt each; with `now` also just after a failed attempt.
 
     A run that a retry has resumed is not ended. If the tracking server is unreachable, the ends remain saved. The study
     must not be locked, because this can take seconds.
-
-    Args:
-        study: with the saved ends of its trials' runs.
-        now: do not wait after an attempt that failed.
     """
     global _next_attempt
     if (not now and time.monotonic() < _next_attempt) or not (ends := noted_ends(study)):

@@ -81,12 +81,6 @@ class ThresholdSearch:
 
         Many sets select the same detections; among equally good ones the result is the one nearest to their mean, which
         is farthest from a drop of the score.
-
-        Args:
-            sets: number of threshold sets to try.
-            per_class: separate thresholds for each class.
-            start: (confidence, NMS IoU) of the first set.
-            seed: of TPE.
         """
         names = [f"/{k}" for k in range(self._count)] if per_class else [""]
 

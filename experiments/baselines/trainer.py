@@ -46,10 +46,7 @@ from trackers.runs.run import Parent, Run
 def train_baselines(resolved: Resolved, models: Sequence[str], mask_rcnn: str | None) -> None:
     """Train, evaluate, track and register the baselines `models` of a checked task, and compare them.
 
-    Args:
-        resolved: the checked configuration and where each value comes from.
-        models: of `command.MODELS`.
-        mask_rcnn: a trained one, to evaluate on the same images and to put behind the classifier; or None.
+    A trained `mask_rcnn`, if one is given, is evaluated on the same images, and put behind the classifier.
 
     Raises:
         InputError: the data are invalid, or do not match the configuration or the Mask R-CNN.

@@ -78,14 +78,7 @@ def task_scores(
 
 
 def decide_aliases(candidates: Sequence[Candidate], aliases: Mapping[str, Mapping[str, str]]) -> list[AliasDecision]:
-    """Decide on each alias of each registered model.
-
-    Args:
-        candidates: compared models.
-        sets: test sets.
-        measured: measurement by label of the model and position of the test set.
-        aliases: registered model → alias → version, at the start of the comparison.
-    """
+    """Decide on each alias of each registered model; `aliases` are those before: registered model → alias → version."""
     found = []
     for name in dict.fromkeys(each.name for each in candidates if each.name is not None):
         contenders = [each for each in candidates if each.name == name]

@@ -180,12 +180,9 @@ def data_options(texts: Mapping[str, str | None], **values: Any) -> DataOptions:
 
 
 def check(content: Mapping[str, Any], file: str, given: Collection[str] = ()) -> TaskConfig:
-    """Validate `content` as a `TaskConfig`.
+    """Validate the merged sections of a task as a `TaskConfig`.
 
-    Args:
-        content: the merged sections of a task.
-        file: name of the file in messages.
-        given: dotted keys from the command line, which messages name as options.
+    Messages name the `file`, or the options of the dotted keys `given` on the command line.
 
     Raises:
         InputError: a key is unknown or a value invalid.

@@ -29,12 +29,7 @@ if TYPE_CHECKING:
 def log_evaluation(run: Run, evaluator: Evaluator, confidence: float, split: str, folder: str = "") -> None:
     """Log the COCO files (truth and results), the tables of cases, instances and patients, and all figures.
 
-    Args:
-        run: to log to.
-        evaluator: with the detections of the split.
-        confidence: the operating point.
-        split: name of the split, which begins each file name.
-        folder: artifact folder, such as `out_of_fold/`.
+    `folder` is the artifact folder, such as `out_of_fold/`.
     """
     run.json(evaluator.coco_ground_truth(), f"{folder}coco/ground_truth.json")
     run.json(evaluator.coco_results(), f"{folder}coco/results.json")
@@ -80,16 +75,9 @@ def log_overlays(
     run: Run, model: Detector, dataset: Dataset, cases: Sequence[Mapping[str, Any]], confidence: float, *, count: int,
     batch_size: int,
 ) -> None:  # fmt: skip
-    """Log truth and prediction side by side for the best, median and worst cases by Dice.
+    """Log truth and prediction side by side for `count` best, median and worst cases by Dice.
 
-    Args:
-        run: to log to.
-        model: predicts the images again.
-        dataset: the evaluated split.
-        cases: `Evaluator.per_case` of `dataset`, in its order.
-        confidence: the operating point.
-        count: images of each kind.
-        batch_size: images of one prediction.
+    `cases` is `Evaluator.per_case` of `dataset`, in its order; `confidence` the operating point.
     """
     for kind, chosen in notable([case["dice"] for case in cases], count).items():
         shown = predictions(model, dataset.subset(chosen), batch_size=batch_size)

@@ -41,13 +41,8 @@ def evaluate(
 ) -> Evaluator:
     """Return an evaluator with all images of `dataset`.
 
-    Args:
-        model: detects the instances.
-        dataset: the images with their true instances.
-        batch_size: images of one prediction.
-        volumes: also score whole volumes, whose slices follow each other in `dataset`.
-        on_image: called with each image and its detections.
-        change: applied to each image and its instances before the detection.
+    Each image and its instances are changed by `change` before the detection, and passed to `on_image` with its
+    detections. With `volumes`, whose slices follow each other, whole volumes are scored too.
     """
     evaluator = Evaluator(dataset.class_names, volumes=volumes)
     for sample, detections in predictions(model, dataset, batch_size=batch_size, change=change):

@@ -73,14 +73,7 @@ def evaluate_on_test(
 ) -> Result:
     """Choose the threshold on the validation split, evaluate once on the reported split, log and print the results.
 
-    Args:
-        model: the trained model.
-        config: the resolved task.
-        data: with its splits.
-        run: to log to.
-        console: for the table of results.
-        step: of the logged metrics.
-        confidence: the threshold, if it has been chosen already.
+    The threshold is not chosen where `confidence` is given. `step` is that of the logged metrics.
     """
     options, split = config.evaluate, data.reported
     at_once = options.images_at_once

@@ -26,10 +26,7 @@ def precision_recall_figure(
 ) -> Figure:
     """Plot precision over recall at mask IoU 0.5, a line for each class in the color that it has in overlays.
 
-    Args:
-        curves: class → (recall, precision).
-        title: of the figure.
-        class_names: names of the class ids from 1.
+    `curves` has (recall, precision) by class.
     """
     figure, axes = axes_of(title, "recall", "precision")
     for name, (recall, precision) in curves.items():
@@ -57,13 +54,7 @@ def froc_figure(false_positives: np.ndarray, sensitivity: np.ndarray, title: str
 
 
 def confidence_figure(curves: Mapping[str, np.ndarray], confidence: float, title: str) -> Figure:
-    """Plot precision, recall and F1 over the confidence threshold; a line marks the operating point.
-
-    Args:
-        curves: `threshold`, `precision`, `recall` and `f1`, (T,) each.
-        confidence: the operating point.
-        title: of the figure.
-    """
+    """Plot precision, recall and F1 (T,) over the confidence threshold (T,); a line marks the operating point."""
     figure, axes = axes_of(title, "confidence threshold", "score")
     for name, label in (("precision", "precision"), ("recall", "recall"), ("f1", "F1")):
         axes.plot(curves["threshold"], curves[name], label=label)
@@ -78,11 +69,7 @@ def reliability_figure(
 ) -> Figure:
     """Plot a reliability diagram (DeGroot & Fienberg 1983); the area of a point is its share of the items.
 
-    Args:
-        bins: by name, as `mrcnn.metrics.calibration.reliability` returns them.
-        title: of the figure.
-        across: label of the x axis.
-        up: label of the y axis.
+    `bins` are those of `mrcnn.metrics.calibration.reliability` by name.
     """
     figure, axes = axes_of(title, across, up)
     for name, (mean, share, counts) in bins.items():
@@ -98,11 +85,6 @@ def confusion_figure(matrix: np.ndarray, class_names: Sequence[str], title: str)
     """Plot a confusion matrix (K + 1, K + 1): each count with its share of the row, except in the row of no instance.
 
     The shade is the count relative to the largest count, so that single instances of a rare class stay pale.
-
-    Args:
-        matrix: see `mrcnn.metrics.confusion.confusion_matrix`.
-        class_names: names of the K classes.
-        title: of the figure.
     """
     figure, axes = axes_of(title, "detected as", "truth")
     shades = matrix / max(matrix.max(), 1)
@@ -140,10 +122,6 @@ def labels_figure(records: Sequence[Record], class_names: Sequence[str]) -> Figu
     """Plot where in the images the instances are, and how wide and high they are, both relative to their image.
 
     The map shows how many bounding boxes cover each place, in `CELLS` × `CELLS` cells.
-
-    Args:
-        records: images.
-        class_names: names of the class ids from 1.
     """
     sides = [np.array([[each.width, each.height]], np.float64) for each in records]
     boxes = np.concatenate([np.zeros((0, 4)), *(each.boxes / np.tile(side, 2)

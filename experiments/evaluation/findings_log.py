@@ -13,13 +13,7 @@ from trackers.runs.run import Run
 
 
 class FindingsLog:
-    """Findings of each image at the operating point.
-
-    Args:
-        name: one of `FINDINGS`; `none` collects and logs nothing.
-        confidence: least score of the detections used.
-        class_names: class id 1 is the first.
-    """
+    """Findings of each image at the operating point; those named `none` collect and log nothing."""
 
     def __init__(self, name: str, confidence: float, class_names: Sequence[str]) -> None:
         self.name = name

@@ -32,14 +32,7 @@ def package_and_register(
 ) -> str:
     """Package saved networks with everything that inference needs, and register them as `<family>-<modality>`.
 
-    Args:
-        files: of one network, or of several that form an ensemble.
-        result: on the reported split of `data`.
-        config: the resolved task.
-        data: that the networks were trained on.
-        run: that the package is logged to.
-        console: for the outcome.
-        family: first part of the registered name: `mrcnn`, `unet` or `classifier`.
+    Several files form an ensemble. `result` is on the reported split of `data`.
 
     Returns:
         The address of the package.
@@ -73,15 +66,8 @@ def register_model(
 ) -> None:
     """Register the packaged model at `uri` as `<family>-<modality>`; undo it if `run` does not end FINISHED.
 
-    The validation score that `run` recorded decides on the aliases; see `trackers.registry.contest`.
-
-    Args:
-        uri: of the packaged model.
-        config: the resolved task.
-        run: that trained the model.
-        console: for the outcome.
-        family: first part of the registered name.
-        metric: decides in place of the task's metric; higher is better.
+    The validation score that `run` recorded decides on the aliases; see `trackers.registry.contest`. It is that of
+    `metric`, of which more is better, or of the task's metric.
     """
     # A distance without any detection is undefined; such a model never becomes the champion.
     score = validation_score(read_run(run.id), metric or config.evaluate.metric)

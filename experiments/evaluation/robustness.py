@@ -102,14 +102,7 @@ CHANGES: dict[str, Change] = {
 def robustness(
     model: Detector, dataset: Dataset, confidence: float, unchanged: Mapping[str, float], *, batch_size: int
 ) -> dict[str, dict[str, float]]:
-    """Evaluate a model on a data set under each of `CHANGES`.
-
-    Args:
-        model: detects the instances.
-        dataset: the images with their true instances.
-        confidence: minimum score of a detection, the same for all changes.
-        unchanged: scores of the model on the images as they are.
-        batch_size: images of one prediction.
+    """Evaluate a model on a data set under each of `CHANGES`, with one threshold; `unchanged` are its scores without.
 
     Returns:
         `SCORES` by the name of the change, `UNCHANGED` first.

@@ -38,13 +38,8 @@ def map_classes(
     """Match the classes of a data set with those of a model.
 
     Classes of one name match, unless `pairs` name the class of the data. Classes that are matched with the same class
-    become one class: with `nodule` = `iso` and `nodule` = `hypo` both classes of the model count as `nodule`.
-
-    Args:
-        data: classes of the data set.
-        model: classes of the model.
-        pairs: (class of the data, class of the model).
-        class_agnostic: count all instances and all detections as of one class.
+    become one class: with `nodule` = `iso` and `nodule` = `hypo` both classes of the model count as `nodule`. With
+    `class_agnostic` all instances and all detections count as of one class.
 
     Raises:
         InputError: a class of `pairs` does not exist, or a class of the data has no counterpart.

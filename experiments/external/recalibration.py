@@ -41,11 +41,7 @@ class Recalibration:
     digest: str
 
     def facts(self, scores_before: Mapping[str, float]) -> dict[str, Any]:
-        """Return the numbers for JSON.
-
-        Args:
-            scores_before: of the measured images at the threshold of the model.
-        """
+        """Return the numbers for JSON, with the scores of the measured images at the threshold of the model."""
         return {
             "confidence_before": self.before,
             "confidence": self.confidence,
@@ -76,14 +72,8 @@ def recalibrate(
 def register_version(model: OpenedModel, found: Recalibration, images: Dataset, name: str, run: Run) -> str:
     """Register the model with the new threshold as a version of the same registered model; return its number.
 
-    No alias moves. The version is deleted if `run` does not end FINISHED.
-
-    Args:
-        model: the model with its present threshold.
-        found: the new threshold.
-        images: all images of the site, in the classes of the evaluation.
-        name: the data set.
-        run: run of the evaluation.
+    No alias moves. The version is deleted if `run` does not end FINISHED. `images` are all of the site, `name` is its
+    name.
     """
     chosen = images.subset(found.calibration)
     # A later evaluation of the version leaves these images out.

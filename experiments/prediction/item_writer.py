@@ -49,10 +49,6 @@ PICTURES: Mapping[str, Callable[[np.ndarray, Detections, Sequence[str]], np.ndar
 class ItemWriter:
     """Write the files of an item from its frames, added in order; a context manager.
 
-    Args:
-        formats: see `experiments.prediction.inputs.item_formats`.
-        keep_patient: see `mrcnn.data.io.dicom_segmentation.write_dicom_seg`.
-
     Attributes:
         files: format → path in the output folder of each file that exists after `finish`.
     """

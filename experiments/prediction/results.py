@@ -52,14 +52,7 @@ def coco_to_detections(results: Sequence[Mapping[str, Any]], height: int, width:
 def write_summary_files(
     record: ProgressRecord, formats: Sequence[str], class_names: Sequence[str], findings: str
 ) -> list[Row]:
-    """Write the files of all items in the record: COCO, annotation tools, findings; return the rows of the table.
-
-    Args:
-        record: progress of the prediction, with the answers of all items.
-        formats: the requested output formats.
-        class_names: names of the classes.
-        findings: one of `experiments.findings.FINDINGS`.
-    """
+    """Write the files of all items in the record: COCO, annotation tools, findings; return the rows of the table."""
     for name in ANNOTATION_FORMATS.intersection(formats):
         _write_annotations(record, name, class_names)
     if "coco" in formats:

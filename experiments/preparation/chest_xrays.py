@@ -64,9 +64,7 @@ class Film:
 def read_films(folder: Path, *, with_masks: bool) -> list[Film]:
     """Find the films of a folder in the order of their names or of the table.
 
-    Args:
-        folder: folder with images and masks, or with index.csv.
-        with_masks: each film must have a mask; otherwise masks are ignored.
+    With `with_masks` each must have a mask; otherwise masks are ignored.
 
     Raises:
         InputError: lists what is missing.

@@ -35,11 +35,7 @@ Figure = tuple[str, str]
 def write_report(folder: Path, name: str, checked: CheckedData | None, problems: Sequence[str]) -> Path:
     """Write the report into `folder`, which is created if missing; return its page, report.html.
 
-    Args:
-        folder: output folder.
-        name: name of the data set.
-        checked: None if the data could not be read; then the report consists of the problems.
-        problems: a line for each problem.
+    It consists of the problems alone where the data could not be read (`checked` is None).
     """
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     facts: dict[str, Any] = {"name": name, "problems": list(problems)}

@@ -69,12 +69,9 @@ class Prepared:
 
 
 def write_prepared(decided: Iterable[Decided], films: Sequence[Film], folder: Path) -> Prepared:
-    """Write `images/`, `annotations.json` (COCO), the report and the contact sheet.
+    """Write `images/`, `annotations.json` (COCO), the report and the contact sheet of the decided ones of `films`.
 
-    Args:
-        decided: the films with their sides.
-        films: all films.
-        folder: new, empty, or an earlier result, which is replaced.
+    `folder` is new, empty, or an earlier result, which is replaced.
 
     Raises:
         InputError: `folder` contains other files, or no film has a side.

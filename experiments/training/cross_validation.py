@@ -31,10 +31,6 @@ def cross_validate(resolved: Resolved, resume: str | None = None) -> str:
     Each fold is a run below a common one. The test share, if there is one, is in no fold; the ensemble is evaluated on
     it once.
 
-    Args:
-        resolved: the checked configuration and where each value comes from.
-        resume: see `train`.
-
     Returns:
         The id of the common run.
 

@@ -143,11 +143,7 @@ def make_plan(
 ) -> Plan:
     """Decide all options that are `auto`.
 
-    Args:
-        config: the task, with `auto` where the plan decides.
-        training: the training split.
-        fetch: returns the file of `train.weights`, which may be in a run or the registry.
-        validation_images: size of the validation split.
+    `fetch` returns the file of `train.weights`, which may be in a run or the registry.
 
     Raises:
         InputError: the options do not fit the data, such as class weights for other classes.
@@ -276,17 +272,9 @@ def _canvas(
     training: Dataset, masks: list[np.ndarray], effort: budget.Effort, draws: int, bound: float | None, unit: float,
     square: bool, decide: Decide,
 ) -> int | tuple[int, int]:  # fmt: skip
-    """Choose the input size: as large as the instances need and the budget allows.
+    """Choose the input size: as large as the instances need and the budget of `bound` seconds allows.
 
-    Args:
-        training: the training split.
-        masks: instances of a sample of it.
-        effort: of the preset.
-        draws: images that the training draws.
-        bound: seconds of the budget, or None.
-        unit: estimated seconds of a training image of 256×256 pixels.
-        square: whether only squares are possible.
-        decide: records the decision with its reason.
+    `unit` is the estimated time of a training image of 256×256 pixels in seconds, `masks` are instances of a sample.
     """
     sizes = np.array([[record.height, record.width] for record in training.records])
     sides = np.sqrt(np.concatenate([record.areas for record in training.records]))
@@ -415,16 +403,9 @@ def _schedule(
 
 
 def with_measured_time(plan: Plan, step: float, validation: float, validation_images: int) -> tuple[TaskConfig, str]:
-    """Fit the number of steps, and of validated images, to the budget.
+    """Fit the number of steps, and of validated images, to the budget; return the configuration and a line to print.
 
-    Args:
-        plan: made by `make_plan`.
-        step: measured seconds of a training step.
-        validation: measured seconds of an image in a validation.
-        validation_images: size of the validation split.
-
-    Returns:
-        The configuration, and a line for the terminal.
+    `step` and `validation` are the measured seconds of a training step and of a validated image.
     """
     train, evaluate = plan.config.train, plan.config.evaluate
     assert plan.draws is not None

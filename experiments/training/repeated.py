@@ -78,11 +78,7 @@ class TrainingGroup:
         return Unfinished(self.run.id).folder
 
     def begin(self, facts: Mapping[str, object]) -> None:
-        """Log the common configuration of a new group; it can be resumed from now on.
-
-        Args:
-            facts: `requested_facts` of the group.
-        """
+        """Log the common configuration of a new group, of `requested_facts`; it can be resumed from now on."""
         if self.data is None:
             self.run.params(parameters(self.config))
             self.run.text(resolved_yaml(self.config), "config.yaml")
@@ -93,13 +89,7 @@ class TrainingGroup:
     ) -> Member:
         """Train and evaluate one model in a run of its own, and save the best epoch's as `file` in the folder.
 
-        Args:
-            config: of this training.
-            data: with its splits.
-            name: of the run.
-            seed: of weights, order and augmentation, so that no training depends on those before it.
-            file: name of the saved model.
-            tags: of the run, beside its standard ones.
+        `seed` is that of weights, order and augmentation, so that no training depends on those before it.
         """
         if self.plan is not None:
             config = with_shared_settings(config, self.plan)

@@ -45,10 +45,7 @@ def task_run(config: TaskConfig, **options: Any) -> AbstractContextManager[Run]:
 def run_name(config: TaskConfig, name: str | None = None, part: str = "") -> str:
     """Name a run by what it trains: `thyroid lite0-384 e40 s0`, without what is not planned yet.
 
-    Args:
-        config: configuration of the training.
-        name: replaces that name.
-        part: place in a group, such as `fold 1 of 5`.
+    `name` replaces that name; `part` is the place in a group, such as `fold 1 of 5`.
     """
     if name is None:
         subject = dataset_name(config.data) if config.task == INSTANCES and config.data.dataset else config.task
@@ -67,11 +64,7 @@ def resumable_run(
 ) -> Iterator[tuple[Run, ResumableTraining | None]]:
     """Start the run of a training or reopen an interrupted one, and hold its folder, which is removed at the end.
 
-    Args:
-        resolved: the checked configuration and where each value comes from.
-        resume: id of an interrupted run, or `auto`; None: a new run.
-        console: for messages.
-        kind: of a group, such as `3 folds`.
+    `resume` is the id of an interrupted run, or `auto`; `kind` that of a group, such as `3 folds`.
 
     Returns:
         The run, and the training to resume, if there is one.
@@ -101,11 +94,7 @@ def resumable_run(
 def find(resume: str, config: TaskConfig, held: ExitStack, console: Console) -> ResumableTraining | None:
     """Find the training to resume, and reserve it for this process until `held` closes.
 
-    Args:
-        resume: id of a run, or `auto`.
-        config: as requested; it must equal that of the run, and so must the data.
-        held: releases the reservation when it closes.
-        console: for messages.
+    `resume` is the id of a run, or `auto`. Configuration and data must equal those of the run.
 
     Returns:
         None where `auto` finds none, and a new training begins.

@@ -25,10 +25,6 @@ def train_seeds(resolved: Resolved, resume: str | None = None) -> str:
     metrics `seeds/<score>_mean`, `_std`, `_lo` and `_hi` are over the trainings; the interval is Student's 95 % of the
     mean over all seeds on the same patients. The intervals of each training are those over patients.
 
-    Args:
-        resolved: the checked configuration and where each value comes from.
-        resume: see `train`.
-
     Returns:
         The id of the common run.
 

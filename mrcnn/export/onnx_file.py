@@ -27,10 +27,7 @@ SHAPES = {
 def write_onnx(model: MaskRCNN, path: Path, notes: Mapping[str, str]) -> None:
     """Write an ONNX file with the inputs and outputs defined in `mrcnn.export`.
 
-    Args:
-        model: model to export.
-        path: output file.
-        notes: `metadata_props` of the file; `notice` is also its `doc_string`.
+    `notes` are its `metadata_props`; `notice` is also its `doc_string`.
 
     Raises:
         TypeError: a layer of the model is not supported.

@@ -21,7 +21,7 @@ def to_image(boxes: Tensor, scale: Tensor, height: Tensor, width: Tensor, ops: A
 
 
 def paste(masks: Tensor, boxes: Tensor, height: Tensor, width: Tensor, cells: int, ops: Any) -> Tensor:
-    """Paste masks into the image, as `mrcnn.geometry.masks.paste_mask`.
+    """Paste masks into the image, as `mrcnn.geometry.masks.paste_crop`.
 
     Masks are pasted one by one, because the float32 products need four times the memory of the uint8 masks.
 

@@ -21,13 +21,9 @@ SEGMENTERS = (MaskRCNN, ResUNet)
 
 
 def load(path: str | Path, kinds: tuple[type, ...] = (MaskRCNN,)) -> MaskRCNN | ResUNet | Classifier:
-    """Load the model of a `.keras` file without executing anything in it.
+    """Load the model of a `.keras` file, of one of the classes `kinds`, without executing anything in it.
 
     The file is validated first (`mrcnn.models.pretrained.model_file_validation`) and loaded in Keras's safe mode.
-
-    Args:
-        path: the file.
-        kinds: allowed classes of the model.
 
     Raises:
         InputError: the file does not exist, is not a `.keras` file, contains another model or non-finite weights.

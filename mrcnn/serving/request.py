@@ -33,12 +33,7 @@ F = TypeVar("F", bound=Fields)
 
 
 def validate(fields: type[F], values: Mapping[str, Any], kind: str) -> F:
-    """Validate the fields of a request, or of its parameters.
-
-    Args:
-        fields: the pydantic model.
-        values: value of each field.
-        kind: noun for a field in messages.
+    """Validate the fields of a request, or of its parameters; `kind` is the noun for a field in messages.
 
     Raises:
         InputError: reports the first unknown or invalid field and the expected value.

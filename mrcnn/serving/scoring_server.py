@@ -26,9 +26,6 @@ Answers = Callable[[list[DecodedImage], dict[str, Any]], list[dict[str, Any]]]
 def install_limits(answers: Answers) -> bool:
     """Let the scoring server that loads this model answer with `answers`, within the limits of the environment.
 
-    Args:
-        answers: (images, parameters) → an answer per image.
-
     Returns:
         Whether this process runs such a server.
 

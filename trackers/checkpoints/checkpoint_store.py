@@ -71,12 +71,7 @@ class CheckpointStore:
         return self._place(epoch) / MODEL
 
     def save(self, epoch: int, write_model: Callable[[Path], object], facts: Mapping[str, object]) -> None:
-        """Save the checkpoint after `epoch` and delete those that are no longer needed.
-
-        Args:
-            epoch: number of finished epochs.
-            write_model: writes the model to a path, such as `keras.Model.save`.
-            facts: JSON data to save beside it.
+        """Save the checkpoint after `epoch` finished epochs, with JSON `facts`, and delete those no longer needed.
 
         Raises:
             CheckpointNotSaved: the disk is full or refuses; the earlier checkpoints are intact.
@@ -129,14 +124,9 @@ class CheckpointStore:
         return None, problems
 
     def export(self, folder: Path, index: Mapping[str, object]) -> None:
-        """Make `best.keras`, `last.keras` and `checkpoints.json` in `folder`, by symbolic links where possible.
+        """Make `best.keras`, `last.keras` and `checkpoints.json` in an empty folder, by symbolic links where possible.
 
-        Args:
-            folder: an empty one.
-            index: the content of `checkpoints.json`, with the epochs of `best`, which may be None, and of `last`.
-
-        Raises:
-            OSError: the disk is full or refuses.
+        `index`, the content of the last, has the epochs of `best`, which may be None, and of `last`.
         """
         for name, entry in ((BEST, index["best"]), (LAST, index["last"])):
             if isinstance(entry, Mapping):

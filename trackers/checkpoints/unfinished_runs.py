@@ -71,12 +71,7 @@ class Unfinished:
 
 @contextmanager
 def hold(folder: Path, otherwise: str) -> Iterator[None]:
-    """Make `folder` if there is none, and lock it for the block, see `Unfinished.held`.
-
-    Args:
-        folder: of an unfinished run.
-        otherwise: message of `Held`, raised where another process has locked it.
-    """
+    """Make `folder` if there is none, and lock it for the block, see `Unfinished.held`; `otherwise` is the message."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

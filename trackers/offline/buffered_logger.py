@@ -58,10 +58,7 @@ class BufferedLogger:
     def send(self, record: Mapping[str, Any], path: Path | None = None, by: Callable[[], object] | None = None) -> None:
         """Return when the record is in the store, or saved in the queue.
 
-        Args:
-            record: JSON data, see `trackers.offline.uploader.Uploader`.
-            path: the file or folder of an artifact.
-            by: replaces `Uploader` in the first attempt.
+        `path` is the file or folder of an artifact; `by` replaces `Uploader` in the first attempt.
 
         Raises:
             MlflowException: the store refuses the record or an earlier one.
@@ -84,11 +81,7 @@ class BufferedLogger:
             self._queue.append(record, path)
 
     def deliver(self, *, now: bool = False) -> bool:
-        """Send the queued records, unless an attempt has just failed; return whether none is left.
-
-        Args:
-            now: also directly after an attempt.
-        """
+        """Send the queued records, unless an attempt has just failed and not `now`; return whether none is left."""
         if self._queue is None or not self._queue.waiting():
             return True
         if not now and time.monotonic() < self._next:

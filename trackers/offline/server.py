@@ -71,12 +71,9 @@ def _passes(status: int) -> bool:
 
 @contextmanager
 def one_attempt(*, large: bool = False) -> Iterator[None]:
-    """Make MLflow send each request once with a short time limit.
+    """Make MLflow send each request once with a short time limit, or its own for the upload of a `large` file.
 
     By default it repeats a request for minutes, and a repeated request whose answer was lost is processed twice.
-
-    Args:
-        large: for the upload of a file, with MLflow's own time limit.
     """
     with _turn:
         before = {name: os.environ.get(name) for name in (RETRIES, TIMEOUT)}

@@ -252,14 +252,7 @@ def register_recalibrated(
 ) -> str:
     """Register a version of `name` that differs from the version `source` in its threshold; no alias moves.
 
-    Args:
-        model_uri: from `trackers.packaging.packaged.log_packaged_model`.
-        name: of the registered model.
-        source: version with the original threshold.
-        training_run: run that trained the networks.
-        run_id: run of the evaluation that chose the threshold.
-        digest: of the images that chose it.
-        note: what was changed and on what data, in a line.
+    The run `run_id` chose the threshold on images with `digest`; `note` says what was changed and on what data.
 
     Returns:
         The number of the version.
@@ -302,14 +295,9 @@ class Move:
 
 
 def promote(name: str, moves: Sequence[Move], run_id: str) -> list[str]:
-    """Move aliases of the registered model `name`, each only from the holder that the comparison saw.
+    """Move aliases of the registered model `name`, in order, each only from the holder that the comparison saw.
 
     All moves happen under one `registry_lock`. The version that loses `champion` becomes `challenger`.
-
-    Args:
-        name: of the registered model.
-        moves: in the order in which they are made.
-        run_id: of the comparison.
 
     Returns:
         A line for each move that was not made because another version has the alias now.

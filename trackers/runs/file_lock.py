@@ -12,10 +12,7 @@ from pathlib import Path
 def file_lock(path: Path | str, timeout: float, otherwise: Exception) -> Iterator[None]:
     """Exclude other processes with the same file by an exclusive SQLite transaction, which ends with the process.
 
-    Args:
-        path: of the lock file, which is created.
-        timeout: seconds to wait for the lock.
-        otherwise: the error after that time.
+    `otherwise` is raised after `timeout` seconds.
     """
     connection = sqlite3.connect(path, timeout=timeout, isolation_level=None)
     try:

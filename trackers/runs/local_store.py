@@ -47,10 +47,7 @@ def store_place() -> Path | None:
 
 
 def require_writable_store(*, reading: bool = False) -> None:
-    """Check that the store can be written, before MLflow retries for minutes.
-
-    Args:
-        reading: an existing store is only read.
+    """Check that the store can be written, before MLflow retries for minutes; with `reading` it may just exist.
 
     Raises:
         InputError: it cannot be written.

@@ -21,9 +21,8 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 class EventWriter:
     """Append to one event file in `folder`; each call is on disk when it returns.
 
-    Args:
-        folder: created if missing.
-        go_on: a `position` of an earlier writer, from which its file is continued.
+    With the `position` of an earlier writer as `go_on`, its file is continued. TensorBoard's own `EventFileWriter`
+    opens its file with TensorFlow, which costs a JAX run seconds and memory.
 
     TensorBoard's own `EventFileWriter` opens its file with TensorFlow, which costs a JAX run seconds and memory.
     """

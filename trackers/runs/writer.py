@@ -149,10 +149,7 @@ class Run:
         return self._sender.deliver(now=True)
 
     def require_server(self, what: str) -> None:
-        """Wait for the server before an operation that needs it.
-
-        Args:
-            what: the consequence, such as `the model is not registered`.
+        """Wait for the server before an operation that needs it; `what` is the consequence, in the message.
 
         Raises:
             ServerAway: it was unreachable for `SERVER_TIMEOUT` seconds.

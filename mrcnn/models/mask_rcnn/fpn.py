@@ -10,12 +10,7 @@ from mrcnn.models.layers.convolutions import Convolution3x3
 
 
 def build_pyramid(config: ModelConfig, shapes: list[tuple[int | None, ...]]) -> keras.Model:
-    """Build a functional model from [C2 … C5] to [P2 … P6]; P6 is P5 at every second cell.
-
-    Args:
-        config: architecture.
-        shapes: (B, H, W, C) of each of C2 … C5.
-    """
+    """Build a functional model from [C2 … C5] of `shapes` (B, H, W, C) to [P2 … P6]; P6 is P5 at every second cell."""
     inputs = [layers.Input(shape[1:], name=f"c{level}") for level, shape in enumerate(shapes, start=2)]
     width = config.fpn_channels
     lateral = [layers.Conv2D(width, 1, name=f"fpn_lateral{level}")(c) for level, c in enumerate(inputs, start=2)]

@@ -24,9 +24,7 @@ MIN_SIDE = 1.0
 def build_proposal_head(config: ModelConfig, width: int) -> keras.Model:
     """Build one functional model for all levels: (B, H, W, C) to [logits (B, H, W, K), deltas (B, H, W, 4 · K)].
 
-    Args:
-        config: architecture.
-        width: channels of the shared convolution.
+    `width` is the number of channels of the shared convolution.
     """
     count = config.anchors_per_cell
     settings: dict[str, Any] = {

@@ -92,11 +92,7 @@ def load_weights(model: MaskRCNN, spec: str | Path) -> WeightReport:
 def settings_for(spec: str | Path, backbone: str = "resnet50") -> dict[str, Any]:
     """Return the fields of `ModelConfig` that the weights `spec` of `load_weights` require, by name.
 
-    Empty if the weights do not determine the configuration.
-
-    Args:
-        spec: see `load_weights`.
-        backbone: the configured backbone, for `imagenet`.
+    Empty if the weights do not determine the configuration. `imagenet` depends on the configured backbone.
 
     Raises:
         InputError: the file does not exist or is not readable.

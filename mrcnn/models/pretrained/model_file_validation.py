@@ -41,11 +41,7 @@ def check_archive(archive: zipfile.ZipFile) -> None:
 
 
 def validated_model_config(archive: zipfile.ZipFile, kinds: Collection[str]) -> dict[str, Any]:
-    """Read and validate the configuration in a `.keras` archive.
-
-    Args:
-        archive: the `.keras` file.
-        kinds: allowed names of model classes of this project.
+    """Read and validate the configuration in a `.keras` archive of one of the classes named `kinds`.
 
     Raises:
         KeyError: a member is missing.

@@ -86,11 +86,7 @@ def assign_weights(
 ) -> WeightReport:
     """Assign weights to the layers with the same name and shapes; other layers keep their values.
 
-    Args:
-        model: model to change.
-        sources: weights by layer name.
-        layers_of_file: all layer names of the file, for the report of unused layers.
-        source: file or name of the weights, for messages.
+    `layers_of_file` are all layer names of the file, for the report of unused ones; `source` names it in messages.
 
     Raises:
         InputError: weights to assign are not finite.

@@ -26,10 +26,6 @@ def make_data_parallel(devices: int | Literal["all"], batch_size: int) -> Iterat
     Random samples, counts over the batch, statistics of batch normalization and the clipping of gradients refer to the
     whole batch, so a step equals that of one device up to the order of sums. With one device nothing changes.
 
-    Args:
-        devices: number of devices, or `all`.
-        batch_size: number of images of a batch.
-
     Raises:
         InputError: the machine has fewer devices, or the batch cannot be divided evenly.
     """
@@ -151,15 +147,10 @@ def run_on_replicas(step: Callable, data: tuple) -> dict:
 def apply_global_gradients(
     loss: Callable, weights: list[keras.Variable], optimizer: keras.optimizers.Optimizer
 ) -> Tensor:
-    """Update the weights with the gradients of the loss of the whole batch.
+    """Update the weights with the gradients of the loss of the whole batch; `loss` returns the replica's part of it.
 
     Keras clips the gradients of each replica before it sums them. Here they are summed and clipped first, and each
     replica applies an equal part, which clipping does not change.
-
-    Args:
-        loss: function that returns the replica's part of the loss.
-        weights: trainable weights.
-        optimizer: optimizer of the weights.
 
     Returns:
         The replica's part of the loss.

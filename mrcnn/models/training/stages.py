@@ -10,13 +10,10 @@ STAGES = ("heads", "5+", "4+", "3+", "all")
 
 
 def set_trainable(model: MaskRCNN, stage: str) -> None:
-    """Set which layers are trainable. Compile the model again afterwards.
+    """Set which layers are trainable in a stage. Compile the model again afterwards.
 
+    Stages are `heads` (all but the backbone); `5+`, `4+`, `3+` (also the backbone from that stage on); and `all`.
     Frozen batch normalization stays frozen in every stage.
-
-    Args:
-        model: model with a `backbone`.
-        stage: `heads` (all but the backbone); `5+`, `4+`, `3+` (also the backbone from that stage on); or `all`.
 
     Raises:
         ValueError: an unknown stage.
