@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -34,9 +35,9 @@ def warn(console: Console, message: str) -> None:
     console.print(f"warning: {message}", style="yellow", markup=False)
 
 
-def print_addresses(console: Console, run: Run) -> None:
-    """Print where the report of a run lies on this machine, and how MLflow shows the run."""
-    for folder in run.folders:
+def print_addresses(console: Console, run: Run, folders: Iterable[Path] = ()) -> None:
+    """Print where the report of a run lies on this machine, by default in its own folders, and how MLflow shows it."""
+    for folder in folders or run.folders:
         if (page := folder / "report.html").is_file():
             console.print(f"Report:  {page} (open it in a browser)", markup=False, soft_wrap=True)
     console.print(f"MLflow:  {run.how_to_open()}\n         {run.url()}", markup=False, soft_wrap=True)

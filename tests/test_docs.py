@@ -25,6 +25,7 @@ from experiments.commands import (
     train,
 )
 from experiments.config.resolve import TASKS, resolve
+from experiments.evaluation import report_command
 from mrcnn.errors import InputError
 from sweeps import command as sweep
 
@@ -36,6 +37,8 @@ ENTRY_POINTS = yaml.safe_load((ROOT / "mlproject").read_text(encoding="utf-8"))[
 PLACES = {"<name>": "thyroid", "<precision>": "auto", "<run>": "0" * 32, "<run id>": "0" * 32, "<id>": "0" * 32}
 """What stands for a placeholder; for any other a folder does."""
 STARTS = re.compile(r"(?:^|=\w+ )(mrcnn [a-z]|mlflow run|python -m (?:exp|sweeps|bench)|--[a-z]|-P )")
+IN_CONTAINER = re.compile(r"^.*\bdocker (?:run .* medmrcnn(?::\w+)?|compose .* run --rm(?= train)) ")
+"""Start of a command whose rest the image hands to `mrcnn`."""
 MLFLOW = {"--env-manager", "--experiment-name"}
 OTHERS = {"--no-serve-artifacts", "--artifacts-destination", "--allowed-hosts", "--timeout"}
 """Options of `mlflow server` and `mlflow models serve` of which pages speak by themselves."""
@@ -43,13 +46,13 @@ OTHERS = {"--no-serve-artifacts", "--artifacts-destination", "--allowed-hosts", 
 
 COMMANDS = {
     "baselines": baselines, "check": check, "compare": compare, "convert": convert, "demo": demo,
-    "evaluate": evaluate, "export": export, "plan": plan, "predict": predict, "prepare": prepare, "suggest": suggest,
-    "sweep": sweep, "sync": sync, "train": train,
+    "evaluate": evaluate, "export": export, "plan": plan, "predict": predict, "prepare": prepare,
+    "report": report_command, "suggest": suggest, "sweep": sweep, "sync": sync, "train": train,
 }  # fmt: skip
 BEFORE = (
     ("train", []), ("train", ["--profile", "from_coco"]), ("sweep", []), ("compare", ["--modality", "mri"]),
     ("baselines", []), ("predict", ["last", "folder", "--output", "x"]), ("export", ["last"]), ("demo", ["last"]),
-    ("evaluate", ["last", "folder"]),
+    ("evaluate", ["last", "folder"]), ("report", ["last"]),
 )  # fmt: skip
 """Commands that an option by itself may belong to, and what each needs besides."""
 
@@ -63,6 +66,7 @@ def quoted(text: str) -> list[str]:
         for place, value in PLACES.items():
             span = span.replace(place, value)
         span = re.sub(r"<[^<>]+>", "folder", span)
+        span = IN_CONTAINER.sub("mrcnn ", span).replace(" /data", " my-data")
         for part in span.split(" && "):
             if found_at := re.search(
                 r"(?:^|=\w+ )(mrcnn [a-z]|mlflow run|python -m (?:exp|sweeps|bench)|--[a-z]|-P )", part
@@ -88,7 +92,7 @@ def parse(words: list[str]) -> None:
 
 def parse_command(command: str, words: list[str]) -> None:
     if not words and command not in ("train", "sweep", "check", "plan"):
-        known = "baselines compare convert demo evaluate export predict prepare suggest sync"
+        known = "baselines compare convert demo evaluate export predict prepare report suggest sync"
         assert command in known.split()
         return
     match command:
@@ -271,9 +275,11 @@ def test_messages_of_the_troubleshooting_page_are_those_of_the_program():
 def test_what_is_wrong_is_seen(standing):
     for wrong in ("mrcnn train --epocs 3", "mrcnn train --masks.instances piece", "mlflow run . -P epochs=many",
                   "mlflow run . -e compare -P modalitie=mri", "python -m benchmarks.soak --epoch_count 3",
-                  "mrcnn predict last folder --output x --write jpg", "mrcnn trian --task lgg"):  # fmt: skip
-        assert quoted(f"`{wrong}`") == [wrong]
+                  "mrcnn predict last folder --output x --write jpg", "mrcnn trian --task lgg",
+                  "docker run --rm -v $PWD/my-data:/data medmrcnn:gpu train --datasett /data"):  # fmt: skip
+        (found,) = quoted(f"`{wrong}`")
+        assert found in (wrong, "mrcnn train --datasett my-data")
         with pytest.raises((InputError, SystemExit, AssertionError, KeyError)):
-            parse(shlex.split(wrong))
+            parse(shlex.split(found))
     with pytest.raises(InputError):
         parse_option(["--on_error", "ignore"])

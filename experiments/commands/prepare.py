@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import numpy as np
 
 from experiments.commands.arguments import check_model_address
 from experiments.commands.command import Command
@@ -19,19 +18,14 @@ from experiments.commands.exit_status import quiet_libraries, silent_start
 from experiments.config.command_line import PathText, fraction, option, switch
 from experiments.config.resolve import resolve
 from experiments.config.schema import TaskConfig
-from experiments.findings.lung_sides import Sides, sides_of
-from experiments.preparation.chest_xrays import Film, read_films
 from experiments.preparation.datasets import cache_folder, dataset_path, standing_folder
-from mrcnn.data.io.images import read_header, read_image
-from mrcnn.data.io.label_images import read_label_image
 from mrcnn.data.reader_options import MasksOptions
-from mrcnn.data.readers.mask_checks import MaskChecks
-from mrcnn.data.readers.orientation import align_to_image
 from mrcnn.errors import InputError
-from mrcnn.phantoms import write_films
 
 if TYPE_CHECKING:
-    from experiments.preparation.prepared_dataset import Decided
+    import numpy as np
+
+    from experiments.preparation.chest_xrays import Film
 
 PHANTOM_FILMS = 24
 
@@ -49,8 +43,11 @@ class PrepareArgs:
 
 
 def _prepare(arguments: PrepareArgs) -> None:
-    from experiments.preparation.prepared_dataset import write_prepared
-    from experiments.terminal import Terminal, warn
+    from experiments.preparation.chest_xrays import read_films
+    from experiments.preparation.prepared_dataset import decide_sides, read_lung_mask, write_prepared
+    from experiments.terminal import Terminal, phase, warn
+    from mrcnn.data.readers.mask_checks import MaskChecks
+    from mrcnn.phantoms import write_films
 
     if arguments.dataset is not None:
         folder = dataset_path(arguments.dataset)
@@ -63,40 +60,12 @@ def _prepare(arguments: PrepareArgs) -> None:
         if arguments.model is not None:
             mask_of = _masks_by(arguments.model, arguments.task.task, arguments.confidence, Path(scratch))
         else:
-            mask_of = partial(drawn_mask, checks)
-        prepared = write_prepared(_decided(films, mask_of, arguments.mirrored), films, output)
+            mask_of = partial(read_lung_mask, checks)
+        with phase(console, f"Preparing {len(films)} films"):
+            prepared = write_prepared(decide_sides(films, mask_of, arguments.mirrored), films, output)
     console.print(prepared.text(), markup=False)
     for warning in checks.warnings():
         warn(console, warning)
-
-
-def _decided(
-    films: Sequence[Film], mask_of: Callable[[Film, np.ndarray], np.ndarray], mirrored: bool
-) -> Iterator[Decided]:
-    for film in films:
-        image = read_image(film.image)
-        mask = mask_of(film, image)
-        hangs_mirrored, doubt = film.hanging(mirrored)
-        yield film, image, Sides(doubt=doubt) if doubt else sides_of(mask, mirrored=hangs_mirrored), mask
-
-
-def drawn_mask(checks: MaskChecks, film: Film, image: np.ndarray) -> np.ndarray:
-    """Read the mask of a film, cleaned by `checks`.
-
-    Returns:
-        (H, W) bool, True where the mask file is not 0.
-
-    Raises:
-        InputError: the file is not a mask, has another size than the image, or has blended edges.
-    """
-    if film.mask is None:
-        raise InputError(f"{film.image}: expected a mask of both lungs")
-    labels = read_label_image(film.mask)
-    row = {"height": image.shape[0], "width": image.shape[1], "orientation": read_header(film.image).orientation}
-    mask = checks.clean(align_to_image(labels, row, str(film.mask)), film.mask.name, labels.from_alpha) > 0
-    for _ in checks.record_instances([(1, mask)], film.mask.name):
-        pass
-    return mask
 
 
 def _masks_by(address: str, task: str, confidence: float, folder: Path) -> Callable[[Film, np.ndarray], np.ndarray]:
@@ -108,7 +77,7 @@ def _masks_by(address: str, task: str, confidence: float, folder: Path) -> Calla
 
     def draw(film: Film, image: np.ndarray) -> np.ndarray:
         (found,) = model.detect([image])
-        return np.asarray(found.above(confidence).masks.any(axis=0))
+        return found.above(confidence).masks.any(axis=0)
 
     return draw
 

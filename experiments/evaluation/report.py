@@ -191,12 +191,10 @@ def _data(run: RunRecord) -> dict[str, Any]:
 
 
 def _split_note(run: RunRecord) -> str:
-    scores = run.scores()
-    counts = ", ".join(
-        f"{word}: {scores[name]:.0f}"
-        for name, word in {"images": "Images", "patients": "patients", "instances": "instances"}.items()
-        if name in scores
-    )
+    scores, words = run.scores(), {"images": "Images", "patients": "patients", "instances": "instances"}
+    if not run.profile.get("patients_named", True):
+        del words["patients"]
+    counts = ", ".join(f"{word}: {scores[name]:.0f}" for name, word in words.items() if name in scores)
     if run.split == OUT_OF_FOLD:
         return f"All folds, each image evaluated by the model that was not trained on its patient. {counts}."
     if run.split == EXTERNAL:

@@ -61,9 +61,8 @@ def training_charts(run: RunRecord) -> list[Chart]:
     best = run.metrics.get("best_epoch")
     mark = None if best is None else (best, f"best epoch: {best:.0f}")
     losses = sorted(name for name in run.metrics if name.startswith("train/") and name[6:] not in NOT_LOSSES)
-    both = {"training": "train/loss", "validation": "val/loss"}
     charts = [
-        line_chart("Loss", {label: points(name) for label, name in both.items() if name in run.metrics},
+        line_chart("Training: loss", {"loss": points("train/loss")} if "train/loss" in run.metrics else {},
                    across="epoch", mark=mark),
         line_chart("Training: parts of the loss", {name[6:].replace("_", " "): points(name) for name in losses},
                    across="epoch", mark=mark),
@@ -166,7 +165,7 @@ def summary(run: RunRecord, instances: Sequence[Row], noun: str) -> list[str]:
     found = scores["true_positives"]
     lines = [
         f"Finds {found:.0f} of {total:.0f} {noun} ({_percent(found, total)}), with "
-        f"{_rate(scores['false_positives'], images)} an image."
+        f"{_rate(scores['false_positives'], images)}."
     ]
     if "dice" in scores:
         lines.append(f"Mean Dice: {scores['dice']:.2f} (1 is a perfect outline).")
@@ -185,7 +184,7 @@ def _percent(part: float, total: float) -> str:
 def _rate(count: float, images: float) -> str:
     """Format false marks per image; a rate below 0.1 keeps its first digit, because 1 in 24 images is not 0.0."""
     rate = count / images
-    return f"{rate:.1f} false marks" if rate >= 0.1 else f"{rate:.1g} false marks" if count else "no false mark"
+    return f"{rate:{'.1f' if rate >= 0.1 else '.1g'}} false marks an image" if count else "no false mark"
 
 
 def weakest_group(instances: Sequence[Row], noun: str) -> tuple[str, int, int] | None:

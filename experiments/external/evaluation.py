@@ -163,8 +163,7 @@ def evaluate_external(args: EvaluateArgs) -> Evaluation:
             run.json(facts, NUMBERS)
             log_report(run)
             _write(run.id, folder)
-            console.print(f"\nReport: {folder / PAGE}", markup=False)
-    print_addresses(console, run)
+    print_addresses(console, run, [folder])
     return Evaluation(
         result.scores, result.intervals, result.confidence, data.shifts, data.excluded, subgroups, data.notes, facts,
         run.id, folder, version,

@@ -245,8 +245,8 @@ def model_facts(detector: Detector, model: str) -> list[tuple[str, str]]:
     whole = detector.fingerprint.get("whole")
     data = detector.data_name or "not recorded"
     if whole:
-        counts = f"images: {whole['images']}, patients: {whole['patients']}"
-        data += f" ({counts}, instances: {sum(whole['instances'].values())})"
+        patients = f"patients: {whole['patients']}, " if detector.fingerprint.get("patients_named", True) else ""
+        data += f" (images: {whole['images']}, {patients}instances: {sum(whole['instances'].values())})"
     rows = [("Model", model), ("Task", detector.task), ("Training data", data)]
     return [row for row in rows if row[1]]
 

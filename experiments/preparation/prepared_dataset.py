@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,12 @@ import numpy as np
 from PIL import Image
 
 from experiments.evaluation.artifacts import csv_text
-from experiments.findings.lung_sides import Sides
+from experiments.findings.lung_sides import Sides, sides_of
 from experiments.preparation.chest_xrays import Film
+from mrcnn.data.io.images import read_header, read_image
+from mrcnn.data.io.label_images import read_label_image
+from mrcnn.data.readers.mask_checks import MaskChecks
+from mrcnn.data.readers.orientation import align_to_image
 from mrcnn.errors import InputError
 from mrcnn.inference.drawing import contact_sheet, overlay
 from mrcnn.metrics.rle import encode
@@ -64,8 +68,44 @@ class Prepared:
         reasons = Counter(row["reason"] for row in self.rows if row["reason"])
         lines += [f"  {number} × {reason}" for reason, number in reasons.most_common()]
         lines.append(f"Written to {self.folder}; look at sides.png, and at {REPORT} for each film")
-        lines.append(f"Train on it with mlflow run . -P task=lung -P dataset={self.folder}")
+        lines.append(f"Train on it with mrcnn train --task lung --dataset {self.folder}")
         return "\n".join([*lines, NOTICE])
+
+
+def decide_sides(
+    films: Iterable[Film], mask_of: Callable[[Film, np.ndarray], np.ndarray], mirrored: bool
+) -> Iterator[Decided]:
+    """Decide the sides of the lungs of each film; without a clear hanging there are none.
+
+    Args:
+        films: the films.
+        mask_of: returns the mask (H, W) bool of both lungs of a film and its image (H, W, C).
+        mirrored: whether a film without a recorded orientation is mirrored.
+    """
+    for film in films:
+        image = read_image(film.image)
+        mask = mask_of(film, image)
+        hangs_mirrored, doubt = film.hanging(mirrored)
+        yield film, image, Sides(doubt=doubt) if doubt else sides_of(mask, mirrored=hangs_mirrored), mask
+
+
+def read_lung_mask(checks: MaskChecks, film: Film, image: np.ndarray) -> np.ndarray:
+    """Read the mask file of a film, cleaned by `checks`.
+
+    Returns:
+        (H, W) bool, True where the mask file is not 0.
+
+    Raises:
+        InputError: the file is not a mask, has another size than the image, or has blended edges.
+    """
+    if film.mask is None:
+        raise InputError(f"{film.image}: expected a mask of both lungs")
+    labels = read_label_image(film.mask)
+    row = {"height": image.shape[0], "width": image.shape[1], "orientation": read_header(film.image).orientation}
+    mask = checks.clean(align_to_image(labels, row, str(film.mask)), film.mask.name, labels.from_alpha) > 0
+    for _ in checks.record_instances([(1, mask)], film.mask.name):
+        pass
+    return mask
 
 
 def write_prepared(decided: Iterable[Decided], films: Sequence[Film], folder: Path) -> Prepared:

@@ -108,7 +108,8 @@ def _pool(members: Sequence[Member], data: Data, group: TrainingGroup) -> Result
     log_evaluation(run, pooled, confidence, "out-of-fold", folder="out_of_fold/")
     if config.evaluate.volumes:
         run.text(csv_text(pooled.per_volume(confidence)), "out_of_fold/per_volume.csv")
-    title = f"{TITLES[OUT_OF_FOLD]}: {len(pooled)} images, patients: {len(set(pooled.patients))}"
+    patients = f", patients: {len(set(pooled.patients))}" if data.facts["patients_named"] else ""
+    title = f"{TITLES[OUT_OF_FOLD]}: {len(pooled)} images{patients}"
     headline = ", ".join(f"{name} {scores[name]:.3f}" for name in HEADLINE if name in scores)
     run.tags({"mlflow.note.content": f"{headline}. {data.name}, {title}. **Research use only.**"})
     console.print(f"\n{title}", style="bold")

@@ -78,7 +78,7 @@ def test_the_summary_counts_and_names_the_weakest_group():
     ("found", "total", "false", "images", "sentence"),
     [
         (199, 200, 1, 24, "Finds 199 of 200 nodules (99%), with 0.04 false marks an image."),
-        (1, 400, 0, 24, "Finds 1 of 400 nodules (1%), with no false mark an image."),
+        (1, 400, 0, 24, "Finds 1 of 400 nodules (1%), with no false mark."),
         (8, 8, 24, 24, "Finds 8 of 8 nodules (100%), with 1.0 false marks an image."),
     ],
 )

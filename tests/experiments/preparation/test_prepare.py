@@ -58,7 +58,7 @@ def test_sides_are_those_of_the_phantoms(films, tmp_path, capsys):
     assert report["counts"]["undecided"] == 0 and report["notice"] == "Research use only"
     assert len(list(csv.DictReader((output / "report.csv").open()))) == COUNT
     assert Image.open(output / "sides.png").width > 256
-    assert f"-P dataset={output}" in capsys.readouterr().out
+    assert f"--dataset {output}" in capsys.readouterr().out
 
 
 def test_mirrored_films_by_table_option_and_orientation(films, tmp_path):
