@@ -21,11 +21,14 @@ from experiments.training import budget
 from experiments.training.resolution import (
     LONGEST,
     MASK_LOSS,
+    OUTLINE_LOSS,
+    SCALE_LOSS,
     SCALES,
     canvas_reason,
     choose_canvas,
     dice_ceiling,
     needed_scale,
+    outlines_decide,
     sampled_masks,
 )
 from mrcnn.backend import computes_in_bfloat16, device_memory
@@ -278,7 +281,8 @@ def _canvas(
     """
     sizes = np.array([[record.height, record.width] for record in training.records])
     sides = np.sqrt(np.concatenate([record.areas for record in training.records]))
-    scale, why = needed_scale({each: dice_ceiling(masks, each, 56) for each in SCALES}, sides)
+    loss = OUTLINE_LOSS if outlines_decide([record.class_ids for record in training.records]) else SCALE_LOSS
+    scale, why = needed_scale({each: dice_ceiling(masks, each, 56) for each in SCALES}, sides, loss)
     pixels = float(LONGEST**2)
     if bound is not None:
         # More draws than twice the least of the preset do not cost resolution; crowded images need a quarter of these,

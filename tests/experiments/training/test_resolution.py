@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from experiments.training.resolution import choose_canvas, dice_ceiling, needed_scale
+from experiments.training.resolution import choose_canvas, dice_ceiling, needed_scale, outlines_decide
 
 
 def test_the_ceiling_of_a_mask_by_hand():
@@ -24,11 +24,11 @@ def test_outlines_need_more_cells_than_a_small_mask_has():
 @pytest.mark.parametrize(
     ("ceilings", "sides", "scale", "reason"),
     [
-        ({0.25: 0.9, 0.5: 0.98, 1.0: 0.981}, [400, 400], 0.5, "0.5 times"),
+        ({0.25: 0.9, 0.5: 0.98, 1.0: 0.989}, [400, 400], 0.5, "0.5 times"),
         # 8 px and less for 5 %: 16 / 8.
         ({0.5: 0.98, 1.0: 0.981}, [8] * 10 + [100] * 90, 2.0, "5% of the instances are below 8 px"),
-        # The median of 40 px: 48 / 40.
-        ({0.5: 0.98, 1.0: 0.981}, [40] * 10, 1.2, "50% of the instances are below 40 px"),
+        # The median of 40 px: 44 / 40.
+        ({0.5: 0.98, 1.0: 0.981}, [40] * 10, 1.1, "50% of the instances are below 40 px"),
         ({0.5: 0.9, 1.0: 0.981}, [1, 1], 2.0, "2 times"),
         ({1.0: 1.0}, [], 1.0, "1 times"),
     ],
@@ -57,3 +57,19 @@ def test_the_canvas_has_the_shape_of_the_images(sizes, scale, pixels, canvas):
 
 def test_square_canvases():
     assert choose_canvas(np.array([[360, 560]]), 1.0, 320**2, square_only=True) == (320, 320)
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [
+        ([[1, 2]] * 9 + [[2]], True),
+        ([[2, 1], [1, 2]], True),
+        ([[1, 2]] * 8 + [[2], [1]], False),
+        ([[]] * 10, False),
+        ([], False),
+    ],
+)
+def test_outlines_decide_where_all_images_show_the_same_instances(images, expected):
+    assert outlines_decide([np.array(ids, np.int32) for ids in images]) == expected
+    # A smaller loss asks for a larger scale.
+    assert needed_scale({0.5: 0.985, 1.0: 0.99}, np.array([400.0]), 0.002)[0] == 1.0
