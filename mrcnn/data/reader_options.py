@@ -102,7 +102,8 @@ class MasksOptions(ReaderOptions):
     class_folders: bool | None = Field(
         default=None,
         description="whether folders are classes, as benign/ and malignant/; null: if two to twenty folders beside "
-        "splits hold two or more images each and have no digits in their names",
+        "splits hold two or more images each and have no digits in their names, or the masks of an image lie in "
+        "several",
     )
 
     @model_validator(mode="after")

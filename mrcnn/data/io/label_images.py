@@ -42,6 +42,7 @@ _COMPRESSION, _JPEG_IN_TIFF = 259, (6, 7)  # TIFF 6.0, section 22, and its techn
 _DEEP_WITH_ALPHA = ((16, 4), (16, 6))  # PNG: depth and color type
 _SCALE = {"2": 85, "4": 17}  # factor by which Pillow multiplies gray of so many bits
 _SHOWN = 4
+_LEAST_JPEG = 128  # lower values may be codes of classes
 
 
 @dataclass(frozen=True)
@@ -52,22 +53,33 @@ class LabelImage:
         values: (H, W) nonnegative integers or bool, with `orientation` applied.
         orientation: EXIF orientation of the file.
         from_alpha: whether the values are from the alpha channel, because the color is constant.
+        lossy: whether a JPEG file was thresholded at half of its largest value.
+        color: the only color of the objects, on black, if it is not gray.
     """
 
     values: np.ndarray
     orientation: int = UPRIGHT
     from_alpha: bool = False
+    lossy: bool = False
+    color: tuple[int, ...] | None = None
 
 
-def read_label_image(path: Path) -> LabelImage:
-    """Read the stored values of a PNG, TIFF, BMP, GIF or NPY file.
+def read_label_image(path: Path, *, binary: bool = False) -> LabelImage:
+    """Read the stored values of a PNG, TIFF, BMP, GIF or NPY file, or whether pixels are an object.
+
+    Args:
+        path: the file.
+        binary: whether all objects are of one class; then JPEG files are thresholded, and one color on black is read.
 
     Raises:
-        InputError: the file cannot be read, is JPEG-compressed, or does not contain one plane of nonnegative integers.
+        InputError: the file cannot be read, does not contain one plane of nonnegative integers, or is JPEG-compressed
+            and has several classes or values.
     """
-    if path.suffix.lower() in LOSSY_SUFFIXES:
-        raise InputError(f"{path}: {LOSSY}")
     try:
+        if path.suffix.lower() in LOSSY_SUFFIXES:
+            if not binary:
+                raise InputError(f"{path}: {LOSSY}")
+            return _read_jpeg(path)
         array, orientation = _read_npy(path) if path.suffix.lower() == ".npy" else _read_picture(path)
     except InputError:
         raise
@@ -75,12 +87,38 @@ def read_label_image(path: Path) -> LabelImage:
         raise InputError(f"{path}: expected a readable mask ({error})") from error
     if array.dtype.kind not in "buif":
         raise InputError(f"{path}: holds {array.dtype}; expected whole numbers")
+    if binary and (color := _only_color(array)) is not None:
+        return LabelImage(array[..., :3].any(axis=-1), orientation, color=color)
     values, from_alpha = _single_plane(path, array)
     if values.dtype.kind == "f" and not (np.mod(values, 1) == 0).all():
         raise InputError(f"{path}: expected whole numbers")
     if values.dtype.kind in "if" and (values < 0).any():
         raise InputError(f"{path}: holds {values.min()}; expected numbers from 0, the background")
     return LabelImage(values, orientation, from_alpha)
+
+
+def _only_color(array: np.ndarray) -> tuple[int, ...] | None:
+    """Return the only color besides black of an array (H, W, 3), or (H, W, 4) without transparency."""
+    if array.ndim != 3 or array.dtype != np.uint8 or array.shape[2] not in (3, 4) or not array.size:
+        return None
+    if (array[..., 3:] != array[:1, :1, 3:]).any():
+        return None
+    drawn = array[..., :3][array[..., :3].any(axis=-1)]
+    if not len(drawn) or (drawn != drawn[0]).any() or len(set(drawn[0].tolist())) == 1:
+        return None
+    return tuple(drawn[0].tolist())
+
+
+def _read_jpeg(path: Path) -> LabelImage:
+    with open_picture(path) as image:
+        orientation = read_orientation(image)
+        values = orient(np.asarray(image.convert("L")), orientation)
+    if not values.any():
+        return LabelImage(values > 0, orientation, lossy=True)
+    found = threshold_blended(values) if values.max() >= _LEAST_JPEG else None
+    if found is None:
+        raise InputError(f"{path}: {LOSSY}; a JPEG is read if its objects have one value, from {_LEAST_JPEG}, on 0")
+    return LabelImage(found, orientation, lossy=True)
 
 
 def _read_npy(path: Path) -> tuple[np.ndarray, int]:
@@ -226,6 +264,8 @@ def has_void_border(values: np.ndarray) -> bool:
     """Detect a border of 255 around objects of smaller values, the void label of PASCAL VOC."""
     objects, void = (values > 0) & (values < VOID), values == VOID
     if not void.any() or not objects.any() or values[objects].max() > _MOST_BESIDE_VOID:
+        return False
+    if all(side.any() for side in (void[0], void[-1], void[:, 0], void[:, -1])):  # a white background
         return False
     outline = _outline(objects)
     # JPEG artifacts beside an object of 255 touch the background.

@@ -121,8 +121,8 @@ def open_nifti(path: Path, channel: int | None = None) -> Nifti:
         channel: position along the fourth axis of a file with several volumes; None for a file with one.
 
     Raises:
-        InputError: the file is missing, is not NIfTI, does not contain one 3-D volume or the channel, or has an invalid
-            affine.
+        InputError: the file is missing, is not NIfTI, does not contain one image or volume or the channel, or has an
+            invalid affine.
     """
     try:
         size = path.stat().st_size
@@ -131,6 +131,9 @@ def open_nifti(path: Path, channel: int | None = None) -> Nifti:
         image = nibabel.Nifti1Image.from_filename(path)
         opened = Nifti(path, image, channel)
         _check(opened, size)
+        if len(image.shape) == 2:  # an image, such as a frame of ultrasound
+            pixels = np.asanyarray(image.dataobj)[..., None]
+            opened = Nifti(path, nibabel.Nifti1Image(pixels, image.affine, image.header), channel)
     except _UNREADABLE as error:
         raise unreadable(path, error) from error
     return opened
@@ -151,7 +154,7 @@ def _check(opened: Nifti, size: int) -> None:
     several = channel is not None and len(image.shape) == 4
     if channel is not None and channel >= (count := image.shape[3] if len(image.shape) == 4 else 1):
         raise InputError(f"{path}: has {count} channels along its fourth axis; expected at least {channel + 1}")
-    if len(image.shape) < 3 or min(image.shape) < 1 or (any(side != 1 for side in image.shape[3:]) and not several):
+    if len(image.shape) < 2 or min(image.shape) < 1 or (any(side != 1 for side in image.shape[3:]) and not several):
         raise InputError(f"{path}: has shape {image.shape}; expected one volume of three dimensions")
     kind, voxels = np.dtype(image.get_data_dtype()), math.prod(image.shape)
     if kind.kind not in "buif":

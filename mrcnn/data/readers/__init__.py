@@ -49,7 +49,7 @@ _VOLUME_SUFFIXES = (".nii", ".gz", ".dcm", ".dicom", ".ima", "")
 def _matches_volumes(path: Path) -> bool:
     if not path.is_dir():
         return False
-    described = (path / "dataset.json").is_file()
+    described = any(path.glob("dataset.json")) or any(path.glob("*/dataset.json"))
     if not described and all(file.suffix.lower() not in _VOLUME_SUFFIXES for file in files_below(path, "**/*")):
         return False
     from mrcnn.data.readers.volumes import reader

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from mrcnn.data.io.label_images import (
     VOID,
+    LabelImage,
     has_void_border,
     is_blended,
     nonzero_values,
@@ -15,6 +18,7 @@ from mrcnn.data.io.label_images import (
     solid_values,
     threshold_blended,
 )
+from mrcnn.data.io.pictures import UPRIGHT
 from mrcnn.data.problems import summarize_names
 from mrcnn.data.reader_options import MasksOptions
 from mrcnn.errors import InputError
@@ -26,6 +30,8 @@ _MOST_COVERED = 0.9  # maximum share of an image that one instance normally cove
 _MOST_SPECKS, _SPECK = 100, 4  # components in a data set, and pixels of each
 _MOST_RINGED, _MANY_RINGED = 0.8, 0.3  # share of the masks with a higher class; normal anatomy reaches 1/7
 _MOST_CODES = 10  # values up to this one are class codes, not shades
+_FEW_PIXELS, _LEAST_SIDE = 2, 64  # difference in size by rounding, of an image of this size
+_SAME_SHAPE, _CROPPED = 0.01, (0.9, 1.1)  # tolerance of the aspect ratio, and scales that may be those of a crop
 _NEAREST = "resize masks with nearest neighbor, and save them as PNG or TIFF only"
 
 
@@ -36,6 +42,9 @@ class MaskChecks:
         self._options = options
         self._classes = len(options.class_names) if options.instances != "values" else 1
         self._blended: list[str] = []
+        self._lossy: list[str] = []
+        self._colors: dict[tuple[int, ...], list[str]] = {}
+        self._scaled: list[str] = []
         self._shades: Sequence[int] = ()
         self._void: list[str] = []
         self._void_alone: list[str] = []
@@ -48,6 +57,23 @@ class MaskChecks:
         self._covering: list[str] = []
         self._objects = self._exchanged = self._specks = 0
         self._specked: list[str] = []
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether masks hold one class without numbered instances, so that blended values can be thresholded."""
+        return self._classes == 1 and self._options.instances != "values"
+
+    def scale(self, labels: LabelImage, row: Mapping[str, Any], where: str) -> LabelImage:
+        """Scale a mask with nearest neighbor if it has the shape of its image, and another size."""
+        self._lossy += [where] * labels.lossy
+        if labels.color is not None:
+            self._colors.setdefault(labels.color, []).append(where)
+        size = row["height"], row["width"]
+        if labels.orientation != UPRIGHT or row["orientation"] != UPRIGHT or not _is_scaled(labels.values.shape, size):
+            return labels
+        self._scaled.append(where)
+        rows, columns = ((np.arange(to) + 0.5) * of // to for to, of in zip(size, labels.values.shape, strict=True))
+        return replace(labels, values=labels.values[np.ix_(rows.astype(int), columns.astype(int))])
 
     def clean(self, values: np.ndarray, where: str, from_alpha: bool) -> np.ndarray:
         """Remove void borders and, for a single class, blended edges from the values of a mask (H, W).
@@ -126,13 +152,19 @@ class MaskChecks:
         """
         names = self._options.class_names
         alone = () if self._void or self._classes == 1 else self._void_alone
-        return {where: unknown_value(where, VOID, names) for where in alone} | {
-            where: f"{where}: {names[value - 1]} ({value}) only lines the outline of classes above it, as where masks "
-            f"were resized with interpolation; expected its own pixels. Mend: {_NEAREST}"
-            for value, files in self._ringed.items()
-            if value in self._solid and self._ringed_share(value) >= _MOST_RINGED
-            for where in files
-        }
+        found = {where: unknown_value(where, VOID, names) for where in alone}
+        if len(self._colors) > 1:
+            several = " and ".join(map(str, self._colors))
+            for where in (where for files in self._colors.values() for where in files):
+                found[where] = f"{where}: the masks have the colors {several}; expected one, or a value for each class"
+        for value, files in self._ringed.items():
+            if value in self._solid and self._ringed_share(value) >= _MOST_RINGED:
+                text = (
+                    f"{names[value - 1]} ({value}) only lines the outline of classes above it, as where masks were "
+                    f"resized with interpolation; expected its own pixels. Mend: {_NEAREST}"
+                )
+                found |= {where: f"{where}: {text}" for where in files}
+        return found
 
     def _ringed_share(self, value: int) -> float:
         """Compute the share of masks with a higher class in which this class is only an outline."""
@@ -148,6 +180,11 @@ class MaskChecks:
             )
             found.append(summarize_names(text, self._blended))
         for files, text in (
+            (self._lossy, "masks are JPEG files, which blend edges; they count as object from half of their value on"),
+            (
+                self._scaled,
+                "masks have the shape of their images but another size, and are scaled; look at their pictures",
+            ),
             (self._alpha, "masks have one color everywhere and are read from their alpha channel"),
             (
                 [*self._void, *sorted(self.void_files())],
@@ -185,6 +222,19 @@ class MaskChecks:
 def unknown_value(where: str, value: int, names: Sequence[str]) -> str:
     """Format the problem of a value without a class."""
     return f"{where}: holds the value {value}; class_names has {len(names)}: {', '.join(names)}"
+
+
+def _is_scaled(size: tuple[int, ...], of_image: tuple[int, int]) -> bool:
+    """Check whether a mask differs from its image by two pixels at most, or was resized with it.
+
+    A mask that is slightly smaller may be cropped instead, so that nothing tells where it lies.
+    """
+    if size == of_image or not all(size):
+        return False
+    if all(abs(side - other) <= _FEW_PIXELS for side, other in zip(size, of_image, strict=True)):
+        return min(of_image) >= _LEAST_SIDE
+    height, width = (other / side for side, other in zip(size, of_image, strict=True))
+    return abs(height / width - 1) <= _SAME_SHAPE and not _CROPPED[0] < height < _CROPPED[1]
 
 
 def _blended(where: str, present: Sequence[int]) -> str:

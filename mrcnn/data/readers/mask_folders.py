@@ -9,24 +9,26 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from mrcnn.data.io.label_images import LABEL_SUFFIXES, LOSSY, LOSSY_SUFFIXES
-from mrcnn.data.problems import Problems
+from mrcnn.data.io.label_images import LABEL_SUFFIXES, LOSSY_SUFFIXES
+from mrcnn.data.problems import Problems, summarize_names
 from mrcnn.data.readers.image_files import IMAGE_SUFFIXES, compose_unicode, walk_folders
 
 MASK_FOLDERS = frozenset(
-    "mask masks gt groundtruth groundtruths truth label labels annotation annotations annot seg segs segmentation "
-    "segmentations target targets".split()
+    "mask masks gt groundtruth groundtruths truth label labels annotation annotations annot anno seg segs segmentation "
+    "segmentations target targets manual".split()
 )
 IMAGE_FOLDERS = frozenset("image images img imgs picture pictures scan scans frame frames original originals raw "
                           "input inputs".split())  # fmt: skip
 SPLIT_FOLDERS = frozenset("train training tr val valid validation dev test testing ts trainval".split())
 _WITH_BOTH = frozenset({"and", "with", "without", "no"})  # `set_with_GT` holds images, too
-_MASK_WORD = "mask|masks|seg|segm|segmentation|label|labels|gt|groundtruth|ground_truth|annotation|annotations"
+_MASK_WORD = (
+    "mask|masks|msk|seg|segm|segmentation|label|labels|gt|groundtruth|ground_truth|anno|annotation|annotations|manual"
+)
 _IMAGE_WORD = "image|img|picture|scan|frame|original|orig|raw|input"
 _SUFFIX = re.compile(rf"(?P<core>.+?)(?P<affix>[ _.\-]+(?:{_MASK_WORD}))(?:[ _.\-]?\d+)?", re.IGNORECASE)
 _PREFIX = re.compile(rf"(?P<affix>(?:{_MASK_WORD})[ _.\-]+)(?P<core>.+)", re.IGNORECASE)
@@ -36,6 +38,8 @@ _IMAGE_NAMES = (
     re.compile(rf"(.+?)[ _.\-]+(?:{_IMAGE_WORD})", re.IGNORECASE),
 )
 _NUMBER = re.compile(r"_\d+$")
+_ADDITION = re.compile(r"(.+?)([ _.\-]+[^\W_]*[^\W\d_][^\W_]*)")
+_TOKEN = re.compile(r"[^\W\d_]+|\d+|[\W_]+")
 
 Group = tuple[str, ...]
 
@@ -80,6 +84,7 @@ class MaskPairs:
         owned: masks by image.
         files: each file of `owned` by path.
         passed: files that are neither images nor masks.
+        left_out: warnings about pictures that count neither as image nor as mask.
     """
 
     root: Path
@@ -87,6 +92,7 @@ class MaskPairs:
     owned: dict[Path, list[Path]] = field(default_factory=dict)
     files: dict[Path, FolderFile] = field(default_factory=dict)
     passed: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
     _rules: Counter[str] = field(default_factory=Counter)
 
     def find(self, problems: Problems) -> None:
@@ -104,15 +110,13 @@ class MaskPairs:
             owner = found.images[0] if len(found.images) == 1 else None
             if len(found.images) > 1:
                 self._report_ambiguous(file, found.images, problems)
-            elif file.is_a(LABEL_SUFFIXES):
+            elif file.is_a((*LABEL_SUFFIXES, *LOSSY_SUFFIXES)):
                 if owner is None:
                     orphans[self._group_of_images(file)].append(file)
                     continue
                 self.files[file.path] = file
                 self.owned[owner.path].append(file.path)
                 of_rule[found.rule].add(owner.path)
-            elif file.is_a(LOSSY_SUFFIXES):
-                problems.add_skippable(f"{self.where(file)}: {LOSSY}", owner and owner.path)
             elif owner is not None:
                 problems.add_skippable(
                     f"{self.where(file)}: no mask of this kind is read; expected PNG, TIFF, BMP, GIF or NPY", owner.path
@@ -120,8 +124,41 @@ class MaskPairs:
             elif file.role == "mask":
                 self.passed.append(self.where(file))
         self._rules.update({rule: len(images) for rule, images in of_rule.items()})
+        self._leave_out_companions()
+        self._leave_out_splits()
+        images = [image for image in images if image.path in self.owned]
         for group, files in orphans.items():
             self._report_orphans(files, [image for image in images if image.group == group] or images, problems)
+
+    def _leave_out_companions(self) -> None:
+        """Leave out pictures named after an image with a mask and a word, as `a_superpixels.png` beside `a.jpg`."""
+        named = {(path.parent, self.files[path].stem): masks for path, masks in self.owned.items()}
+        of_word: dict[str, list[tuple[Path, bool]]] = defaultdict(list)
+        for path, masks in self.owned.items():
+            match = _ADDITION.fullmatch(self.files[path].stem)
+            if match and (path.parent, match[1]) in named:
+                of_word[match[2]].append((path, not masks and bool(named[path.parent, match[1]])))
+        for word, found in of_word.items():
+            if len(found) > 1 and all(is_companion for _, is_companion in found):
+                text = f"pictures are named as an image with a mask and {word}; they are no images and are left out"
+                self._leave_out([path for path, _ in found], text)
+
+    def _leave_out_splits(self) -> None:
+        """Leave out the images of a split without any mask, such as the test images of a challenge."""
+        of_split: dict[str | None, list[Path]] = defaultdict(list)
+        for path in self.owned:
+            words = " ".join(self.files[path].group).split()
+            of_split[next((word for word in words if word in SPLIT_FOLDERS), None)].append(path)
+        bare = {split: not any(self.owned[path] for path in paths) for split, paths in of_split.items()}
+        for split, paths in of_split.items():
+            if split and bare[split] and not all(bare.values()):
+                text = f"images of the split {split}, which has no masks at all, are not annotated and are left out"
+                self._leave_out(paths, text)
+
+    def _leave_out(self, paths: list[Path], text: str) -> None:
+        for path in paths:
+            del self.owned[path]
+        self.left_out.append(summarize_names(text, [self.where(self.files[path]) for path in paths]))
 
     def matches(self) -> bool:
         """Check for images with masks, from names alone."""
@@ -166,6 +203,8 @@ class MaskPairs:
                 masks.append(file)
             elif file.is_a(IMAGE_SUFFIXES):
                 images.append(file)
+            else:
+                self.passed.append(self.where(file))
         return images, masks, others
 
     @cached_property
@@ -242,8 +281,34 @@ class MaskPairs:
             for core, rule in self._cores(file):
                 if found := self._in_group(file, names.get(core, ())):
                     return _Owner(found, rule)
+        if owner := self._by_common_affixes.get(file.path):
+            return owner
         group = self._by_group.get(file.group, [])
         return _Owner(group if len(group) == 1 and file.role == "mask" else [])
+
+    @cached_property
+    def _by_common_affixes(self) -> dict[Path, _Owner]:
+        """Return the images of masks whose names differ by what all names of their folders begin and end with.
+
+        As `bus_1.png` and `mask_1.png`, or `21_training.tif` and `21_manual1.gif`. The rule holds for all masks of a
+        folder or for none.
+        """
+        of_folder: dict[Path, list[FolderFile]] = defaultdict(list)
+        for file in self._sorted_files[1]:
+            if file.role == "mask":
+                of_folder[file.path.parent].append(file)
+        found: dict[Path, _Owner] = {}
+        for masks in of_folder.values():
+            images = self._by_group.get(self._group_of_images(masks[0]), self._sorted_files[0])
+            cores, image_affixes = _without_common_affixes([image.stem for image in images])
+            mask_cores, affixes = _without_common_affixes([mask.stem for mask in masks])
+            by_core = dict(zip(cores, images, strict=True))
+            if len(by_core) == len(images) > 1 < len(masks) and set(mask_cores) <= set(by_core):
+                rule = f"names without {_shown(image_affixes)} of images and {_shown(affixes)} of masks"
+                found |= {
+                    mask.path: _Owner([by_core[core]], rule) for mask, core in zip(masks, mask_cores, strict=True)
+                }
+        return found
 
     def _in_group(self, file: FolderFile, images: Iterable[FolderFile]) -> list[FolderFile]:
         """Select the images of the mask's group; of all groups if the mask's group has no images."""
@@ -325,6 +390,22 @@ def _scan(root: Path) -> Iterator[FolderFile]:
         )
 
 
+def _without_common_affixes(stems: Sequence[str]) -> tuple[list[str], tuple[str, str]]:
+    """Return names without the words, numbers and separators that all begin and end with, and these two affixes."""
+    tokens = [_TOKEN.findall(stem) for stem in stems]
+    shortest = min(map(len, tokens), default=0)
+    first = next((n for n in range(shortest) if len({each[n] for each in tokens}) > 1), shortest)
+    last = next((n for n in range(shortest - first) if len({each[-1 - n] for each in tokens}) > 1), shortest - first)
+    cores = ["".join(each[first : len(each) - last]) for each in tokens]
+    some = tokens[0] if tokens else []
+    return cores, ("".join(some[:first]), "".join(some[len(some) - last :]))
+
+
+def _shown(affixes: tuple[str, str]) -> str:
+    begin, end = affixes
+    return " and ".join(text for text in (begin and f"{begin}…", end and f"…{end}") if text) or "any addition"
+
+
 def _image_cores(stem: str) -> list[str]:
     """Return the name of an image without words such as `image_`, if it has any."""
     matches = (pattern.fullmatch(stem) for pattern in _IMAGE_NAMES)
@@ -342,32 +423,3 @@ def folder_role(name: str) -> tuple[str | None, str]:
                 if words and words[place] in known:
                     return role, " ".join(words[:place] + words[place + 1 :])
     return None, " ".join(words) or name
-
-
-def class_folders(files: Mapping[Path, FolderFile], images: Iterable[Path], wanted: bool | None) -> dict[Path, str]:
-    """Determine the class of each image from its folder.
-
-    Args:
-        files: files of `MaskPairs`.
-        images: the images among them.
-        wanted: whether the folders are classes; None: if there are two to twenty of them, beside splits, with names
-            without digits and two or more images each.
-
-    Returns:
-        The innermost folder of each image that is no split; empty if the folders are not classes.
-    """
-    shown: dict[str, str] = {}
-    of_image: dict[Path, list[str]] = {}
-    for path in images:
-        file = files[path]
-        names = [(key, name) for key, name in zip(file.group, file.shown, strict=True) if key not in SPLIT_FOLDERS]
-        of_image[path] = [shown.setdefault(key, name) for key, name in names]
-    counts = Counter(names[-1] for names in of_image.values() if names)
-    if wanted is None:
-        wanted = (
-            2 <= len(counts) <= 20
-            and all(len(names) == 1 for names in of_image.values())
-            and not any(re.search(r"\d", name) for name in counts)
-            and min(counts.values()) >= 2
-        )
-    return {path: names[-1] for path, names in of_image.items() if names} if wanted else {}

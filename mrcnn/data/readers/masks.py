@@ -1,7 +1,7 @@
-"""Read mask folders: images, each with one or several masks of the same size as PNG, TIFF, BMP, GIF or NPY.
+"""Read mask folders: images, each with one or several masks as PNG, TIFF, BMP, GIF or NPY, or as JPEG of one class.
 
 `mrcnn.data.readers.mask_folders` pairs them by the names of files and folders. The class of an instance is its value,
-or its folder where the folders of the set are classes (`benign/`, `malignant/`).
+or its folder where the folders of the images (`benign/`, `malignant/`) or masks (`lung masks/`) are classes.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from mrcnn.data.problems import Problems, summarize_names
 from mrcnn.data.reader_options import MasksOptions
 from mrcnn.data.readers.image_files import read_record_fields
 from mrcnn.data.readers.mask_checks import Instance, MaskChecks, unknown_value
-from mrcnn.data.readers.mask_folders import MaskPairs, class_folders
+from mrcnn.data.readers.mask_classes import UNNAMED, classes_of_folders, find_classes, folder_warnings
+from mrcnn.data.readers.mask_folders import MaskPairs
 from mrcnn.data.readers.orientation import align_to_image
 from mrcnn.data.readers.records import add_patient, assemble_dataset, name_patients
 from mrcnn.errors import InputError
 
 _MOST_INSTANCES = 10_000  # per mask; more indicate noise of an image that is not a mask
 _TOUCHING = np.ones((3, 3), int)  # 8-connectivity
-_UNNAMED = MasksOptions.model_fields["class_names"].default
 
 
 def matches(path: Path) -> bool:
@@ -52,8 +52,8 @@ def read(path: Path, *, patient_pattern: str | None = None, options: MasksOption
             f"{path}: expected folders images and masks, or images with masks such as "
             f"a{options.mask_suffix or '_mask'}.png of a.png"
         )
-    folders, class_names = _class_folders(pairs, options)
-    by_value = options.model_copy(update={"class_names": _UNNAMED}) if folders else options
+    folders, class_names = find_classes(pairs, options)
+    by_value = options.model_copy(update={"class_names": UNNAMED}) if folders else options
     checks = MaskChecks(by_value)
     rows, owners, class_ids, runs, wheres, kinds, bare = [], [], [], [], [], [], []
     drawn_on = {}
@@ -63,13 +63,14 @@ def read(path: Path, *, patient_pattern: str | None = None, options: MasksOption
         if row is None:
             continue
         bare += [] if files else [image]
+        files_of_class = Counter(folders.get(file) for file in files)
         for file in files:
             where = file.relative_to(path).as_posix()
             drawn_on[where] = image
             try:
-                labels = read_label_image(file)
+                labels = checks.scale(read_label_image(file, binary=checks.is_binary), row, where)
                 values = checks.clean(align_to_image(labels, row, where), where, labels.from_alpha)
-                instances = _instances(values, where, len(files) > 1, by_value)
+                instances = _instances(values, where, files_of_class[folders.get(file)] > 1, by_value)
             except InputError as error:
                 problems.add_skippable(str(error), image)
                 continue
@@ -87,10 +88,10 @@ def read(path: Path, *, patient_pattern: str | None = None, options: MasksOption
         owners, class_ids, runs, wheres, kinds = (
             [each[index] for index in kept] for each in (owners, class_ids, runs, wheres, kinds)
         )
-    warnings = [*pairs.notes(), *checks.warnings()]
+    warnings = [*pairs.notes(), *pairs.left_out, *checks.warnings()]
     if folders:
-        class_names, class_ids = _classes_of_folders(class_names, kinds)
-        warnings += _folder_warnings(
+        class_names, class_ids = classes_of_folders(class_names, kinds)
+        warnings += folder_warnings(
             pairs, folders, class_names, set(drawn_on[where] for where in wheres), bare, problems
         )
     if pairs.passed:
@@ -107,69 +108,6 @@ def read(path: Path, *, patient_pattern: str | None = None, options: MasksOption
     problems.raise_if_fatal()
     rows = [add_patient(row, patient) for row, patient in zip(rows, patients, strict=True)]
     return assemble_dataset(class_names, rows, owners, class_ids, runs, wheres, [*warnings, *found], problems)
-
-
-def _class_folders(pairs: MaskPairs, options: MasksOptions) -> tuple[dict[Path, str], tuple[str, ...]]:
-    """Return the class of each image or mask from its folder, and the stated classes.
-
-    Raises:
-        InputError: `class_names` are stated and a folder with masks is not among them.
-    """
-    names = () if options.class_names == _UNNAMED else options.class_names
-    if options.class_folders is False or (options.class_folders is None and options.instances == "values"):
-        return {}, options.class_names
-    folders = class_folders(pairs.files, pairs.owned, options.class_folders)
-    if options.class_folders and not folders:
-        folders = class_folders(pairs.files, [mask for masks in pairs.owned.values() for mask in masks], True)
-    stated = {name.casefold(): name for name in names}
-    masked = {folders[image] for image, masks in pairs.owned.items() if masks and image in folders}
-    if names and (unknown := sorted(name for name in masked if name.casefold() not in stated)):
-        if options.class_folders is None:
-            return {}, options.class_names
-        raise InputError(f"class_names: {', '.join(names)}; expected the folder {unknown[0]} among them")
-    return {path: stated.get(name.casefold(), name) for path, name in folders.items()}, names or options.class_names
-
-
-def _classes_of_folders(stated: tuple[str, ...], kinds: list[str | None]) -> tuple[tuple[str, ...], list[int]]:
-    """Return class names, and the class id of each instance from the name of its folder."""
-    names = tuple(sorted({kind or _UNNAMED[0] for kind in kinds})) or _UNNAMED if stated == _UNNAMED else stated
-    return names, [names.index(kind or names[0]) + 1 for kind in kinds]
-
-
-def _folder_warnings(
-    pairs: MaskPairs,
-    folders: Mapping[Path, str],
-    class_names: tuple[str, ...],
-    drawn: set[Path],
-    bare: list[Path],
-    problems: Problems,
-) -> list[str]:
-    """Return warnings about classes by folder; an image without a mask among masked ones of its class is a problem."""
-    counts = Counter(folders[image] for image in pairs.owned if image in folders)
-    masked = {folders[image] for image in drawn if image in folders}
-    healthy = [f"{name} ({counts[name]} images)" for name in counts if name not in class_names]
-    without = f"; without instances: {', '.join(healthy)}" if healthy else ""
-    warnings = [
-        f"classes by folder: {', '.join(f'{name} ({counts[name]} images)' for name in class_names)}{without}; set "
-        "masks.class_folders=false if the folders are no classes"
-    ]
-    for image in bare:
-        if folders.get(image) in masked:
-            problems.add_skippable(
-                f"{image.relative_to(pairs.root).as_posix()}: has no mask, and other images of {folders[image]} have "
-                "one; expected a mask, which is all 0 where nothing is to be seen",
-                image,
-            )
-    empty = [
-        image.relative_to(pairs.root).as_posix()
-        for image, masks in pairs.owned.items()
-        if masks and image not in drawn and folders.get(image) in masked
-    ]
-    return warnings + (
-        [summarize_names("images have an empty mask though their folder is a class of instances", empty)]
-        if empty
-        else []
-    )
 
 
 def _instances(values: np.ndarray, where: str, one_each: bool, options: MasksOptions) -> Iterator[Instance]:

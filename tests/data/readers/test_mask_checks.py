@@ -187,14 +187,14 @@ def test_sound_masks_in_silence(tmp_path, masks, suffix):
 
 def test_every_file_beside_masks_is_read_or_named(tmp_path):
     folder(tmp_path, ONE, BOX, SEVERAL)
-    for number, suffix in enumerate((".webp", ".nii.gz", ".jpeg")):
+    for number, suffix in enumerate((".webp", ".nii.gz", ".jp2")):
         (tmp_path / "masks" / f"{number}.png").rename(tmp_path / "masks" / f"{number}{suffix}")
     for name in ("labels.txt", ".DS_Store", "Thumbs.db"):
         (tmp_path / "masks" / name).write_text("")
     (tmp_path / "images" / "DICOMDIR").write_text("")
     with pytest.raises(InputError) as caught:
         read_dataset(tmp_path)
-    for name in ("0.webp: no mask of this kind is read", "1.nii.gz: no mask of this kind", "2.jpeg: JPEG changes"):
+    for name in ("0.webp: no mask of this kind is read", "1.nii.gz: no mask of this kind", "2.jp2: no mask of"):
         assert f"masks/{name}" in str(caught.value)
     assert "3 problems" in str(caught.value)
     for path in (tmp_path / "masks").glob("[012].*"):
@@ -205,13 +205,56 @@ def test_every_file_beside_masks_is_read_or_named(tmp_path):
     assert "3 of 3 images have no mask" in bare
 
 
-def test_a_jpeg_mask_side_by_side(tmp_path):
-    for name in ("a", "b"):
-        Image.fromarray(np.zeros(SHAPE, np.uint8)).save(tmp_path / f"{name}.png")
-        Image.fromarray(ONE).save(tmp_path / f"{name}_mask.{'png' if name == 'a' else 'jpg'}")
-    with pytest.raises(InputError, match=r"1 problem\n.*b_mask\.jpg: JPEG changes the values"):
+def test_jpeg_files_are_masks_of_one_class(tmp_path):
+    """As published by Kvasir-SEG and TN3K; codes of classes do not survive JPEG."""
+    for name, mask in (("a", ONE * 255), ("b", SEVERAL * 255), ("c", np.zeros(SHAPE))):
+        (tmp_path / "masks").mkdir(exist_ok=True), (tmp_path / "images").mkdir(exist_ok=True)
+        Image.fromarray(np.zeros(SHAPE, np.uint8)).save(tmp_path / "images" / f"{name}.jpg")
+        Image.fromarray(mask.astype(np.uint8)).convert("RGB").save(tmp_path / "masks" / f"{name}.jpg", quality=90)
+    dataset = read_dataset(tmp_path)
+    assert [sum(each) for each in areas(dataset)] == pytest.approx([ONE.sum(), SEVERAL.sum(), 0], rel=0.01)
+    assert told(dataset)[0].startswith("3 masks are JPEG files")
+    for options in ({"class_names": ("x", "y")}, {"instances": "values"}):
+        with pytest.raises(InputError, match=r"3 problems\n.*a\.jpg: JPEG changes the values"):
+            read_dataset(tmp_path, **options)
+    Image.fromarray(CLASSES.astype(np.uint8) * 85).save(tmp_path / "masks" / "b.jpg")
+    Image.fromarray(CLASSES.astype(np.uint8) * 20).save(tmp_path / "masks" / "c.jpg")
+    with pytest.raises(InputError, match=r"(?s)2 problems.*b\.jpg: JPEG changes.*c\.jpg: JPEG changes.* one value"):
         read_dataset(tmp_path)
-    assert len(read_dataset(tmp_path, on_error="skip")) == 1
+
+
+def of_one_size(root):
+    for image in (root / "images").iterdir():
+        Image.fromarray(np.zeros(SHAPE, np.uint8)).save(image)
+    return root
+
+
+def test_masks_of_another_size(tmp_path):
+    """The COVID-19 Radiography Database has images of 299 pixels and masks of 256."""
+    half = Image.fromarray(ONE.astype(np.uint8)).resize((SHAPE[1] // 2, SHAPE[0] // 2), Image.Resampling.NEAREST)
+    dataset = read_dataset(of_one_size(folder(tmp_path / "half", np.asarray(half), ONE[:-1], ONE)))
+    assert [sum(each) for each in areas(dataset)] == pytest.approx([ONE.sum()] * 3, rel=0.03)
+    assert told(dataset)[0].startswith("2 masks have the shape of their images but another size")
+    cropped, turned = ONE[3:-3, 4:-4], ONE.T
+    with pytest.raises(InputError, match="2 problems"):
+        read_dataset(of_one_size(folder(tmp_path / "other", cropped, turned, ONE)))
+
+
+def test_masks_in_a_color(tmp_path):
+    """One color on black is one class; several colors may be classes, so that nothing tells which."""
+    red, green = (np.stack([ONE * 255 * (k == n) for k in range(3)], -1) for n in range(2))
+    assert areas(read_dataset(folder(tmp_path / "red", red, red))) == [[ONE.sum()]] * 2
+    for masks in ((red, green), (np.where(BOX[..., None], green, red), red)):
+        with pytest.raises(InputError, match="color"):
+            read_dataset(folder(tmp_path / str(len(list(tmp_path.iterdir()))), *masks))
+
+
+def test_a_white_background_is_no_void_border(tmp_path):
+    """Masks of REFUGE are 0 in the cup, 128 in the disc and 255 elsewhere."""
+    disc = np.where(ellipse(50, 60, 10, 12), 0, np.where(ellipse(50, 60, 20, 25), 128, 255))
+    warnings = told(read_dataset(folder(tmp_path, disc, disc)))
+    assert any("object and background are exchanged" in each for each in warnings)
+    assert not any("PASCAL" in each for each in warnings)
 
 
 def test_masks_of_no_image_take_the_images_that_they_may_be_of(tmp_path):

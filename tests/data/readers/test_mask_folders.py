@@ -145,6 +145,62 @@ def test_classes_of_masks_alone(tmp_path):
     assert [record.class_ids.tolist() for record in dataset.records] == [[1, 2]] * 2
 
 
+def test_folders_of_masks_that_are_classes(tmp_path):
+    """As SCR has them for JSRT; the sides are no classes."""
+    for number in range(2):
+        save(tmp_path / "images" / f"{number}.png", square(5, value=90))
+        for left, name in enumerate(("heart", "left lung", "right lung")):
+            save(tmp_path / "scratch" / f"fold{number}" / "masks" / name / f"{number}.gif", square(1 + 5 * left))
+    dataset = read_dataset(tmp_path)
+    assert dataset.class_names == ("heart", "lung")
+    assert [sorted(record.class_ids.tolist()) for record in dataset.records] == [[1, 2, 2]] * 2
+    assert any("classes by folder: heart (2 masks), lung (4 masks)" in each for each in dataset.warnings)
+    assert read_dataset(tmp_path, class_folders=False).class_names == ("object",)
+
+
+NAMES = {
+    "BUS-BRA": ("Images/bus_000{n}-l.png", "Masks/mask_000{n}-l.png"),
+    "BUSI-WHU": ("train/img/train{n}.bmp", "train/gt/train{n}_anno.bmp"),
+    "DRIVE": ("training/images/2{n}_training.tif", "training/1st_manual/2{n}_manual1.gif"),
+    "ETIS-Larib": ("ETIS-LaribPolypDB/{n}.tif", "Ground Truth/p{n}.tif"),
+    "PNG and TIF": ("PNG/Original/{n}.png", "PNG/Ground Truth/{n}.png"),
+}
+
+
+@pytest.mark.parametrize("layout", NAMES)
+def test_names_of_published_sets(tmp_path, layout):
+    image, mask = NAMES[layout]
+    for number in range(3):
+        save(tmp_path / image.format(n=number), square(5, value=90))
+        save(tmp_path / mask.format(n=number), square(1 + number, 1 + number))
+    dataset = read_dataset(tmp_path)
+    assert dataset.class_names == ("object",)
+    found = {record.file_name: record.areas.tolist() for record in dataset.records}
+    assert found == {image.format(n=number): [(1 + number) ** 2] for number in range(3)}
+
+
+def test_affixes_of_some_masks_alone_are_no_rule(tmp_path):
+    for number in range(2):
+        save(tmp_path / "images" / f"bus_{number}.png", square(5, value=90))
+        save(tmp_path / "masks" / f"mask_{number + 1}.png", square(1))
+    with pytest.raises(InputError, match=r"masks/mask_1\.png: no image of that name"):
+        read_dataset(tmp_path)
+
+
+def test_pictures_that_are_not_annotated(tmp_path):
+    """Test images of a challenge, and pictures named after an image as in ISIC 2017."""
+    for number in range(2):
+        save(tmp_path / "Training Set" / f"a_{number}.png", square(5, value=90))
+        save(tmp_path / "Training Set" / f"a_{number}_mask.png", square(1))
+        save(tmp_path / "Training Set" / f"a_{number}_superpixels.png", square(5, value=90))
+        save(tmp_path / "Test Set" / f"a_{number}.png", square(5, value=90))
+    dataset = read_dataset(tmp_path)
+    assert [record.file_name for record in dataset.records] == ["Training Set/a_0.png", "Training Set/a_1.png"]
+    assert dataset.class_names == ("object",)
+    warnings = [each for each in dataset.warnings if "left out" in each]
+    assert len(warnings) == 2 and "_superpixels" in warnings[0] and "the split test" in warnings[1]
+
+
 def test_names_of_image_and_mask_differ_by_words(tmp_path):
     for number in ("001", "002"):
         save(tmp_path / "set" / "scans" / f"image_{number}.png", square(5, value=90))
@@ -207,7 +263,6 @@ def test_pictures_without_masks_are_no_set(tmp_path):
         (lambda path: path.write_bytes(path.read_bytes()[:30]), "expected a readable mask"),
         (lambda path: path.write_bytes(b""), "expected a readable mask"),
         (lambda path: save(path, np.zeros((5, 5), np.uint8)), "has 5×5 pixels; its image has 20×12"),
-        (lambda path: path.rename(path.with_suffix(".jpg")), "JPEG changes the values"),
     ],
 )
 def test_damaged_masks(tmp_path, damage, message):

@@ -158,7 +158,7 @@ def test_all_problems_are_told_at_once(tmp_path):
     save(tmp_path / "masks" / "e.png", np.random.default_rng(0).integers(0, 255, (*SIZE, 3), np.uint8))
     (tmp_path / "masks" / "f.png").write_text("none")
     save(tmp_path / "masks" / "g.png", squares(1))
-    save(tmp_path / "masks" / "h.jpg", squares(255))
+    save(tmp_path / "masks" / "h.jpg", squares(20))
     with pytest.raises(InputError) as caught:
         read_dataset(tmp_path)
     text = str(caught.value)
@@ -172,7 +172,7 @@ def test_all_problems_are_told_at_once(tmp_path):
         "f.png: expected a readable",
         "g.png: no image of that name in images",
         "images/a.png: has no mask, yet masks/g.png has no image",
-        "h.jpg: JPEG changes the values",
+        "h.jpg: no image of that name",
     ):
         assert part in text
 

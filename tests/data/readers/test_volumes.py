@@ -147,6 +147,62 @@ def test_pairs_by_name(tmp_path, image, label):
         assert areas(dataset.subset(mine)) == EXPECTED
 
 
+PUBLISHED = {
+    "LiTS": ("Batch 1/volume-{n}.nii", "Batch 1/segmentation-{n}.nii"),
+    "BTCV": ("Training/img/img000{n}.nii.gz", "Training/label/label000{n}.nii.gz"),
+    "ISLES": ("sub-{n}/ses-1/dwi/sub-{n}_ses-1_dwi.nii.gz", "derivatives/sub-{n}/ses-1/sub-{n}_ses-1_msk.nii.gz"),
+    "VerSe": ("rawdata/sub-{n}/sub-{n}_ct.nii.gz", "derivatives/sub-{n}/sub-{n}_seg-vert_msk.nii.gz"),
+    "ACDC": ("p{n}/p{n}_frame01.nii.gz", "p{n}/p{n}_frame01_gt.nii.gz"),
+}
+
+
+@pytest.mark.parametrize("layout", PUBLISHED)
+def test_names_of_published_sets(tmp_path, layout):
+    image, label = PUBLISHED[layout]
+    for number in (1, 2):
+        save(tmp_path / image.format(n=number), ct(number))
+        save(tmp_path / label.format(n=number), organ() * number)
+    dataset = read_dataset(tmp_path, classes={"all": [1, 2, 4]})
+    assert len({record.patient_id for record in dataset.records}) == 2
+    assert {record.path for record in dataset.records} == {tmp_path / image.format(n=number) for number in (1, 2)}
+    assert [record.areas.tolist() for record in dataset.records] == [[], [20], [20], [20], [], []] * 2
+
+
+def test_cases_of_a_patient_in_its_folder(tmp_path):
+    """Both phases of a heart are of one patient, as in ACDC; a frame may be an image of two dimensions, as in CAMUS."""
+    for patient in ("patient001", "patient002"):
+        for frame in ("frame01", "frame12"):
+            save(tmp_path / patient / f"{patient}_{frame}.nii.gz", ct()[..., 2])
+            save(tmp_path / patient / f"{patient}_{frame}_gt.nii.gz", organ()[..., 2])
+    dataset = read_dataset(tmp_path, classes={"liver": 1, "tumor": 2}, min_area=1)
+    assert [record.patient_id for record in dataset.records] == ["patient001"] * 2 + ["patient002"] * 2
+    assert all(sorted(record.areas.tolist()) == [4, 16] for record in dataset.records)
+
+
+def test_a_label_map_for_each_class(tmp_path):
+    """As TotalSegmentator writes them; classes may overlap."""
+    for case in ("s1", "s2"):
+        save(tmp_path / case / "ct.nii.gz", ct())
+        save(tmp_path / case / "segmentations" / "liver.nii.gz", (organ() > 0).astype(np.uint8))
+        save(tmp_path / case / "segmentations" / "tumor.nii.gz", (organ() == 2).astype(np.uint8))
+    dataset = read_dataset(tmp_path, min_area=1)
+    assert dataset.class_names == ("liver", "tumor") and {record.patient_id for record in dataset.records} == {
+        "s1",
+        "s2",
+    }
+    assert areas(dataset) == {1: [("liver", 20)], 2: [("liver", 20), ("tumor", 4)], 3: [("liver", 20)]}
+
+
+def test_a_described_set_in_a_folder(tmp_path):
+    """As an archive of the Decathlon unpacks; of two, one has to be chosen."""
+    save(describe(tmp_path / "Task03_Liver", **V1) / "imagesTr" / "a.nii.gz", ct())
+    save(tmp_path / "Task03_Liver" / "labelsTr" / "a.nii.gz", organ())
+    assert areas(read_dataset(tmp_path, min_area=1)) == EXPECTED
+    save(describe(tmp_path / "Task09_Spleen", **V1) / "imagesTr" / "b.nii.gz", ct())
+    with pytest.raises(InputError, match="holds the data sets Task03_Liver, Task09_Spleen; expected one of them"):
+        read_dataset(tmp_path)
+
+
 def test_patterns(tmp_path):
     for case in ("p1", "p2"):
         save(tmp_path / "set" / case / "scans" / "t1_axial.nii.gz", ct(1))

@@ -26,6 +26,7 @@ from mrcnn.data.readers.annotation_tools.annotated_images import (
     Shape,
     relative_name,
     split_name,
+    split_of,
 )
 from mrcnn.data.readers.annotation_tools.outlines import encode_box, encode_mask, numbers
 from mrcnn.data.readers.image_files import (
@@ -38,12 +39,13 @@ from mrcnn.data.readers.image_files import (
 )
 from mrcnn.errors import InputError
 
-_IMAGES = ("imageid", "filename", "image", "imagename", "imagepath", "imagefile", "file", "path", "patientid")
-_CLASSES = ("classname", "class", "classid", "label", "category")
+_IMAGES = ("imageid", "imageindex", "filename", "image", "imagename", "imagepath", "imagefile", "file", "path",
+           "patientid")  # fmt: skip
+_CLASSES = ("classname", "class", "classid", "findinglabel", "label", "category")
 _SPLITS = ("split", "subset", "set")
 _RUNS = "encodedpixels"
 _CORNERS = (("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"))
-_SIDES = (("x", "y", "width", "height"), ("x", "y", "w", "h"))
+_SIDES = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("bboxx", "y", "w", "h"))
 _NO_RUNS = {"", "-1", "nan", "none", "null"}
 _OBJECT = "object"  # the class if no column names one
 _TELLING_RUNS = 3  # in an object, whose starts ascend by chance if they are relative
@@ -80,12 +82,12 @@ def parse(path: Path, problems: Problems, warnings: list[str]) -> tuple[list[Ann
                 problems.add(f"{at}: {len(values)} values; expected {len(header)}, as the first line has")
                 continue
             row = dict(zip(header, (value.strip() for value in values), strict=True))
-            _read_row(row, columns, at, files, images, relative)
+            _read_row(row, columns, at, files, images, relative, split_of(file, root))
     return list(images.values()), None
 
 
 def _find_files(path: Path) -> list[Path]:
-    return find_annotation_files(path, ("*.csv",), _is_table)
+    return find_annotation_files(path, ("*.csv", "*/*.csv"), _is_table)
 
 
 def _is_table(file: Path) -> bool:
@@ -133,15 +135,16 @@ def _read_row(
     files: ImageFiles,
     images: dict[str, AnnotatedImage],
     relative: bool,
+    split: str | None,
 ) -> None:
-    """Add a row to its image."""
+    """Add a row to its image; `split` is that of its folder."""
     stated = row[columns["image"][0]]
     image = images.get(stated)
     if image is None:
         image = images[stated] = AnnotatedImage(f"{at}: {stated}", stated, files)
         image.file = _find_image(stated, files)
         image.patient = find_patient(row)
-        image.split = split_name(row[columns["split"][0]]) if "split" in columns else None
+        image.split = split_name(row[columns["split"][0]]) if "split" in columns else split
     elif "split" in columns and image.split != split_name(row[columns["split"][0]]):
         image.faults.append(f"{at}: split {row[columns['split'][0]]!r} differs from that of other rows of the image")
     if "size" in columns:

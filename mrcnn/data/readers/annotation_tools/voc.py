@@ -24,6 +24,7 @@ from mrcnn.data.readers.annotation_tools.annotated_images import (
     Shape,
     relative_name,
     split_name,
+    split_of,
 )
 from mrcnn.data.readers.annotation_tools.cvat import read_xml
 from mrcnn.data.readers.annotation_tools.outlines import encode_box, encode_polygons, numbers
@@ -53,15 +54,30 @@ _TOUCHING = np.ones((3, 3), int)  # 8-connectivity
 
 def matches(path: Path) -> bool:
     """Check for a folder of masks by color, or of XML files with boxes and no masks of another layout."""
-    root = _root(path)
-    return root is not None and ((root / _CLASSES).is_dir() or not MaskPairs(path).matches())
+    roots = _roots(path)
+    return bool(roots) and (any((root / _CLASSES).is_dir() for root in roots) or not MaskPairs(path).matches())
 
 
 def parse(path: Path, problems: Problems, warnings: list[str]) -> tuple[list[AnnotatedImage], list[str] | None]:
     """Read masks, or else boxes; see `annotated_images`."""
-    root = _root(path)
-    if root is None:
+    roots = _roots(path)
+    if not roots:
         raise InputError(f"{path}: expected {_CLASSES}/, {_OBJECTS}/ or {_BOXES}/ with annotations")
+    images, names = [], None
+    for root in roots:
+        found, of_root = _read_root(root, path, problems, warnings)
+        for image in found:
+            image.split = image.split or split_of(root / "a", path)
+        if images and of_root != names:
+            raise InputError(f"{root}: its classes differ from those of {roots[0]}; expected the same labelmap.txt")
+        images, names = [*images, *found], of_root
+    return images, names
+
+
+def _read_root(
+    root: Path, path: Path, problems: Problems, warnings: list[str]
+) -> tuple[list[AnnotatedImage], list[str] | None]:
+    """Read one folder of the layout."""
     folders = [root / name for name in _IMAGES if (root / name).is_dir()]
     if (root / _CLASSES).is_dir():
         if not folders:
@@ -76,18 +92,20 @@ def parse(path: Path, problems: Problems, warnings: list[str]) -> tuple[list[Ann
     return images, None
 
 
-def _root(path: Path) -> Path | None:
-    """Find the folder of the layout, which an archive may wrap in others (`VOCdevkit/VOC2012`)."""
-    if not path.is_dir():
-        return None
-    for pattern in ("", "*/", "*/*/"):
-        for folder in [path] if not pattern else sorted(path.glob(pattern)):
-            if (folder / _CLASSES).is_dir() and any(True for _ in files_below(folder / _CLASSES, "*.png")):
-                return folder
-            boxes = (*files_below(folder, f"{_BOXES}/*.xml"), *files_below(folder, "*.xml"))
-            if any(_is_voc(file) for file in boxes[:3]):
-                return folder
-    return None
+def _roots(path: Path) -> list[Path]:
+    """Find the folders of the layout, which an archive may wrap in others (`VOCdevkit/VOC2012`), or one a split."""
+    for pattern in ("", "*/", "*/*/") if path.is_dir() else ():
+        folders = [path] if not pattern else sorted(path.glob(pattern))
+        if found := [folder for folder in folders if _is_root(folder)]:
+            return found
+    return []
+
+
+def _is_root(folder: Path) -> bool:
+    if (folder / _CLASSES).is_dir() and any(True for _ in files_below(folder / _CLASSES, "*.png")):
+        return True
+    boxes = (*files_below(folder, f"{_BOXES}/*.xml"), *files_below(folder, "*.xml"))
+    return any(_is_voc(file) for file in boxes[:3])
 
 
 def _is_voc(file: Path) -> bool:

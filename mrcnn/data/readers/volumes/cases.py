@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,9 +24,15 @@ from mrcnn.errors import InputError
 
 Classes = dict[str, tuple[int | str, ...]]
 """Values in the label map, or names of segments, by class."""
-_LABEL_WORD = "seg|segm|segmentation|label|labels|mask|masks|gt|groundtruth|ground_truth|annotation|truth"
-_LABEL_NAME = re.compile(rf"(?:(?P<case>.+?)[ _.\-]+)?(?:{_LABEL_WORD})|(?:{_LABEL_WORD})[ _.\-]+(?P<end>.+)", re.I)
-_IMAGE_WORD = re.compile(r"(?:(.+?)[ _.\-]+)?(?:image|img|scan|volume|ct|mr|mri)|(?:image|img|scan)[ _.\-]+(.+)", re.I)
+_LABEL_WORD = "msk|seg|segm|segmentation|label|labels|mask|masks|gt|groundtruth|ground_truth|annotation|truth"
+_LABEL_NAME = re.compile(
+    rf"(?:(?P<case>.+?)[ _.\-]+)?(?:{_LABEL_WORD})|(?:{_LABEL_WORD})(?:[ _.\-]+(?P<end>.+)|(?P<number>\d+))", re.I
+)
+_IMAGE_WORD = re.compile(
+    r"(?:(.+?)[ _.\-]+)?(?:image|img|scan|volume|ct|mr|mri)|(?:image|img|scan|volume|ct|mr)(?:[ _.\-]+(.+)|(\d+))", re.I
+)
+_SUBJECT = re.compile(r"sub-[^_]+(?=_|$)")
+_LABEL_ENTITY = re.compile(r"_(?:seg|label|desc|res|space)-[^_]+")  # of BIDS
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 _PICTURES = (*LABEL_SUFFIXES, *LOSSY_SUFFIXES)
 DICOM_LABELS = ("Segmentation", "RT Structure Set")
@@ -82,17 +88,31 @@ def nifti_stem(path: Path) -> str:
 
 
 def has_description(root: Path) -> bool:
-    """Check for the `dataset.json` of nnU-Net or the Medical Segmentation Decathlon."""
-    file = root / "dataset.json"
-    return file.is_file() and any((root / name).is_dir() for name in ("labelsTr", "imagesTr"))
+    """Check for the `dataset.json` of nnU-Net or the Medical Segmentation Decathlon, here or in a folder below."""
+    return bool(_described_roots(root))
+
+
+def _described_roots(root: Path) -> list[Path]:
+    for folders in ([root], sorted(root.glob("*/"))):
+        if found := [folder for folder in folders if (folder / "dataset.json").is_file() and _has_training(folder)]:
+            return found
+    return []
+
+
+def _has_training(folder: Path) -> bool:
+    return any((folder / name).is_dir() for name in ("labelsTr", "imagesTr"))
 
 
 def find_described(root: Path, options: VolumesOptions, problems: Problems) -> FoundCases:
     """Find the cases of a folder with `dataset.json`, `imagesTr` and `labelsTr`, and `labelsTs` if it exists.
 
     Raises:
-        InputError: `dataset.json` is invalid.
+        InputError: `dataset.json` is invalid, or there are several.
     """
+    roots = _described_roots(root) or [root]
+    if len(roots) > 1:
+        raise InputError(f"{root}: holds the data sets {', '.join(each.name for each in roots)}; expected one of them")
+    root = roots[0]
     file = root / "dataset.json"
     content = load_json(file)
     if not isinstance(content, dict):
@@ -228,11 +248,18 @@ def find_pairs(root: Path, options: VolumesOptions, problems: Problems) -> Found
         of_group[group].append(path)
     found, used = FoundCases(), set()
     only = {path.parent for path, _ in labels}
+    several = _label_folders(labels, of_group)
+    for folder, (of_folder, near) in several.items():
+        used.update(near)
+        name = folder.parent.relative_to(root).as_posix()
+        found.cases.append(Case(name if name != "." else root.name, VolumeFiles(tuple(near)), of_folder))
     for path, group in labels:
+        if path.parent in several:
+            continue
         stem = nifti_stem(path)
         match = _LABEL_NAME.fullmatch(stem)
-        core = (match["case"] or match["end"] if match else None) or stem
-        near = of_group.get(group) or ([] if group else [image for image, _ in images])
+        core = _LABEL_ENTITY.sub("", _label_core(path))
+        near = of_group.get(group) or ([] if group and not _SUBJECT.match(core) else [image for image, _ in images])
         mine = [image for image in near if _core(image) in (core, stem) or _belongs(nifti_stem(image), core)]
         alone = sum(each.parent == path.parent for each, _ in labels) == 1 and path.parent in only
         name = core
@@ -241,7 +268,7 @@ def find_pairs(root: Path, options: VolumesOptions, problems: Problems) -> Found
         if not mine:
             problems.add_skippable(f"{path.relative_to(root)}: has no volume of its name; expected {core}.nii.gz")
             continue
-        if match and not (match["case"] or match["end"]):
+        if match and not any(match.groups()):
             name = path.parent.relative_to(root).as_posix()
         used.update(mine)
         found.cases.append(Case(name if name != "." else root.name, VolumeFiles(tuple(mine)), (path,)))
@@ -251,10 +278,47 @@ def find_pairs(root: Path, options: VolumesOptions, problems: Problems) -> Found
     return found
 
 
+def _label_folders(
+    labels: Sequence[tuple[Path, tuple[str, ...]]], of_group: Mapping[tuple[str, ...], list[Path]]
+) -> dict[Path, tuple[tuple[Path, ...], list[Path]]]:
+    """Return the label maps and volumes of each folder with a label map for each class.
+
+    As `segmentations/liver.nii.gz` of TotalSegmentator.
+    None of these label maps has the name of a volume, and all are of the volumes beside their folder.
+    """
+    in_folder: dict[tuple[Path, tuple[str, ...]], list[Path]] = defaultdict(list)
+    for path, group in labels:
+        if folder_role(path.parent.name)[0] == "mask":
+            in_folder[path.parent, group].append(path)
+    found: dict[Path, tuple[tuple[Path, ...], list[Path]]] = {}
+    for (folder, group), files in in_folder.items():
+        near = [image for image in of_group.get(group, []) if image.parent == folder.parent]
+        names = {name for image in near for name in (_core(image), nifti_stem(image))}
+        if len(files) > 1 and near and not any(_label_core(file) in names for file in files):
+            found[folder] = tuple(files), near
+    return found
+
+
+def _label_core(path: Path) -> str:
+    match = _LABEL_NAME.fullmatch(nifti_stem(path))
+    return next(filter(None, match.groups()), None) or nifti_stem(path) if match else nifti_stem(path)
+
+
 def _core(path: Path) -> str:
-    stem = nifti_stem(path)
-    match = _IMAGE_WORD.fullmatch(stem)
-    return (match[1] or match[2] if match else None) or stem
+    match = _IMAGE_WORD.fullmatch(nifti_stem(path))
+    return next(filter(None, match.groups()), None) or nifti_stem(path) if match else nifti_stem(path)
+
+
+def folder_patient(case: Case) -> str | None:
+    """Return the patient of a case of NIfTI files, where its name begins with that of its folder or is one of BIDS.
+
+    As `patient001/patient001_frame01.nii.gz` of ACDC, or `sub-01_ses-2`.
+    """
+    name = case.name.rpartition("/")[2]
+    if match := _SUBJECT.match(name):
+        return match[0]
+    folder = case.source.files[0].parent.name
+    return folder if _belongs(name, folder) else None
 
 
 def _belongs(stem: str, case: str) -> bool:

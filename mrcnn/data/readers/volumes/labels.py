@@ -23,7 +23,7 @@ from mrcnn.data.io.volumes import background_value
 from mrcnn.data.problems import Problems, summarize_names
 from mrcnn.data.reader_options import VolumesOptions
 from mrcnn.data.readers.orientation import align_to_image
-from mrcnn.data.readers.volumes.cases import STACK_SUFFIXES, Case, Classes
+from mrcnn.data.readers.volumes.cases import STACK_SUFFIXES, Case, Classes, nifti_stem
 from mrcnn.errors import InputError
 
 _VERSION = 2  # increase when the same files give other cached results
@@ -112,7 +112,9 @@ def open_case(case: Case, highest: int | None = None) -> CaseSummary | InputErro
     slices, rows, columns = np.split(facts["content"], np.cumsum(shape)[:-1])
     spacing, names = tuple(facts["spacing_mm"].tolist()), tuple(facts["names"].tolist())
     corner = tuple(facts["corner"].tolist())
-    is_map = case.pictures or not case.source.dicom or case.labels[0].suffix.lower() in STACK_SUFFIXES
+    is_map = len(case.labels) == 1 and (
+        case.pictures or not case.source.dicom or case.labels[0].suffix.lower() in STACK_SUFFIXES
+    )
     return CaseSummary(
         shape, spacing or None, (slices, rows, columns), facts["labels"], corner, None if is_map else names
     )
@@ -127,6 +129,8 @@ def _summarize(case: Case, highest: int) -> dict[str, np.ndarray]:
     names: list[str] = []
     if case.source.dicom:
         names, labels = _read_objects(case, opened[0])
+    elif len(case.labels) > 1:
+        names, labels = _read_label_maps(case, opened[0], highest)
     else:
         file = open_volume(case.labels[0])
         check_same_grid(opened[0], file)
@@ -159,6 +163,17 @@ def _read_label_map(file: Nifti, highest: int) -> np.ndarray:
         shown = ", ".join(f"{value:g}" for value in found[:8]) + (", …" if len(found) > 8 else "")
         raise InputError(f"{file.path}: holds the values {shown}; expected the labels 0 to {highest}")
     return labels if labels.max() > 255 else labels.astype(np.uint8)
+
+
+def _read_label_maps(case: Case, grid: Nifti, highest: int) -> tuple[list[str], np.ndarray]:
+    """Read a label map for each class as a stack of bits on the grid of their volume."""
+    names: list[str] = []
+    bits = np.zeros(grid.shape, np.uint64)
+    for path in case.labels:
+        file = open_volume(path)
+        check_same_grid(grid, file)
+        _add_bits(names, bits, [nifti_stem(path)], _read_label_map(file, highest)[None] > 0, path)
+    return names, bits
 
 
 def _read_objects(case: Case, grid: Nifti) -> tuple[list[str], np.ndarray]:

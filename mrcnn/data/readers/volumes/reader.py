@@ -32,6 +32,7 @@ from mrcnn.data.readers.volumes.cases import (
     find_described,
     find_dicom,
     find_pairs,
+    folder_patient,
     has_description,
     has_dicom_labels,
 )
@@ -137,7 +138,7 @@ def read(path: Path, *, patient_pattern: str | None = None, options: VolumesOpti
             problems.add(f"{name}: {count} cases have this name; expected each once")
     found = _choose_channels(found, options, problems) if layout != "brats" else found
     names = [case.name for case in found.cases]
-    stated = [brats.patient_from_case(name) if layout == "brats" and not patient_pattern else None for name in names]
+    stated = [None if patient_pattern else _stated_patient(case, layout) for case in found.cases]
     in_files = [case.patient for case in found.cases]
     patients, doubts = name_patients(stated, names, patient_pattern, problems, in_files=in_files)
     warnings = found.warnings + [doubt.replace("images", "volumes") for doubt in doubts]
@@ -154,6 +155,12 @@ def read(path: Path, *, patient_pattern: str | None = None, options: VolumesOpti
         rules, doubts = rules_for(cases, summaries, classes, options, problems)
     problems.raise_if_fatal()
     return _dataset(cases, summaries, owners, rules, found.channels, layout, options, warnings + doubts, problems)
+
+
+def _stated_patient(case: Case, layout: str) -> str | None:
+    if layout == "brats":
+        return brats.patient_from_case(case.name)
+    return folder_patient(case) if layout == "pairs" else None
 
 
 def _stated_classes(options: VolumesOptions) -> Classes:

@@ -104,6 +104,23 @@ def test_damaged_boxes_are_named(write, row, message):
     assert [record.file_name for record in read_dataset(folder, on_error="skip").records] == ["images/b.png"]
 
 
+def test_a_table_in_the_folder_of_each_split(tmp_path, save_images):
+    """As Roboflow exports CSV for TensorFlow."""
+    for split, name in (("train", "a.jpg"), ("valid", "b.jpg"), ("test", "c.jpg")):
+        save_images(tmp_path / split, name)
+        (tmp_path / split / "_annotations.csv").write_text(f"filename,class,xmin,ymin,xmax,ymax\n{name},cyst,2,3,7,6\n")
+    dataset = read_dataset(tmp_path)
+    assert [record.split for record in dataset.records] == ["test", "train", "val"]
+    assert [record.boxes.tolist() for record in dataset.records] == [[[2, 3, 7, 6]]] * 3
+
+
+def test_the_boxes_of_chestxray14(write):
+    dataset = read_dataset(
+        write("Image Index,Finding Label,Bbox [x,y,w,h],,,\na.png,Mass,2.0,3.0,5.0,3.0,,,\n", "a.png")
+    )
+    assert dataset.class_names == ("Mass",) and dataset.records[0].boxes.tolist() == [[2, 3, 7, 6]]
+
+
 def test_tables_of_something_else_are_not_read(write):
     for text in ("filename,age\na.png,40\n", "Im\r\rageId,split\na,b\n", ""):
         with pytest.raises(InputError, match="no known form"):

@@ -158,6 +158,19 @@ def test_boxes(write_boxes):
     assert any("2 annotations are boxes without an outline" in warning for warning in dataset.warnings)
 
 
+def test_a_folder_for_each_split(tmp_path, save_images):
+    """As Roboflow exports PASCAL VOC: all folders are read, not the first alone."""
+    for split, name in (("train", "a"), ("valid", "b"), ("test", "c")):
+        save_images(tmp_path / split, f"{name}.jpg")
+        (tmp_path / split / f"{name}.xml").write_text(
+            f"<annotation><filename>{name}.jpg</filename><size><width>60</width><height>40</height></size>"
+            f"{box('cyst', 3, 4, 7, 6)}</annotation>"
+        )
+    dataset = read_dataset(tmp_path)
+    assert [record.split for record in dataset.records] == ["test", "train", "val"]
+    assert [record.boxes.tolist() for record in dataset.records] == [[[2, 3, 7, 6]]] * 3
+
+
 @pytest.mark.parametrize("form", ["roboflow", "labelme"])
 def test_polygons_of_objects_are_their_outlines(write_boxes, form):
     corners = [(2, 3), (7, 3), (7, 6), (2, 6)]
