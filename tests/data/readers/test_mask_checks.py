@@ -233,7 +233,7 @@ def test_masks_of_another_size(tmp_path):
     """The COVID-19 Radiography Database has images of 299 pixels and masks of 256."""
     half = Image.fromarray(ONE.astype(np.uint8)).resize((SHAPE[1] // 2, SHAPE[0] // 2), Image.Resampling.NEAREST)
     dataset = read_dataset(of_one_size(folder(tmp_path / "half", np.asarray(half), ONE[:-1], ONE)))
-    assert [sum(each) for each in areas(dataset)] == pytest.approx([ONE.sum()] * 3, rel=0.03)
+    assert [sum(each) for each in areas(dataset)] == pytest.approx([ONE.sum()] * 3, rel=0.05)
     assert told(dataset)[0].startswith("2 masks have the shape of their images but another size")
     cropped, turned = ONE[3:-3, 4:-4], ONE.T
     with pytest.raises(InputError, match="2 problems"):
