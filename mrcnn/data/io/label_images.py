@@ -187,7 +187,7 @@ def _single_plane(path: Path, array: np.ndarray) -> tuple[np.ndarray, bool]:
         shown = f", such as the colors {', '.join(map(str, found))}" if found else ""
         raise InputError(f"{path}: has the shape {array.shape}{shown}; expected one value a pixel, or a palette")
     values = color[..., 0]
-    if alpha is None or not varies:
+    if alpha is None or alpha.min() == alpha.max():
         return values, False
     if len(np.unique(alpha)) == 2 and ((values > 0) == (alpha > 0)).all():
         return values, False  # drawn on a transparent background

@@ -49,7 +49,7 @@ _VOLUME_SUFFIXES = (".nii", ".gz", ".dcm", ".dicom", ".ima", "")
 def _matches_volumes(path: Path) -> bool:
     if not path.is_dir():
         return False
-    described = any(path.glob("dataset.json")) or any(path.glob("*/dataset.json"))
+    described = any(True for pattern in ("", "*/", "*/*/") for _ in path.glob(f"{pattern}dataset.json"))
     if not described and all(file.suffix.lower() not in _VOLUME_SUFFIXES for file in files_below(path, "**/*")):
         return False
     from mrcnn.data.readers.volumes import reader

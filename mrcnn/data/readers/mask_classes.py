@@ -71,10 +71,11 @@ def folder_warnings(
                 "one; expected a mask, which is all 0 where nothing is to be seen",
                 image,
             )
+    faulty = {fault.image for fault in problems.faults}
     empty = [
         image.relative_to(pairs.root).as_posix()
         for image, masks in pairs.owned.items()
-        if masks and image not in drawn and folders.get(image) in masked
+        if masks and image not in drawn | faulty and folders.get(image) in masked
     ]
     return warnings + (
         [summarize_names("images have an empty mask though their folder is a class of instances", empty)]

@@ -25,7 +25,7 @@ MASK_FOLDERS = frozenset(
 IMAGE_FOLDERS = frozenset("image images img imgs picture pictures scan scans frame frames original originals raw "
                           "input inputs".split())  # fmt: skip
 SPLIT_FOLDERS = frozenset("train training tr val valid validation dev test testing ts trainval".split())
-_WITH_BOTH = frozenset({"and", "with", "without", "no"})  # `set_with_GT` holds images, too
+_WITH_BOTH = frozenset({"and", "with", "without", "no"})  # `set_with_GT` holds images, `lung_and_lobe_mask` does not
 _MASK_WORD = (
     "mask|masks|msk|seg|segm|segmentation|label|labels|gt|groundtruth|ground_truth|anno|annotation|annotations|manual"
 )
@@ -417,7 +417,8 @@ def folder_role(name: str) -> tuple[str | None, str]:
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", compose_unicode(name))
     words = re.findall(r"[^\W\d_]+|\d+", spaced.casefold().replace("ground truth", "groundtruth"))
     words = " ".join(words).replace("ground truth", "groundtruth").split()
-    if not _WITH_BOTH & set(words):
+    both = _WITH_BOTH & set(words)
+    if not both or (both == {"and"} and IMAGE_FOLDERS.isdisjoint(words)):
         for place in (len(words) - 1, 0):
             for role, known in (("mask", MASK_FOLDERS), ("image", IMAGE_FOLDERS)):
                 if words and words[place] in known:

@@ -240,6 +240,13 @@ def test_masks_of_another_size(tmp_path):
         read_dataset(of_one_size(folder(tmp_path / "other", cropped, turned, ONE)))
 
 
+def test_a_constant_alpha_channel_says_nothing(tmp_path):
+    """Some masks of BUSI are RGBA, opaque or transparent everywhere."""
+    for number, alpha in enumerate((0, 255)):
+        mask = np.stack([ONE * 255] * 3 + [np.full(SHAPE, alpha)], -1)
+        assert areas(read_dataset(folder(tmp_path / str(number), mask))) == [[ONE.sum()]]
+
+
 def test_masks_in_a_color(tmp_path):
     """One color on black is one class; several colors may be classes, so that nothing tells which."""
     red, green = (np.stack([ONE * 255 * (k == n) for k in range(3)], -1) for n in range(2))

@@ -191,6 +191,20 @@ def test_a_label_map_for_each_class(tmp_path):
         "s2",
     }
     assert areas(dataset) == {1: [("liver", 20)], 2: [("liver", 20), ("tumor", 4)], 3: [("liver", 20)]}
+    for case in ("s1", "s2"):
+        (tmp_path / case / "segmentations" / "tumor.nii.gz").rename(tmp_path / case / "segmentations" / "cyst.nii.gz")
+    assert read_dataset(tmp_path).class_names == ("cyst", "liver")
+
+
+def test_a_folder_of_label_maps_for_each_class(tmp_path):
+    """As the 20 CT scans of COVID-19 by Ma et al.: lungs and infections in folders of their own."""
+    for case in ("a", "b"):
+        save(tmp_path / "20cases" / f"{case}.nii.gz", ct())
+        save(tmp_path / "Liver_Mask" / f"{case}.nii.gz", (organ() > 0).astype(np.uint8))
+        save(tmp_path / "Tumor_Mask" / f"{case}.nii.gz", (organ() == 2).astype(np.uint8))
+    dataset = read_dataset(tmp_path, min_area=1)
+    assert dataset.class_names == ("Liver_Mask", "Tumor_Mask")
+    assert areas(dataset)[2] == [("Liver_Mask", 20), ("Tumor_Mask", 4)]
 
 
 def test_a_described_set_in_a_folder(tmp_path):

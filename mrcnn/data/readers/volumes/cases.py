@@ -1,4 +1,4 @@
-"""Find the cases of a data set of volumes: nnU-Net and Decathlon folders, NIfTI pairs by name, and DICOM series.
+"""Find the cases of a data set of volumes: nnU-Net and Decathlon folders, patterns, and DICOM series.
 
 A case is one volume of one or several channels with its label map, segmentation or structure set.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,20 +19,14 @@ from mrcnn.data.io.volume_files import VolumeFiles, is_tiff_stack
 from mrcnn.data.problems import Problems, summarize_names
 from mrcnn.data.reader_options import VolumesOptions
 from mrcnn.data.readers.image_files import files_below, load_json
-from mrcnn.data.readers.mask_folders import folder_role
 from mrcnn.errors import InputError
 
 Classes = dict[str, tuple[int | str, ...]]
 """Values in the label map, or names of segments, by class."""
 _LABEL_WORD = "msk|seg|segm|segmentation|label|labels|mask|masks|gt|groundtruth|ground_truth|annotation|truth"
-_LABEL_NAME = re.compile(
+LABEL_NAME = re.compile(
     rf"(?:(?P<case>.+?)[ _.\-]+)?(?:{_LABEL_WORD})|(?:{_LABEL_WORD})(?:[ _.\-]+(?P<end>.+)|(?P<number>\d+))", re.I
 )
-_IMAGE_WORD = re.compile(
-    r"(?:(.+?)[ _.\-]+)?(?:image|img|scan|volume|ct|mr|mri)|(?:image|img|scan|volume|ct|mr)(?:[ _.\-]+(.+)|(\d+))", re.I
-)
-_SUBJECT = re.compile(r"sub-[^_]+(?=_|$)")
-_LABEL_ENTITY = re.compile(r"_(?:seg|label|desc|res|space)-[^_]+")  # of BIDS
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 _PICTURES = (*LABEL_SUFFIXES, *LOSSY_SUFFIXES)
 DICOM_LABELS = ("Segmentation", "RT Structure Set")
@@ -93,7 +87,7 @@ def has_description(root: Path) -> bool:
 
 
 def _described_roots(root: Path) -> list[Path]:
-    for folders in ([root], sorted(root.glob("*/"))):
+    for folders in ([root], sorted(root.glob("*/")), sorted(root.glob("*/*/"))):
         if found := [folder for folder in folders if (folder / "dataset.json").is_file() and _has_training(folder)]:
             return found
     return []
@@ -169,7 +163,7 @@ def _described_classes(file: Path, labels: object) -> Classes:
 def _described_source(case: str, files: list[Path], channels: Sequence[str], problems: Problems) -> VolumeFiles | None:
     numbered = all(_CHANNEL.fullmatch(nifti_stem(path)) for path in files)
     if not numbered and len(files) == 1:
-        return VolumeFiles((files[0],), tuple(range(len(channels)))) if len(channels) > 1 else _single(files[0])
+        return VolumeFiles((files[0],), tuple(range(len(channels)))) if len(channels) > 1 else single_file(files[0])
     files = sorted(files)
     numbers = [int(match[2]) for path in files if (match := _CHANNEL.fullmatch(nifti_stem(path)))]
     rgb = len(files) == 1 and len(channels) == 3 and not files[0].name.lower().endswith(SUFFIXES)
@@ -182,7 +176,7 @@ def _described_source(case: str, files: list[Path], channels: Sequence[str], pro
     return VolumeFiles(tuple(files))
 
 
-def _single(file: Path) -> VolumeFiles:
+def single_file(file: Path) -> VolumeFiles:
     """Return a file of one channel, which may have a fourth axis."""
     count = count_channels(file) if file.name.lower().endswith(SUFFIXES) else None
     return VolumeFiles((file,), tuple(range(count))) if count and count > 1 else VolumeFiles((file,))
@@ -226,136 +220,6 @@ def _pattern(text: str, option: str) -> re.Pattern:
         raise InputError(f"volumes.{option}: {text}: expected {{case}} once, for the name of the case")
     parts = [re.escape(part).replace(r"\*", "[^/]*") for part in text.split("{case}")]
     return re.compile(rf"(?:.*/)?{parts[0]}(?P<case>[^/]+?){parts[1]}", re.IGNORECASE)
-
-
-def find_pairs(root: Path, options: VolumesOptions, problems: Problems) -> FoundCases:
-    """Find NIfTI label maps by the names of folders and files, and the volumes that belong to each.
-
-    The volumes of a label map have its name (`a_seg` and `a`, `a_0000` or `a_ct`), or are all others in its folder if
-    it is the only label map there.
-    """
-    labels, images = [], []
-    for path in sorted(files_below(root, "**/*.nii*")):
-        roles = [folder_role(name) for name in path.relative_to(root).parts[:-1]]
-        role = next((role for role, _ in reversed(roles) if role), None)
-        is_label = role == "mask" or (role is None and _LABEL_NAME.fullmatch(nifti_stem(path)))
-        group = tuple(rest for _, rest in roles if rest)
-        (labels if is_label else images).append((path, group))
-    in_folder: dict[Path, list[Path]] = defaultdict(list)
-    of_group: dict[tuple[str, ...], list[Path]] = defaultdict(list)
-    for path, group in images:
-        in_folder[path.parent].append(path)
-        of_group[group].append(path)
-    found, used = FoundCases(), set()
-    only = {path.parent for path, _ in labels}
-    several = _label_folders(labels, of_group)
-    for folder, (of_folder, near) in several.items():
-        used.update(near)
-        name = folder.parent.relative_to(root).as_posix()
-        found.cases.append(Case(name if name != "." else root.name, VolumeFiles(tuple(near)), of_folder))
-    for path, group in labels:
-        if path.parent in several:
-            continue
-        stem = nifti_stem(path)
-        match = _LABEL_NAME.fullmatch(stem)
-        core = _LABEL_ENTITY.sub("", _label_core(path))
-        near = of_group.get(group) or ([] if group and not _SUBJECT.match(core) else [image for image, _ in images])
-        mine = [image for image in near if _core(image) in (core, stem) or _belongs(nifti_stem(image), core)]
-        alone = sum(each.parent == path.parent for each, _ in labels) == 1 and path.parent in only
-        name = core
-        if not mine and alone:
-            mine, name = in_folder[path.parent], path.parent.relative_to(root).as_posix()
-        if not mine:
-            problems.add_skippable(f"{path.relative_to(root)}: has no volume of its name; expected {core}.nii.gz")
-            continue
-        if match and not any(match.groups()):
-            name = path.parent.relative_to(root).as_posix()
-        used.update(mine)
-        found.cases.append(Case(name if name != "." else root.name, VolumeFiles(tuple(mine)), (path,)))
-    _name_channels(found, problems)
-    if unused := [image.relative_to(root).as_posix() for image, _ in images if image not in used]:
-        found.warnings.append(summarize_names("volumes have no label map and are not read", unused))
-    return found
-
-
-def _label_folders(
-    labels: Sequence[tuple[Path, tuple[str, ...]]], of_group: Mapping[tuple[str, ...], list[Path]]
-) -> dict[Path, tuple[tuple[Path, ...], list[Path]]]:
-    """Return the label maps and volumes of each folder with a label map for each class.
-
-    As `segmentations/liver.nii.gz` of TotalSegmentator.
-    None of these label maps has the name of a volume, and all are of the volumes beside their folder.
-    """
-    in_folder: dict[tuple[Path, tuple[str, ...]], list[Path]] = defaultdict(list)
-    for path, group in labels:
-        if folder_role(path.parent.name)[0] == "mask":
-            in_folder[path.parent, group].append(path)
-    found: dict[Path, tuple[tuple[Path, ...], list[Path]]] = {}
-    for (folder, group), files in in_folder.items():
-        near = [image for image in of_group.get(group, []) if image.parent == folder.parent]
-        names = {name for image in near for name in (_core(image), nifti_stem(image))}
-        if len(files) > 1 and near and not any(_label_core(file) in names for file in files):
-            found[folder] = tuple(files), near
-    return found
-
-
-def _label_core(path: Path) -> str:
-    match = _LABEL_NAME.fullmatch(nifti_stem(path))
-    return next(filter(None, match.groups()), None) or nifti_stem(path) if match else nifti_stem(path)
-
-
-def _core(path: Path) -> str:
-    match = _IMAGE_WORD.fullmatch(nifti_stem(path))
-    return next(filter(None, match.groups()), None) or nifti_stem(path) if match else nifti_stem(path)
-
-
-def folder_patient(case: Case) -> str | None:
-    """Return the patient of a case of NIfTI files, where its name begins with that of its folder or is one of BIDS.
-
-    As `patient001/patient001_frame01.nii.gz` of ACDC, or `sub-01_ses-2`.
-    """
-    name = case.name.rpartition("/")[2]
-    if match := _SUBJECT.match(name):
-        return match[0]
-    folder = case.source.files[0].parent.name
-    return folder if _belongs(name, folder) else None
-
-
-def _belongs(stem: str, case: str) -> bool:
-    return stem.startswith(case) and stem[len(case) : len(case) + 1] in ("_", "-", ".")
-
-
-def _name_channels(found: FoundCases, problems: Problems) -> None:
-    """Set the channels to what differs in the names of the volumes of a case; they must be the same in all cases."""
-    counts: dict[tuple[str, ...], list[Case]] = defaultdict(list)
-    for case in found.cases:
-        stems = [nifti_stem(path) for path in case.source.files]
-        short = case.name.rpartition("/")[2]
-        counts[tuple(stem[len(short) :].lstrip("_-. ") if stem.startswith(short) else stem for stem in stems)].append(
-            case
-        )
-    if len({len(names) for names in counts}) > 1:
-        most, least = (order(counts, key=len) for order in (max, min))
-        problems.add(
-            f"{counts[most][0].name} has {len(most)} volumes and {counts[least][0].name} has {len(least)}; expected "
-            "the same in each case, or volumes.images with a pattern for each channel"
-        )
-    elif counts and len(first := next(iter(counts))) > 1:
-        if len(counts) > 1:
-            problems.add(
-                f"the volumes of cases have other names ({', '.join(first)}; {', '.join(list(counts)[1])}); expected "
-                "the same in each case, or volumes.images with a pattern for each channel"
-            )
-        found.channels = first
-    else:
-        found.channels = ("image",)
-    for case in found.cases:
-        if len(case.source.files) == 1 and _single(case.source.files[0]).channels:
-            found.channels = tuple(map(str, _single(case.source.files[0]).channels))
-            break
-    if len(found.channels) > 1 and all(len(case.source.files) == 1 for case in found.cases):
-        channels = tuple(range(len(found.channels)))
-        found.cases = [replace(case, source=replace(case.source, channels=channels)) for case in found.cases]
 
 
 def dicom_files(root: Path) -> Iterable[Path]:
@@ -454,7 +318,7 @@ def _stack_labels(path: Path) -> list[Path]:
     """Return the label map of the frames of a DICOM file: `a_mask.npy` or `a_seg.tif` beside `a.dcm`, at most one."""
     found = []
     for other in sorted(path.parent.iterdir()):
-        match = _LABEL_NAME.fullmatch(other.stem) if other.suffix.lower() in STACK_SUFFIXES else None
+        match = LABEL_NAME.fullmatch(other.stem) if other.suffix.lower() in STACK_SUFFIXES else None
         found += [other] if match and (match["case"] or match["end"]) == path.stem else []
     return found[:1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,7 +24,8 @@ from mrcnn.data.io.volumes import background_value
 from mrcnn.data.problems import Problems, summarize_names
 from mrcnn.data.reader_options import VolumesOptions
 from mrcnn.data.readers.orientation import align_to_image
-from mrcnn.data.readers.volumes.cases import STACK_SUFFIXES, Case, Classes, nifti_stem
+from mrcnn.data.readers.volumes.cases import STACK_SUFFIXES, Case, Classes
+from mrcnn.data.readers.volumes.pairs import label_map_names
 from mrcnn.errors import InputError
 
 _VERSION = 2  # increase when the same files give other cached results
@@ -101,6 +103,8 @@ def open_case(case: Case, highest: int | None = None) -> CaseSummary | InputErro
     """
     try:
         key = f"{case.source.digest()[:32]}-{labels_digest(case.labels)[:32]}-{highest or _HIGHEST}-{_VERSION}"
+        if len(case.labels) > 1:  # the names of the files become classes
+            key += f"-{hashlib.sha256(repr(label_map_names(case.labels)).encode()).hexdigest()[:32]}"
         path = cache_folder() / "heads" / f"{key}.npz"
         facts = load_arrays(path)
         if not {"shape", "spacing_mm", "content", "labels", "corner", "names"} <= facts.keys():
@@ -169,10 +173,10 @@ def _read_label_maps(case: Case, grid: Nifti, highest: int) -> tuple[list[str], 
     """Read a label map for each class as a stack of bits on the grid of their volume."""
     names: list[str] = []
     bits = np.zeros(grid.shape, np.uint64)
-    for path in case.labels:
+    for name, path in zip(label_map_names(case.labels), case.labels, strict=True):
         file = open_volume(path)
         check_same_grid(grid, file)
-        _add_bits(names, bits, [nifti_stem(path)], _read_label_map(file, highest)[None] > 0, path)
+        _add_bits(names, bits, [name], _read_label_map(file, highest)[None] > 0, path)
     return names, bits
 
 

@@ -31,12 +31,11 @@ from mrcnn.data.readers.volumes.cases import (
     find_by_pattern,
     find_described,
     find_dicom,
-    find_pairs,
-    folder_patient,
     has_description,
     has_dicom_labels,
 )
 from mrcnn.data.readers.volumes.labels import CaseSummary, LabelRule, open_case, rules_for
+from mrcnn.data.readers.volumes.pairs import find_pairs, folder_patient
 from mrcnn.data.sample import SlicePosition
 from mrcnn.errors import InputError
 
