@@ -30,6 +30,7 @@ from mrcnn.data.readers.segmentation import encode_segmentation, polygon_warning
 from mrcnn.data.sample import Spacing
 
 _MOST_MM = 1e6
+_SHOWN = 5  # files in a message
 
 
 def read(path: Path, *, patient_pattern: str | None = None) -> Dataset:
@@ -52,7 +53,7 @@ def read(path: Path, *, patient_pattern: str | None = None) -> Dataset:
         _read_annotations(content["annotations"], listed, categories, label, problems)
         images += listed.values()
     if pooled:
-        told = ", ".join(names)
+        told = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
         warnings.insert(0, f"{told}: pooled into one data set, which is split again by patient whatever its folders")
     return build_dataset(root, images, class_names, problems, warnings, patient_pattern)
 

@@ -57,7 +57,7 @@ def find_coco_files(path: Path) -> list[Path]:
 
 def load_coco(file: Path) -> dict[str, list]:
     """Load a COCO object. Raises `InputError` if the file is not a COCO file."""
-    content: Any = load_json(file)
+    content = _load(file)
     if not isinstance(content, dict):
         raise InputError(f"{file}: expected a COCO object with images, annotations and categories")
     problems = Problems(file)
@@ -66,6 +66,21 @@ def load_coco(file: Path) -> dict[str, list]:
             problems.add(f"{key}: expected a list; is this a COCO file?")
     problems.raise_if_any()
     return content
+
+
+def _load(file: Path) -> Any:
+    """Load a JSON file. One of a single image without categories, as SA-1B has for each image, gets one class."""
+    content = load_json(file)
+    if not isinstance(content, dict) or "images" in content or not isinstance(content.get("image"), dict):
+        return content
+    entries = content.get("annotations")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        return content
+    return {
+        "images": [content["image"] | {"id": 1}],
+        "annotations": [entry | {"image_id": 1, "category_id": 1} for entry in entries],
+        "categories": [{"id": 1, "name": "object"}],
+    }
 
 
 def image_folders(file: Path, files: Sequence[Path]) -> list[Path]:
@@ -104,7 +119,7 @@ def _list_different_images(files: Sequence[Path]) -> bool:
     """Check that no image is in two COCO files, such as those of several annotators; a backup has the same images."""
     seen: set[str] = set()
     for file in files:
-        content = load_json(file)
+        content = _load(file)
         entries = content.get("images") if isinstance(content, dict) else None
         listed = entries if isinstance(entries, list) else []
         names = {str(entry.get("file_name")).casefold() for entry in listed if isinstance(entry, dict)}

@@ -10,7 +10,7 @@ from pathlib import Path
 from mrcnn.data.io.label_images import LABEL_SUFFIXES
 from mrcnn.data.problems import Problems, summarize_names
 from mrcnn.data.reader_options import MasksOptions
-from mrcnn.data.readers.image_files import IMAGE_SUFFIXES
+from mrcnn.data.readers.image_files import IMAGE_SUFFIXES, parse_integer, read_text
 from mrcnn.data.readers.mask_folders import SPLIT_FOLDERS, FolderFile, MaskPairs, folder_role
 from mrcnn.errors import InputError
 
@@ -18,6 +18,7 @@ UNNAMED = MasksOptions.model_fields["class_names"].default
 _FORMATS = frozenset(suffix[1:] for suffix in (*IMAGE_SUFFIXES, *LABEL_SUFFIXES))
 _SIDES = frozenset({"left", "right"})
 _MOST_CLASSES = 20
+_TABLE = "_classes.csv"
 
 
 def find_classes(pairs: MaskPairs, options: MasksOptions) -> tuple[dict[Path, str], tuple[str, ...]]:
@@ -27,6 +28,8 @@ def find_classes(pairs: MaskPairs, options: MasksOptions) -> tuple[dict[Path, st
         InputError: `class_names` are stated and a folder with masks is not among them.
     """
     names = () if options.class_names == UNNAMED else options.class_names
+    if not names and options.instances != "values" and options.class_folders is None and (listed := _listed(pairs)):
+        return {}, listed
     if options.class_folders is False or (options.class_folders is None and options.instances == "values"):
         return {}, options.class_names
     folders = _mask_classes(pairs) or _image_classes(pairs.files, pairs.owned, options.class_folders)
@@ -39,6 +42,19 @@ def find_classes(pairs: MaskPairs, options: MasksOptions) -> tuple[dict[Path, st
             return {}, options.class_names
         raise InputError(f"class_names: {', '.join(names)}; expected the folder {unknown[0]} among them")
     return {path: stated.get(name.casefold(), name) for path, name in folders.items()}, names or options.class_names
+
+
+def _listed(pairs: MaskPairs) -> tuple[str, ...]:
+    """Return the classes of the values 1, 2, … from Roboflow's `_classes.csv` in all folders of images."""
+    tables = {folder / _TABLE for folder in {image.parent for image in pairs.owned}}
+    if not all(table.is_file() for table in tables):
+        return ()
+    contents = {read_text(table) for table in tables}
+    rows = [line.split(",", 1) for line in contents.pop().splitlines()[1:] if line.strip()]
+    classes = {parse_integer(row[0]): row[1].strip() for row in rows if len(row) == 2}
+    if contents or len(classes) < len(rows) or sorted(classes, key=str) != sorted(range(len(rows)), key=str):
+        raise InputError(f"{min(tables)}: expected a value from 0 and a class a line, the same in each folder")
+    return tuple(classes[value] for value in range(1, len(rows)))
 
 
 def classes_of_folders(stated: tuple[str, ...], kinds: list[str | None]) -> tuple[tuple[str, ...], list[int]]:

@@ -53,7 +53,7 @@ def read(path: Path, *, patient_pattern: str | None = None, options: MasksOption
             f"a{options.mask_suffix or '_mask'}.png of a.png"
         )
     folders, class_names = find_classes(pairs, options)
-    by_value = options.model_copy(update={"class_names": UNNAMED}) if folders else options
+    by_value = options.model_copy(update={"class_names": UNNAMED if folders else class_names})
     checks = MaskChecks(by_value)
     rows, owners, class_ids, runs, wheres, kinds, bare = [], [], [], [], [], [], []
     drawn_on = {}

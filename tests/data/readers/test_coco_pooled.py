@@ -56,6 +56,18 @@ def test_roboflow_is_pooled(tmp_path):
     assert len(read_dataset(tmp_path / "train")) == 4
 
 
+def test_a_file_for_each_image(tmp_path):
+    """As SA-1B: `image` in place of `images`, and no categories."""
+    for number in range(1, 4):
+        image(tmp_path / f"sa_{number}.jpg")
+        annotations = [{"id": 7, "segmentation": SQUARE}] * (number > 1)
+        described = {"image_id": number, "file_name": f"sa_{number}.jpg", "height": 12, "width": 20}
+        (tmp_path / f"sa_{number}.json").write_text(json.dumps({"image": described, "annotations": annotations}))
+    dataset = read_dataset(tmp_path)
+    assert dataset.class_names == ("object",)
+    assert [record.areas.tolist() for record in dataset.records] == [[], [15], [15]]
+
+
 def test_copies_of_one_image_stay_in_one_split(tmp_path):
     roboflow(tmp_path)
     for number in range(4):

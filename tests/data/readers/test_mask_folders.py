@@ -179,6 +179,19 @@ def test_names_of_published_sets(tmp_path, layout):
     assert found == {image.format(n=number): [(1 + number) ** 2] for number in range(3)}
 
 
+def test_roboflow_lists_the_classes_of_values(tmp_path):
+    for split in ("train", "valid"):
+        save(tmp_path / split / f"{split}_jpg.rf.0a.jpg", square(5, value=90))
+        save(tmp_path / split / f"{split}_jpg.rf.0a_mask.png", square(1, value=1) + square(8, 4, value=2))
+        (tmp_path / split / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, nodule\n2, cyst\n")
+    dataset = read_dataset(tmp_path)
+    assert dataset.class_names == ("nodule", "cyst")
+    assert [record.class_ids.tolist() for record in dataset.records] == [[1, 2]] * 2
+    (tmp_path / "train" / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, cyst\n")
+    with pytest.raises(InputError, match=r"_classes\.csv: expected a value from 0 and a class a line"):
+        read_dataset(tmp_path)
+
+
 def test_affixes_of_some_masks_alone_are_no_rule(tmp_path):
     for number in range(2):
         save(tmp_path / "images" / f"bus_{number}.png", square(5, value=90))
