@@ -2,7 +2,7 @@
 
 Optional image fields beyond the COCO format: `patient_id`, `spacing_mm` (a number, or [row, column]), `label`. Boxes
 and areas in the file are ignored and computed from the masks. `iscrowd` marks groups of instances, except in files of
-CVAT, which sets it on every brush mask. Numbers may be written as 128, 128.0 or "128". Several files, such as one per
+CVAT, which sets it on every brush mask, and if all annotations have it. Numbers may be written as 128, 128.0 or "128". Several files, such as one per
 split, are read as one data set with categories matched by name.
 """
 
@@ -46,11 +46,14 @@ def read(path: Path, *, patient_pattern: str | None = None) -> Dataset:
     names = [os.path.relpath(file, root) for file in files]
     labels = [f"{name}: " if pooled else "" for name in names]
     class_names, class_of = read_categories(contents, labels, problems, warnings)
+    alone = _are_crowds_alone(contents)
+    if alone:
+        warnings.append("all annotations have iscrowd 1, as Datumaro sets it on every mask, and count as instances")
     images: list[AnnotatedImage] = []
     for file, content, label, classes in zip(files, contents, labels, class_of, strict=True):
         listed = _read_images(content["images"], ImageFiles(image_folders(file, files)), label, pooled, problems)
         categories = {key: class_names[number - 1] for key, number in classes.items()}
-        _read_annotations(content["annotations"], listed, categories, label, problems)
+        _read_annotations(content["annotations"], listed, categories, label, alone, problems)
         images += listed.values()
     if pooled:
         told = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
@@ -91,8 +94,24 @@ def _read_spacing(value: Any, image: AnnotatedImage) -> Spacing | None:
     return None
 
 
+def _are_crowds_alone(contents: list[dict[str, list]]) -> bool:
+    """Check whether several annotations, and all of them, have iscrowd 1, so that there would be no instance."""
+    entries = [entry for content in contents for entry in content["annotations"] if isinstance(entry, dict)]
+    try:
+        return len(entries) > 1 and all(
+            parse_flag(entry.get("iscrowd")) and not _is_from_cvat(entry) for entry in entries
+        )
+    except ValueError:
+        return False
+
+
 def _read_annotations(
-    entries: list, images: dict[int | str, AnnotatedImage], names: dict[int | str, str], label: str, problems: Problems
+    entries: list,
+    images: dict[int | str, AnnotatedImage],
+    names: dict[int | str, str],
+    label: str,
+    no_crowds: bool,
+    problems: Problems,
 ) -> None:
     """Add the shapes of annotations to their images; `names` are those of the categories."""
 
@@ -112,7 +131,7 @@ def _read_annotations(
         if image_id not in images or category_id not in names:
             continue
         try:
-            crowd = parse_flag(entry.get("iscrowd")) and not _is_from_cvat(entry)
+            crowd = parse_flag(entry.get("iscrowd")) and not (no_crowds or _is_from_cvat(entry))
         except ValueError as error:
             refuse(f"{where}: iscrowd {error}", entry)
             continue

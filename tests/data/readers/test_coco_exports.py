@@ -149,6 +149,18 @@ def test_cvat(tmp_path, file, segmentation, crowd):
     assert len(dataset.warnings) == 1 and "name no patient" in dataset.warnings[0]
 
 
+def test_crowds_alone_are_instances(tmp_path):
+    """Datumaro sets iscrowd on every mask; a set without any instance would be of no use."""
+    place(tmp_path, "images/a.png", "images/b.png")
+    content = cvat(run_lengths(True), 1)
+    for each in content["annotations"]:
+        del each["attributes"]
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    dataset = read_dataset(tmp_path)
+    check(dataset)
+    assert any("all annotations have iscrowd 1" in each for each in dataset.warnings)
+
+
 def test_elsewhere_a_crowd_is_none(tmp_path):
     place(tmp_path, "images/a.png", "images/b.png")
     content = cvat(run_lengths(True), 1)
