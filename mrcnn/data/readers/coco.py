@@ -2,8 +2,8 @@
 
 Optional image fields beyond the COCO format: `patient_id`, `spacing_mm` (a number, or [row, column]), `label`. Boxes
 and areas in the file are ignored and computed from the masks. `iscrowd` marks groups of instances, except in files of
-CVAT, which sets it on every brush mask, and if all annotations have it. Numbers may be written as 128, 128.0 or "128". Several files, such as one per
-split, are read as one data set with categories matched by name.
+CVAT, which sets it on every brush mask, and if all annotations have it. Numbers may be written as 128, 128.0 or "128".
+Several files, such as one per split, are read as one data set with categories matched by name.
 """
 
 from __future__ import annotations
