@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from experiments.config.model_options import AugmentOptions, BaselineOptions, ModelOptions
 from mrcnn.config import NAMED_WEIGHTS, WEIGHT_SUFFIXES
+from mrcnn.data.annotation_formats import FORMATS
 from mrcnn.data.reader_options import MasksOptions, ViaOptions, VolumesOptions
 from mrcnn.data.sample import SPACING_MM
 
@@ -18,9 +19,11 @@ Millimetres = Annotated[float, Field(ge=SPACING_MM[0], le=SPACING_MM[1])]
 Share = Annotated[float, Field(ge=0, le=1)]
 if TYPE_CHECKING:
     Auto = Never  # type checkers see the options as planned
+    ReaderName = str
 else:
     Auto = Literal["auto"]
     """Value of options that `experiments.training.planner` decides."""
+    ReaderName = Literal["auto", *sorted(FORMATS)]
 AUTO: Any = "auto"
 Layers = Literal["heads", "5+", "4+", "3+", "all"]
 Metric = Literal[
@@ -45,22 +48,7 @@ class DataOptions(Section):
         default=None,
         description="folder of images with their annotations, or the JSON file; null: phantoms, made on the first run",
     )
-    reader: Literal[
-        "auto",
-        "coco",
-        "csv",
-        "cvat",
-        "label_studio",
-        "labelme",
-        "lgg",
-        "masks",
-        "panoptic",
-        "supervisely",
-        "via",
-        "voc",
-        "volumes",
-        "yolo",
-    ] = Field(
+    reader: ReaderName = Field(
         default="auto",
         description="form of the annotations: NIfTI and DICOM volumes, COCO JSON, folders of *_k.tif and "
         "*_k_mask.tif (lgg), mask folders, files of an annotation tool, tables of run lengths or boxes (csv); "

@@ -3,93 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from types import MappingProxyType
+from types import ModuleType
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from mrcnn.data.annotation_formats import FORMATS
 from mrcnn.data.dataset import Dataset
-from mrcnn.data.reader_options import MasksOptions, ReaderOptions, ViaOptions, VolumesOptions
-from mrcnn.data.readers import coco, coco_files, lgg, masks
-from mrcnn.data.readers.annotation_tools import via
+from mrcnn.data.reader_options import ReaderOptions
 from mrcnn.data.readers.annotation_tools.annotated_images import read_tool
-from mrcnn.data.readers.image_files import files_below
 from mrcnn.data.readers.recognition import explain_unrecognized
 from mrcnn.errors import InputError
-
-
-@dataclass(frozen=True)
-class Reader:
-    """Describe the reader of one annotation format.
-
-    Attributes:
-        read: (path, patient_pattern=…) → data set; also takes `options` if the format has any.
-        matches: (path) → whether the folder or file has this format, without reading all of it.
-        options: class of the options, or None.
-    """
-
-    read: Callable[..., Dataset]
-    matches: Callable[[Path], bool]
-    options: type[ReaderOptions] | None = None
-
-
-def _read_volumes(path: Path, *, patient_pattern: str | None, options: VolumesOptions) -> Dataset:
-    from mrcnn.data.readers.volumes import reader  # imports nibabel, which takes half a second
-
-    return reader.read(path, patient_pattern=patient_pattern, options=options)
-
-
-_VOLUME_SUFFIXES = (".nii", ".gz", ".dcm", ".dicom", ".ima", "")
-
-
-def _matches_volumes(path: Path) -> bool:
-    if not path.is_dir():
-        return False
-    described = any(True for pattern in ("", "*/", "*/*/") for _ in path.glob(f"{pattern}dataset.json"))
-    if not described and all(file.suffix.lower() not in _VOLUME_SUFFIXES for file in files_below(path, "**/*")):
-        return False
-    from mrcnn.data.readers.volumes import reader
-
-    return reader.matches(path)
-
-
-def _tool(module: str, **options: bool) -> Reader:
-    """Return the reader of an annotation tool, with options of `read_tool`.
-
-    Its module is imported on use: a served model reads no annotations.
-    """
-
-    def tool() -> Any:
-        return import_module(f"mrcnn.data.readers.annotation_tools.{module}")
-
-    return Reader(
-        lambda path, **others: read_tool(tool().parse, path, **options, **others),
-        lambda path: tool().matches(path),
-    )
-
-
-READERS: Mapping[str, Reader] = MappingProxyType(
-    {
-        "supervisely": _tool("supervisely"),
-        "labelme": _tool("labelme"),
-        "label_studio": _tool("label_studio", name_unlisted=True),
-        "panoptic": _tool("panoptic"),
-        "cvat": _tool("cvat", name_unlisted=True),
-        "via": Reader(via.read, via.matches, ViaOptions),
-        "coco": Reader(coco.read, coco_files.matches),
-        "volumes": Reader(_read_volumes, _matches_volumes, VolumesOptions),
-        "lgg": Reader(lgg.read, lgg.matches),
-        "voc": _tool("voc"),
-        "yolo": _tool("yolo"),
-        "masks": Reader(masks.read, masks.matches, MasksOptions),
-        "csv": _tool("tables", name_unlisted=True),
-    }
-)
-"""Readers by name, in the order in which `find_reader` tries them."""
 
 
 def read_dataset(
@@ -104,7 +31,7 @@ def read_dataset(
 
     Args:
         path: folder of the data set, or its annotation file.
-        reader: annotation format, one of `READERS`, or `auto`.
+        reader: annotation format, one of `mrcnn.data.annotation_formats.FORMATS`, or `auto`.
         patient_pattern: regular expression searched in the file name of each image whose annotations name no patient;
             its first group, or the whole match without a group, is the patient.
         on_error: `fail` raises an error for invalid images and annotations; `skip` leaves these images out and lists
@@ -137,14 +64,20 @@ def read_all(
 
 def _read_with(path: Path, reader: str, patient_pattern: str | None, options: Mapping[str, Any]) -> Dataset:
     name = find_reader(path) if reader == "auto" else reader
-    if name not in READERS:
-        raise InputError(f"reader={reader!r}: expected auto or one of {', '.join(sorted(READERS))}")
-    chosen = READERS[name]
+    if name not in FORMATS:
+        raise InputError(f"reader={reader!r}: expected auto or one of {', '.join(sorted(FORMATS))}")
+    chosen, module = FORMATS[name], _module(name)
     if chosen.options is not None:
-        return chosen.read(path, patient_pattern=patient_pattern, options=_validate(chosen.options, options, name))
+        return module.read(path, patient_pattern=patient_pattern, options=_validate(chosen.options, options, name))
     if options:
         raise InputError(f"{next(iter(options))}: expected no such option with reader {name}")
-    return chosen.read(path, patient_pattern=patient_pattern)
+    if hasattr(module, "parse"):
+        return read_tool(module.parse, path, patient_pattern=patient_pattern, name_unlisted=chosen.name_unlisted)
+    return module.read(path, patient_pattern=patient_pattern)
+
+
+def _module(name: str) -> ModuleType:
+    return import_module(f"mrcnn.data.readers.{FORMATS[name].module}")
 
 
 def find_reader(path: Path) -> str:
@@ -155,10 +88,10 @@ def find_reader(path: Path) -> str:
     """
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; expected a data set")
-    for name, reader in READERS.items():
-        if reader.matches(path):
+    for name in FORMATS:
+        if _module(name).matches(path):
             return name
-    raise InputError(explain_unrecognized(path, READERS))
+    raise InputError(explain_unrecognized(path))
 
 
 def _validate(options: type[ReaderOptions], values: Mapping[str, Any], reader: str) -> ReaderOptions:

@@ -25,6 +25,9 @@ from mrcnn.data.readers.coco_files import (
     load_coco,
     read_categories,
 )
+from mrcnn.data.readers.coco_files import (
+    matches as matches,
+)
 from mrcnn.data.readers.image_files import ImageFiles, parse_flag, parse_number
 from mrcnn.data.readers.segmentation import encode_segmentation, polygon_warnings
 from mrcnn.data.sample import Spacing

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from mrcnn.data.annotation_formats import IMAGE_SUFFIXES
 from mrcnn.data.io.images import read_header
 from mrcnn.data.names import valid_unicode
 from mrcnn.data.problems import Problems
 from mrcnn.errors import InputError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
 _UPLOAD_HASH = re.compile(r"^[0-9a-f]{8}-(?=.)")
 """Prefix that Label Studio adds to the name of an uploaded file."""
 

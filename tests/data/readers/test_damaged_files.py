@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mrcnn.data import read_dataset
+from mrcnn.data.annotation_formats import FORMATS
 from mrcnn.data.io.image_bytes import decode_image
 from mrcnn.data.io.images import read_header, read_image
 from mrcnn.data.io.nifti import open_nifti
 from mrcnn.data.io.pictures import MAX_PIXELS
-from mrcnn.data.readers import READERS
 from mrcnn.data.readers.segmentation import encode_segmentation
 from mrcnn.errors import InputError
 
@@ -88,7 +88,7 @@ def refused(tmp_path, name, file, content, message):
             (tmp_path / other).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / other).write_bytes(held)
         with pytest.raises(InputError, match=message) as caught:
-            if name in READERS:
+            if name in FORMATS:
                 read_dataset(tmp_path, name)
             else:
                 target.read(tmp_path, tmp_path / file)

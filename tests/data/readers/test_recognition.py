@@ -5,8 +5,6 @@ import os
 import pytest
 
 from mrcnn.data import read_dataset
-from mrcnn.data.readers import READERS
-from mrcnn.data.readers.recognition import NEEDS
 from mrcnn.errors import InputError
 
 
@@ -17,10 +15,6 @@ def explain(folder, *files):
     with pytest.raises(InputError) as caught:
         read_dataset(folder)
     return str(caught.value).split("\n")
-
-
-def test_each_reader_has_its_needs():
-    assert NEEDS.keys() == READERS.keys()
 
 
 def test_the_tree_and_the_nearest_forms_are_shown(tmp_path):

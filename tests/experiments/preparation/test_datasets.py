@@ -8,7 +8,7 @@ import pytest
 from experiments.config.resolve import resolve
 from experiments.config.schema import DataOptions
 from experiments.preparation.datasets import cache_folder, dataset_name, dataset_path, open_dataset
-from mrcnn.data.readers import READERS
+from mrcnn.data.annotation_formats import FORMATS
 from mrcnn.errors import InputError
 from mrcnn.phantoms import PHANTOM_KINDS, write_dataset
 
@@ -51,8 +51,8 @@ def test_a_persons_own_data_are_found_from_where_they_stand(tmp_path, monkeypatc
 
 def test_every_reader_can_be_asked_for_and_told_its_options():
     asked = get_args(DataOptions.model_fields["reader"].annotation)
-    assert set(asked) == {"auto", *READERS}
-    for name, reader in READERS.items():
+    assert set(asked) == {"auto", *FORMATS}
+    for name, reader in FORMATS.items():
         if reader.options is not None:
             assert DataOptions.model_fields[name].annotation is reader.options
 
