@@ -10,8 +10,9 @@ from pathlib import Path
 from mrcnn.data.io.label_images import LABEL_SUFFIXES
 from mrcnn.data.problems import Problems, summarize_names
 from mrcnn.data.reader_options import MasksOptions
+from mrcnn.data.readers.folder_files import SPLIT_FOLDERS, FolderFile, folder_role
 from mrcnn.data.readers.image_files import IMAGE_SUFFIXES, parse_integer, read_text
-from mrcnn.data.readers.mask_folders import SPLIT_FOLDERS, FolderFile, MaskPairs, folder_role
+from mrcnn.data.readers.mask_folders import MaskPairs
 from mrcnn.errors import InputError
 
 UNNAMED = MasksOptions.model_fields["class_names"].default

@@ -9,23 +9,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from mrcnn.data.io.label_images import LABEL_SUFFIXES, LOSSY_SUFFIXES
 from mrcnn.data.problems import Problems, summarize_names
-from mrcnn.data.readers.image_files import IMAGE_SUFFIXES, compose_unicode, walk_folders
+from mrcnn.data.readers.folder_files import SPLIT_FOLDERS, FolderFile, Group, folder_role, scan_folder
+from mrcnn.data.readers.image_files import IMAGE_SUFFIXES, compose_unicode
 
-MASK_FOLDERS = frozenset(
-    "mask masks gt groundtruth groundtruths truth label labels annotation annotations annot anno seg segs segmentation "
-    "segmentations target targets manual".split()
-)
-IMAGE_FOLDERS = frozenset("image images img imgs picture pictures scan scans frame frames original originals raw "
-                          "input inputs".split())  # fmt: skip
-SPLIT_FOLDERS = frozenset("train training tr val valid validation dev test testing ts trainval".split())
-_WITH_BOTH = frozenset({"and", "with", "without", "no"})  # `set_with_GT` holds images, `lung_and_lobe_mask` does not
 _MASK_WORD = (
     "mask|masks|msk|seg|segm|segmentation|label|labels|gt|groundtruth|ground_truth|anno|annotation|annotations|manual"
 )
@@ -40,30 +33,6 @@ _IMAGE_NAMES = (
 _NUMBER = re.compile(r"_\d+$")
 _ADDITION = re.compile(r"(.+?)([ _.\-]+[^\W_]*[^\W\d_][^\W_]*)")
 _TOKEN = re.compile(r"[^\W\d_]+|\d+|[\W_]+")
-
-Group = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class FolderFile:
-    """Hold a file below the root.
-
-    Attributes:
-        stem: name without suffix, in composed Unicode.
-        group: normalized names of its folders without `images`, `masks` and the folders that all files share.
-        shown: the same names as written.
-        role: `image` or `mask` if the name of a folder tells, else None.
-    """
-
-    path: Path
-    stem: str
-    group: Group
-    shown: Group
-    role: str | None
-
-    def is_a(self, suffixes: Sequence[str]) -> bool:
-        """Check the suffix of the file name."""
-        return self.path.name.lower().endswith(tuple(suffixes))
 
 
 @dataclass(frozen=True)
@@ -138,6 +107,15 @@ class MaskPairs:
             match = _ADDITION.fullmatch(self.files[path].stem)
             if match and (path.parent, match[1]) in named:
                 of_word[match[2]].append((path, not masks and bool(named[path.parent, match[1]])))
+        told = ((path, self.files[path]) for path, masks in self.owned.items() if masks)
+        with_role = {(path.parent.parent, file.stem) for path, file in told if file.role}
+        beside = [
+            path
+            for path, masks in self.owned.items()
+            if not masks and not (file := self.files[path]).role and (path.parent.parent, file.stem) in with_role
+        ]
+        if beside:
+            self._leave_out(beside, "pictures beside the folder of images have the name of an image and are left out")
         for word, found in of_word.items():
             if len(found) > 1 and all(is_companion for _, is_companion in found):
                 text = f"pictures are named as an image with a mask and {word}; they are no images and are left out"
@@ -185,7 +163,7 @@ class MaskPairs:
     @cached_property
     def _sorted_files(self) -> tuple[list[FolderFile], list[FolderFile], list[FolderFile]]:
         """Return images, masks and other files."""
-        files = list(_scan(self.root))
+        files = list(scan_folder(self.root))
         readable = {file.path for file in files if file.is_a((*IMAGE_SUFFIXES, *LABEL_SUFFIXES, *LOSSY_SUFFIXES))}
         in_folders = any(file.role == "mask" and file.path in readable for file in files)
         stems = {
@@ -298,9 +276,13 @@ class MaskPairs:
             if file.role == "mask":
                 of_folder[file.path.parent].append(file)
         found: dict[Path, _Owner] = {}
+        of_group: dict[Group, tuple[list[str], tuple[str, str]]] = {}
         for masks in of_folder.values():
-            images = self._by_group.get(self._group_of_images(masks[0]), self._sorted_files[0])
-            cores, image_affixes = _without_common_affixes([image.stem for image in images])
+            group = self._group_of_images(masks[0])
+            images = self._by_group.get(group, self._sorted_files[0])
+            if group not in of_group:
+                of_group[group] = _without_common_affixes([image.stem for image in images])
+            cores, image_affixes = of_group[group]
             mask_cores, affixes = _without_common_affixes([mask.stem for mask in masks])
             by_core = dict(zip(cores, images, strict=True))
             if len(by_core) == len(images) > 1 < len(masks) and set(mask_cores) <= set(by_core):
@@ -311,10 +293,14 @@ class MaskPairs:
         return found
 
     def _in_group(self, file: FolderFile, images: Iterable[FolderFile]) -> list[FolderFile]:
-        """Select the images of the mask's group; of all groups if the mask's group has no images."""
+        """Select the images of the mask's group; of the folder beside its own, or all, if its group has no images."""
         images = [image for image in images if image.path != file.path]
+        images = [image for image in images if image.role] or images  # a folder beside `images` holds others
         group = self._group_of_images(file)
-        return [image for image in images if image.group == group] if group in self._by_group else images
+        if group in self._by_group:
+            return [image for image in images if image.group == group]
+        beside = file.path.parent.parent
+        return [image for image in images if image.path.parent.parent == beside] or images
 
     def _group_of_images(self, file: FolderFile) -> Group:
         """Return the group of a mask, without the folders below it that only masks have, such as one for an image."""
@@ -362,34 +348,6 @@ class MaskPairs:
                 )
 
 
-def _scan(root: Path) -> Iterator[FolderFile]:
-    """Yield the files below a folder, sorted, except hidden and system files."""
-    found: list[tuple[str, ...]] = []
-    for folder, names in walk_folders(root):
-        parts = Path(folder).relative_to(root).parts
-        found += [(*parts, name) for name in names]
-    found = sorted(parts for parts in found if root.joinpath(*parts).is_file())
-    pictures = [parts[:-1] for parts in found if parts[-1].lower().endswith((*IMAGE_SUFFIXES, *LABEL_SUFFIXES))]
-    shared = 0  # folders that all images and masks lie in
-    while pictures and all(parts[: shared + 1] == (*pictures[0], None)[: shared + 1] for parts in pictures):
-        shared += 1
-    while shared and folder_role(pictures[0][shared - 1])[0] and not folder_role(pictures[0][shared - 1])[1]:
-        shared -= 1
-    for parts in found:
-        roles = [folder_role(name) for name in parts[shared:-1]]
-        group = [
-            (rest, name if role is None else rest) for (role, rest), name in zip(roles, parts[shared:], strict=False)
-        ]
-        path = root.joinpath(*parts)
-        yield FolderFile(
-            path,
-            compose_unicode(path.stem),
-            tuple(key for key, _ in group if key),
-            tuple(shown for key, shown in group if key),
-            next((role for role, _ in reversed(roles) if role), None),
-        )
-
-
 def _without_common_affixes(stems: Sequence[str]) -> tuple[list[str], tuple[str, str]]:
     """Return names without the words, numbers and separators that all begin and end with, and these two affixes."""
     tokens = [_TOKEN.findall(stem) for stem in stems]
@@ -410,17 +368,3 @@ def _image_cores(stem: str) -> list[str]:
     """Return the name of an image without words such as `image_`, if it has any."""
     matches = (pattern.fullmatch(stem) for pattern in _IMAGE_NAMES)
     return [next(filter(None, match.groups())) for match in matches if match]
-
-
-def folder_role(name: str) -> tuple[str | None, str]:
-    """Return whether the name of a folder says `image` or `mask`, or None, and its other words."""
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", compose_unicode(name))
-    words = re.findall(r"[^\W\d_]+|\d+", spaced.casefold().replace("ground truth", "groundtruth"))
-    words = " ".join(words).replace("ground truth", "groundtruth").split()
-    both = _WITH_BOTH & set(words)
-    if not both or (both == {"and"} and IMAGE_FOLDERS.isdisjoint(words)):
-        for place in (len(words) - 1, 0):
-            for role, known in (("mask", MASK_FOLDERS), ("image", IMAGE_FOLDERS)):
-                if words and words[place] in known:
-                    return role, " ".join(words[:place] + words[place + 1 :])
-    return None, " ".join(words) or name

@@ -214,6 +214,19 @@ def test_pictures_that_are_not_annotated(tmp_path):
     assert len(warnings) == 2 and "_superpixels" in warnings[0] and "the split test" in warnings[1]
 
 
+def test_pictures_beside_the_folder_of_images(tmp_path):
+    """As `edge` of polyp sets, or `overlay` of NuInsSeg."""
+    for organ in ("liver", "lung"):
+        for number in range(2):
+            for folder in ("tissue images", "overlay", "edge"):
+                save(tmp_path / organ / folder / f"{number}.png", square(5, value=90))
+            save(tmp_path / organ / "label masks" / f"{number}.png", square(1))
+    dataset = read_dataset(tmp_path)
+    assert {record.path.parent.name for record in dataset.records} == {"tissue images"}
+    assert [len(record.areas) for record in dataset.records] == [1] * 4
+    assert any("8 pictures beside the folder of images" in each for each in dataset.warnings)
+
+
 def test_names_of_image_and_mask_differ_by_words(tmp_path):
     for number in ("001", "002"):
         save(tmp_path / "set" / "scans" / f"image_{number}.png", square(5, value=90))

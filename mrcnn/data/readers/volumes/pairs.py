@@ -11,8 +11,8 @@ from pathlib import Path
 from mrcnn.data.io.volume_files import VolumeFiles
 from mrcnn.data.problems import Problems, summarize_names
 from mrcnn.data.reader_options import VolumesOptions
+from mrcnn.data.readers.folder_files import folder_role
 from mrcnn.data.readers.image_files import files_below
-from mrcnn.data.readers.mask_folders import folder_role
 from mrcnn.data.readers.volumes.cases import LABEL_NAME, Case, FoundCases, nifti_stem, single_file
 
 _IMAGE_WORD = re.compile(
