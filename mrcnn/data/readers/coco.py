@@ -49,14 +49,15 @@ def read(path: Path, *, patient_pattern: str | None = None) -> Dataset:
     names = [os.path.relpath(file, root) for file in files]
     labels = [f"{name}: " if pooled else "" for name in names]
     class_names, class_of = read_categories(contents, labels, problems, warnings)
-    alone = _are_crowds_alone(contents)
-    if alone:
+    entries = [entry for content in contents for entry in content["annotations"] if isinstance(entry, dict)]
+    only_crowds, only_boxes = _are_only_crowds(entries), _are_only_boxes(entries)
+    if only_crowds:
         warnings.append("all annotations have iscrowd 1, as Datumaro sets it on every mask, and count as instances")
     images: list[AnnotatedImage] = []
     for file, content, label, classes in zip(files, contents, labels, class_of, strict=True):
         listed = _read_images(content["images"], ImageFiles(image_folders(file, files)), label, pooled, problems)
         categories = {key: class_names[number - 1] for key, number in classes.items()}
-        _read_annotations(content["annotations"], listed, categories, label, alone, problems)
+        _read_annotations(content["annotations"], listed, categories, label, only_crowds, only_boxes, problems)
         images += listed.values()
     if pooled:
         told = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
@@ -97,9 +98,8 @@ def _read_spacing(value: Any, image: AnnotatedImage) -> Spacing | None:
     return None
 
 
-def _are_crowds_alone(contents: list[dict[str, list]]) -> bool:
+def _are_only_crowds(entries: list[dict]) -> bool:
     """Check whether several annotations, and all of them, have iscrowd 1, so that there would be no instance."""
-    entries = [entry for content in contents for entry in content["annotations"] if isinstance(entry, dict)]
     try:
         return len(entries) > 1 and all(
             parse_flag(entry.get("iscrowd")) and not _is_from_cvat(entry) for entry in entries
@@ -108,12 +108,18 @@ def _are_crowds_alone(contents: list[dict[str, list]]) -> bool:
         return False
 
 
+def _are_only_boxes(entries: list[dict]) -> bool:
+    """Check whether several annotations, and all of them, are boxes without segmentation, as of a detection project."""
+    return len(entries) > 1 and all(entry.get("bbox") and not entry.get("segmentation") for entry in entries)
+
+
 def _read_annotations(
     entries: list,
     images: dict[int | str, AnnotatedImage],
     names: dict[int | str, str],
     label: str,
-    no_crowds: bool,
+    only_crowds: bool,
+    only_boxes: bool,
     problems: Problems,
 ) -> None:
     """Add the shapes of annotations to their images; `names` are those of the categories."""
@@ -134,16 +140,18 @@ def _read_annotations(
         if image_id not in images or category_id not in names:
             continue
         try:
-            crowd = parse_flag(entry.get("iscrowd")) and not (no_crowds or _is_from_cvat(entry))
+            crowd = parse_flag(entry.get("iscrowd")) and not (only_crowds or _is_from_cvat(entry))
         except ValueError as error:
             refuse(f"{where}: iscrowd {error}", entry)
             continue
-        segmentation = entry.get("segmentation") or (_box_polygon(entry.get("bbox")) if crowd else None)
-        if not segmentation and entry.get("bbox"):
+        segmentation = entry.get("segmentation") or (_box_polygon(entry.get("bbox")) if crowd or only_boxes else None)
+        if not segmentation and only_boxes:
+            refuse(f"{where}: bbox {entry.get('bbox')!r}; expected [x, y, width, height]", entry)
+        elif not segmentation and entry.get("bbox"):
             refuse(f"{where}: has a bbox and no segmentation; expected a mask as polygons or run lengths", entry)
         else:
             encode = partial(_encode, segmentation)
-            images[image_id].shapes.append(Shape(where, names[category_id], encode, is_crowd=crowd))
+            images[image_id].shapes.append(Shape(where, names[category_id], encode, is_box=only_boxes, is_crowd=crowd))
 
 
 def _encode(segmentation: Any, height: int, width: int) -> Encoded:

@@ -11,8 +11,8 @@ from mrcnn.data.io.label_images import LABEL_SUFFIXES
 from mrcnn.data.readers.image_files import IMAGE_SUFFIXES, compose_unicode, walk_folders
 
 MASK_FOLDERS = frozenset(
-    "mask masks gt groundtruth groundtruths truth label labels annotation annotations annot anno seg segs segmentation "
-    "segmentations target targets manual".split()
+    "mask masks msk gt groundtruth groundtruths truth label labels annotation annotations annot anno seg segs "
+    "segmentation segmentations target targets manual".split()
 )
 IMAGE_FOLDERS = frozenset("image images img imgs picture pictures scan scans frame frames original originals raw "
                           "input inputs".split())  # fmt: skip

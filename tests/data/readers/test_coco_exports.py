@@ -161,6 +161,22 @@ def test_crowds_alone_are_instances(tmp_path):
     assert any("all annotations have iscrowd 1" in each for each in dataset.warnings)
 
 
+def test_boxes_alone_are_whole_masks(tmp_path):
+    """As of a detection project of Roboflow; beside outlines, a box without one is an error."""
+    place(tmp_path, "images/a.png", "images/b.png")
+    content = cvat([])
+    for each in content["annotations"]:
+        each["bbox"] = [2, 3, 5, 4]
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    dataset = read_dataset(tmp_path)
+    assert [record.boxes.tolist() for record in dataset.records] == [[[2, 3, 7, 7]]] * 2
+    assert any("2 annotations are boxes without an outline" in each for each in dataset.warnings)
+    content["annotations"][0]["bbox"] = [2, 3, "a", 4]
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"bbox \[2, 3, 'a', 4\]; expected \[x, y, width, height\]"):
+        read_dataset(tmp_path)
+
+
 def test_elsewhere_a_crowd_is_none(tmp_path):
     place(tmp_path, "images/a.png", "images/b.png")
     content = cvat(run_lengths(True), 1)

@@ -69,6 +69,7 @@ LAYOUTS = {
     "masks alone below": ("{c}/{n}.bmp", "{c}/GT/{n}{k}.tif"),
     "capitals": ("Images/{c}/{n}.jpg", "Ground Truth/{c}/{n}-seg{k}.bmp"),
     "prefix": ("{c}/{n}.png", "{c}/mask_{n}{k}.png"),
+    "msk": ("{c}/img/{n}.png", "{c}/msk/{n}{k}.png"),
     "annotations": ("{c}/img/{n}.png", "{c}/annotations/{n}_label{k}.png"),
     "split above": ("train/{c}/{n}.png", "train/{c}/{n}_segmentation{k}.png"),
     "class in the name of the folder": ("{c}_images/{n}.png", "{c}_masks/{n}{k}.png"),
