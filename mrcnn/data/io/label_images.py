@@ -88,7 +88,7 @@ def read_label_image(path: Path, *, binary: bool = False) -> LabelImage:
     if array.dtype.kind not in "buif":
         raise InputError(f"{path}: holds {array.dtype}; expected whole numbers")
     if binary and (color := _only_color(array)) is not None:
-        return LabelImage(array[..., :3].any(axis=-1), orientation, color=color)
+        return LabelImage(np.asarray(array[..., :3].any(axis=-1)), orientation, color=color)
     values, from_alpha = _single_plane(path, array)
     if values.dtype.kind == "f" and not (np.mod(values, 1) == 0).all():
         raise InputError(f"{path}: expected whole numbers")

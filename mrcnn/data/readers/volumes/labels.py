@@ -133,12 +133,12 @@ def _summarize(case: Case, highest: int) -> dict[str, np.ndarray]:
     names: list[str] = []
     if case.source.dicom:
         names, labels = _read_objects(case, opened[0])
-    elif len(case.labels) > 1:
-        names, labels = _read_label_maps(case, opened[0], highest)
-    else:
+    elif len(case.labels) == 1:
         file = open_volume(case.labels[0])
         check_same_grid(opened[0], file)
         labels = _read_label_map(file, highest)
+    else:
+        names, labels = _read_label_maps(case, opened[0], highest)
     inside = (first != background_value(first)) | (labels > 0)
     return _facts(labels, inside, opened[0].spacing_mm, names)
 
