@@ -12,7 +12,7 @@ from experiments.evaluation.evaluate import predictions
 from mrcnn.data import Dataset
 from mrcnn.metrics.case import Case, make_case, masks_of_class
 from mrcnn.metrics.matching import MATCH_IOU, match, overlap
-from mrcnn.metrics.rle import intersection_over_area, ious, subtract_crowds
+from mrcnn.metrics.rle import ious, subtract_crowds
 from mrcnn.models import MaskRCNN
 
 
@@ -75,7 +75,7 @@ class CandidatePool:
 
     @cached_property
     def _in_crowd(self) -> np.ndarray:
-        within = intersection_over_area([self._case.predicted[place] for place in self.places], self._crowds)
+        within = ious([self._case.predicted[place] for place in self.places], self._crowds, crowds=True)
         return np.asarray((within >= MATCH_IOU).any(axis=1))
 
     @cached_property

@@ -14,6 +14,7 @@ from experiments.findings import ROWS
 from experiments.prediction.inputs import ANNOTATION_FORMATS
 from experiments.prediction.progress_record import ProgressRecord
 from mrcnn.data.writers import FORMS, WrittenImage
+from mrcnn.data.writers.coco import CocoFile
 from mrcnn.detections import Detections
 from mrcnn.instance_masks import InstanceMasks
 from trackers.packaging.served import NOTICE, as_dict
@@ -100,28 +101,10 @@ def coco_dataset(
     answers: Iterator[tuple[str, int | None, Mapping[str, Any]]], class_names: Sequence[str]
 ) -> dict[str, Any]:
     """Build a COCO data set. Its annotations have a `score`, so they can be read as results too (`COCO.loadRes`)."""
-    ids = {name: class_id for class_id, name in enumerate(class_names, start=1)}
-    images, annotations = [], []
+    file = CocoFile(class_names, f"medmrcnn predictions. {NOTICE}")
     for source, frame, answer in answers:
-        name = source if frame is None else f"{source}:{frame}"
-        size = {"width": answer["width"], "height": answer["height"]}
-        images.append({"id": len(images) + 1, "file_name": name, **size})
-        for instance in answer["instances"]:
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": len(images),
-                    "category_id": ids[instance["class"]],
-                    "bbox": instance["bbox"],
-                    "area": float(coco_mask.area(instance["segmentation"])),
-                    "segmentation": instance["segmentation"],
-                    "iscrowd": 0,
-                    "score": instance["score"],
-                }
-            )
-    return {
-        "info": {"description": f"medmrcnn predictions. {NOTICE}"},
-        "images": images,
-        "categories": [{"id": class_id, "name": name} for name, class_id in ids.items()],
-        "annotations": annotations,
-    }
+        file.add_image(source if frame is None else f"{source}:{frame}", answer["height"], answer["width"])
+        for each in answer["instances"]:
+            class_id, area = class_names.index(each["class"]) + 1, float(coco_mask.area(each["segmentation"]))
+            file.add(class_id, each["bbox"], area, each["segmentation"], score=each["score"])
+    return file.content

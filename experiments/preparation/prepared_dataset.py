@@ -21,9 +21,10 @@ from mrcnn.data.io.images import read_header, read_image
 from mrcnn.data.io.label_images import read_label_image
 from mrcnn.data.readers.mask_checks import MaskChecks
 from mrcnn.data.readers.orientation import align_to_image
+from mrcnn.data.writers.coco import CocoFile
 from mrcnn.errors import InputError
 from mrcnn.inference.drawing import contact_sheet, overlay
-from mrcnn.metrics.rle import encode
+from mrcnn.instance_masks import Crop, InstanceMasks
 
 CLASS_NAMES = ("left_lung", "right_lung")
 NOTICE = "Research use only"
@@ -103,7 +104,7 @@ def read_lung_mask(checks: MaskChecks, film: Film, image: np.ndarray) -> np.ndar
     labels = read_label_image(film.mask)
     row = {"height": image.shape[0], "width": image.shape[1], "orientation": read_header(film.image).orientation}
     mask = checks.clean(align_to_image(labels, row, str(film.mask)), film.mask.name, labels.from_alpha) > 0
-    for _ in checks.record_instances([(1, mask)], film.mask.name):
+    for _ in checks.record_instances([(1, Crop(0, 0, mask))], mask.shape, film.mask.name):
         pass
     return mask
 
@@ -130,7 +131,8 @@ def write_prepared(decided: Iterable[Decided], films: Sequence[Film], folder: Pa
 
 def _write(decided: Iterable[Decided], films: Sequence[Film], folder: Path, prepared: Prepared) -> None:
     all_in_images = all(film.name.startswith("images/") for film in films)
-    images, annotations, undecided, shown = [], [], [], []
+    file, undecided, shown = CocoFile(CLASS_NAMES, f"Lungs by side, prepared by medmrcnn. {NOTICE}"), [], []
+    images = file.content["images"]
     for film, image, sides, mask in decided:
         masks = {
             name: side for name, side in zip(CLASS_NAMES, (sides.left, sides.right), strict=True) if side is not None
@@ -145,28 +147,12 @@ def _write(decided: Iterable[Decided], films: Sequence[Film], folder: Path, prep
         name = film.name if all_in_images else f"images/{film.name}"
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(film.image, folder / name)
-        height, width = mask.shape
-        images.append({"id": len(images) + 1, "file_name": name, "height": height, "width": width, **film.facts})
-        for class_name, run in zip(masks, encode(np.stack(list(masks.values()))), strict=True):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": len(images),
-                    "category_id": CLASS_NAMES.index(class_name) + 1,
-                    "iscrowd": 0,
-                    "area": int(masks[class_name].sum()),
-                    "segmentation": {"size": run["size"], "counts": run["counts"].decode("ascii")},
-                }
-            )
+        file.add_image(name, *mask.shape, **film.facts)
+        class_ids = [CLASS_NAMES.index(class_name) + 1 for class_name in masks]
+        file.add_masks(InstanceMasks.from_array(np.stack(list(masks.values()))), class_ids)
     if not images:
         raise InputError(f"{len(prepared.rows)} films: sides were decided for none; {prepared.rows[0]['reason']}")
-    content = {
-        "info": {"description": f"Lungs by side, prepared by medmrcnn. {NOTICE}"},
-        "images": images,
-        "annotations": annotations,
-        "categories": [{"id": number, "name": name} for number, name in enumerate(CLASS_NAMES, start=1)],
-    }
-    (folder / "annotations.json").write_text(json.dumps(content), encoding="utf-8")
+    (folder / "annotations.json").write_text(json.dumps(file.content), encoding="utf-8")
     report = {"notice": NOTICE, "counts": prepared.counts(), "films": prepared.rows}
     (folder / REPORT).write_text(json.dumps(report, indent=1), encoding="utf-8")
     (folder / "report.csv").write_text(csv_text(prepared.rows), encoding="utf-8")

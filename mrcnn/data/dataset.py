@@ -238,15 +238,15 @@ class Dataset:
 
         Reads every file whose digest is not cached.
         """
-        whole = hashlib.sha256(json.dumps(self.class_names).encode())
-        for digest in sorted(self.record_digests):
-            whole.update(digest)
-        return whole.hexdigest()
+        return self._digest(sorted(self.record_digests))
 
     @property
     def ordered_digest(self) -> str:
         """Compute a digest like `digest` that depends on the order of the images, which determines the batches."""
-        return hashlib.sha256(json.dumps(self.class_names).encode() + b"".join(self.record_digests)).hexdigest()
+        return self._digest(self.record_digests)
+
+    def _digest(self, digests: Iterable[bytes]) -> str:
+        return hashlib.sha256(json.dumps(self.class_names).encode() + b"".join(digests)).hexdigest()
 
     @cached_property
     def record_digests(self) -> tuple[bytes, ...]:

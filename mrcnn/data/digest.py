@@ -62,11 +62,9 @@ def cached_files_digest(files: Iterable[Path]) -> str:
 
 @contextmanager
 def digest_cache(cache: Path | None, paths: Sequence[Path]) -> Iterator[None]:
-    """Load the digests of `paths` from an earlier run, and save them after the body.
+    """Load the digests of `paths` from an earlier run, and save them after the body, in the folder `cache` if any.
 
-    Args:
-        cache: cache folder, or None for no cache. The cache files contain no file names.
-        paths: files of the data set.
+    The cache files contain no file names.
     """
     if cache is None or not paths:
         yield
@@ -86,6 +84,17 @@ def dataset_key(paths: Sequence[Path]) -> str:
     """Return the cache key of a data set whose files may change: a digest of their common parent folder."""
     folders = {os.path.dirname(os.path.abspath(path)) for path in paths}
     return hashlib.sha256(os.path.commonpath(folders).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+@contextmanager
+def required_cache(folder: Path) -> Iterator[None]:
+    """Raise `InputError`, with the remedy, if the cache `folder` cannot be written in the body."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror}); set MRCNN_CACHE to another folder"
+        ) from error
 
 
 def _joined(digests: Iterable[str]) -> str:
@@ -125,7 +134,7 @@ def load_json(file: Path) -> Any:
 
 def save_json(file: Path, content: Any) -> None:
     """Write a cache file as JSON; ignore errors of the file system, since a cache only saves time."""
-    with suppress(OSError), _draft(file) as draft:
+    with suppress(OSError), write_whole(file) as draft:
         draft.write_text(json.dumps(content), encoding="ascii")
 
 
@@ -143,13 +152,17 @@ def load_arrays(file: Path | None) -> dict[str, np.ndarray]:
 def save_arrays(file: Path | None, **arrays: np.ndarray) -> None:
     """Write arrays to a cache file like `save_json`; do nothing if `file` is None."""
     if file is not None:
-        with suppress(OSError), _draft(file) as draft:
+        with suppress(OSError), write_whole(file) as draft:
             np.savez_compressed(draft, **arrays)  # pyright: ignore[reportArgumentType] - taken for allow_pickle
 
 
 @contextmanager
-def _draft(file: Path) -> Iterator[Path]:
-    """Yield a temporary path and rename it to `file` after the body, so that no process reads a partial file."""
+def write_whole(file: Path) -> Iterator[Path]:
+    """Yield a temporary path and rename it to `file` after the body, so that no process reads a partial file.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.stem[:8]}-") as scratch:
         yield (draft := Path(scratch) / file.name)

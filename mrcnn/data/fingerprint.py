@@ -79,12 +79,9 @@ class Fingerprint:
 
 
 def fingerprint(dataset: Dataset, splits: Mapping[str, Iterable[int]], groups: np.ndarray | None = None) -> Fingerprint:
-    """Count the content of a data set and its splits without opening an image.
+    """Count the content of a data set and its splits, as returned by `split_by_patient`, without opening an image.
 
-    Args:
-        dataset: data set with N images.
-        splits: positions of the images of each split, as returned by `split_by_patient`.
-        groups: (N,) groups of near-duplicates, as returned by `find_duplicates`.
+    `groups` (N,) are those of near-duplicates from `find_duplicates`.
 
     Raises:
         InputError: a patient or a group is in two splits.
@@ -194,13 +191,9 @@ class Disagreement:
 
 
 def find_disagreements(dataset: Dataset, groups: np.ndarray) -> list[Disagreement]:
-    """Find near-duplicates whose labels or classes differ, one pair for each two annotations in a group.
+    """Find images of one of `groups` (N,) whose labels or classes differ, one pair for each two annotations in a group.
 
     Pairs of slices of one volume are ignored: neighboring slices look alike but may be annotated differently.
-
-    Args:
-        dataset: data set with N images.
-        groups: (N,) groups of near-duplicates, as returned by `find_duplicates`.
     """
     found = []
     order = np.argsort(groups, kind="stable")

@@ -90,6 +90,11 @@ def group_similar(problems: Sequence[str]) -> list[str]:
     return [first + (f" (and {len(others)} more of this kind)" if others else "") for first, *others in kinds.values()]
 
 
+def name_warnings(text: str, names: Sequence[str]) -> list[str]:
+    """Return the line of `summarize_names`, or none without names."""
+    return [summarize_names(text, names)] if names else []
+
+
 def summarize_names(text: str, names: Sequence[str]) -> str:
     """Format a count with examples: `<number of names> <text>: <first names> and <number> more`."""
     rest = f" and {len(names) - _EXAMPLES} more" if len(names) > _EXAMPLES else ""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mrcnn.data.dataset import Dataset
-from mrcnn.data.problems import summarize_names
+from mrcnn.data.problems import name_warnings, summarize_names
 from mrcnn.data.readers.image_files import compose_unicode, load_json
 from mrcnn.data.splits import SPLITS, check_splits
 from mrcnn.errors import InputError
@@ -28,11 +28,8 @@ def read_splits(
 ) -> tuple[list[Parts], list[str]]:
     """Read the splits of a data set.
 
-    Args:
-        path: JSON file.
-        dataset: data set with N images.
-        groups: (N,) groups of near-duplicates, as returned by `find_duplicates`.
-        left_out: file names of images that are invalid and not part of `dataset`; they may be named.
+    `groups` (N,) are those of `find_duplicates`. The file may name the images `left_out`, which are invalid and not in
+    `dataset`.
 
     Returns:
         The sorted positions of the images of each split, int64, one dict of `train`, `val` and `test` for each fold;
@@ -59,27 +56,16 @@ def read_splits(
             if not len(parts[split]):
                 raise InputError(f"{subject}: has no image in {split}; expected at least one")
         try:
-            _check_images(dataset, parts)
             check_splits(dataset, parts, groups)
         except InputError as error:
             raise InputError(f"{subject}: {error}") from error
     used = np.unique(np.concatenate([positions for parts in found for positions in parts.values()]))
     unused = [dataset.records[index].file_name for index in np.setdiff1d(np.arange(len(dataset)), used)]
-    return found, [summarize_names(f"images are in no split of {path.name} and are left out", unused)] * bool(unused)
+    return found, name_warnings(f"images are in no split of {path.name} and are left out", unused)
 
 
 def _is_fold(fold: Any) -> bool:
     return isinstance(fold, Mapping) and all(isinstance(fold.get(split, []), list) for split in SPLITS)
-
-
-def _check_images(dataset: Dataset, parts: Parts) -> None:
-    seen: dict[int, str] = {}
-    for split, positions in parts.items():
-        for index in positions.tolist():
-            if index in seen:
-                name = dataset.records[index].file_name
-                raise InputError(f"{name} is in {seen[index]} and in {split}; expected one split only")
-            seen[index] = split
 
 
 class _Names:

@@ -62,14 +62,8 @@ def folds_by_patient(
 ) -> list[np.ndarray]:
     """Divide the images into folds for cross-validation so that no patient and no group is in two folds.
 
-    Folds have similar numbers of images, images without instances, and images of each class. The result depends on the
-    seed, not on the order of the records.
-
-    Args:
-        dataset: data set with N images.
-        folds: number of folds.
-        seed: seed of the assignment.
-        groups: as in `split_by_patient`.
+    Folds have similar numbers of images, images without instances, and images of each class. Seed and groups are as in
+    `split_by_patient`.
 
     Returns:
         The sorted positions of the images of each fold, int64.
@@ -127,10 +121,6 @@ def find_stated_splits(
 
     The tool's splits are used if they place every image, and no patient and no group of near-duplicates is in two.
 
-    Args:
-        dataset: data set with N images.
-        groups: as in `split_by_patient`.
-
     Returns:
         The sorted positions of the images, int64, for "train", "val" and "test", or None; and warnings.
     """
@@ -153,18 +143,10 @@ def find_stated_splits(
 
 
 def subsample_negatives(dataset: Dataset, indices: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
-    """Select all images with instances, and a random subset of the images without.
+    """Select of `indices` (N,) all images with instances, and a random subset of those without, in their order.
 
-    For slices of volumes, most of which are empty.
-
-    Args:
-        dataset: data set.
-        indices: (N,) int64, positions of images.
-        share: 0 … 1, share of images without instances in the result; all of them are selected if there are fewer.
-        seed: seed of the selection.
-
-    Returns:
-        The selected elements of `indices`, in their order.
+    `share`, 0 … 1, is that of images without instances in the result; all of them are selected if there are fewer. For
+    slices of volumes, most of which are empty.
     """
     empty = np.array([len(dataset.records[index].class_ids) == 0 for index in indices], bool)
     filled = int((~empty).sum())
@@ -199,11 +181,8 @@ def _owners(dataset: Dataset, groups: np.ndarray | None) -> np.ndarray:
 def _best_placement(traits: np.ndarray, shares: np.ndarray, seed: int, keep_classes: bool = True) -> np.ndarray:
     """Compute the split (P,) of each patient: the best of several greedy assignments.
 
-    Args:
-        traits: (P, 2 + C) from `_traits`.
-        shares: (S,) all above 0, train first.
-        seed: seed of the order in which patients are assigned.
-        keep_classes: whether train must get every class if possible.
+    `traits` (P, 2 + C) are from `_traits`. `shares` (S,) are above 0, train first, which gets every class if possible
+    and `keep_classes`.
     """
     rng = np.random.default_rng(seed)
     totals = traits.sum(axis=0)

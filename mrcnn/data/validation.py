@@ -12,7 +12,7 @@ import numpy as np
 
 from mrcnn.data.dataset import Dataset
 from mrcnn.data.digest import dataset_key, digest_cache, load_json, save_json
-from mrcnn.data.problems import Problems, summarize_names
+from mrcnn.data.problems import Problems, name_warnings
 from mrcnn.errors import InputError
 
 _MOST_THREADS, _MOST_VOLUMES = 16, 4
@@ -73,7 +73,7 @@ def constant_warnings(dataset: Dataset, rows: list[int]) -> list[str]:
     """Return a warning about the constant images at `rows`, if any; empty slices of a volume are normal."""
     records = [dataset.records[row] for row in rows]
     names = [record.file_name for record in records if record.place is None or len(record.class_ids)]
-    return [summarize_names("images hold a single value, so that nothing can be seen in them", names)] if names else []
+    return name_warnings("images hold a single value, so that nothing can be seen in them", names)
 
 
 def map_images(

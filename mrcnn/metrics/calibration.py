@@ -17,15 +17,9 @@ BINS = 10
 
 
 def brier(positive: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Compute the Brier score, the mean squared difference of probability and label (Brier 1950).
+    """Compute the Brier score, the mean squared difference of probability and label (Brier 1950): (B,) float64.
 
-    Args:
-        positive: (I,) bool labels.
-        probabilities: (I,) probability of the positive class.
-        weights: (B, I) how often each image counts.
-
-    Returns:
-        (B,) float64; NaN without images.
+    Labels `positive` are (I,) bool, probabilities (I,) and weights (B, I), how often each image counts.
 
     Example:
         >>> brier(np.array([True, False]), np.array([0.8, 0.4]), np.ones((1, 2))).round(3).tolist()
@@ -38,15 +32,8 @@ def expected_calibration_error(positive: np.ndarray, probabilities: np.ndarray, 
     """Compute the expected calibration error (Naeini et al. 2015, equation 3).
 
     The mean over `BINS` equal-width bins of |mean probability − fraction of positives|, weighted by the items per bin.
-    For detections it compares the mean score of a bin with its precision (Küppers et al. 2020, section 3.1).
-
-    Args:
-        positive: (I,) bool labels.
-        probabilities: (I,) probability of the positive class.
-        weights: (B, I) how often each item counts.
-
-    Returns:
-        (B,) float64; NaN without items.
+    For detections it compares the mean score of a bin with its precision (Küppers et al. 2020, section 3.1). Arguments
+    and result are as in `brier`.
 
     Example:
         Bin 0.8–0.9 has a mean probability of 0.85 and one positive of two; bin 0.1–0.2 has 0.1 and none of one.

@@ -11,7 +11,7 @@ from mrcnn.data.sample import Sample, SlicePosition, Spacing
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 from mrcnn.metrics.matching import MATCH_IOU, match
-from mrcnn.metrics.rle import Rle, encode, intersection_over_area, ious, subtract_crowds
+from mrcnn.metrics.rle import Rle, encode, ious, subtract_crowds
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _match(
     """Compute `Case.matched` and `Case.ignored` as COCOeval: instances have priority, a crowd matches any number."""
     matched = match(ious(predicted, truth), truth_classes, classes)
     same = classes[:, None] == crowd_classes[None, :]
-    within = (intersection_over_area(predicted, crowds) >= MATCH_IOU) & same
+    within = (ious(predicted, crowds, crowds=True) >= MATCH_IOU) & same
     return matched, within.any(axis=1) & (matched < 0)
 
 

@@ -18,15 +18,8 @@ from mrcnn.metrics.operating_point import ratio
 def auc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Compute the area under the ROC curve (Hanley & McNeil 1982).
 
-    The fraction of pairs in which the positive image has the higher score; ties count half.
-
-    Args:
-        positive: (I,) bool labels.
-        scores: (I,) float.
-        weights: (B, I) how often each image counts.
-
-    Returns:
-        (B,) float64; NaN if a class is missing.
+    The fraction of pairs in which the positive image has the higher score; ties count half. Labels `positive` are (I,)
+    bool, scores (I,). The result is (B,) float64; NaN if a class is missing.
 
     Example:
         Of the two pairs, one is ordered correctly and one is a tie.
@@ -46,15 +39,9 @@ def auc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.nda
 
 
 def rates(positive: np.ndarray, called: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Compute accuracy, sensitivity TP / (TP + FN) and specificity TN / (TN + FP) (Yerushalmy 1947).
+    """Compute `accuracy`, `sensitivity` TP / (TP + FN) and `specificity` TN / (TN + FP) (Yerushalmy 1947).
 
-    Args:
-        positive: (I,) bool labels.
-        called: (I,) bool predictions.
-        weights: (B, I) how often each image counts.
-
-    Returns:
-        (B,) float64 for each of `accuracy`, `sensitivity` and `specificity`; NaN where undefined.
+    Labels `positive` and predictions `called` are (I,) bool. Each result is (B,) float64; NaN where undefined.
 
     Example:
         >>> found = rates(np.array([True, True, False]), np.array([True, False, False]), np.ones((1, 3)))
@@ -108,16 +95,9 @@ def slice_scores(
 def with_intervals(
     statistic: Statistic, patient_ids: Sequence[str], resamples: int, seed: int
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Compute the defined values of `statistic` and their 95 % intervals over patients.
+    """Compute the defined values of `statistic`, and their 95 % intervals over patients as `<name>_lo` and `<name>_hi`.
 
-    Args:
-        statistic: from weights (B, I) to values (B,) by name; see `intervals.bootstrap_intervals`.
-        patient_ids: patient of each of the I images.
-        resamples: number of bootstrap resamples.
-        seed: seed of the resampling.
-
-    Returns:
-        The values, and the intervals as `<name>_lo` and `<name>_hi`.
+    Arguments are those of `intervals.bootstrap_intervals`.
 
     Example:
         >>> scores = np.array([0.0, 1.0])

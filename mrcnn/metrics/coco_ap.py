@@ -21,7 +21,7 @@ from pycocotools.cocoeval import COCOeval
 
 from mrcnn.metrics.case import Case
 from mrcnn.metrics.operating_point import ratio
-from mrcnn.metrics.rle import areas, as_json, coco_boxes
+from mrcnn.metrics.rle import Rle, areas, as_json, coco_boxes
 
 IOUS = np.concatenate([[0.1], np.linspace(0.5, 0.95, 10)])
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -229,29 +229,13 @@ def coco_ground_truth(cases: Sequence[Case], class_names: Sequence[str]) -> dict
     """
     images, annotations = [], []
     for image_id, case in enumerate(cases, start=1):
-        images.append(
-            {
-                "id": image_id,
-                "file_name": case.source,
-                "height": int(case.height),
-                "width": int(case.width),
-                "patient_id": case.patient_id,
-            }
-        )
+        size = {"height": int(case.height), "width": int(case.width)}
+        images.append({"id": image_id, "file_name": case.source, **size, "patient_id": case.patient_id})
         masks, classes = [*case.truth, *case.crowds], [*case.truth_classes, *case.crowd_classes]
         boxes, pixels = coco_boxes(masks).tolist(), areas(masks).tolist()
         for number, (class_id, mask, box, area) in enumerate(zip(classes, masks, boxes, pixels, strict=True)):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": int(class_id),
-                    "bbox": box,
-                    "area": area,
-                    "iscrowd": int(number >= len(case.truth)),
-                    "segmentation": as_json(mask),
-                }
-            )
+            facts = {"area": area, "iscrowd": int(number >= len(case.truth))}
+            annotations.append({"id": len(annotations) + 1, **_entry(image_id, class_id, box, mask), **facts})
     categories = [{"id": class_id, "name": name} for class_id, name in enumerate(class_names, start=1)]
     return {"images": images, "annotations": annotations, "categories": categories}
 
@@ -276,15 +260,13 @@ def coco_results(cases: Sequence[Case]) -> list[dict[str, Any]]:
         6
     """
     return [
-        {
-            "image_id": image_id,
-            "category_id": int(class_id),
-            "score": float(score),
-            "bbox": box,
-            "segmentation": as_json(mask),
-        }
+        {**_entry(image_id, class_id, box, mask), "score": float(score)}
         for image_id, case in enumerate(cases, start=1)
         for class_id, score, box, mask in zip(
             case.classes, case.scores, case.boxes.tolist(), case.predicted, strict=True
         )
     ]
+
+
+def _entry(image_id: int, class_id: int, box: list[float], mask: Rle) -> dict[str, Any]:
+    return {"image_id": image_id, "category_id": int(class_id), "bbox": box, "segmentation": as_json(mask)}

@@ -19,11 +19,6 @@ def confusion_matrix(cases: Sequence[Case], confidence: float, class_count: int)
     matched with the remaining instances of any class by the same rule. A detection in a crowd that matches nothing is
     ignored. An image without instances contributes its false positives.
 
-    Args:
-        cases: images.
-        confidence: lowest score of a detection.
-        class_count: number of classes K.
-
     Returns:
         (K + 1, K + 1) int64: rows are true classes and last the detections without an instance (false positives);
         columns are detected classes and last the instances without a detection (misses). The last cell is 0.

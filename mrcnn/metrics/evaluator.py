@@ -279,20 +279,12 @@ class Evaluator:
     def predicted_regions(self, volume: str, confidence: float, shape: tuple[int, int, int]) -> np.ndarray:
         """Stack the union of each class's detections in a volume: (K, slices, rows, columns) bool."""
         slices = group_slices(self._cases)[volume]
-        counts = [case.count_above(confidence) for case in slices]
-        return np.stack(
-            [
-                stack_masks(
-                    slices,
-                    [
-                        masks_of_class(case.predicted[:count], case.classes[:count], class_id)
-                        for case, count in zip(slices, counts, strict=True)
-                    ],
-                    shape,
-                )
-                for class_id in range(1, len(self.class_names) + 1)
-            ]
-        )
+        stacks = []
+        for class_id in range(1, len(self.class_names) + 1):
+            counted = ((case, case.count_above(confidence)) for case in slices)
+            masks = [masks_of_class(case.predicted[:n], case.classes[:n], class_id) for case, n in counted]
+            stacks.append(stack_masks(slices, masks, shape))
+        return np.stack(stacks)
 
     def coco_ground_truth(self) -> dict[str, Any]:
         """Build the truth as a COCO data set for JSON."""

@@ -22,11 +22,7 @@ RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 def froc_curve(scores: np.ndarray, hits: np.ndarray, images: int, instances: int) -> tuple[np.ndarray, np.ndarray]:
     """Compute the FROC curve, a point per distinct score after the point (0, 0).
 
-    Args:
-        scores: (D,) scores of all detections of all images.
-        hits: (D,) bool.
-        images: number of images, including those without instances.
-        instances: number of instances in all images.
+    All detections of all images have `scores` (D,) and `hits` (D,) bool. Images without instances count.
 
     Returns:
         False positives per image and sensitivity, both (P,); empty without images or without instances.

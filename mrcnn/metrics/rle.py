@@ -76,30 +76,21 @@ def coco_boxes(rles: Sequence[Rle]) -> np.ndarray:
     return np.asarray(_coco.toBbox(list(rles)), np.float64).reshape(-1, 4)
 
 
-def ious(first: Sequence[Rle], second: Sequence[Rle]) -> np.ndarray:
-    """Compute the IoU |A∩B| / |A∪B| (Jaccard 1912) of N masks with M masks: (N, M) float64.
+def ious(first: Sequence[Rle], second: Sequence[Rle], *, crowds: bool = False) -> np.ndarray:
+    """Compute the IoU |A∩B| / |A∪B| (Jaccard 1912) of N masks A with M masks B: (N, M) float64.
+
+    For `crowds` B compute |A∩B| / |A|, COCO's overlap with them.
 
     Example:
         >>> masks = np.array([[[1, 1, 0]], [[0, 1, 1]]], bool)
         >>> ious(encode(masks[:1]), encode(masks)).round(3).tolist()
         [[1.0, 0.333]]
+        >>> ious(encode(masks[:1]), encode(masks), crowds=True).tolist()
+        [[1.0, 0.5]]
     """
     if not len(first) or not len(second):
         return np.zeros((len(first), len(second)))
-    return np.asarray(_coco.iou(list(first), list(second), [0] * len(second)))
-
-
-def intersection_over_area(rles: Sequence[Rle], regions: Sequence[Rle]) -> np.ndarray:
-    """Compute |A∩B| / |A| of N masks A with M regions B, COCO's overlap with crowds: (N, M) float64.
-
-    Example:
-        >>> masks = np.array([[[1, 1, 0]], [[0, 1, 1]]], bool)
-        >>> intersection_over_area(encode(masks[:1]), encode(masks)).tolist()
-        [[1.0, 0.5]]
-    """
-    if not len(rles) or not len(regions):
-        return np.zeros((len(rles), len(regions)))
-    return np.asarray(_coco.iou(list(rles), list(regions), [1] * len(regions)))
+    return np.asarray(_coco.iou(list(first), list(second), [int(crowds)] * len(second)))
 
 
 def subtract_crowds(rles: Sequence[Rle], regions: Sequence[Rle], truth: Sequence[Rle]) -> list[Rle]:

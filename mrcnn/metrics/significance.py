@@ -34,15 +34,9 @@ def paired_differences(
 ) -> dict[str, Difference]:
     """Compute the difference of every image score that both evaluators define, with a paired bootstrap over patients.
 
-    Each resample of patients is used for both models. The interval of a difference is usually narrower than the two
-    intervals of the scores suggest, because difficult patients are difficult for both models.
-
-    Args:
-        first: evaluator of the first model.
-        second: evaluator of the second model, of the same images in the same order.
-        confidences: confidence threshold of each.
-        resamples: number of bootstrap resamples.
-        seed: seed of the resampling.
+    Each resample of patients is used for both models, which have the same images in the same order. The interval of a
+    difference is usually narrower than the two intervals of the scores suggest, because difficult patients are
+    difficult for both models.
 
     Raises:
         ValueError: the images differ.

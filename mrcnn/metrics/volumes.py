@@ -128,13 +128,7 @@ def stack_masks(
 ) -> np.ndarray:
     """Stack the union of each slice's masks to a volume (slices, rows, columns) bool; other slices are empty.
 
-    Example: see `measure_volumes`.
-
-    Args:
-        slices: positions of the masks.
-        masks: masks of each slice.
-        shape: shape of the result.
-        first: index of the first slice of the result.
+    `first` is the index of the first slice of the result. Example: see `measure_volumes`.
     """
     stack = np.zeros(shape, bool)
     for case, rles in zip(slices, masks, strict=True):

@@ -67,13 +67,7 @@ def make_image(
     patient_id: str = "phantom",
     source: str = "phantom.png",
 ) -> Sample:
-    """Generate one chest X-ray.
-
-    Args:
-        rng: the only source of randomness; the same state gives the same image.
-        patient: default: draw one.
-        patient_id: patient of the sample.
-        source: file name of the sample.
+    """Generate one chest X-ray, of a new patient by default; the same state of `rng` gives the same image.
 
     Returns:
         image (H, W, 1) uint8, a mask per lung that is not opaque, class ids into `CLASS_NAMES`, pixel size in mm.

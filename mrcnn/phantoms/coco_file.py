@@ -12,6 +12,7 @@ from PIL import Image
 from skimage.measure import approximate_polygon, find_contours
 
 from mrcnn.data.sample import Sample
+from mrcnn.data.writers.coco import CocoFile
 
 _TOLERANCE = 0.35  # maximum distance in pixels between polygon and traced border
 
@@ -19,29 +20,21 @@ _TOLERANCE = 0.35  # maximum distance in pixels between polygon and traced borde
 def write_coco(samples: Iterable[Sample], class_names: Sequence[str], folder: Path, description: str) -> None:
     """Write `images/<source>` and `annotations.json` into an existing, empty folder.
 
-    As in exports of makesense.ai, image ids start at 1 and annotation ids at 0. `patient_id` and `spacing_mm` are
-    additional fields of each image. Every mask must be one connected component without holes.
+    `patient_id` and `spacing_mm` are additional fields of an image. Masks are polygons, as in exports of makesense.ai:
+    every mask must be one connected component without holes.
     """
     (folder / "images").mkdir()
-    images, annotations = [], []
-    for image_id, sample in enumerate(samples, start=1):
-        height, width = sample.image.shape[:2]
+    file = CocoFile(class_names, description)
+    for sample in samples:
         Image.fromarray(sample.image[..., 0]).save(folder / "images" / sample.source)
-        image = {"id": image_id, "width": width, "height": height, "file_name": sample.source}
-        image |= {"patient_id": sample.patient_id, "spacing_mm": list(sample.spacing_mm or ())}
-        images.append(image)
+        facts = {"patient_id": sample.patient_id, "spacing_mm": list(sample.spacing_mm or ())}
+        file.add_image(sample.source, *sample.image.shape[:2], **facts)
         for mask, class_id in zip(sample.masks, sample.class_ids, strict=True):
             polygon = trace(mask)
-            annotation = {"id": len(annotations), "iscrowd": 0, "image_id": image_id, "category_id": int(class_id)}
-            annotation |= {"segmentation": [polygon.ravel().tolist()], **_measure(polygon)}
-            annotations.append(annotation)
-    content = {
-        "info": {"description": description},
-        "images": images,
-        "annotations": annotations,
-        "categories": [{"id": index, "name": name} for index, name in enumerate(class_names, start=1)],
-    }
-    (folder / "annotations.json").write_text(json.dumps(content), encoding="utf-8")
+            low, high = polygon.min(0), polygon.max(0)
+            box = [round(float(side), 2) for side in (*low, *(high - low))]
+            file.add(class_id, box, int(mask.sum()), [polygon.ravel().tolist()])
+    (folder / "annotations.json").write_text(json.dumps(file.content), encoding="utf-8")
 
 
 def trace(mask: np.ndarray) -> np.ndarray:
@@ -50,14 +43,6 @@ def trace(mask: np.ndarray) -> np.ndarray:
     corners = approximate_polygon(border, _TOLERANCE)[:-1]
     # find_contours uses pixel centers, COCO pixel corners: add half a pixel, subtract one of padding.
     return np.round(corners[:, ::-1] - 0.5, 2)
-
-
-def _measure(polygon: np.ndarray) -> dict:
-    """Compute `bbox` [x, y, width, height] and `area` (shoelace formula) of a polygon."""
-    low, high = polygon.min(0), polygon.max(0)
-    x, y = polygon.T
-    area = abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
-    return {"bbox": [round(float(side), 2) for side in (*low, *(high - low))], "area": round(float(area), 2)}
 
 
 def write_film_files(samples: Iterable[Sample], folder: Path) -> None:

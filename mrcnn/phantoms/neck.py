@@ -76,12 +76,8 @@ def draw_habitus(rng: np.random.Generator) -> Habitus:
 def lay_out(rng: np.random.Generator, tissue: Tissue, habitus: Habitus, nodules_mm: Mapping[int, float]) -> Neck:
     """Draw the positions of the organs in one slice.
 
-    Args:
-        rng: source of randomness.
-        tissue: grid of the slice.
-        habitus: sizes of the patient's organs.
-        nodules_mm: for each lobe in view (-1 left, 1 right in the image) the total length of its nodules. With both
-            lobes in view the trachea is in the middle.
+    `nodules_mm` has for each lobe in view (-1 left, 1 right in the image) the total length of its nodules. With both
+    lobes in view the trachea is in the middle.
     """
     height, width = tissue.extent
     # The front layers use at most about a third of the depth, also in a shallow image.

@@ -87,15 +87,8 @@ def place_nodules(
     """Move nodules to positions where they fit; return those nodules and their masks (N, H, W) bool.
 
     A nodule is mostly inside the thyroid, does not overlap trachea, arteries or other nodules, and is completely inside
-    the image. A nodule that does not fit is made smaller, and dropped after 60 attempts.
-
-    Args:
-        rng: source of randomness.
-        nodules: nodules around the origin.
-        tissue: grid of the slice.
-        neck: organs of the slice.
-        thyroid: (H, W) signed distance to the thyroid.
-        lobes: index of each nodule's lobe in `neck.lobes`.
+    the image. A nodule that does not fit is made smaller, and dropped after 60 attempts. `thyroid` (H, W) is the signed
+    distance to the thyroid, `lobes` the index of each nodule's lobe in `neck.lobes`.
     """
     height, width = tissue.extent
     blocked = np.zeros(tissue.shape, bool)
@@ -213,29 +206,18 @@ def draw_patient(rng: np.random.Generator) -> Patient:
 
 def make_image(
     rng: np.random.Generator,
-    height: int | None = None,
-    width: int | None = None,
     *,
     patient: Patient | None = None,
     patient_id: str = "phantom",
     source: str = "phantom.png",
 ) -> Sample:
-    """Generate one slice with 0–3 nodules.
-
-    Args:
-        rng: the only source of randomness; the same state gives the same image.
-        height: in pixels; default: that of the patient.
-        width: in pixels; default: that of the patient.
-        patient: default: draw one.
-        patient_id: patient of the sample.
-        source: file name of the sample.
+    """Generate one slice with 0–3 nodules, of a new patient by default; the same state of `rng` gives the same image.
 
     Returns:
         image (H, W, 1) uint8, a mask per nodule, class ids into `CLASS_NAMES`, pixel size in mm.
     """
     patient = patient or draw_patient(rng)
-    height, width = height or patient.height, width or patient.width
-    tissue = Tissue(height, width, patient.depth_mm / height)
+    tissue = Tissue(patient.height, patient.width, patient.depth_mm / patient.height)
     habitus, extent = patient.habitus, tissue.extent
 
     both = extent[1] >= _WIDE_MM and rng.random() < 0.45

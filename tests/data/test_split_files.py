@@ -57,7 +57,7 @@ def test_folds_of_nnunet(read):
     [
         ({"train": ["b", "q", "r.png"], "val": ["v"]}, r"2 names are of no image.*: q, r\.png; expected names such as"),
         ({"train": ["a 1"], "val": ["a 2"]}, r"patient 'p1' is in train \(images/a 1.png\) and in val \(images/a 2"),
-        ({"train": ["b"], "val": ["images/b.jpg"]}, "images/b.jpg is in train and in val"),
+        ({"train": ["b"], "val": ["images/b.jpg"]}, r"is in train \(images/b.jpg\) and in val \(images/b.jpg\)"),
         ({"train": ["b"], "val": ["c"]}, r"'c' could be images/c\.png or other/c\.png"),
         ({"train": ["b"]}, "has no image in val"),
         ({"train": ["b"], "val": ["v"], "extra": []}, "holds 'extra'; expected {train"),

@@ -5,6 +5,7 @@ import pytest
 
 from mrcnn.data.sample import Sample
 from mrcnn.detections import Detections
+from mrcnn.metrics import Evaluator
 
 
 def tight_boxes(masks):
@@ -84,3 +85,16 @@ def random_pairs(make_sample, make_detections):
         return [pair(rng, number) for number in range(images)]
 
     return make
+
+
+def evaluate(pairs):
+    evaluator = Evaluator(("iso", "hypo", "cyst"))
+    for pair in pairs:
+        evaluator.add(*pair)
+    return evaluator
+
+
+@pytest.fixture(scope="session")
+def evaluated(random_pairs):
+    """Function: an evaluator of pairs, or of `random_pairs` of a seed."""
+    return lambda pairs, images=None: evaluate(pairs if images is None else random_pairs(pairs, images))

@@ -50,6 +50,8 @@ def test_calibration_error_by_hand_and_bins_as_scikit_learns():
     np.testing.assert_allclose(mean, expected_mean)
     np.testing.assert_allclose(share, expected_share)
     assert counts.sum() == 200
+    expected = counts @ np.abs(expected_mean - expected_share) / 200
+    assert expected_calibration_error(positive, probabilities, np.ones((1, 200)))[0] == pytest.approx(expected)
     assert log_loss(positive, probabilities) == pytest.approx(sklearn_log_loss(positive, probabilities), abs=1e-5)
 
 

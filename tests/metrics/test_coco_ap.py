@@ -184,11 +184,9 @@ def run_plain(folder, kind, ious=None):
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("prefix", "kind"), [("mask", "segm"), ("box", "bbox")])
-def test_against_files_and_the_plain_api(tmp_path, random_pairs, seed, prefix, kind):
+def test_against_files_and_the_plain_api(tmp_path, random_pairs, evaluated, seed, prefix, kind):
     pairs = random_pairs(seed, images=15)
-    evaluator = Evaluator(CLASS_NAMES)
-    for pair in pairs:
-        evaluator.add(*pair)
+    evaluator = evaluated(pairs)
     found = evaluator.summary(0.5)
     plain = from_disk(tmp_path, pairs, kind)
     names = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
@@ -208,10 +206,8 @@ def test_against_files_and_the_plain_api(tmp_path, random_pairs, seed, prefix, k
 
 
 @pytest.mark.parametrize(("prefix", "kind"), [("mask", "segm"), ("box", "bbox")])
-def test_written_files_give_the_same(tmp_path, random_pairs, prefix, kind):
-    evaluator = Evaluator(CLASS_NAMES)
-    for pair in random_pairs(7, images=10):
-        evaluator.add(*pair)
+def test_written_files_give_the_same(tmp_path, evaluated, prefix, kind):
+    evaluator = evaluated(7, images=10)
     results = evaluator.coco_results()
     if kind == "segm":
         results = [{name: value for name, value in one.items() if name != "bbox"} for one in results]
@@ -224,18 +220,14 @@ def test_written_files_give_the_same(tmp_path, random_pairs, prefix, kind):
     assert [found[f"{prefix}_{name}"] for name in names if f"{prefix}_{name}" in found] == pytest.approx(expected)
 
 
-def test_quiet(capsys, random_pairs):
-    evaluator = Evaluator(CLASS_NAMES)
-    for pair in random_pairs(0, images=3):
-        evaluator.add(*pair)
+def test_quiet(capsys, evaluated):
+    evaluator = evaluated(0, images=3)
     evaluator.summary(0.5)
     assert capsys.readouterr() == ("", "")
 
 
-def test_input_is_left_as_it_was(random_pairs):
-    evaluator = Evaluator(CLASS_NAMES)
-    for pair in random_pairs(0, images=5):
-        evaluator.add(*pair)
+def test_input_is_left_as_it_was(evaluated):
+    evaluator = evaluated(0, images=5)
     truth, results = evaluator.coco_ground_truth(), evaluator.coco_results()
     coco_ap.evaluate(truth, results, "segm")
     assert truth == evaluator.coco_ground_truth()
@@ -246,11 +238,9 @@ IMAGES = 6
 
 
 @pytest.fixture(scope="module")
-def evaluated(random_pairs):
+def resampled(random_pairs, evaluated):
     pairs = random_pairs(11, IMAGES)
-    evaluator = Evaluator(CLASS_NAMES)
-    for pair in pairs:
-        evaluator.add(*pair)
+    evaluator = evaluated(pairs)
     truth, results = evaluator.coco_ground_truth(), evaluator.coco_results()
     return pairs, {
         prefix: coco_ap.evaluate(truth, results, kind) for prefix, kind in (("mask", "segm"), ("box", "bbox"))
@@ -265,22 +255,19 @@ def named(prefix):
 
 @settings(max_examples=25)
 @given(weights=st.lists(st.integers(0, 3), min_size=IMAGES, max_size=IMAGES))
-def test_weights_are_repeated_images(evaluated, weights):
+def test_weights_are_repeated_images(resampled, evaluated, weights):
     """COCOeval itself on the images, each as often as its weight says."""
-    pairs, scores = evaluated
-    repeated = Evaluator(CLASS_NAMES)
-    for pair, times in zip(pairs, weights, strict=True):
-        for _ in range(times):
-            repeated.add(*pair)
-    expected = repeated.summary(0.5)
+    pairs, scores = resampled
+    repeated = [pair for pair, times in zip(pairs, weights, strict=True) for _ in range(times)]
+    expected = evaluated(repeated).summary(0.5)
     for prefix in ("mask", "box"):
         found = resampled_average_precisions(scores[prefix], CLASS_NAMES, np.array([weights], float), prefix)
         for name in named(prefix):
             assert found[name][0] == pytest.approx(expected.get(name, np.nan), nan_ok=True)
 
 
-def test_rows_are_independent(evaluated):
-    _, scores = evaluated
+def test_rows_are_independent(resampled):
+    _, scores = resampled
     weights = np.random.default_rng(0).integers(0, 4, (7, IMAGES)).astype(float)
     together = resampled_average_precisions(scores["mask"], CLASS_NAMES, weights, "mask")
     for row, one in enumerate(weights):
@@ -290,7 +277,7 @@ def test_rows_are_independent(evaluated):
         )
 
 
-def test_no_instance_left(evaluated):
-    _, scores = evaluated
+def test_no_instance_left(resampled):
+    _, scores = resampled
     found = resampled_average_precisions(scores["mask"], CLASS_NAMES, np.zeros((1, IMAGES)), "mask")
     assert all(np.isnan(value[0]) for value in found.values())

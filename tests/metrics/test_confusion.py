@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from mrcnn.detections import Detections
-from mrcnn.metrics.calibration import expected_calibration_error
 from mrcnn.metrics.evaluator import Evaluator
 from mrcnn.metrics.operating_point import confidence_curves
 
@@ -44,10 +43,8 @@ def test_matrix_is_that_of_scikit_learn_where_each_instance_has_one_detection(re
     assert not matrix[3].any() and not matrix[:, 3].any()
 
 
-def test_matrix_and_scores_agree(random_pairs):
-    evaluator = Evaluator(NAMES)
-    for pair in random_pairs(2, images=12):
-        evaluator.add(*pair)
+def test_matrix_and_scores_agree(evaluated):
+    evaluator = evaluated(2, images=12)
     matrix, scores = evaluator.confusion_matrix(0.4), evaluator.summary(0.4)
     assert matrix.diagonal()[:3].sum() == scores["true_positives"]
     assert matrix[:, :3].sum() == scores["detections"] and matrix[:3].sum() == scores["instances"]
@@ -68,10 +65,8 @@ def test_curves_are_those_of_scikit_learn():
     assert found["f1"] == pytest.approx(2 * precision[:-1] * recall[:-1] / (precision[:-1] + recall[:-1]), nan_ok=True)
 
 
-def test_curves_at_the_operating_point_are_its_scores(random_pairs):
-    evaluator = Evaluator(NAMES)
-    for pair in random_pairs(4, images=10):
-        evaluator.add(*pair)
+def test_curves_at_the_operating_point_are_its_scores(evaluated):
+    evaluator = evaluated(4, images=10)
     curves, scores = evaluator.confidence_curves(), evaluator.summary(0.5)
     at = int(np.flatnonzero(np.isclose(curves["threshold"], 0.5))[0])
     assert [curves[name][at] for name in ("precision", "recall", "f1")] == pytest.approx(
@@ -92,31 +87,14 @@ def test_calibration_error_of_detections_by_hand(rectangles, make_sample, make_d
     assert "detection_ece" not in empty.summary(0.5)
 
 
-def test_calibration_error_against_a_second_implementation():
-    rng = np.random.default_rng(2)
-    scores = rng.uniform(0, 1, 500)
-    hits = rng.random(500) < scores**2
-    bins, expected = np.digitize(scores, np.arange(0.1, 1, 0.1)), 0.0
-    for each in range(10):
-        inside = bins == each
-        expected += inside.mean() * abs(hits[inside].mean() - scores[inside].mean())
-    assert expected_calibration_error(hits, scores, np.ones((1, 500)))[0] == pytest.approx(expected)
-
-
-def test_every_score_that_is_no_count_has_an_interval(random_pairs):
-    evaluator = Evaluator(NAMES)
-    for pair in random_pairs(7, images=10):
-        evaluator.add(*pair)
+def test_every_score_that_is_no_count_has_an_interval(evaluated):
+    evaluator = evaluated(7, images=10)
     scores, ends = evaluator.summary(0.5), evaluator.intervals(0.5, resamples=50)
     without = {name for name in scores if f"{name}_lo" not in ends}
     assert all(float(scores[name]).is_integer() for name in without)
     assert {"mask_ap50/iso", "mask_ap_large", "recall/cyst", "froc_1", "detection_ece"}.isdisjoint(without)
 
 
-def test_subset_is_the_evaluator_of_those_images(random_pairs):
-    pairs, whole, part = random_pairs(8, images=8), Evaluator(NAMES), Evaluator(NAMES)
-    for number, pair in enumerate(pairs):
-        whole.add(*pair)
-        if number % 3 == 0:
-            part.add(*pair)
-    assert whole.subset([0, 3, 6]).summary(0.5) == part.summary(0.5)
+def test_subset_is_the_evaluator_of_those_images(random_pairs, evaluated):
+    pairs = random_pairs(8, images=8)
+    assert evaluated(pairs).subset([0, 3, 6]).summary(0.5) == evaluated(pairs[::3]).summary(0.5)

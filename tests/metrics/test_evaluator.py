@@ -146,10 +146,8 @@ def test_best_confidence(rectangles, make_sample, make_detections):
     assert evaluator.best_confidence() == 0.45
 
 
-def test_best_confidence_is_the_best_of_the_grid(random_pairs):
-    evaluator = Evaluator(("iso", "hypo", "cyst"))
-    for pair in random_pairs(3, images=8):
-        evaluator.add(*pair)
+def test_best_confidence_is_the_best_of_the_grid(evaluated):
+    evaluator = evaluated(3, images=8)
 
     def score(confidence):
         scores = evaluator.summary(confidence)
@@ -207,11 +205,9 @@ def test_against_arrays(random_pairs):
     assert found["hd95_skipped"] == sum(map(len, dice.values())) - both
 
 
-def test_recall_is_cocos(random_pairs):
+def test_recall_is_cocos(evaluated):
     """All detections shown: recall at IoU .5 is the largest recall that COCOeval reaches with its own matching."""
-    evaluator = Evaluator(("iso", "hypo", "cyst"))
-    for pair in random_pairs(6, images=12):
-        evaluator.add(*pair)
+    evaluator = evaluated(6, images=12)
     curves = evaluator.pr_curves()
     rows = evaluator.coco_ground_truth()["annotations"]
     found = 0
@@ -332,10 +328,8 @@ def test_imports_no_deep_learning_framework():
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
-def test_intervals_cover_the_value(random_pairs):
-    evaluator = Evaluator(("iso", "hypo", "cyst"))
-    for pair in random_pairs(8, images=30):
-        evaluator.add(*pair)
+def test_intervals_cover_the_value(evaluated):
+    evaluator = evaluated(8, images=30)
     found, ends = evaluator.summary(0.5), evaluator.intervals(0.5, resamples=300)
     main = ("mask_ap", "mask_ap10", "mask_ap50", "mask_ap75", "box_ap", "box_ap50", "dice", "dice/iso", "iou", "hd95")
     for name in (*main, "precision", "recall", "f1", "froc", "detection_rate"):
@@ -346,18 +340,12 @@ def test_intervals_cover_the_value(random_pairs):
     assert ends != evaluator.intervals(0.5, resamples=300, seed=1)
 
 
-def test_interval_values_are_those_of_repeated_images(random_pairs, monkeypatch):
+def test_interval_values_are_those_of_repeated_images(random_pairs, evaluated, monkeypatch):
     """What is computed for a resample is the summary of an evaluator that got its images as often as drawn."""
     pairs = random_pairs(9, images=6)
-    evaluator = Evaluator(("iso", "hypo", "cyst"))
-    for pair in pairs:
-        evaluator.add(*pair)
+    evaluator = evaluated(pairs)
     weights = np.array([[2, 0, 1, 1, 0, 3]], float)
-    repeated = Evaluator(("iso", "hypo", "cyst"))
-    for pair, times in zip(pairs, weights[0].astype(int), strict=True):
-        for _ in range(times):
-            repeated.add(*pair)
-    expected = repeated.summary(0.5)
+    expected = evaluated([pairs[index] for index in (0, 0, 2, 3, 5, 5, 5)]).summary(0.5)
     seen = {}
     monkeypatch.setattr(
         "mrcnn.metrics.evaluator.bootstrap_intervals", lambda statistic, *_: seen.update(statistic(weights)) or {}

@@ -38,7 +38,7 @@ def test_surface_by_hand():
     assert surface(mask).astype(int).tolist() == expected
 
 
-@given(hnp.arrays(bool, st.tuples(st.integers(1, 8), st.integers(1, 8))))
+@given(hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=3, max_side=8)))
 def test_surface_is_mask_minus_erosion(mask):
     assert (surface(mask) == (mask & ~ndimage.binary_erosion(mask))).all()
 

@@ -5,16 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
 from mrcnn.data.sample import SlicePosition
 from mrcnn.errors import InputError
 from mrcnn.metrics import Evaluator
-from mrcnn.metrics.surface import surface
 
 
 @pytest.fixture
@@ -134,12 +130,6 @@ def test_slices_given_twice_or_of_two_sizes_are_refused(make_sample, make_detect
             evaluator.add(sample, make_detections(masks, [0.9]))
         with pytest.raises(InputError, match=message):
             evaluator.summary(0.5)
-
-
-@settings(max_examples=40)
-@given(hnp.arrays(bool, st.tuples(*[st.integers(1, 5)] * 3)))
-def test_surface_of_a_volume_is_mask_minus_erosion(mask):
-    assert (surface(mask) == (mask & ~ndimage.binary_erosion(mask))).all()
 
 
 def test_against_distances_of_all_pairs(evaluated):

@@ -51,7 +51,7 @@ def test_the_file_has_the_form_that_makesense_exports(tmp_path):
     assert content["images"][0] == {"id": 1, "width": 50, "height": 40, "file_name": "b.png", **extra}
     (annotation,) = content["annotations"]
     assert set(annotation) == {"id", "iscrowd", "image_id", "category_id", "segmentation", "bbox", "area"}
-    assert (annotation["id"], annotation["iscrowd"], annotation["image_id"], annotation["category_id"]) == (0, 0, 2, 2)
+    assert (annotation["id"], annotation["iscrowd"], annotation["image_id"], annotation["category_id"]) == (1, 0, 2, 2)
     assert len(annotation["segmentation"]) == 1 and len(annotation["segmentation"][0]) >= 8
     np.testing.assert_allclose(annotation["bbox"], [20, 10, 20, 20], atol=1)
     assert abs(annotation["area"] - 400) < 12

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, binary_erosion, label
@@ -115,6 +117,8 @@ def test_most_drawn_nodules_find_a_place(samples):
 
 @pytest.mark.parametrize("size", [(16, 20), (64, 64), (240, 560), (700, 500)])
 def test_any_size_can_be_asked_for(size):
-    sample = thyroid.make_image(np.random.default_rng(5), *size)
+    rng = np.random.default_rng(5)
+    patient = replace(thyroid.draw_patient(rng), height=size[0], width=size[1])
+    sample = thyroid.make_image(rng, patient=patient)
     assert sample.image.shape == (*size, 1)
     assert sample.masks.shape == (len(sample.class_ids), *size)

@@ -12,7 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_
 from skimage.draw import polygon2mask
 
 from mrcnn.data.io.dicom_file import element_integer, element_numbers, element_text, open_dicom, translate_errors
-from mrcnn.data.io.dicom_segmentation import DESCRIPTION, MAKER, MODEL, without_patient
+from mrcnn.data.io.dicom_segmentation import DESCRIPTION, MAKER, MODEL, open_sources
 from mrcnn.data.writers.traces import trace_contours
 from mrcnn.errors import InputError
 from mrcnn.instance_masks import Crop
@@ -114,33 +114,12 @@ def write_structure_set(
     """Write a structure set with one ROI per class and a closed contour for each piece of a slice.
 
     Contours run between the centers of pixels, so that reading the file gives exactly the regions. Holes are joined to
-    the outer contour by a line there and back (keyhole).
-
-    Args:
-        path: output file.
-        sources: DICOM files of the slices of a series.
-        regions: (K, S, H, W) bool, region of each of K classes in each of S sources.
-        class_names: names of the K classes.
-        version: version of this software.
-        keep_patient: whether to copy names, numbers and dates of patient and study from the first source.
+    the outer contour by a line there and back (keyhole). Arguments are those of `write_dicom_seg`.
 
     Raises:
         InputError: a source lacks its geometry or identifiers, or its size differs from the regions.
     """
-    images = []
-    for source in sources:
-        with translate_errors(source):
-            image = open_dicom(source)
-            missing = [
-                name for name in ("FrameOfReferenceUID", "SOPInstanceUID", "StudyInstanceUID") if name not in image
-            ]
-            if missing:
-                raise InputError(
-                    f"has no {missing[0]}, which a structure set references; expected a sound image of a series"
-                )
-            images.append(image if keep_patient else without_patient(image))
-    if regions.shape[1:] != (len(images), int(images[0].Rows), int(images[0].Columns)):
-        raise InputError(f"{sources[0]}: is of another size than what was found in it")
+    images = open_sources(sources, regions, keep_patient, ("FrameOfReferenceUID", "SOPInstanceUID", "StudyInstanceUID"))
     made = pydicom.Dataset()
     made.file_meta = pydicom.dataset.FileMetaDataset()
     made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

@@ -117,14 +117,7 @@ def _expanded(dataset: pydicom.Dataset, keyword: str, descriptor: _Descriptor, l
 
 
 def _expand(data: list[int], size: int, little: bool, entries: int) -> list[int] | None:
-    """Expand segments to table entries; None if they are invalid or give another number of entries.
-
-    Args:
-        data: numbers of the segments.
-        size: bytes per number.
-        little: whether the file has little-endian words.
-        entries: number of entries of the table.
-    """
+    """Expand segments, in numbers of `size` bytes, to entries; None if they are invalid or give another number."""
     table: list[int] = []
     position, places = 0, []  # start of each segment in `data`
     try:

@@ -67,13 +67,7 @@ def write_dicom_seg(
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
-    images = []
-    for source in sources:
-        with translate_errors(source):
-            image = open_dicom(source)
-            images.append(image if keep_patient else without_patient(image))
-    if regions.shape[1:] != (len(images), int(images[0].Rows), int(images[0].Columns)):
-        raise InputError(f"{sources[0]}: is of another size than what was found in it")
+    images = open_sources(sources, regions, keep_patient)
     with translate_errors(sources[0]):
         _complete_thickness(images)
     algorithm = hd.AlgorithmIdentificationSequence(
@@ -157,7 +151,29 @@ def read_dicom_seg(path: Path, sources: Sequence[str], frames: int = 1) -> tuple
     return labels, np.moveaxis(np.asarray(pixels) >= 0.5, -1, 0)
 
 
-def without_patient(image: pydicom.Dataset) -> pydicom.Dataset:
+def open_sources(
+    sources: Sequence[Path], regions: np.ndarray, keep_patient: bool, referenced: Sequence[str] = ()
+) -> list[pydicom.Dataset]:
+    """Open the sources of `regions` (K, S, H, W), without their patient unless `keep_patient`.
+
+    Raises:
+        InputError: a source has no element that is `referenced`, or its size differs from the regions.
+    """
+    images = []
+    for source in sources:
+        with translate_errors(source):
+            image = open_dicom(source)
+            if missing := [name for name in referenced if name not in image]:
+                raise InputError(
+                    f"has no {missing[0]}, which a structure set references; expected a sound image of a series"
+                )
+            images.append(image if keep_patient else _without_patient(image))
+    if regions.shape[1:] != (len(images), int(images[0].Rows), int(images[0].Columns)):
+        raise InputError(f"{sources[0]}: is of another size than what was found in it")
+    return images
+
+
+def _without_patient(image: pydicom.Dataset) -> pydicom.Dataset:
     """Copy the elements of a source that an object derived from it needs: its identifiers and geometry."""
     known = pydicom.Dataset()
     for name in _NEEDED:

@@ -29,6 +29,7 @@ from mrcnn.data.io.pictures import (
     page_orientation,
     page_values,
     png_kind,
+    read_deep_png,
     read_orientation,
     single_page,
 )
@@ -80,7 +81,10 @@ def read_label_image(path: Path, *, binary: bool = False) -> LabelImage:
             if not binary:
                 raise InputError(f"{path}: {LOSSY}")
             return _read_jpeg(path)
-        array, orientation = _read_npy(path) if path.suffix.lower() == ".npy" else _read_picture(path)
+        if path.suffix.lower() == ".npy":
+            array, orientation = np.lib.format.open_memmap(path, mode="r"), UPRIGHT  # fails if the file is cut short
+        else:
+            array, orientation = _read_picture(path)
     except InputError:
         raise
     except (*DECODING_ERRORS, TokenError) as error:  # NumPy tokenizes the header of an NPY file
@@ -121,10 +125,6 @@ def _read_jpeg(path: Path) -> LabelImage:
     return LabelImage(found, orientation, lossy=True)
 
 
-def _read_npy(path: Path) -> tuple[np.ndarray, int]:
-    return np.lib.format.open_memmap(path, mode="r"), UPRIGHT  # fails if the file is shorter than its header states
-
-
 def _read_picture(path: Path) -> tuple[np.ndarray, int]:
     """Read stored values (H, W) or (H, W, C) with the orientation applied, and the orientation."""
     try:
@@ -143,8 +143,6 @@ def _read_picture(path: Path) -> tuple[np.ndarray, int]:
         if image.format == "PNG" and (kind := png_kind(path))[0] == 16 and kind[1] in (2, 4, 6):
             if kind in _DEEP_WITH_ALPHA:
                 raise InputError(f"{path}: holds 16 bits with alpha; expected values without alpha")
-            from mrcnn.data.io.deep_png import read_deep_png  # OpenCV, for a rare kind of file
-
             return orient(read_deep_png(path, gray=False), orientation), orientation
         if is_tiff and changes_values(image):
             return single_page(path, lambda page: (page_values(page), page_orientation(page)))

@@ -114,11 +114,7 @@ class Nifti:
 
 
 def open_nifti(path: Path, channel: int | None = None) -> Nifti:
-    """Open a NIfTI file and check its header.
-
-    Args:
-        path: NIfTI file.
-        channel: position along the fourth axis of a file with several volumes; None for a file with one.
+    """Open a NIfTI file, or `channel` along its fourth axis if it has several volumes, and check its header.
 
     Raises:
         InputError: the file is missing, is not NIfTI, does not contain one image or volume or the channel, or has an
@@ -184,12 +180,7 @@ DESCRIPTION = "medmrcnn; research use only"
 
 
 def write_label_map(path: Path, labels: np.ndarray, like: Path | Nifti) -> None:
-    """Write a label map with the voxel grid of its source volume.
-
-    Args:
-        path: output file, `.nii` or `.nii.gz`.
-        labels: (slices, rows, columns) uint8 or uint16.
-        like: the source volume, or its NIfTI file.
+    """Write a label map (slices, rows, columns) uint8 or uint16 with the voxel grid of its source volume or NIfTI file.
 
     Raises:
         InputError: `like` cannot be read, or its size differs.

@@ -165,8 +165,7 @@ def plane_sizes(sizes: Sequence[float], plane: Plane) -> tuple:
 def best_plane(spacing_mm: Sequence[float]) -> Plane:
     """Return the plane with the finest pixels, across the axis of the largest spacing; axial if no axis stands out.
 
-    Args:
-        spacing_mm: along the slices, rows and columns of an axial stack.
+    The spacing is that along the slices, rows and columns of an axial stack.
     """
     order = np.argsort(spacing_mm)
     coarse, next_coarse = spacing_mm[order[-1]], spacing_mm[order[-2]]

@@ -8,7 +8,6 @@ measures time and size.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Literal
 import numpy as np
 
 from mrcnn.cache_folder import cache_folder
+from mrcnn.data.digest import required_cache, write_whole
 from mrcnn.data.io.images import read_image
 from mrcnn.data.io.volume_files import Plane, VolumeFiles, to_plane
 from mrcnn.errors import InputError
@@ -116,12 +116,8 @@ class Volume:
             for index in np.flatnonzero(foreground.any(axis=(1, 2)))
         }
         frame = {"background": np.array(background), "box": np.array([top, bottom, left, right])}
-        try:
-            _write(path, frame | slices)
-        except OSError as error:
-            raise InputError(
-                f"{path.parent}: cannot be written ({error.strerror}); set MRCNN_CACHE to another folder"
-            ) from error
+        with required_cache(path.parent), write_whole(path) as draft:  # several workers may write at once
+            np.savez_compressed(draft, **(frame | slices))  # pyright: ignore[reportArgumentType] - for allow_pickle
 
     def _scale(self, values: np.ndarray) -> tuple[np.float32, np.float32, tuple[float, float], type]:
         """Return what is subtracted and divided by, the limits of the result and its type."""
@@ -202,12 +198,3 @@ def _extent(covered: np.ndarray) -> tuple[int, int]:
     """Return the range [first, last + 1) of True positions; (0, 0) if there are none."""
     positions = np.flatnonzero(covered)
     return (int(positions[0]), int(positions[-1]) + 1) if len(positions) else (0, 0)
-
-
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write to a temporary file and rename it, because several workers may write at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as scratch:
-        fresh = Path(scratch) / path.name
-        np.savez_compressed(fresh, **arrays)  # pyright: ignore[reportArgumentType] - taken for allow_pickle
-        fresh.replace(path)

@@ -140,14 +140,10 @@ def identifier(value: Any) -> int | str | None:
 def entries_by_id(
     name: str, entries: list, label: str, refuse: Callable[[str, Any], None], *, text_ids: bool = True
 ) -> Iterator[tuple[str, int | str, dict]]:
-    """Yield name in messages, id and entry of each entry with a unique id; call `refuse` for the others.
+    """Yield name in messages, id and entry of each entry of the list `name` that has a unique id.
 
-    Args:
-        name: name of the list.
-        entries: the list.
-        label: prefix of messages about this file.
-        refuse: called with the problem and the invalid entry.
-        text_ids: whether ids may be text other than numbers.
+    `refuse` is called with the problem and the entry for the others. `label` is the prefix of messages about this file,
+    and `text_ids` whether ids may be text other than numbers.
     """
     seen = set()
     for index, entry in enumerate(entries):

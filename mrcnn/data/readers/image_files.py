@@ -157,6 +157,11 @@ def images_in(folder: Path) -> list[Path]:
     return sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
 
 
+def images_below(folder: Path) -> list[Path]:
+    """Return the images in a folder and below it, sorted, except in hidden and system folders."""
+    return [file for file in sorted(files_below(folder, "**/*")) if file.suffix.lower() in IMAGE_SUFFIXES]
+
+
 def files_below(folder: Path, pattern: str) -> Iterator[Path]:
     """Yield the files below a folder that match a glob pattern, except in hidden and system folders."""
     for path in folder.glob(pattern):
@@ -165,13 +170,7 @@ def files_below(folder: Path, pattern: str) -> Iterator[Path]:
 
 
 def find_annotation_files(path: Path, patterns: Sequence[str], is_annotation: Callable[[Path], bool]) -> list[Path]:
-    """Find the annotation files at `path`.
-
-    Args:
-        path: an annotation file, or a folder.
-        patterns: glob patterns below a folder; the first one with annotation files counts.
-        is_annotation: whether a file has the format.
-    """
+    """Find the annotation file at `path`, or those below a folder that match the first glob pattern with any."""
     if path.is_file():
         return [path] if is_annotation(path) else []
     for pattern in patterns:

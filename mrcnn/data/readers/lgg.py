@@ -43,13 +43,7 @@ def matches(path: Path) -> bool:
 
 
 def read(path: Path, *, patient_pattern: str | None = None, min_area: int = MIN_AREA) -> Dataset:
-    """Read all patients below a folder.
-
-    Args:
-        path: folder of the data set.
-        patient_pattern: regular expression searched in the folder name of a slice; by default the folder name is the
-            patient.
-        min_area: minimum area of an instance in pixels.
+    """Read all patients below a folder; the pattern is searched in the folder name of a slice, else the patient.
 
     Raises:
         InputError: files are invalid; the message lists all fatal and other problems.

@@ -19,11 +19,12 @@ from mrcnn.data.io.label_images import (
     threshold_blended,
 )
 from mrcnn.data.io.pictures import UPRIGHT
-from mrcnn.data.problems import summarize_names
+from mrcnn.data.problems import name_warnings
 from mrcnn.data.reader_options import MasksOptions
 from mrcnn.errors import InputError
+from mrcnn.instance_masks import Crop
 
-Instance = tuple[int, np.ndarray]  # class id, (H, W) bool
+Instance = tuple[int, Crop]  # class id and mask
 
 _SHOWN = 5
 _MOST_COVERED = 0.9  # maximum share of an image that one instance normally covers
@@ -126,15 +127,15 @@ class MaskChecks:
             self._ringed.setdefault(value, []).append(where)
         return values
 
-    def record_instances(self, instances: Iterable[Instance], where: str) -> Iterator[Instance]:
-        """Yield the instances of a mask, and record the area that they cover."""
+    def record_instances(self, instances: Iterable[Instance], shape: tuple[int, ...], where: str) -> Iterator[Instance]:
+        """Yield the instances of a mask of `shape` (H, W), and record the area that they cover."""
         total = specks = 0
-        covers = False
-        for class_id, mask in instances:
-            area = int(np.count_nonzero(mask))
-            covers |= area > _MOST_COVERED * mask.size or _at_all_borders(mask)
-            total, specks = total + area / mask.size, specks + (area <= _SPECK)
-            yield class_id, mask
+        covers, pixels = False, shape[0] * shape[1]
+        for class_id, crop in instances:
+            area = int(np.count_nonzero(crop.pixels))
+            covers |= area > _MOST_COVERED * pixels or crop.tight().pixels.shape == shape
+            total, specks = total + area / pixels, specks + (area <= _SPECK)
+            yield class_id, crop
         self._objects += total > 0
         self._exchanged += covers and total > 0.5
         self._covering += [where] if covers else []
@@ -172,45 +173,44 @@ class MaskChecks:
 
     def warnings(self) -> list[str]:
         """Return one warning with files for each kind of suspicious mask."""
-        found = []
-        if self._blended:
-            text = (
+        lists: list[tuple[str, Sequence[str]]] = [
+            (
                 f"masks have blended edges from JPEG or resizing (values {_listed(self._shades)}) and count as object "
-                "from half of their largest value on"
-            )
-            found.append(summarize_names(text, self._blended))
-        for files, text in (
-            (self._lossy, "masks are JPEG files, which blend edges; they count as object from half of their value on"),
+                "from half of their largest value on",
+                self._blended,
+            ),
             (
-                self._scaled,
+                "masks are JPEG files, which blend edges; they count as object from half of their value on",
+                self._lossy,
+            ),
+            (
                 "masks have the shape of their images but another size, and are scaled; look at their pictures",
+                self._scaled,
             ),
-            (self._alpha, "masks have one color everywhere and are read from their alpha channel"),
+            ("masks have one color everywhere and are read from their alpha channel", self._alpha),
             (
-                [*self._void, *sorted(self.void_files())],
                 "masks hold 255 as PASCAL VOC does, for the void border of smaller values; it is left out",
+                [*self._void, *sorted(self.void_files())],
             ),
             (
-                self._several,
                 f"masks hold several values ({_listed(sorted(self._codes))}) that count as one class; if values are "
                 "instances or classes, set masks.instances=values or masks.class_names",
+                self._several,
             ),
             *(
                 (
-                    files,
                     f"masks have {self._options.class_names[value - 1]} ({value}) only as a line around classes above "
                     "it, as interpolation makes it; look at their pictures",
+                    files,
                 )
                 for value, files in self._ringed.items()
                 if self._ringed_share(value) >= _MANY_RINGED and not set(files) & set(self.rejected_files())
             ),
-            (self._covering, self._covering_text()),
-        ):
-            if files:
-                found.append(summarize_names(text, files))
+            (self._covering_text(), self._covering),
+        ]
         if self._specks >= _MOST_SPECKS:
-            found.append(summarize_names(f"masks hold {self._specks} pieces of at most {_SPECK} pixels", self._specked))
-        return found
+            lists.append((f"masks hold {self._specks} pieces of at most {_SPECK} pixels", self._specked))
+        return [line for text, files in lists for line in name_warnings(text, files)]
 
     def _covering_text(self) -> str:
         text = "masks hold an instance that covers most of its image or reaches all four borders"
@@ -246,7 +246,3 @@ def _blended(where: str, present: Sequence[int]) -> str:
 
 def _listed(values: Sequence[int]) -> str:
     return ", ".join(map(str, values[:_SHOWN])) + (", …" if len(values) > _SHOWN else "")
-
-
-def _at_all_borders(mask: np.ndarray) -> bool:
-    return bool(mask[0].any() and mask[-1].any() and mask[:, 0].any() and mask[:, -1].any())

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mrcnn.data.io.label_images import LABEL_SUFFIXES
-from mrcnn.data.problems import Problems, summarize_names
+from mrcnn.data.problems import Problems, name_warnings
 from mrcnn.data.reader_options import MasksOptions
 from mrcnn.data.readers.folder_files import SPLIT_FOLDERS, FolderFile, folder_role
 from mrcnn.data.readers.image_files import IMAGE_SUFFIXES, parse_integer, read_text
@@ -94,11 +94,7 @@ def folder_warnings(
         for image, masks in pairs.owned.items()
         if masks and image not in drawn | faulty and folders.get(image) in masked
     ]
-    return warnings + (
-        [summarize_names("images have an empty mask though their folder is a class of instances", empty)]
-        if empty
-        else []
-    )
+    return [*warnings, *name_warnings("images have an empty mask though their folder is a class of instances", empty)]
 
 
 def _count(pairs: MaskPairs, folders: Mapping[Path, str], with_mask: bool = False) -> Counter[str]:

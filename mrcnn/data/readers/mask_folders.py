@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from mrcnn.data.io.label_images import LABEL_SUFFIXES, LOSSY_SUFFIXES
 from mrcnn.data.problems import Problems, summarize_names
@@ -33,6 +34,8 @@ _IMAGE_NAMES = (
 _NUMBER = re.compile(r"_\d+$")
 _ADDITION = re.compile(r"(.+?)([ _.\-]+[^\W_]*[^\W\d_][^\W_]*)")
 _TOKEN = re.compile(r"[^\W\d_]+|\d+|[\W_]+")
+
+Key = TypeVar("Key", str, Group)
 
 
 @dataclass(frozen=True)
@@ -188,26 +191,16 @@ class MaskPairs:
     @cached_property
     def _by_name(self) -> dict[str, list[FolderFile]]:
         """Return images by stem."""
-        found: dict[str, list[FolderFile]] = defaultdict(list)
-        for image in self._sorted_files[0]:
-            found[image.stem].append(image)
-        return found
+        return _grouped((image.stem, image) for image in self._sorted_files[0])
 
     @cached_property
     def _by_core(self) -> dict[str, list[FolderFile]]:
         """Return images by stem without words such as `image_`."""
-        found: dict[str, list[FolderFile]] = defaultdict(list)
-        for image in self._sorted_files[0]:
-            for core in _image_cores(image.stem):
-                found[core].append(image)
-        return found
+        return _grouped((core, image) for image in self._sorted_files[0] for core in _image_cores(image.stem))
 
     @cached_property
     def _by_group(self) -> dict[Group, list[FolderFile]]:
-        found: dict[Group, list[FolderFile]] = defaultdict(list)
-        for image in self._sorted_files[0]:
-            found[image.group].append(image)
-        return found
+        return _grouped((image.group, image) for image in self._sorted_files[0])
 
     def _is_mask_name(self, file: FolderFile, stems: set[tuple[Path, str]], has_folders: bool) -> bool:
         """Check for the name of a mask: with an image beside it if the set has folders of masks, or by a prefix."""
@@ -346,6 +339,13 @@ class MaskPairs:
                 problems.add_skippable(
                     f"{self.where(image)}: has no mask, yet {self.where(unsure[0])} has no image", image.path
                 )
+
+
+def _grouped(images: Iterable[tuple[Key, FolderFile]]) -> dict[Key, list[FolderFile]]:
+    found: dict[Key, list[FolderFile]] = defaultdict(list)
+    for key, image in images:
+        found[key].append(image)
+    return found
 
 
 def _without_common_affixes(stems: Sequence[str]) -> tuple[list[str], tuple[str, str]]:

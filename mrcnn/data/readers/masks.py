@@ -7,17 +7,14 @@ or its folder where the folders of the images (`benign/`, `malignant/`) or masks
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
-from scipy.ndimage import find_objects, label
 
 from mrcnn.data.dataset import Dataset
 from mrcnn.data.io.label_images import nonzero_values, read_label_image
-from mrcnn.data.problems import Problems, summarize_names
+from mrcnn.data.problems import Problems, name_warnings
 from mrcnn.data.reader_options import MasksOptions
 from mrcnn.data.readers.image_files import read_record_fields
 from mrcnn.data.readers.mask_checks import Instance, MaskChecks, unknown_value
@@ -25,10 +22,11 @@ from mrcnn.data.readers.mask_classes import UNNAMED, classes_of_folders, find_cl
 from mrcnn.data.readers.mask_folders import MaskPairs
 from mrcnn.data.readers.orientation import align_to_image
 from mrcnn.data.readers.records import add_patient, assemble_dataset, name_patients
+from mrcnn.data.readers.segmentation import split_components
 from mrcnn.errors import InputError
+from mrcnn.instance_masks import Crop, encode_crop
 
 _MOST_INSTANCES = 10_000  # per mask; more indicate noise of an image that is not a mask
-_TOUCHING = np.ones((3, 3), int)  # 8-connectivity
 
 
 def matches(path: Path) -> bool:
@@ -74,12 +72,12 @@ def read(path: Path, *, patient_pattern: str | None = None, options: MasksOption
             except InputError as error:
                 problems.add_skippable(str(error), image)
                 continue
-            for class_id, mask in checks.record_instances(instances, where):
+            for class_id, crop in checks.record_instances(instances, values.shape, where):
                 wheres.append(where)
                 owners.append(len(rows))
                 class_ids.append(class_id)
                 kinds.append(folders.get(file) or folders.get(image))
-                runs.append(coco_mask.encode(np.asfortranarray(mask, np.uint8))["counts"])
+                runs.append(encode_crop(crop, *values.shape))
         rows.append(row | {"label": folders.get(image)})
     for where, problem in checks.rejected_files().items():
         problems.add_skippable(problem, drawn_on[where])
@@ -94,10 +92,8 @@ def read(path: Path, *, patient_pattern: str | None = None, options: MasksOption
         warnings += folder_warnings(
             pairs, folders, class_names, set(drawn_on[where] for where in wheres), bare, problems
         )
-    if pairs.passed:
-        warnings.append(
-            summarize_names("files beside images and masks are none that can be read and are passed over", pairs.passed)
-        )
+    text = "files beside images and masks are none that can be read and are passed over"
+    warnings += name_warnings(text, pairs.passed)
     spoilt = {fault.image for fault in problems.faults}
     if bare := [image for image in bare if image not in spoilt]:
         warnings.append(f"{len(bare)} of {len(rows)} images have no mask and count as images without instances")
@@ -111,13 +107,7 @@ def read(path: Path, *, patient_pattern: str | None = None, options: MasksOption
 
 
 def _instances(values: np.ndarray, where: str, one_each: bool, options: MasksOptions) -> Iterator[Instance]:
-    """Return the instances of a mask one by one.
-
-    Args:
-        values: (H, W) values of the mask.
-        where: name of the mask in messages.
-        one_each: whether the file is one of several masks of an image with one instance each.
-        options: options of the reader.
+    """Return the instances of a mask with values (H, W); `one_each`: it is one of several, with an instance each.
 
     Raises:
         InputError: the mask is invalid; raised before the first instance.
@@ -133,19 +123,10 @@ def _instances(values: np.ndarray, where: str, one_each: bool, options: MasksOpt
             f"{where}: holds the values {present[:5]}; expected one instance, as its image has several masks"
         )
     whole = one_each or options.instances != "pieces"
-    pieces: dict[int, Any] = {} if whole else {value: label(values == value, _TOUCHING) for value in present}
-    count = sum(found for _, found in pieces.values()) if pieces else len(present)
+    pieces = {} if whole else {value: split_components(values == value) for value in present}
+    count = len(present) if whole else sum(found for found, _ in pieces.values())
     if count > _MOST_INSTANCES:
         raise InputError(f"{where}: holds {count} instances; expected a drawn mask with at most {_MOST_INSTANCES}")
     if whole:
-        return ((1 if options.instances == "values" else value, values == value) for value in present)
-    return _cut(pieces)
-
-
-def _cut(pieces: Mapping[int, tuple[np.ndarray, int]]) -> Iterator[Instance]:
-    """Yield each connected component of each class as mask of the full size."""
-    for class_id, (numbers, _) in pieces.items():
-        for number, place in enumerate(find_objects(numbers), start=1):
-            piece = np.zeros(numbers.shape, bool)
-            piece[place] = numbers[place] == number
-            yield class_id, piece
+        return ((1 if options.instances == "values" else value, Crop(0, 0, values == value)) for value in present)
+    return ((class_id, crop) for class_id, (_, crops) in pieces.items() for crop in crops)

@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 
 from mrcnn.data.io.label_images import LabelImage
 from mrcnn.data.io.pictures import UPRIGHT, orient, swaps_axes
-from mrcnn.data.problems import Problems, summarize_names
+from mrcnn.data.problems import Problems, name_warnings
 from mrcnn.errors import InputError
 
 REMEDY = "save the pictures upright, without EXIF orientation, and make sure that the annotations fit them"
@@ -64,11 +64,9 @@ def find_annotated_as_stored(
         on_stored |= {row["path"] for row in unknown}
     if unknown and len(known) < 2:
         how = "as stored, as their sizes say of others" if known == {True} else "as browsers show them, turned"
-        named = [row["file_name"] for row in unknown]
-        warnings.append(
-            summarize_names(
-                f"images have an EXIF orientation and count as annotated {how}; look at their pictures", named
-            )
+        warnings += name_warnings(
+            f"images have an EXIF orientation and count as annotated {how}; look at their pictures",
+            [row["file_name"] for row in unknown],
         )
     return on_stored
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from mrcnn.data.dataset import Dataset, Record
 from mrcnn.data.names import normalize_patient_id, similarity_key, source_name
-from mrcnn.data.problems import Problems, summarize_names
+from mrcnn.data.problems import Problems, name_warnings
 from mrcnn.data.readers.segmentation import boxes_and_areas
 from mrcnn.errors import InputError
 
@@ -73,23 +73,22 @@ def name_patients(
 def _one_spelling(patients: Iterable[str]) -> tuple[dict[str, str], list[str]]:
     """Map each patient to one spelling for all letter cases, and return warnings."""
     spelled, warnings = {}, []
-    same = _alike(patients, str.casefold)
+    same = _alike(sorted(patients), str.casefold)
     for names in same:
         spelled |= dict.fromkeys(names, names[0])
-    if several := [" = ".join(names) for names in same if len(names) > 1]:
-        warnings.append(summarize_names("patients are spelled in several letter cases and count as one each", several))
-    if doubtful := [" and ".join(names) for names in _alike(spelled.values(), similarity_key) if len(names) > 1]:
-        warnings.append(
-            summarize_names(
-                "groups of patients differ in blanks, marks or leading zeros alone; they stay apart", doubtful
-            )
-        )
+    several = [" = ".join(names) for names in same if len(names) > 1]
+    warnings += name_warnings("patients are spelled in several letter cases and count as one each", several)
+    similar = _alike(sorted(spelled.values()), similarity_key)
+    doubtful = [" and ".join(names) for names in similar if len(names) > 1]
+    warnings += name_warnings(
+        "groups of patients differ in blanks, marks or leading zeros alone; they stay apart", doubtful
+    )
     return spelled, warnings
 
 
 def _alike(names: Iterable[str], key: Callable[[str], Hashable]) -> list[list[str]]:
     groups = defaultdict(list)
-    for name in sorted(set(names)):
+    for name in dict.fromkeys(names):
         groups[key(name)].append(name)
     return list(groups.values())
 
@@ -134,17 +133,13 @@ def assemble_dataset(
     row_of, classes = np.asarray(owners, np.int64), np.asarray(class_ids, np.int32)
     boxes, areas = boxes_and_areas(list(runs), [(rows[owner]["height"], rows[owner]["width"]) for owner in owners])
     # A polygon may cover no pixel center; such an instance can be neither learned nor detected.
-    if empty := [where for where, area in zip(wheres, areas, strict=True) if not area]:
-        warnings = [*warnings, summarize_names("annotations without any pixel are left out", empty)]
+    empty = [where for where, area in zip(wheres, areas, strict=True) if not area]
+    warnings += name_warnings("annotations without any pixel are left out", empty)
     seen, twice = set(), []
     for where, drawn in zip(wheres, zip(owners, runs, strict=True), strict=True):
         twice += [where] if drawn in seen else []
         seen.add(drawn)
-    if twice:
-        warnings = [
-            *warnings,
-            summarize_names("annotations are drawn twice, another of their image has the same mask", twice),
-        ]
+    warnings += name_warnings("annotations are drawn twice, another of their image has the same mask", twice)
     order = np.argsort(row_of, kind="stable")
     order = order[areas[order] > 0]
     by_image = np.split(order, np.searchsorted(row_of[order], np.arange(1, len(rows))))
@@ -168,12 +163,9 @@ def assemble_dataset(
 
 
 def _differing_in_case(class_names: Sequence[str]) -> list[str]:
-    alike = defaultdict(list)
-    for name in class_names:
-        alike[name.casefold()].append(name)
     return [
         f"the classes {' and '.join(map(repr, names))} differ in letter case alone and stay separate "
         "classes; rename them in the annotations if they mean the same"
-        for names in alike.values()
+        for names in _alike(class_names, str.casefold)
         if len(names) > 1
     ]

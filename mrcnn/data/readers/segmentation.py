@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 from scipy.ndimage import find_objects, label
 
 from mrcnn.data.readers.image_files import parse_integer, parse_number
-from mrcnn.instance_masks import run_lengths
+from mrcnn.instance_masks import Crop, encode_crop, run_lengths
 
 CROSSING = "cross or touch themselves; pycocotools fills them by turns, inside and outside"
 BEYOND = "reach beyond their image and are clipped"
@@ -44,9 +44,7 @@ def encode_segmentation(segmentation: Any, height: int, width: int) -> bytes:
 def boxes_and_areas(runs: list[bytes], sizes: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
     """Compute tight boxes (N, 4) float32 (x1, y1, x2, y2), x2 and y2 exclusive, and areas (N,) int64 in pixels.
 
-    Args:
-        runs: N run-length strings.
-        sizes: (height, width) of the image of each mask.
+    The masks are N run-length strings with the (height, width) of their images.
     """
     masks = [{"size": size, "counts": counts} for counts, size in zip(runs, sizes, strict=True)]
     boxes, areas = np.zeros((len(masks), 4), np.float32), np.zeros(len(masks), np.int64)
@@ -65,10 +63,9 @@ def polygon_warnings(segmentation: Any, height: int, width: int) -> list[str]:
         return []
     found = []
     corners = [np.array(polygon, np.float64).reshape(-1, 2) for polygon in segmentation]
-    # Imported here: a served model does without Shapely.
-    from mrcnn.data.readers.polygon_checks import self_intersects
+    import shapely  # a served model does without it
 
-    if any(self_intersects(ring) for ring in corners):
+    if not all(shapely.is_simple(shapely.LinearRing(ring)) for ring in corners):
         found.append(CROSSING)
     points = np.concatenate(corners)
     if points.min() < -_OVERSHOOT or (points > np.array([width, height]) + _OVERSHOOT).any():
@@ -130,25 +127,19 @@ def _encode_runs(segmentation: dict, height: int, width: int) -> bytes:
         raise ValueError(f"has run lengths for {stated:.0f} pixels; expected {most} ({height}×{width})")
     if (lengths[1:] == 0).any():
         # An empty run after the first is legal but would enlarge the box that pycocotools computes.
-        return _canonical(lengths, height, width)
+        inside = np.repeat(np.arange(len(lengths)) % 2, lengths).astype(bool)
+        return encode_crop(Crop(0, 0, inside.reshape((height, width), order="F")), height, width)
     if compressed is None:
         encoded = coco_mask.frPyObjects({"size": [height, width], "counts": lengths.tolist()}, height, width)
         return encoded["counts"]  # pyright: ignore[reportReturnType] - pycocotools encodes to bytes
     return compressed
 
 
-def _canonical(lengths: np.ndarray, height: int, width: int) -> bytes:
-    inside = np.arange(len(lengths)) % 2
-    mask = np.repeat(inside, lengths).astype(np.uint8).reshape((height, width), order="F")
-    return _encode_mask(mask)
-
-
-def _encode_mask(mask: np.ndarray) -> bytes:
-    return coco_mask.encode(mask)["counts"]  # pyright: ignore[reportReturnType] - pycocotools encodes to bytes
-
-
-_TOUCHING = np.ones((3, 3), bool)
-"""8-connectivity."""
+def split_components(region: np.ndarray) -> tuple[int, Iterator[Crop]]:
+    """Return the number of 8-connected components of a region (H, W) bool, and the components."""
+    labels, count = label(region, np.ones((3, 3), bool))  # pyright: ignore[reportGeneralTypeIssues] - no annotations
+    places = enumerate(find_objects(labels, count), start=1)
+    return count, (Crop(rows.start, columns.start, labels[rows, columns] == k) for k, (rows, columns) in places)
 
 
 def connected_components(
@@ -162,21 +153,16 @@ def connected_components(
     """
     class_ids, boxes, areas, runs, lost = [], [], [], [], 0
     for class_id, region in enumerate(regions, start=1):
-        if not region.any():
-            continue
-        labels, count = label(region, _TOUCHING)  # pyright: ignore[reportGeneralTypeIssues] - SciPy has no annotations
-        for number, (rows, columns) in enumerate(find_objects(labels, count), start=1):
-            piece = labels[rows, columns] == number
-            area = int(np.count_nonzero(piece))
+        for crop in split_components(region)[1] if region.any() else ():
+            area = int(np.count_nonzero(crop.pixels))
             if area < min_area:
                 lost += area
                 continue
-            mask = np.zeros(region.shape, np.uint8, order="F")
-            mask[rows, columns] = piece
+            rows, columns = crop.slices
             class_ids.append(class_id)
             boxes.append((columns.start, rows.start, columns.stop, rows.stop))
             areas.append(area)
-            runs.append(_encode_mask(mask))
+            runs.append(encode_crop(crop, *region.shape))
     return (
         np.array(class_ids, np.int32),
         np.array(boxes, np.float32).reshape(-1, 4),
@@ -192,7 +178,7 @@ def whole_regions(
     """Return each region (H, W) bool of at least `min_area` pixels as one instance, as `connected_components` does."""
     areas = [int(np.count_nonzero(region)) for region in regions]
     kept = [index for index, area in enumerate(areas) if area >= min_area]
-    runs = [_encode_mask(np.asfortranarray(regions[index], np.uint8)) for index in kept]
+    runs = [encode_crop(Crop(0, 0, regions[index]), *regions[index].shape) for index in kept]
     boxes, sizes = boxes_and_areas(runs, [regions[index].shape for index in kept])
     lost = sum(area for area in areas if area < min_area)
     return np.array([class_ids[index] for index in kept], np.int32), boxes, sizes, runs, lost

@@ -32,13 +32,8 @@ def augment(
     """Augment a sample; the result depends on the arguments only.
 
     Pixels from outside the image get its minimum value, for floats that of each channel. Instances that lose more than
-    nine tenths of their area, or keep fewer than 4 pixels (or than they had), are removed.
-
-    Args:
-        sample: sample to augment.
-        augmentation: strength of each augmentation.
-        rng_seed: (seed, epoch, index of the sample), each 0 or more.
-        mirrored_ids: class ids after a left-right flip, from `Augmentation.mirrored_ids`; None without paired classes.
+    nine tenths of their area, or keep fewer than 4 pixels (or than they had), are removed. `rng_seed` is (seed, epoch,
+    index of the sample), each 0 or more; `mirrored_ids` are those of `Augmentation.mirrored_ids`.
     """
     # One seed per augmentation, so that disabling one does not change the others.
     drawn = np.random.SeedSequence(rng_seed).generate_state(len(Augmentation.model_fields))

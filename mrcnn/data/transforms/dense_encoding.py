@@ -6,12 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mrcnn.config import ClassifierConfig, InputConfig, ResUNetConfig
+from mrcnn.config import ClassifierConfig, ResUNetConfig
 from mrcnn.data.dataset import Dataset, Record
 from mrcnn.data.sample import Sample
-from mrcnn.data.transforms.encoding import Batch, Letterbox, add_ignore_regions, mask_to_network, prepare_image
-from mrcnn.data.transforms.letterbox import CenteredLetterbox
-from mrcnn.errors import InputError
+from mrcnn.data.transforms.encoding import Batch, add_ignore_regions, mask_to_network, prepare_sample
 
 OVERLAP = 0.01
 """Maximum share of a class's pixels in another class for classes to count as disjoint: manual outlines along a common
@@ -34,7 +32,7 @@ def make_dense_batch(samples: Sequence[Sample], config: ResUNetConfig) -> Batch:
         "maps": np.zeros((len(samples), *canvas, config.maps), np.uint8),
     }
     for row, sample in enumerate(samples):
-        batch["image"][row], letterbox = _prepare(sample, config)
+        batch["image"][row], letterbox = prepare_sample(sample, config)
         letterboxes.append(letterbox)
         target = batch["maps"][row]
         if config.exclusive:
@@ -61,7 +59,7 @@ def make_label_batch(samples: Sequence[Sample], config: ClassifierConfig) -> Bat
         "positive": np.array([is_positive(sample, config) for sample in samples], np.float32),
     }
     for row, sample in enumerate(samples):
-        batch["image"][row], _ = _prepare(sample, config)
+        batch["image"][row], _ = prepare_sample(sample, config)
     return batch
 
 
@@ -105,10 +103,3 @@ def classes_overlap(dataset: Dataset) -> bool:
         pixels[present - 1] += regions.sum(axis=(1, 2))
         shared[present - 1] += (regions & several).sum(axis=(1, 2))
     return bool((shared > OVERLAP * pixels).any())
-
-
-def _prepare(sample: Sample, config: InputConfig) -> tuple[np.ndarray, Letterbox | CenteredLetterbox]:
-    try:
-        return prepare_image(sample.image, config)
-    except InputError as error:
-        raise InputError(f"{sample.source}: {error}") from error

@@ -107,6 +107,16 @@ def prepare_image(
     return prepared, letterbox
 
 
+def prepare_sample(
+    sample: Sample, config: ModelConfig | InputConfig
+) -> tuple[np.ndarray, Letterbox | CenteredLetterbox]:
+    """Prepare the image of a sample like `prepare_image`; the message of an error names the sample."""
+    try:
+        return prepare_image(sample.image, config)
+    except InputError as error:
+        raise InputError(f"{sample.source}: {error}") from error
+
+
 def make_batch(samples: Sequence[Sample], config: ModelConfig) -> Batch:
     """Encode B samples as a training batch of the network.
 
@@ -133,10 +143,7 @@ def make_batch(samples: Sequence[Sample], config: ModelConfig) -> Batch:
     }
     letterboxes = []
     for row, sample in enumerate(samples):
-        try:
-            batch["image"][row], letterbox = prepare_image(sample.image, config)
-        except InputError as error:
-            raise InputError(f"{sample.source}: {error}") from error
+        batch["image"][row], letterbox = prepare_sample(sample, config)
         letterboxes.append(letterbox)
         instances = sample.instances
         boxes = instances.boxes

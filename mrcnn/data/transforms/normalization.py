@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from mrcnn.errors import InputError
@@ -114,12 +116,6 @@ def equalize(image: np.ndarray, method: str) -> np.ndarray:
             planes.append(plane)
             continue
         plane = (plane - low) / (high - low)
-        spread = exposure.equalize_hist if method == "histogram" else _clahe
-        planes.append(255 * spread(plane))
+        clahe = partial(exposure.equalize_adapthist, clip_limit=CLIP_LIMIT)
+        planes.append(255 * (exposure.equalize_hist if method == "histogram" else clahe)(plane))
     return np.broadcast_to(np.stack(planes, axis=-1).astype(np.float32), image.shape)
-
-
-def _clahe(plane: np.ndarray) -> np.ndarray:
-    from skimage import exposure
-
-    return exposure.equalize_adapthist(plane, clip_limit=CLIP_LIMIT)

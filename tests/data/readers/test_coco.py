@@ -102,16 +102,10 @@ def test_a_folder_of_links_is_fine(coco, write_coco, tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda c: c["annotations"][0].update(category_id=99), "annotations id 1: category_id 99 is not among"),
-        (lambda c: c["annotations"][0].update(image_id=99), "annotations id 1: image_id 99 is not among"),
         (lambda c: c["annotations"][0].update(image_id=[1]), r"annotations id 1: image_id \[1\] is not among"),
-        (lambda c: c["annotations"][0].update(id=2), r"annotations\[1\]: id 2 stands twice"),
-        (lambda c: c["annotations"][0].update(segmentation=[[1, 1, 2, 2]]), "annotations id 1: segmentation has a pol"),
         (lambda c: c["annotations"].append(5), r"annotations\[3\]: expected an object with an id"),
         (lambda c: c["images"][0].update(id=2), r"images\[1\]: id 2 stands twice"),
         (lambda c: c["images"][0].pop("id"), r"images\[0\]: expected an object with an id"),
-        (lambda c: c["images"][0].update(file_name="none.png"), r"images id 1: 'none\.png' is neither in"),
-        (lambda c: c["images"][0].update(file_name="../../x.png"), r"'\.\./\.\./x\.png' is neither in"),
         (lambda c: c["images"][0].update(file_name="/etc/hostname"), "'/etc/hostname' is neither in"),
         (lambda c: c["images"][0].update(file_name=None), "file name None; expected a path"),
         (lambda c: c["images"][0].update(file_name="b_1.png"), r"b_1\.png stands in 2 entries"),

@@ -20,11 +20,10 @@ from pycocotools import mask as coco_mask
 from mrcnn.data.dataset import Dataset
 from mrcnn.data.io.pictures import UPRIGHT
 from mrcnn.data.names import normalize_text
-from mrcnn.data.problems import Problems, summarize_names
+from mrcnn.data.problems import Problems, name_warnings
 from mrcnn.data.readers.image_files import (
-    IMAGE_SUFFIXES,
     ImageFiles,
-    files_below,
+    images_below,
     is_valid_text,
     parse_integer,
     read_record_fields,
@@ -123,11 +122,7 @@ def read_tool(
 ) -> Dataset:
     """Read a data set with the `parse` of a tool: (path, problems, warnings) → its images and classes, or None.
 
-    Args:
-        parse: reads the files of the tool.
-        path: folder, or file of annotations.
-        patient_pattern: see `read_dataset`.
-        name_unlisted: warn about images in the folder that the tool lists without annotations or not at all.
+    `name_unlisted` warns about images in the folder that the tool lists without annotations or not at all.
 
     Raises:
         InputError: annotations or images are invalid; the message lists all problems.
@@ -139,10 +134,9 @@ def read_tool(
     if not (name_unlisted and path.is_dir()):
         return dataset
     found = {record.path for record in dataset.records} | {image.file for image in images}
-    pictures = (file for file in sorted(files_below(root, "**/*")) if file.suffix.lower() in IMAGE_SUFFIXES)
-    unlisted = [relative_name(file, root) for file in pictures if file not in found]
+    unlisted = [relative_name(file, root) for file in images_below(root) if file not in found]
     text = "images in the folder have no entry with annotations and are left out"
-    return dataset.with_warnings([summarize_names(text, unlisted)]) if unlisted else dataset
+    return dataset.with_warnings(name_warnings(text, unlisted))
 
 
 def build_dataset(
@@ -214,19 +208,16 @@ def build_dataset(
             class_ids.append(class_id)
             runs.append(run)
             wheres.append(shape.where)
-    if boxed:
-        warnings.append(
-            summarize_names(
-                "annotations are boxes without an outline; the whole box is the mask, so mask scores measure boxes",
-                boxed,
-            )
-        )
+    warnings += name_warnings(
+        "annotations are boxes without an outline; the whole box is the mask, so mask scores measure boxes", boxed
+    )
     if crowds:
         warnings.append(
             f"{len(crowds)} annotations mark crowds (iscrowd=1): training and evaluation ignore these regions; "
             "set iscrowd to 0 where one is a single instance"
         )
-    warnings += [summarize_names(f"annotations {doubt}", found) for doubt, found in doubtful.items()]
+    for doubt, names_of in doubtful.items():
+        warnings += name_warnings(f"annotations {doubt}", names_of)
     in_files, stated = [row["patient_id"] for row in rows], [image.patient for image in opened]
     file_names = [image.stated_name or row["file_name"] for image, row in zip(opened, rows, strict=True)]
     patients, found = name_patients(stated, file_names, patient_pattern, problems, in_files=in_files)

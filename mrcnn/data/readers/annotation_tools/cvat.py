@@ -13,7 +13,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from mrcnn.data.names import find_patient
-from mrcnn.data.problems import Problems, summarize_names
+from mrcnn.data.problems import Problems, name_warnings
 from mrcnn.data.readers.annotation_tools.annotated_images import (
     AnnotatedImage,
     Shape,
@@ -58,8 +58,7 @@ def parse(path: Path, problems: Problems, warnings: list[str]) -> tuple[list[Ann
             image = _read_image(entry, files, where, passed)
             image.split = image.split or split_name(file.stem)
             images.append(image)
-    if passed:
-        warnings.append(summarize_names("annotations have no area (points, polylines) and are passed over", passed))
+    warnings += name_warnings("annotations have no area (points, polylines) and are passed over", passed)
     return images, unique_names(labels) or None
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mrcnn.data.names import find_patient
-from mrcnn.data.problems import Problems, summarize_names
+from mrcnn.data.problems import Problems, name_warnings
 from mrcnn.data.readers.annotation_tools.annotated_images import AnnotatedImage, Shape, relative_name
 from mrcnn.data.readers.annotation_tools.outlines import (
     Encoded,
@@ -74,10 +74,8 @@ def parse(path: Path, problems: Problems, warnings: list[str]) -> tuple[list[Ann
                 images.append(image)
             else:
                 bare.append(where)
-    if bare:
-        warnings.append(summarize_names("tasks have no annotation and are left out", bare))
-    if passed:
-        warnings.append(summarize_names("results have no area (key points, choices, text) and are passed over", passed))
+    warnings += name_warnings("tasks have no annotation and are left out", bare)
+    warnings += name_warnings("results have no area (key points, choices, text) and are passed over", passed)
     return images, None
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ from typing import Any
 from PIL import Image
 
 from mrcnn.cache_folder import cache_folder
+from mrcnn.data.digest import required_cache, write_whole
 from mrcnn.data.io.pictures import DECODING_ERRORS, FORMATS
 from mrcnn.data.names import find_patient
-from mrcnn.data.problems import Problems, summarize_names
+from mrcnn.data.problems import Problems, name_warnings
 from mrcnn.data.readers.annotation_tools.annotated_images import AnnotatedImage, Shape, relative_name, split_of
 from mrcnn.data.readers.annotation_tools.outlines import (
     Encoded,
@@ -35,6 +35,7 @@ from mrcnn.data.readers.image_files import (
     IMAGE_SUFFIXES,
     ImageFiles,
     files_below,
+    images_below,
     load_json,
     parse_integer,
     read_bytes,
@@ -70,23 +71,15 @@ def parse(path: Path, problems: Problems, warnings: list[str]) -> tuple[list[Ann
             images.append(_read_image(content, file, where, root, files))
         else:
             others.append(where)
-    if others:
-        warnings.append(summarize_names("JSON files are not LabelMe files and are passed over", others))
+    warnings += name_warnings("JSON files are not LabelMe files and are passed over", others)
     if path.is_dir():
         annotated = {Path(image.where).with_suffix("").as_posix() for image in images}
-        pictures = [file for file in sorted(files_below(path, "**/*")) if file.suffix.lower() in IMAGE_SUFFIXES]
         found = {image.file for image in images if isinstance(image.file, Path)}
-        bare = [
-            relative_name(file, root)
-            for file in pictures
-            if file not in found and relative_name(file.with_suffix(""), root) not in annotated
-        ]
-        if bare:
-            warnings.append(
-                summarize_names(
-                    "images have no JSON file and are left out; save those without objects in LabelMe, too", bare
-                )
-            )
+        names = [relative_name(file, root) for file in images_below(path) if file not in found]
+        bare = [name for name in names if Path(name).with_suffix("").as_posix() not in annotated]
+        warnings += name_warnings(
+            "images have no JSON file and are left out; save those without objects in LabelMe, too", bare
+        )
     return images, None
 
 
@@ -139,15 +132,8 @@ def _extract(data: Any) -> Path:
         raise ValueError("is not a readable image") from error
     path = cache_folder() / "labelme" / f"{hashlib.sha256(content).hexdigest()}{suffix}"
     if not path.is_file():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = path.with_name(f"{path.stem}-{os.getpid()}.part")
-            fresh.write_bytes(content)
-            fresh.replace(path)
-        except OSError as error:
-            raise InputError(
-                f"{path.parent}: cannot be written ({error.strerror}); set MRCNN_CACHE to another folder"
-            ) from error
+        with required_cache(path.parent), write_whole(path) as draft:
+            draft.write_bytes(content)
     return path
 
 

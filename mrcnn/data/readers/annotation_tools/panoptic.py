@@ -15,7 +15,7 @@ from PIL import Image
 
 from mrcnn.data.io.pictures import DECODING_ERRORS, open_picture
 from mrcnn.data.names import find_patient
-from mrcnn.data.problems import Problems, summarize_names
+from mrcnn.data.problems import Problems, name_warnings
 from mrcnn.data.readers.annotation_tools.annotated_images import (
     AnnotatedImage,
     Shape,
@@ -78,10 +78,8 @@ def parse(path: Path, problems: Problems, warnings: list[str]) -> tuple[list[Ann
                 _read_segments(entry, where, listed[key], masks, (names, classes), things, stuff)
         bare += [image.where for key, image in listed.items() if key not in seen]
         images += listed.values()
-    if bare:
-        warnings.append(summarize_names("images have no annotation and count as images without instances", bare))
-    if stuff:
-        warnings.append(summarize_names("segments of stuff (isthing 0) are left out", stuff))
+    warnings += name_warnings("images have no annotation and count as images without instances", bare)
+    warnings += name_warnings("segments of stuff (isthing 0) are left out", stuff)
     return images, names
 
 

@@ -159,7 +159,7 @@ def _read_row(
     if "runs" in columns:
         text = row[columns["runs"][0]]
         if text.lower() not in _NO_RUNS:
-            image.shapes.append(Shape(at, name, partial(_encode_relative_runs if relative else _encode_runs, text)))
+            image.shapes.append(Shape(at, name, partial(_encode_runs, text, relative)))
     elif any(row[column] for column in columns["box"]):
         values, corners = [row[column] for column in columns["box"]], bool(columns["corners"])
         image.shapes.append(Shape(at, name, partial(_encode_values, values, corners), is_box=True))
@@ -195,34 +195,20 @@ def _are_relative(rows: Sequence[Sequence[str]], column: int) -> bool:
     return bool(ascending) and 2 * sum(ascending) < len(ascending)
 
 
-def _encode_relative_runs(text: str, height: int, width: int) -> Encoded:
-    """Encode runs whose starts count from 0 at the end of the last run."""
-    values = [parse_integer(word) for word in text.split()]
-    pixels = height * width
-    if len(values) % 2 or any(value is None or not 0 <= value <= pixels for value in values):
-        raise ValueError(f"has run lengths that are not pairs of numbers up to {pixels} ({width}×{height})")
-    lengths = np.array(values, np.int64)
-    if lengths.sum() > pixels:
-        raise ValueError(f"has a run that ends at pixel {lengths.sum()}; expected at most {pixels} ({width}×{height})")
-    lengths = np.append(lengths, pixels - lengths.sum())
-    mask = np.repeat(np.arange(len(lengths)) % 2, lengths).astype(bool).reshape(width, height).T
-    return encode_mask(mask, 0, 0, height, width)
-
-
-def _encode_runs(text: str, height: int, width: int) -> Encoded:
-    values = [parse_integer(word) for word in text.split()]
-    if len(values) % 2 or any(value is None or not 0 < value <= height * width for value in values):
-        raise ValueError(f"has run lengths that are not pairs of numbers from 1 to {height * width} ({width}×{height})")
-    pairs = np.array(values, np.int64).reshape(-1, 2)
-    begin, end = pairs[:, 0] - 1, pairs[:, 0] - 1 + pairs[:, 1]
-    if end.max(initial=0) > height * width:
-        raise ValueError(
-            f"has a run that ends at pixel {end.max()}; expected at most {height * width} ({width}×{height})"
-        )
+def _encode_runs(text: str, relative: bool, height: int, width: int) -> Encoded:
+    """Encode runs whose starts count from pixel 1, or, if `relative`, from 0 at the end of the last run."""
+    values, first, pixels = [parse_integer(word) for word in text.split()], int(not relative), height * width
+    if len(values) % 2 or any(value is None or not first <= value <= pixels for value in values):
+        raise ValueError(f"has run lengths that are not pairs of numbers from {first} to {pixels} ({width}×{height})")
+    starts, lengths = np.array(values, np.int64).reshape(-1, 2).T
+    end = np.cumsum(starts + lengths) if relative else starts - 1 + lengths
+    begin = end - lengths
+    if end.max(initial=0) > pixels:
+        raise ValueError(f"has a run that ends at pixel {end.max()}; expected at most {pixels} ({width}×{height})")
     order = np.argsort(begin, kind="stable")
     if (begin[order][1:] < end[order][:-1]).any():
         raise ValueError("has runs that overlap; expected starts counted from the first pixel, not from the last run")
-    steps = np.zeros(height * width + 1, np.int8)
+    steps = np.zeros(pixels + 1, np.int8)
     np.add.at(steps, begin, 1)
     np.add.at(steps, end, -1)
     mask = np.cumsum(steps[:-1], dtype=np.int8).astype(bool).reshape(width, height).T

@@ -15,12 +15,10 @@ from mrcnn.data.names import find_patient, normalize_text
 from mrcnn.data.problems import Problems
 from mrcnn.data.reader_options import ViaOptions
 from mrcnn.data.readers.annotation_tools.annotated_images import AnnotatedImage, Encoded, Shape, build_dataset
-from mrcnn.data.readers.annotation_tools.outlines import ellipse, encode_polygons
+from mrcnn.data.readers.annotation_tools.outlines import ellipse, encode_polygons, numbers
 from mrcnn.data.readers.annotation_tools.via_files import find_via_files, read_entries
-from mrcnn.data.readers.image_files import ImageFiles, is_valid_text, parse_number
+from mrcnn.data.readers.image_files import ImageFiles, is_valid_text
 from mrcnn.errors import InputError
-
-_LARGEST = 1e15
 
 
 def matches(path: Path) -> bool:
@@ -118,11 +116,11 @@ def _corners(shape: dict) -> list[float]:
 
 
 def _numbers(shape: dict, *names: str) -> list[float]:
-    parsed = [parse_number(shape.get(name)) for name in names]
-    values = [float(value) for value in parsed if value is not None and abs(value) < _LARGEST]
-    if len(values) < len(names):
+    try:
+        values = numbers([shape.get(name) for name in names])
+    except ValueError as error:
         stated = ", ".join(f"{name}={shape.get(name)!r}" for name in names)
-        raise ValueError(f"{shape.get('name')} has {stated}; expected finite numbers")
+        raise ValueError(f"{shape.get('name')} has {stated}; expected finite numbers") from error
     extents = [value for name, value in zip(names, values, strict=True) if name not in ("x", "y", "cx", "cy", "theta")]
     if any(extent <= 0 for extent in extents):
         raise ValueError(f"{shape.get('name')} without an extent; expected sides above 0")

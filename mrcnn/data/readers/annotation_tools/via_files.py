@@ -165,10 +165,7 @@ def _parse_json(text: str) -> Any:
 
 def _parse(text: str | None) -> dict[str, Any] | None:
     """Parse the object in a cell; None if it is none."""
-    try:
-        value = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        return None
+    value = _parse_json(text or "{}")
     return value if isinstance(value, dict) else None
 
 

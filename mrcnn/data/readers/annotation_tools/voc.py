@@ -14,10 +14,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import find_objects, label
+from scipy.ndimage import find_objects
 
 from mrcnn.data.io.pictures import DECODING_ERRORS, open_picture
-from mrcnn.data.problems import Problems, summarize_names
+from mrcnn.data.problems import Problems, name_warnings
 from mrcnn.data.readers.annotation_tools.annotated_images import (
     AnnotatedImage,
     Encoded,
@@ -37,6 +37,7 @@ from mrcnn.data.readers.image_files import (
     read_text,
 )
 from mrcnn.data.readers.mask_folders import MaskPairs
+from mrcnn.data.readers.segmentation import split_components
 from mrcnn.errors import InputError
 from mrcnn.instance_masks import Crop, encode_crop
 
@@ -49,7 +50,6 @@ VOC_NAMES = (
 _VOID, _VOID_COLOR = 255, (224, 224, 192)
 _BACKGROUND = "background"
 _MOST_INSTANCES = 10_000
-_TOUCHING = np.ones((3, 3), int)  # 8-connectivity
 
 
 def matches(path: Path) -> bool:
@@ -166,8 +166,7 @@ def _read_masks(
                 images.append(AnnotatedImage(relative_name(file, path), file, split=splits[name]))
             (bare if name in splits else alone).append(relative_name(file, path))
     for names_of, what in ((bare, "count as images without instances"), (alone, "are left out, as no list has them")):
-        if names_of:
-            warnings.append(summarize_names(f"images have no mask in {_CLASSES} and {what}", names_of))
+        warnings += name_warnings(f"images have no mask in {_CLASSES} and {what}", names_of)
     return images, [name for name in names if name != _BACKGROUND]
 
 
@@ -275,9 +274,9 @@ def _instances(
     """Yield class and crop of each instance."""
     if objects is None:
         for number in np.unique(class_of[class_of >= 0]):
-            pieces = np.zeros(class_of.shape, np.int32)
-            label(class_of == number, _TOUCHING, pieces)
-            yield from ((int(number), crop) for _, crop in crops_by_value(pieces, path))
+            count, pieces = split_components(class_of == number)
+            _check_number(count, path)
+            yield from ((int(number), crop) for crop in pieces)
         return
     where = relative_name(objects, path)
     if not objects.is_file():
@@ -300,13 +299,17 @@ def _instances(
 def crops_by_value(values: np.ndarray, path: Path) -> Iterator[tuple[int, Crop]]:
     """Yield each value above 0 with the pixels that have it."""
     present, numbered = np.unique(values, return_inverse=True)
-    if len(present) > _MOST_INSTANCES:
-        raise InputError(f"{path}: a mask holds {len(present)} instances; expected at most {_MOST_INSTANCES}")
+    _check_number(len(present), path)
     numbered = numbered.reshape(values.shape) + 1
     for number, place in enumerate(find_objects(numbered), start=1):
         if place is not None and present[number - 1] > 0:
             rows, columns = place[0], place[1]
             yield int(present[number - 1]), Crop(rows.start, columns.start, numbered[place] == number)
+
+
+def _check_number(count: int, path: Path) -> None:
+    if count > _MOST_INSTANCES:
+        raise InputError(f"{path}: a mask holds {count} instances; expected at most {_MOST_INSTANCES}")
 
 
 def _read_boxes(file: Path, where: str, files: ImageFiles) -> AnnotatedImage:

@@ -18,10 +18,17 @@ from typing import Any
 
 from yaml import YAMLError
 
-from mrcnn.data.problems import Problems, summarize_names
+from mrcnn.data.problems import Problems, name_warnings
 from mrcnn.data.readers.annotation_tools.annotated_images import AnnotatedImage, Shape, relative_name, split_of
 from mrcnn.data.readers.annotation_tools.outlines import Encoded, encode_box, encode_polygons, numbers
-from mrcnn.data.readers.image_files import IMAGE_SUFFIXES, compose_unicode, files_below, parse_integer, read_text
+from mrcnn.data.readers.image_files import (
+    IMAGE_SUFFIXES,
+    compose_unicode,
+    files_below,
+    images_below,
+    parse_integer,
+    read_text,
+)
 from mrcnn.errors import InputError
 from mrcnn.safe_yaml import read_yaml
 
@@ -47,8 +54,7 @@ def parse(path: Path, problems: Problems, warnings: list[str]) -> tuple[list[Ann
         for file in sorted(files_below(path, "**/*.txt"))
         if _is_label(file, path)
     }
-    pictures = [file for file in sorted(files_below(path, "**/*")) if file.suffix.lower() in IMAGE_SUFFIXES]
-    label_of = {file: next((labels[key] for key in _label_keys(file) if key in labels), None) for file in pictures}
+    label_of = {file: next((labels[k] for k in _label_keys(file) if k in labels), None) for file in images_below(path)}
     folders = {file.parent for file, label in label_of.items() if label is not None}
     images, bare, passed = [], [], []
     for file, label in label_of.items():
@@ -67,10 +73,8 @@ def parse(path: Path, problems: Problems, warnings: list[str]) -> tuple[list[Ann
             problems.add(f"{relative_name(label, path)}: {count} images of that name; expected one")
     for label in sorted(set(labels.values()) - set(label_of.values())):
         problems.add_skippable(f"{relative_name(label, path)}: no image of that name; expected one in images")
-    if bare:
-        warnings.append(summarize_names("images have no label file and count as images without instances", bare))
-    if passed:
-        warnings.append(summarize_names("pictures lie outside images, have no label and are passed over", passed))
+    warnings += name_warnings("images have no label file and count as images without instances", bare)
+    warnings += name_warnings("pictures lie outside images, have no label and are passed over", passed)
     return images, names
 
 

@@ -57,12 +57,8 @@ def find_cases(root: Path, problems: Problems, *, require_labels: bool = True) -
     """Find all cases below a folder, sorted by name.
 
     The files of one folder are one case with the name of the folder, unless a kind occurs twice; then files with the
-    same prefix are one case. This handles the case of BraTS 2020 whose label map has another prefix.
-
-    Args:
-        root: folder of the cases.
-        problems: collects incomplete and ambiguous cases.
-        require_labels: whether a case without a label map is a problem.
+    same prefix are one case. This handles the case of BraTS 2020 whose label map has another prefix. Incomplete and
+    ambiguous cases are added to `problems`; without `require_labels`, a case needs no label map.
 
     Raises:
         InputError: the folder does not exist or has no BraTS files.

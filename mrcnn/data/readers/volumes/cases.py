@@ -16,7 +16,7 @@ from mrcnn.data.io.images import HEAD_BYTES, is_dicom
 from mrcnn.data.io.label_images import LABEL_SUFFIXES, LOSSY_SUFFIXES
 from mrcnn.data.io.nifti import SUFFIXES, count_channels
 from mrcnn.data.io.volume_files import VolumeFiles, is_tiff_stack
-from mrcnn.data.problems import Problems, summarize_names
+from mrcnn.data.problems import Problems, name_warnings
 from mrcnn.data.reader_options import VolumesOptions
 from mrcnn.data.readers.image_files import files_below, load_json
 from mrcnn.errors import InputError
@@ -305,12 +305,9 @@ def find_dicom(root: Path, options: VolumesOptions, problems: Problems) -> Found
         name = f"{root.name if place == '.' else place}"
         found.cases.append(Case(name, source, tuple(sorted(files)), frames=frames, patient=patients[uid]))
     found.cases = _unique(found.cases)
-    if several:
-        found.warnings.append(
-            summarize_names("stacks share a SeriesInstanceUID with another and are not read", several)
-        )
-    if without := [sources[uid][0] for uid in sources if uid not in labels]:
-        found.warnings.append(summarize_names("series have no segmentation or structure set and are not read", without))
+    found.warnings += name_warnings("stacks share a SeriesInstanceUID with another and are not read", several)
+    without = [sources[uid][0] for uid in sources if uid not in labels]
+    found.warnings += name_warnings("series have no segmentation or structure set and are not read", without)
     return found
 
 

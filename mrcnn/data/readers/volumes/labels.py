@@ -21,7 +21,7 @@ from mrcnn.data.io.nifti import Nifti
 from mrcnn.data.io.pictures import DECODING_ERRORS
 from mrcnn.data.io.volume_files import DICOM_TO_NIFTI, check_same_grid, labels_digest, open_volume
 from mrcnn.data.io.volumes import background_value
-from mrcnn.data.problems import Problems, summarize_names
+from mrcnn.data.problems import Problems, name_warnings
 from mrcnn.data.reader_options import VolumesOptions
 from mrcnn.data.readers.orientation import align_to_image
 from mrcnn.data.readers.volumes.cases import STACK_SUFFIXES, Case, Classes
@@ -97,9 +97,7 @@ class LabelRule:
 def open_case(case: Case, highest: int | None = None) -> CaseSummary | InputError:
     """Summarize a case, from the cache if its files are unchanged, or return the error.
 
-    Args:
-        case: files of the case.
-        highest: largest valid value of a label map; None for 65535.
+    `highest` is the largest valid value of a label map; None for 65535.
     """
     try:
         key = f"{case.source.digest()[:32]}-{labels_digest(case.labels)[:32]}-{highest or _HIGHEST}-{_VERSION}"
@@ -276,14 +274,9 @@ def rules_for(
     options: VolumesOptions,
     problems: Problems,
 ) -> tuple[list[LabelRule], list[str]]:
-    """Return how the labels of each case become classes, and warnings.
+    """Return how the labels of each case become classes, and warnings; labels that are no class are problems.
 
-    Args:
-        cases: all cases.
-        summaries: summary of each case.
-        classes: values or names of segments by class; None for each value or name.
-        options: options of the reader.
-        problems: collects labels that are no class.
+    `classes` has values or names of segments by class; None makes a class of each.
     """
     if summaries[0].names is not None:
         return _rules_by_name(summaries, classes)
@@ -346,7 +339,7 @@ def _rules_by_name(summaries: Sequence[CaseSummary], classes: Classes | None) ->
         rules.append(LabelRule(tuple(wanted), sets, bits=True))
     known = set().union(*wanted.values())
     left = [name for name in named if name.casefold() not in known]
-    return rules, [summarize_names("segments are in no class and count as background", left)] if left else []
+    return rules, name_warnings("segments are in no class and count as background", left)
 
 
 def label_map_of_regions(regions: np.ndarray, values: Sequence[int]) -> np.ndarray:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mrcnn.data.io.volume_files import VolumeFiles
-from mrcnn.data.problems import Problems, summarize_names
+from mrcnn.data.problems import Problems, name_warnings
 from mrcnn.data.reader_options import VolumesOptions
 from mrcnn.data.readers.folder_files import folder_role
 from mrcnn.data.readers.image_files import files_below
@@ -70,8 +70,8 @@ def find_pairs(root: Path, options: VolumesOptions, problems: Problems) -> Found
         found.cases.append(Case(name if name != "." else root.name, VolumeFiles(tuple(mine)), (path,)))
     _merge_folders(found, apart)
     _name_channels(found, problems)
-    if unused := [image.relative_to(root).as_posix() for image, _ in images if image not in used]:
-        found.warnings.append(summarize_names("volumes have no label map and are not read", unused))
+    unused = [image.relative_to(root).as_posix() for image, _ in images if image not in used]
+    found.warnings += name_warnings("volumes have no label map and are not read", unused)
     return found
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -111,11 +110,8 @@ def _find_layout(path: Path) -> str | None:
 def read(path: Path, *, patient_pattern: str | None = None, options: VolumesOptions) -> Dataset:
     """Read all cases below a folder.
 
-    Args:
-        path: folder of the cases.
-        patient_pattern: regular expression searched in the name of the case; by default each case is a patient, and
-            visits of BraTS such as `BraTS-GLI-00001-000` and `-001` are one.
-        options: options of the reader.
+    `patient_pattern` is searched in the name of the case; by default each case is a patient, and visits of BraTS such
+    as `BraTS-GLI-00001-000` and `-001` are one.
 
     Raises:
         InputError: an option or a file is invalid; the message lists all problems of files.
@@ -197,14 +193,6 @@ def _open_cases(
     return summaries, owners, opened
 
 
-@dataclass
-class _Lost:
-    """Count the pixels of components below the minimum area, and of all."""
-
-    pixels: int = 0
-    of: int = 0
-
-
 def _dataset(
     cases: Sequence[Case],
     summaries: Sequence[CaseSummary],
@@ -229,7 +217,7 @@ def _dataset(
         warnings = (
             [*warnings, f"slices are {plane}, the plane of the finest pixels"] if options.plane == "auto" else warnings
         )
-    records, runs, lost = [], [], _Lost()
+    records, runs, lost, covered = [], [], 0, 0
     names = Counter(case.source.files[0].name for case in cases)
     for case, summary, patient, rule in zip(cases, summaries, patients, rules, strict=True):
         volume = _volume(case, summary, rule, channels, plane, scaling)
@@ -256,12 +244,12 @@ def _dataset(
             )
             records.append(record)
             runs.append(instances)
-            lost.pixels, lost.of = lost.pixels + missed, lost.of + missed + int(areas.sum())
-    if lost.pixels:
+            lost, covered = lost + missed, covered + missed + int(areas.sum())
+    if lost:
         warnings = [
             *warnings,
-            f"pieces of fewer than {options.min_area} pixels (min_area) are left out: {lost.pixels / lost.of:.2%} of "
-            "the labeled ones",
+            f"pieces of fewer than {options.min_area} pixels (min_area) are left out: {lost / covered:.2%} of the "
+            "labeled ones",
         ]
     return Dataset(rules[0].class_names, records, runs, warnings, problems)
 
