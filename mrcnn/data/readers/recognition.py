@@ -19,6 +19,12 @@ _USUAL = ("coco", "masks", "yolo", "via")  # shown first of equally near formats
 _MOST_FILES = 100_000
 _OPENED, _HEAD = 20, 1 << 16  # files that are opened for one need, and bytes of each
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
+_REMEDIES = (
+    ((".mhd", ".mha", ".nrrd", ".nhdr", ".img"), "volumes in {} files are not read; convert them to NIfTI (.nii.gz)"),
+    ((".npy", ".npz", ".mat", ".h5", ".hdf5"), "images in {} files are not read; save each as PNG or TIFF"),
+    ((".svs", ".ndpi", ".mrxs"), "slides in {} files are not read; save their tiles as PNG or TIFF"),
+    ((".zip", ".tar", ".tgz", ".7z", ".rar"), "archives in {} files are not read; unpack them first"),
+)
 
 
 def explain_unrecognized(path: Path) -> str:
@@ -35,6 +41,8 @@ def explain_unrecognized(path: Path) -> str:
     near = [name for name in needs if len(lacking[name]) < len(needs[name])]
     near.sort(key=lambda name: len(lacking[name]) / len(needs[name]))
     lines += [f"  {name} would need: {', and '.join(lacking[name]) or 'another layout'}" for name in near[:_NEAREST]]
+    suffixes = {os.path.splitext(file)[1].lower() for file in files}
+    lines += [f"  {text.format(min(suffixes & set(unread)))}" for unread, text in _REMEDIES if suffixes & set(unread)]
     lines.append("  docs/reference/formats.md shows the layout of each form")
     return "\n".join(map(to_single_line, lines))
 

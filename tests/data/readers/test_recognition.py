@@ -38,6 +38,19 @@ def test_contents_count_too(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("Fold 1/images.npy", "images in .npy files are not read; save each as PNG or TIFF"),
+        ("Case00.mhd", "volumes in .mhd files are not read; convert them to NIfTI (.nii.gz)"),
+        ("a.svs", "slides in .svs files are not read; save their tiles as PNG or TIFF"),
+        ("set.zip", "archives in .zip files are not read; unpack them first"),
+    ],
+)
+def test_files_that_no_reader_reads_have_a_remedy(tmp_path, name, remedy):
+    assert f"  {remedy}" in explain(tmp_path, name)
+
+
 def test_large_trees_archives_and_odd_names(tmp_path):
     lines = explain(tmp_path, *(f"{number:02}/a.dat" for number in range(20)))
     assert lines[2] == "    00/: 1 .dat" and lines[9] == "    … and 13 more folders"
