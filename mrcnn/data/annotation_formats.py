@@ -125,7 +125,13 @@ FORMATS: Mapping[str, AnnotationFormat] = MappingProxyType(
         ),
         "masks": AnnotationFormat(
             "masks",
-            (_IMAGES, Need("a folder masks, or files such as a_mask.png", r"mask[^/]*/|_mask[^/]*$")),
+            (
+                _IMAGES,
+                Need(
+                    "a folder masks, or files such as a_mask.png (--masks.mask_suffix names another suffix)",
+                    r"mask[^/]*/|_mask[^/]*$",
+                ),
+            ),
             MasksOptions,
         ),
         "csv": AnnotationFormat(
