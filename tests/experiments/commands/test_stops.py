@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -129,9 +130,10 @@ def test_a_training_whose_worker_is_stopped_gives_up_by_the_names_of_the_images(
     started, (worker, *_) = training(deadline=6)
     worker.suspend()
     status, line = started.end()
-    assert status == 2 and line.startswith("mrcnn: 0") and ".png: waiting for 6 s of at most 6; the folder" in line
+    # A busy machine looks late.
+    assert status == 2 and re.search(r"^mrcnn: 0.*\.png: waiting for \d+ s of at most 6; the folder", line), line
     run = newest(store)
-    assert run.info.status == "FAILED" and "waiting for 6 s" in run.data.tags["error"]
+    assert run.info.status == "FAILED" and " s of at most 6" in run.data.tags["error"]
 
 
 def test_predictions_that_were_stopped_go_on_to_the_same_files(command, tmp_path):
