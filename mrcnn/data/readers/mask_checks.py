@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import binary_fill_holes, label
 
 from mrcnn.data.io.label_images import (
     VOID,
@@ -30,6 +31,7 @@ _SHOWN = 5
 _MOST_COVERED = 0.9  # maximum share of an image that one instance normally covers
 _MOST_SPECKS, _SPECK = 100, 4  # components in a data set, and pixels of each
 _MOST_RINGED, _MANY_RINGED = 0.8, 0.3  # share of the masks with a higher class; normal anatomy reaches 1/7
+_LEAST_INSIDE = 3  # pixels that an outline encloses, for each of its own
 _MOST_CODES = 10  # values up to this one are class codes, not shades
 _FEW_PIXELS, _LEAST_SIDE = 2, 64  # difference in size by rounding, of an image of this size
 _SAME_SHAPE, _CROPPED = 0.01, (0.9, 1.1)  # tolerance of the aspect ratio, and scales that may be those of a crop
@@ -56,6 +58,7 @@ class MaskChecks:
         self._highest: list[int] = []
         self._solid: set[int] = set()
         self._covering: list[str] = []
+        self._outlined: list[str] = []
         self._objects = self._exchanged = self._specks = 0
         self._specked: list[str] = []
 
@@ -130,15 +133,18 @@ class MaskChecks:
     def record_instances(self, instances: Iterable[Instance], shape: tuple[int, ...], where: str) -> Iterator[Instance]:
         """Yield the instances of a mask of `shape` (H, W), and record the area that they cover."""
         total = specks = 0
-        covers, pixels = False, shape[0] * shape[1]
+        covers = outlined = False
+        pixels = shape[0] * shape[1]
         for class_id, crop in instances:
             area = int(np.count_nonzero(crop.pixels))
+            outlined |= _is_outline(crop, area)
             covers |= area > _MOST_COVERED * pixels or crop.tight().pixels.shape == shape
             total, specks = total + area / pixels, specks + (area <= _SPECK)
             yield class_id, crop
         self._objects += total > 0
         self._exchanged += covers and total > 0.5
         self._covering += [where] if covers else []
+        self._outlined += [where] if outlined else []
         self._specks += specks
         self._specked += [where] if specks else []
 
@@ -207,6 +213,11 @@ class MaskChecks:
                 if self._ringed_share(value) >= _MANY_RINGED and not set(files) & set(self.rejected_files())
             ),
             (self._covering_text(), self._covering),
+            (
+                "masks hold an outline around nothing, as where only borders are drawn; the instance is the line, so "
+                "fill the outlines",
+                self._outlined if self._classes == 1 and len(self._outlined) * 2 > self._objects else (),
+            ),
         ]
         if self._specks >= _MOST_SPECKS:
             lists.append((f"masks hold {self._specks} pieces of at most {_SPECK} pixels", self._specked))
@@ -222,6 +233,15 @@ class MaskChecks:
 def unknown_value(where: str, value: int, names: Sequence[str]) -> str:
     """Format the problem of a value without a class."""
     return f"{where}: holds the value {value}; class_names has {len(names)}: {', '.join(names)}"
+
+
+def _is_outline(crop: Crop, area: int) -> bool:
+    """Check for a thin line around a single hole; vessels enclose several."""
+    piece = crop.pixels
+    if not area or piece.size < _LEAST_INSIDE * area:
+        return False
+    holes = binary_fill_holes(piece) & ~piece
+    return np.count_nonzero(holes) >= _LEAST_INSIDE * area and label(holes)[1] == 1
 
 
 def _is_scaled(size: tuple[int, ...], of_image: tuple[int, int]) -> bool:

@@ -171,6 +171,16 @@ def test_background_and_object_exchanged(tmp_path):
     assert "1 masks hold an instance" in warning and "exchanged" not in warning
 
 
+def test_outlines_are_named(tmp_path):
+    """HC18 draws the border of the head alone."""
+    line = ellipse(50, 60, 30, 40) & ~ellipse(50, 60, 28, 38)
+    (warning,) = told(read_dataset(folder(tmp_path / "line", line, line, ONE)))
+    assert warning.startswith("2 masks hold an outline around nothing") and "masks/0.png" in warning
+    thick, vessels = ellipse(50, 60, 30, 40) & ~ellipse(50, 60, 15, 20), line.copy()
+    vessels[:, 59:61] = vessels[49:51] = True
+    assert not any("outline" in each for each in told(read_dataset(folder(tmp_path / "other", thick, vessels))))
+
+
 def test_noise_is_named(tmp_path):
     noise = np.random.default_rng(0).random(SHAPE) > 0.98
     (warning,) = told(read_dataset(folder(tmp_path, ONE | noise, ONE)))
