@@ -10,7 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from experiments.evaluation.evaluate_on_test import Result
-from experiments.evaluation.tables import IMAGE_ROWS
+from experiments.evaluation.tables import IMAGE_ROWS, interval_text
 from mrcnn.metrics.classification import auc, rates, with_intervals
 
 MEASURES = {
@@ -103,5 +103,5 @@ def _cells(columns: Mapping[str, Column], *, between: str) -> list[tuple[str, li
 def _cell(column: Column, name: str, between: str) -> str:
     if name not in column.scores:
         return ""
-    ends = [f"{column.intervals[name + end]:.3f}" for end in ("_lo", "_hi") if name + end in column.intervals]
-    return f"{column.scores[name]:.3f}" + (f"{between}({'–'.join(ends)})" if ends else "")
+    ends = interval_text(column.intervals, name, "–")
+    return f"{column.scores[name]:.3f}" + (f"{between}({ends})" if ends else "")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow import MlflowClient
 from mlflow.models import get_model_info
 from rich.console import Console
 
@@ -14,15 +13,16 @@ from mrcnn.errors import InputError
 from mrcnn.models import MaskRCNN, load
 from trackers.checkpoints.initial_weights import run_of
 from trackers.packaging.tracked_model import load_tracked_model
+from trackers.runs.reader import read_run
 from trackers.runs.writer import LONGEST_DATASET_DIGEST
 
 
 @dataclass(frozen=True)
 class Given:
-    """A trained model, and the digest of its training split from its run; None: the run is unknown."""
+    """A trained model, and the digest of its training split from its run; empty if it is unknown."""
 
     model: MaskRCNN
-    trained_on: str | None
+    trained_on: str
 
 
 def given_mask_rcnn(spec: str, task: str, folder: Path) -> Given:
@@ -37,7 +37,7 @@ def given_mask_rcnn(spec: str, task: str, folder: Path) -> Given:
         run_id = get_model_info(spec).run_id
     elif run_id is None and spec.startswith("runs:/"):
         run_id = spec.split("/")[1]
-    return Given(model, None if run_id is None else _training_digest(run_id))
+    return Given(model, read_run(run_id).digest("train") if run_id else "")
 
 
 def check_same_training(spec: str, given: Given, data: Data, console: Console) -> None:
@@ -49,7 +49,7 @@ def check_same_training(spec: str, given: Given, data: Data, console: Console) -
     names, expected = given.model.config.class_names, data.splits["train"].class_names
     if names != expected:
         raise InputError(f"--mask-rcnn {spec}: finds {', '.join(names)}; expected {', '.join(expected)}, as the data")
-    if given.trained_on is None:
+    if not given.trained_on:
         console.print(
             f"warning: --mask-rcnn {spec}: its training data are unknown; if they contain patients of the "
             f"{data.reported} split, its scores are invalid",
@@ -60,11 +60,3 @@ def check_same_training(spec: str, given: Given, data: Data, console: Console) -
             f"--mask-rcnn {spec}: was trained on other images (digest {given.trained_on[:12]}); expected the training "
             f"split at hand ({data.splits['train'].digest[:12]}): the same data, seed and split as `mrcnn train` had"
         )
-
-
-def _training_digest(run_id: str) -> str | None:
-    inputs = MlflowClient().get_run(run_id).inputs
-    for each in inputs.dataset_inputs if inputs else ():
-        if any(tag.key == "mlflow.data.context" and tag.value == "train" for tag in each.tags):
-            return each.dataset.digest
-    return None

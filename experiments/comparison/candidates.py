@@ -13,7 +13,6 @@ from string import ascii_uppercase
 
 import yaml
 from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
@@ -24,7 +23,7 @@ from mrcnn.safe_yaml import read_yaml
 from trackers.packaging.tracked_model import CONFIG, load_tracked_model
 from trackers.registry.contest import Score, score_of_version
 from trackers.registry.registry import CHALLENGER, CHAMPION, RECALIBRATED_IN
-from trackers.runs.reader import artifacts
+from trackers.runs.reader import artifact_text
 
 FAMILIES = ("mrcnn", "unet")
 """Prefixes of the names of registered models that detect instances."""
@@ -224,14 +223,12 @@ def _of_version(client: MlflowClient, version: ModelVersion, spec: str) -> Candi
 
 
 def _of_run(client: MlflowClient, spec: str, run_id: str) -> Candidate:
-    facts = None
     try:
-        with artifacts(run_id, EVALUATION) as folder:
-            if (file := folder / EVALUATION).is_file():
-                facts = json.loads(file.read_text(encoding="utf-8"))
+        text = artifact_text(run_id, EVALUATION)
     except MlflowException as error:
         raise InputError(f"{spec}: {str(error).splitlines()[0]}") from error
-    if facts is not None:
+    if text is not None:
+        facts = json.loads(text)
         model, classes = facts["model"], facts["classes"]["of_data"]
         evaluation = ExternalEvaluation(run_id, model["title"], classes, facts["confidence"])
         return Candidate("", model["address"], run_id, _config(client, run_id, spec), evaluation=evaluation)
@@ -246,18 +243,15 @@ def _config(client: MlflowClient, run_id: str, spec: str, packaged: str | None =
     """Read the resolved configuration from the run, or from the model `packaged` if a sweep registered it."""
     try:
         client.get_run(run_id)
-        present = {each.path for each in client.list_artifacts(run_id)}
+        text = artifact_text(run_id, CONFIG)
+        content = None if text is None else read_yaml(text)
     except MlflowException as error:
         raise InputError(f"{spec}: {str(error).splitlines()[0]}") from error
-    with tempfile.TemporaryDirectory() as folder:
-        if CONFIG in present:
-            path = Path(download_artifacts(artifact_uri=f"runs:/{run_id}/{CONFIG}", dst_path=folder))
-            try:
-                content = read_yaml(path.read_text(encoding="utf-8"))
-            except (yaml.YAMLError, UnicodeDecodeError) as error:
-                raise InputError(f"{spec}: {CONFIG} of run {run_id}: not readable as YAML") from error
-        else:
-            content = packaged and load_tracked_model(packaged, task="", folder=Path(folder)).config
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{spec}: {CONFIG} of run {run_id}: not readable as YAML") from error
+    if text is None and packaged:
+        with tempfile.TemporaryDirectory() as folder:
+            content = load_tracked_model(packaged, task="", folder=Path(folder)).config
     if not content:
         raise InputError(f"{spec}: run {run_id} has no {CONFIG}; expected a run that trained a model")
     return check(content, f"{spec}: {CONFIG} of run {run_id}")

@@ -14,13 +14,13 @@ from experiments.comparison.measurements import LoadedModel, Measurement
 from experiments.comparison.paired_difference import (
     RESAMPLES,
     PairedDifference,
-    dice_by_patient,
     has_enough_patients,
     paired_difference,
     scores,
     shared_evaluators,
 )
-from experiments.config.resolve import shareable
+from experiments.config.resolve import parameters, shareable
+from experiments.evaluation.analysis import patient_rows
 from experiments.evaluation.tables import ROWS, duration_text
 from experiments.preparation.datasets import dataset_name
 from trackers.packaging.served import NOTICE
@@ -146,8 +146,9 @@ class Comparison:
             ],
             "dice_of_patients": {
                 label: {
-                    numbers[patient]: dice
-                    for patient, dice in dice_by_patient(evaluator, measured[label].confidence).items()
+                    numbers[row["patient"]]: row["dice"]
+                    for row in patient_rows(evaluator.per_case(measured[label].confidence))
+                    if row["dice"] is not None
                 }
                 for label, evaluator in shared.items()
             },
@@ -163,18 +164,10 @@ def differing_settings(candidates: Sequence[Candidate]) -> list[tuple[str, ...]]
     rows["duration of the training"] = [
         "–" if run.ended is None else duration_text((run.ended - run.started) / 1000) for run in runs
     ]
-    settings = [_flat(each.config.model_dump(mode="json")) for each in candidates]
+    settings = [parameters(each.config) for each in candidates]
     for name in dict.fromkeys(name for each in settings for name in each):
         rows[name] = [shareable(each.get(name, "–")) for each in settings]
     return [(name, *texts) for name, texts in rows.items() if len(set(texts)) > 1]
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Convert nested mappings to one with names such as `train.epochs`."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return found
 
 
 def _sizes(test_set: TestSet) -> dict[str, int]:

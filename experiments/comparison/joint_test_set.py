@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from mlflow import MlflowClient
 
 from experiments.comparison.candidates import Candidate
 from experiments.config.resolve import shareable
@@ -16,6 +15,7 @@ from experiments.preparation.datasets import dataset_name
 from experiments.preparation.seen_images import SeenImages, data_location, find_seen
 from mrcnn.data import Dataset
 from mrcnn.errors import InputError
+from trackers.runs.reader import read_run
 from trackers.runs.writer import LONGEST_DATASET_DIGEST
 
 LEAST_PATIENTS = 5
@@ -155,17 +155,8 @@ def _exposure(config: TaskConfig) -> Exposure:
 
 def _check_unchanged(candidate: Candidate, test: Dataset) -> None:
     """Raise `InputError` if the test split differs from the one in the run."""
-    recorded = recorded_digest(candidate.run_id, "test")
-    if recorded is not None and recorded != test.digest[:LONGEST_DATASET_DIGEST]:
+    recorded = read_run(candidate.run_id).digest("test")
+    if recorded and recorded != test.digest[:LONGEST_DATASET_DIGEST]:
         raise InputError(
             f"the test split has digest {test.digest[:12]}, its run recorded {recorded[:12]}: the data have changed"
         )
-
-
-def recorded_digest(run_id: str, split: str) -> str | None:
-    """Return the recorded prefix of the digest of a split, or None."""
-    inputs = MlflowClient().get_run(run_id).inputs
-    for each in inputs.dataset_inputs if inputs else ():
-        if any(tag.key == "mlflow.data.context" and tag.value == split for tag in each.tags):
-            return each.dataset.digest
-    return None

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import json
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
 
 from experiments.comparison.candidates import Candidate
-from experiments.comparison.joint_test_set import TestSet, recorded_digest
+from experiments.comparison.joint_test_set import TestSet
 from experiments.prediction.detector import Detector, Find
 from experiments.prediction.results import coco_to_detections
 from mrcnn.data import Sample
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 from mrcnn.metrics import Evaluator
+from trackers.runs.reader import artifacts, read_run
 from trackers.runs.writer import LONGEST_DATASET_DIGEST
 
 SAVED_PREDICTIONS = "coco"
@@ -109,19 +106,17 @@ def _predict(detector: Detector, test_set: TestSet) -> Iterator[tuple[Sample, De
 def _load_predictions(model: LoadedModel, test_set: TestSet, names: Sequence[str]) -> list[Detections] | None:
     """Load the predictions that the run saved for these images; None if they are missing or incomplete."""
     run_id = model.candidate.run_id
-    of_test = recorded_digest(run_id, "test") == test_set.digest[:LONGEST_DATASET_DIGEST]
+    of_test = read_run(run_id).digest("test") == test_set.digest[:LONGEST_DATASET_DIGEST]
     if model.candidate.evaluation is None and not of_test:
         return None
-    present = {Path(each.path).name for each in MlflowClient().list_artifacts(run_id, SAVED_PREDICTIONS)}
-    if not {"ground_truth.json", "results.json"} <= present:
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        where = Path(download_artifacts(artifact_uri=f"runs:/{run_id}/{SAVED_PREDICTIONS}", dst_path=folder))
-        truth = json.loads((where / "ground_truth.json").read_text(encoding="utf-8"))
-        results = group_by_image(json.loads((where / "results.json").read_text(encoding="utf-8")))
+    with artifacts(run_id, SAVED_PREDICTIONS) as folder:
+        files = [folder / SAVED_PREDICTIONS / name for name in ("ground_truth.json", "results.json")]
+        if not all(file.is_file() for file in files):
+            return None
+        truth, results = (json.loads(file.read_text(encoding="utf-8")) for file in files)
     if [category["name"] for category in truth["categories"]] != list(names):
         return None
-    images = {image["file_name"]: image for image in truth["images"]}
+    images, by_image = {image["file_name"]: image for image in truth["images"]}, group_by_image(results)
     if len(images) != len(truth["images"]):
         return None
     found = []
@@ -129,7 +124,7 @@ def _load_predictions(model: LoadedModel, test_set: TestSet, names: Sequence[str
         image = images.get(record.file_name)
         if image is None or (image["height"], image["width"]) != (record.height, record.width):
             return None
-        found.append(coco_to_detections(results.get(image["id"], []), record.height, record.width))
+        found.append(coco_to_detections(by_image.get(image["id"], []), record.height, record.width))
     return found
 
 

@@ -104,15 +104,6 @@ def _of_volumes(one: Evaluator, other: Evaluator, confidences: tuple[float, floa
     return found
 
 
-def dice_by_patient(evaluator: Evaluator, confidence: float) -> dict[str, float]:
-    """Compute the mean Dice of each patient's images, without patients whose Dice is undefined."""
-    values: dict[str, list[float]] = {}
-    for row in evaluator.per_case(confidence):
-        if row["dice"] is not None:
-            values.setdefault(row["patient_id"], []).append(row["dice"])
-    return {patient: float(np.mean(each)) for patient, each in values.items()}
-
-
 def shared_evaluators(first: Measurement, second: Measurement) -> tuple[Evaluator, Evaluator]:
     """Return the evaluators by class if both models have one, else those of any class."""
     if first.by_class is None or second.by_class is None:

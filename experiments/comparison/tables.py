@@ -9,7 +9,7 @@ from rich.table import Table
 
 from experiments.comparison.comparison import SIZES, Comparison, read_differences
 from experiments.comparison.paired_difference import BOOTSTRAP
-from experiments.evaluation.tables import PER_CLASS, ROWS
+from experiments.evaluation.tables import PER_CLASS, ROWS, interval_text
 
 
 def score_rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str, list[str], list[str]]]:
@@ -98,8 +98,7 @@ def _names(class_names: Sequence[str]) -> Iterator[tuple[str, str]]:
 def _score(values: Mapping[str, float], name: str) -> str:
     if name not in values:
         return ""
-    ends = [f"{values[name + end]:.3f}" for end in ("_lo", "_hi") if name + end in values]
-    return f"{values[name]:.3f}" + (f"\n{ends[0]} – {ends[1]}" if ends else "")
+    return f"{values[name]:.3f}\n{interval_text(values, name)}".strip()
 
 
 def _difference(found: Any) -> str:

@@ -86,10 +86,13 @@ FINDING_COLUMNS = (
 
 
 def duration_text(seconds: float) -> str:
-    """Format a duration, such as `1 h 5 min 30 s`."""
+    """Format a duration as `45 s`, `3 min 20 s` or `2 h 05 min`."""
     minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return (f"{hours} h " if hours else "") + f"{minutes} min {rest} s"
+    if not minutes:
+        return f"{rest} s"
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def data_table(found: Fingerprint) -> Table:
@@ -116,6 +119,12 @@ def data_text(found: Fingerprint) -> str:
     return f"Instances: {kinds}{middle}\nImages: {common}" + (f" and {further} further sizes" if further > 0 else "")
 
 
+def interval_text(intervals: Mapping[str, float], name: str, between: str = " – ") -> str:
+    """Format the 95 % interval of a score, `<name>_lo` and `<name>_hi`; empty without one."""
+    low, high = (intervals.get(f"{name}{end}") for end in ("_lo", "_hi"))
+    return "" if low is None or high is None else f"{low:.3f}{between}{high:.3f}"
+
+
 def results_table(
     scores: Mapping[str, float],
     intervals: Mapping[str, float],
@@ -124,11 +133,7 @@ def results_table(
 ) -> Table:
     """Show the main scores with their 95 % intervals, and mean and standard deviation of several trainings.
 
-    Args:
-        scores: value by metric name.
-        intervals: ends of the intervals, by `<metric>_lo` and `<metric>_hi`.
-        class_names: names of the class ids from 1.
-        over: the name of the repetitions, such as `3 seeds`, and (mean, standard deviation) by score.
+    `over` is the name of the trainings, such as `3 seeds`, and (mean, standard deviation) by score.
     """
     table = Table()
     table.add_column("metric")
@@ -138,8 +143,7 @@ def results_table(
         table.add_column(f"{over[0]}, mean ± std", justify="right")
     for name, label in _rows(class_names):
         if name in scores:
-            ends = [f"{intervals[name + end]:.3f}" for end in ("_lo", "_hi") if name + end in intervals]
-            cells = [label, f"{scores[name]:.3f}", " – ".join(ends)]
+            cells = [label, f"{scores[name]:.3f}", interval_text(intervals, name)]
             if over is not None:
                 cells.append("{:.3f} ± {:.3f}".format(*over[1][name]) if name in over[1] else "")
             table.add_row(*cells)

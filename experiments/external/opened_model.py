@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from mrcnn.inference.ensemble import Predictor
 from trackers.checkpoints.initial_weights import run_of
 from trackers.packaging.tracked_model import TrackedModel, load_tracked_model
 from trackers.registry.registry import RECALIBRATED_IN
-from trackers.runs.reader import artifacts
+from trackers.runs.reader import artifact_text
 
 _log = logging.getLogger(__name__)
 
@@ -138,9 +138,7 @@ def training_images(model: OpenedModel) -> tuple[list[SeenImages], list[str]]:
 
 def _json_artifact(run_id: str, name: str) -> Mapping[str, Any]:
     """Load a JSON artifact of a run; empty if there is none."""
-    with artifacts(run_id, name) as folder:
-        file = folder / name
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return json.loads(artifact_text(run_id, name) or "{}")
 
 
 class MappedPredictor:
@@ -155,11 +153,9 @@ class MappedPredictor:
         self._predictor, self._class_ids = predictor, class_ids
         self.config = predictor.config.model_copy(update={"class_names": tuple(class_names)})
 
-    def detect(
-        self, images: Sequence[np.ndarray], *, batch_size: int = 4, on_batch: Callable[[int], None] | None = None
-    ) -> list[Detections]:
+    def detect(self, images: Sequence[np.ndarray], *, batch_size: int = 4) -> list[Detections]:
         """Find the instances in images; see `MaskRCNN.detect`."""
-        found = self._predictor.detect(images, batch_size=batch_size, on_batch=on_batch)
+        found = self._predictor.detect(images, batch_size=batch_size)
         return [each.with_classes(self._class_ids[each.class_ids]) for each in found]
 
     def count_params(self) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from experiments.evaluation.tables import ROWS
+from experiments.evaluation.tables import ROWS, interval_text
 from mrcnn.data import Dataset
 from mrcnn.data.dataset import Record
 from mrcnn.data.readers import coco_files
@@ -49,11 +49,6 @@ def read_attributes(dataset: Dataset, path: Path, names: Sequence[str]) -> dict[
 
     A row belongs to an image if one of its columns holds the file name of the image, with or without folder and suffix;
     otherwise, if a column with `patient`, `subject` or `case` in its name holds the patient.
-
-    Args:
-        dataset: the images.
-        path: folder of the data set, or its annotation file.
-        names: the attributes.
 
     Returns:
         The value of each image by attribute.
@@ -101,9 +96,9 @@ def subgroups_table(name: str, subgroups: Sequence[Subgroup], metric: str) -> Ta
     for each in subgroups:
         cells = [str(each.patients), str(len(each.indices))]
         for score in names:
-            ends = [f"{each.intervals[score + end]:.3f}" for end in ("_lo", "_hi") if score + end in each.intervals]
+            ends = interval_text(each.intervals, score)
             value = f"{each.scores[score]:.3f}" if score in each.scores else ""
-            cells.append(f"{value} ({' – '.join(ends)})" if ends else value)
+            cells.append(f"{value} ({ends})" if ends else value)
         table.add_row(escape(each.value), *cells)
     return table
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from experiments.evaluation.tables import duration_text
+
 SECONDS_BETWEEN_LINES = 10
 WIDE = 130
 """Least width of a terminal, in columns, for all losses beside the bar."""
@@ -20,16 +22,6 @@ def losses_text(logs: Mapping[str, float]) -> str:
     """Format the losses that are present as `loss 1.62 (rpn 0.21, …)`."""
     whole, *parts = [f"{word} {logs[name]:.3f}" for name, word in LOSSES.items() if name in logs] or [""]
     return f"{whole} ({', '.join(parts)})" if parts else whole
-
-
-def duration_text(seconds: float) -> str:
-    """Format a duration as `45 s`, `3 min 20 s` or `2 h 05 min`."""
-    minutes, rest = divmod(round(seconds), 60)
-    if not minutes:
-        return f"{rest} s"
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 class ProgressDisplay:

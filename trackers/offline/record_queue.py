@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mrcnn.errors import InputError
-from trackers.checkpoints.checkpoint_store import CheckpointNotSaved, to_disk
+from trackers.checkpoints.checkpoint_store import CheckpointNotSaved, save_json, to_disk
 
 LINES, DELIVERED, FILES, STORE = "journal.jsonl", "delivered.json", "files", "store.json"
 SEQ, NAME = "seq", "name"
@@ -106,7 +106,7 @@ class RecordQueue:
     def delivered(self, record: Mapping[str, Any]) -> None:
         """Mark this record and earlier ones as uploaded, and remove its file."""
         with self._disk_refusals():
-            self._replace(DELIVERED, {SEQ: record[SEQ]})
+            save_json(self.folder / DELIVERED, {SEQ: record[SEQ]})
             if not self.waiting():
                 os.truncate(self.folder / LINES, 0)
         shutil.rmtree(self.folder / FILES / str(record[SEQ]), ignore_errors=True)
@@ -115,7 +115,7 @@ class RecordQueue:
         """Save the address of the store of the records, without a password."""
         with self._disk_refusals():
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._replace(STORE, {"store": store})
+            save_json(self.folder / STORE, {"store": store})
 
     def store(self) -> str:
         """Return the saved address. Raises `DamagedQueue` if it cannot be read."""
@@ -123,13 +123,6 @@ class RecordQueue:
             return json.loads((self.folder / STORE).read_text(encoding="utf-8"))["store"]
         except (OSError, ValueError, KeyError) as error:
             raise DamagedQueue(f"{self.folder / STORE}: expected the store's address") from error
-
-    def _replace(self, name: str, value: Mapping[str, Any]) -> None:
-        draft = self.folder / f"{name}.new"
-        draft.write_text(json.dumps(value), encoding="utf-8")
-        to_disk(draft)
-        os.replace(draft, self.folder / name)
-        to_disk(self.folder)
 
     def _delivered(self) -> int:
         path = self.folder / DELIVERED

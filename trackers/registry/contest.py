@@ -42,13 +42,13 @@ def validation_score(run: RunRecord, metric: str) -> Score:
     training, otherwise that of the best epoch.
     """
     if OUT_OF_FOLD in run.data:
-        return Score(metric, run.metrics.get(f"{OUT_OF_FOLD}/{metric}", math.nan), run.data[OUT_OF_FOLD][1])
+        return Score(metric, run.metrics.get(f"{OUT_OF_FOLD}/{metric}", math.nan), run.digest(OUT_OF_FOLD))
     value = run.metrics.get(f"best/{metric}")
     if value is None:
         trained = read_run(run.tags["best_run"]) if "best_run" in run.tags else run
         best_epoch = int(trained.metrics.get("best_epoch", -1))
         value = dict(history(trained.run_id, f"{VAL}/{metric}")).get(best_epoch, math.nan)
-    return Score(metric, value, run.data.get(VAL, ("", ""))[1])
+    return Score(metric, value, run.digest(VAL))
 
 
 def score_of_version(version: ModelVersion, metric: str) -> Score | None:
@@ -66,15 +66,9 @@ def score_of_version(version: ModelVersion, metric: str) -> Score | None:
 def wins(
     client: MlflowClient, name: str, holder: str | None, score: Score, higher_is_better: bool, useless: str | None
 ) -> tuple[bool, str]:
-    """Decide whether `score` takes the alias from the version `holder`, and why.
+    """Decide whether `score`, on validation data, takes the alias from the version `holder` (None: no holder), and why.
 
-    Args:
-        client: of the registry.
-        name: of the registered model.
-        holder: version that has the alias, or None.
-        score: of the new version, on validation data.
-        higher_is_better: direction of the metric.
-        useless: why the model never wins; None if it can.
+    `useless` is why the model never wins; None if it can.
     """
     if useless is not None:
         return False, f"{useless}: such a model is never champion"

@@ -23,14 +23,8 @@ def model_card(run: RunRecord, name: str, version: str, metric: str, competitors
     """Write a model card in Markdown for version `version` of the registered model `name`, trained by `run`.
 
     Facts that the run does not record are left out. Scores are those with an interval, and `ALWAYS`, by their names in
-    the run, without those of single classes.
-
-    Args:
-        run: that trained the model.
-        name: of the registered model.
-        version: its number.
-        metric: decides the champion, on validation data.
-        competitors: registered models that were chosen by it on the same validation data, this one included.
+    the run, without those of single classes. `competitors` counts the registered models that were chosen by the same
+    metric on the same validation data, this one included.
     """
     task, modality = run.tags.get("task", "?"), run.tags.get("modality", "?")
     kind = KINDS.get(run.tags.get("model", ""), MASK_RCNN)
@@ -64,7 +58,7 @@ def _data(run: RunRecord) -> str:
     names = list(whole.get("instances", {}))
     classes = ", ".join(map(_inline, names[:MOST_CLASSES]))
     classes += f" and {len(names) - MOST_CLASSES} more" if len(names) > MOST_CLASSES else ""
-    digest = run.data.get(run.split, ("", ""))[1]
+    digest = run.digest(run.split)
     lines = [f"**Data:** {_inline(run.data_name)}" + (f", split by patient: {', '.join(told)}" if told else "")]
     lines += [
         "**These images are phantoms, made by a program: the scores say nothing about patients.**"

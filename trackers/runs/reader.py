@@ -69,6 +69,10 @@ class RunRecord:
         commit = self.tags.get(COMMIT)
         return f"{commit} with changes" if commit and self.tags.get("git_dirty") == "true" else commit
 
+    def digest(self, split: str) -> str:
+        """Return the recorded prefix of the digest of a split; empty if it is unknown."""
+        return self.data.get(split, ("", ""))[1]
+
     def scores(self) -> dict[str, float]:
         """Return the metrics of `split` without prefix and without intervals."""
         prefix = f"{self.split}/"
@@ -119,6 +123,12 @@ def registered(run_id: str) -> list[str]:
         f"{each.name} version {each.version}" + (f" ({reason})" if (reason := each.tags.get("reason")) else "")
         for each in versions
     )
+
+
+def artifact_text(run_id: str, name: str) -> str | None:
+    """Return the text of an artifact; None if the run has none of this name."""
+    with artifacts(run_id, name) as folder:
+        return (folder / name).read_text(encoding="utf-8") if (folder / name).is_file() else None
 
 
 @contextmanager

@@ -10,10 +10,15 @@ from experiments.config.schema import TaskConfig
 from experiments.preparation.data_check import check_data
 
 
+class Recorded(str):
+    def digest(self, split):
+        return self
+
+
 @pytest.fixture
 def candidate(phantom_folder, monkeypatch):
     """Makes a candidate that trained on the phantoms with a seed; its run recorded no digest."""
-    monkeypatch.setattr(testing, "recorded_digest", lambda run_id, split: None)
+    monkeypatch.setattr(testing, "read_run", lambda run_id: Recorded(""))
 
     def make(label, seed, dataset=phantom_folder, split=(0.5, 0.25, 0.25)):
         data = {"dataset": str(dataset), "split": split}
@@ -79,6 +84,6 @@ def test_data_that_are_gone_or_changed_are_told_in_a_line(candidate, tmp_path, m
     found, problems = testing.exposures([candidate("A", 0, tmp_path / "gone")])
     assert found == {}
     assert list(problems) == ["run AAAAAAAA"] and f"{tmp_path}/gone does not exist" in problems["run AAAAAAAA"]
-    monkeypatch.setattr(testing, "recorded_digest", lambda run_id, split: "0" * 36)
+    monkeypatch.setattr(testing, "read_run", lambda run_id: Recorded("0" * 36))
     found, problems = testing.exposures([candidate("A", 0)])
     assert found == {} and "its run recorded 000000000000: the data have changed" in problems["run AAAAAAAA"]

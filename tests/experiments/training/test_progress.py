@@ -3,7 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from experiments.training.progress import ProgressDisplay, duration_text, losses_text
+from experiments.evaluation.tables import duration_text
+from experiments.training.progress import ProgressDisplay, losses_text
 
 
 @pytest.mark.parametrize(
