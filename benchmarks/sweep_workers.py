@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 
 from benchmarks.speed_setup import describe_machine
 from mrcnn.phantoms import write_dataset
-from sweeps.command import read
+from sweeps.command import command
 from sweeps.options import SweepArgs
 from sweeps.study import num_unfinished, open_study, refill_queue
 from sweeps.sweep import Workers, engine
@@ -41,7 +41,7 @@ def measure(workers: int, trials: int, kind: str, dataset: Path) -> tuple[float,
         words += (
             f" --sampler random --pruner none --thresholds.sets 0 --trials {trials} --workers {workers} --engine {kind}"
         )
-        resolved, options = read(words.split())
+        resolved, options = command.parse(words.split())
         wanted = SweepArgs(resolved, options, ("dice",), f"sqlite:///{folder}/sweeps.db", "s")
         study = open_study(wanted.storage, wanted.study, options, wanted.objectives, epochs=EPOCHS)
         refill_queue(study, trials)

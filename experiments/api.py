@@ -178,11 +178,12 @@ def train(
         >>> run.model.predict("new.png")[0].detections.scores  # doctest: +SKIP
     """
     from experiments.commands import train as command
+    from experiments.commands.arguments import with_absolute_paths
 
     _prepare()
     words = _words({"dataset": data, "task": task, "name": name, "resume": resume}, options)
     resolved, resume = command.command.parse(words)
-    return TrainedRun(command.training_job(command.with_absolute_paths(resolved), resume)())
+    return TrainedRun(command.training_job(with_absolute_paths(resolved), resume)())
 
 
 def evaluate(

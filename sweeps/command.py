@@ -10,10 +10,9 @@ from dataclasses import replace
 
 import click
 
-from experiments.commands.arguments import with_absolute_weights
+from experiments.commands.arguments import with_absolute_paths
 from experiments.commands.command import Command, run_job
 from experiments.commands.exit_status import FAILED
-from experiments.commands.train import with_absolute_dataset
 from experiments.config.config_options import SchemaOption, config_options, options
 from experiments.config.overrides import parse_option
 from experiments.config.resolve import Resolved, resolve_options, task_options
@@ -87,22 +86,13 @@ def command(**texts: str | None) -> tuple[Resolved, SweepOptions]:
     return replace(resolved, config=config), sweep_options.model_copy(update={"space": space})
 
 
-def read(arguments: Sequence[str]) -> tuple[Resolved, SweepOptions]:
-    """Validate the task and the options of the search.
-
-    Raises:
-        InputError: one line that names the file or option, the value and what is allowed.
-    """
-    return command.parse(arguments)
-
-
 def parse_command(arguments: Sequence[str]) -> SweepArgs:
     """Validate the command line for `sweeps.sweep.sweep`.
 
     Raises:
-        InputError: as `read`, or the dataset or the weights do not exist.
+        InputError: an option is invalid, or the dataset or the weights do not exist.
     """
-    return complete(*read(arguments))
+    return complete(*command.parse(arguments))
 
 
 def complete(resolved: Resolved, sweep_options: SweepOptions) -> SweepArgs:
@@ -111,7 +101,7 @@ def complete(resolved: Resolved, sweep_options: SweepOptions) -> SweepArgs:
     Raises:
         InputError: the dataset or the weights do not exist.
     """
-    resolved = with_absolute_weights(with_absolute_dataset(resolved))
+    resolved = with_absolute_paths(resolved)
     objectives = sweep_options.objectives or (resolved.config.evaluate.metric,)
     storage = sweep_options.storage or f"sqlite:///{standing_folder() / 'sweeps.db'}"
     study = sweep_options.study or study_name(resolved, sweep_options, objectives)

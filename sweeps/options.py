@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
+from experiments.config.model_options import Section
 from experiments.config.resolve import Resolved
 from experiments.config.schema import LOWER_IS_BETTER, Metric
 from mrcnn.errors import InputError
@@ -16,12 +17,6 @@ from mrcnn.errors import InputError
 INFERENCE_MS = "inference_ms"
 """Median time in milliseconds to predict one validation image."""
 MEASURED = (*get_args(Metric), INFERENCE_MS)
-
-
-class Section(BaseModel):
-    """Options that are fixed once read; an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Range(Section):

@@ -143,7 +143,7 @@ def parse_benchmark(module: str, words: list[str]) -> None:
     for at, word in enumerate(words):
         if word.startswith("--") and f'"{word}"' not in text:
             assert "parse_known_args" in text, f"{module} {word}"
-            sweep.read(words[at : at + 2])
+            sweep.command.parse(words[at : at + 2])
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from experiments.config.resolve import Resolved
-from experiments.config.schema import DataOptions
-from experiments.preparation.datasets import standing_folder
+from experiments.config.schema import BY_PATIENT, DataOptions
+from experiments.preparation.datasets import data_path, standing_folder
 from mrcnn.config import WEIGHT_SUFFIXES
 from mrcnn.errors import InputError
 from trackers.runs.local_store import require_writable_store
@@ -38,20 +38,21 @@ def check_model_address(model: str, option: str | None = None) -> str:
     return str(file.resolve())
 
 
-def with_absolute_weights(resolved: Resolved) -> Resolved:
-    """Make the path of a weight file absolute, relative to the current folder.
+def with_absolute_paths(resolved: Resolved) -> Resolved:
+    """Make the paths of dataset, splits and weights absolute: the recorded configuration is valid in every folder.
 
     Raises:
-        InputError: the file does not exist.
+        InputError: one of them does not exist.
     """
-    train = resolved.config.train
-    if not train.weights.endswith(WEIGHT_SUFFIXES) or re.match(r"(runs|models):/", train.weights):
-        return resolved
-    path = standing_folder() / Path(train.weights).expanduser()
-    if not path.is_file():
-        raise InputError(f"--train.weights {train.weights}: expected a file, {path} does not exist")
-    found = train.model_copy(update={"weights": str(path.resolve())})
-    return replace(resolved, config=resolved.config.model_copy(update={"train": found}))
+    data, train = resolved.config.data, resolved.config.train
+    given = {"dataset": data.dataset, "splits": None if data.splits == BY_PATIENT else data.splits}
+    data = data.model_copy(update={name: str(data_path(name, text)) for name, text in given.items() if text})
+    if train.weights.endswith(WEIGHT_SUFFIXES) and not re.match(r"(runs|models):/", train.weights):
+        path = standing_folder() / Path(train.weights).expanduser()
+        if not path.is_file():
+            raise InputError(f"--train.weights {train.weights}: expected a file, {path} does not exist")
+        train = train.model_copy(update={"weights": str(path.resolve())})
+    return replace(resolved, config=resolved.config.model_copy(update={"data": data, "train": train}))
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,8 @@ from functools import partial
 
 import click
 
-from experiments.commands.arguments import check_model_address
+from experiments.commands.arguments import check_model_address, with_absolute_paths
 from experiments.commands.command import Command, run_job
-from experiments.commands.train import with_absolute_dataset
 from experiments.config.command_line import option, word_list
 from experiments.config.config_options import config_options
 from experiments.config.resolve import Resolved, resolve_options, task_options
@@ -72,7 +71,7 @@ def command(models: tuple[str, ...] | None, mask_rcnn: str | None, **texts: str 
         raise InputError(
             f"--models {' '.join(models)}: the cascade needs the classifier, and resunet or a --mask-rcnn, beside it"
         )
-    return BaselinesArgs(with_absolute_dataset(resolve_options(texts)), models, mask_rcnn)
+    return BaselinesArgs(with_absolute_paths(resolve_options(texts)), models, mask_rcnn)
 
 
 main = command.run

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from experiments.commands.arguments import with_absolute_weights
+from experiments.commands.arguments import with_absolute_paths
 from experiments.commands.command import Command
 from experiments.commands.exit_status import quiet_libraries, silent_start
-from experiments.commands.train import with_absolute_dataset
 from experiments.config.command_line import PathText
 from experiments.config.config_options import config_options
 from experiments.config.resolve import resolve_options, task_options
@@ -31,7 +30,7 @@ def _plan(resolved: Resolved) -> int:
         from experiments.training.planner import make_plan
         from trackers.checkpoints.initial_weights import model_file
 
-    config = with_absolute_weights(with_absolute_dataset(resolved)).config
+    config = with_absolute_paths(resolved).config
     console = Terminal()
     checked = check_data(config, console)
     checked.raise_if_wrong()

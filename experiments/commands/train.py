@@ -11,12 +11,11 @@ from typing import Any
 
 import click
 
-from experiments.commands.arguments import with_absolute_weights
+from experiments.commands.arguments import with_absolute_paths
 from experiments.commands.command import Command, run_job
 from experiments.config.command_line import option
 from experiments.config.config_options import config_options
 from experiments.config.resolve import Resolved, parameters, resolve_options, task_options
-from experiments.preparation.datasets import data_path
 from mrcnn.errors import InputError
 
 COMMON = (
@@ -42,27 +41,6 @@ def training_job(resolved: Resolved, resume: str | None) -> Callable[[], str]:
     if resolved.config.data.folds:
         return partial(cross_validate, resolved, resume)
     return partial(train_seeds if resolved.config.train.seeds else train, resolved, resume)
-
-
-def with_absolute_paths(resolved: Resolved) -> Resolved:
-    """Make all paths absolute.
-
-    Raises:
-        InputError: the dataset, the splits or the weights do not exist.
-    """
-    return with_absolute_weights(with_absolute_dataset(resolved))
-
-
-def with_absolute_dataset(resolved: Resolved) -> Resolved:
-    """Make the paths of dataset and splits absolute, so that the recorded configuration is valid in every folder.
-
-    Raises:
-        InputError: the dataset or the file of splits does not exist.
-    """
-    data = resolved.config.data
-    given = {"dataset": data.dataset, "splits": data.splits}
-    found = data.model_copy(update={name: str(data_path(name, text)) for name, text in given.items() if text})
-    return replace(resolved, config=resolved.config.model_copy(update={"data": found}))
 
 
 def _help_values(texts: Mapping[str, Any]) -> dict[str, Any]:

@@ -73,9 +73,13 @@ def _options(of: type[BaseModel], descriptions: dict[str, str], planned: tuple[s
     return fields
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """Options that are fixed once read; an unknown key is an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+
+class _ModelSection(Section):
     def to_model_config(self, class_names: tuple[str, ...], **planned: Any) -> ModelConfig:
         """Return the configuration of the model, with `planned` in place of every `auto`.
 
@@ -91,7 +95,7 @@ STRENGTHS = tuple(name for name in Augmentation.model_fields if name != "flip_sw
 
 if TYPE_CHECKING:
 
-    class ModelOptions(_Section):
+    class ModelOptions(_ModelSection):
         """Options of the model, each with the type of its field of `ModelConfig`."""
 
         def __getattr__(self, name: str) -> Any: ...
@@ -101,7 +105,7 @@ if TYPE_CHECKING:
 
 else:
     ModelOptions = create_model(
-        "ModelOptions", __base__=_Section, __module__=__name__, **_options(ModelConfig, DESCRIPTIONS, PLANNED)
+        "ModelOptions", __base__=_ModelSection, __module__=__name__, **_options(ModelConfig, DESCRIPTIONS, PLANNED)
     )
     AugmentOptions = create_model(
         "AugmentOptions",
@@ -115,10 +119,8 @@ else:
     )
 
 
-class BaselineOptions(BaseModel):
+class BaselineOptions(Section):
     """Options of the models of `mrcnn baselines`, beside the training, augmentation and evaluation of the task."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     unet_widths: tuple[int, ...] = Field(
         default=(32, 64, 128, 256), description="channels of the ResUNet at strides 1, 2, 4, …; multiples of 16"

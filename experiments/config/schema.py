@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Never
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from experiments.config.model_options import AugmentOptions, BaselineOptions, ModelOptions
+from experiments.config.model_options import AugmentOptions, BaselineOptions, ModelOptions, Section
 from mrcnn.config import NAMED_WEIGHTS, WEIGHT_SUFFIXES
 from mrcnn.data.annotation_formats import FORMATS
 from mrcnn.data.reader_options import MasksOptions, ViaOptions, VolumesOptions
@@ -32,13 +32,9 @@ Metric = Literal[
 ]  # fmt: skip
 PLANNED_EPOCHS = 20
 """Epochs of a planned training. Each ends with a validation, so they divide its steps whatever their number."""
+BY_PATIENT = "patient"
+"""Value of `data.splits` for a split by patient whatever the annotations state."""
 LOWER_IS_BETTER = ("hd95", "volume_hd95")
-
-
-class Section(BaseModel):
-    """Options that are fixed once read; an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class DataOptions(Section):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from rich.console import Console
 
-from experiments.config.schema import TaskConfig
+from experiments.config.schema import BY_PATIENT, TaskConfig
 from experiments.evaluation.tables import data_table, data_text
 from experiments.preparation.datasets import data_path, dataset_name, open_dataset
 from experiments.terminal import count_progress, phase, warn
@@ -23,8 +23,6 @@ from mrcnn.data.splits import find_stated_splits
 from mrcnn.data.validation import constant_warnings, find_constant, validate_images
 from mrcnn.errors import InputError
 
-BY_PATIENT = "patient"
-"""Value of `data.splits` for a split by patient whatever the annotations state."""
 DEVELOPMENT = "folds"
 """Name of the split that a cross-validation divides: training and validation images of a single training."""
 MAX_NAMED = 5
@@ -70,11 +68,7 @@ class CheckedData:
 
 
 def check_data(config: TaskConfig, console: Console | None = None) -> CheckedData:
-    """Read the data of a task, search near-duplicates, split by patient and summarize.
-
-    Args:
-        config: configuration of the task.
-        console: shows the progress; None: nothing is shown.
+    """Read the data of a task, search near-duplicates, split by patient and summarize; `console` shows the progress.
 
     Raises:
         InputError: lists all errors of annotations and image files.
@@ -114,13 +108,7 @@ def check_data(config: TaskConfig, console: Console | None = None) -> CheckedDat
 def given_splits(
     config: TaskConfig, whole: Dataset, groups: np.ndarray | None, opened: Dataset
 ) -> tuple[dict[str, np.ndarray], tuple[np.ndarray, ...], list[str]]:
-    """Read the splits of `data.splits`.
-
-    Args:
-        config: configuration of the task.
-        whole: the images that can be trained on.
-        groups: (N,) groups of near-duplicates, or None.
-        opened: the images before the invalid ones were left out.
+    """Read the splits of `data.splits` for the images `whole`; `opened` contains those that were left out, too.
 
     Returns:
         The splits; the held-out images of each fold, if the file has folds and `data.folds` is set; and warnings.
@@ -172,11 +160,6 @@ def validate_dataset_images(
     whole: Dataset, config: TaskConfig, console: Console | None = None
 ) -> tuple[Dataset, np.ndarray | None]:
     """Open each image once; return the valid ones and their groups of near-duplicates if configured.
-
-    Args:
-        whole: the dataset.
-        config: configuration of the task.
-        console: shows the progress; None: nothing is shown.
 
     Raises:
         InputError: lists all errors, unless `on_error` is to skip them.

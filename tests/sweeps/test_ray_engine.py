@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from mrcnn.errors import InputError
-from sweeps.command import read
+from sweeps.command import command
 from sweeps.options import SweepOptions, check_options
 from sweeps.ray_engine import check_reach, check_resources, cluster
 from sweeps.study import WORKER, open_study, refill_queue, this_process
@@ -24,7 +24,9 @@ RAY = SweepOptions(engine="ray")
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray")
 def test_a_worker_runs_in_an_actor_and_puts_all_back_when_stopped(make_task, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    resolved, options = read(["--task", str(make_task({"space": {"train.momentum": {"low": 0.5, "high": 0.9}}}))])
+    resolved, options = command.parse(
+        ["--task", str(make_task({"space": {"train.momentum": {"low": 0.5, "high": 0.9}}}))]
+    )
     options = options.model_copy(update={"engine": "ray", "ray_address": "local"})
     storage = f"sqlite:///{tmp_path}/sweeps.db"
     MlflowClient(tracking := f"sqlite:///{tmp_path}/mlflow.db").search_experiments()  # makes the store

@@ -5,7 +5,7 @@ import pytest
 
 from experiments.config.resolve import resolve
 from mrcnn.errors import InputError
-from sweeps.command import read
+from sweeps.command import command
 from sweeps.options import Range, check_options
 from sweeps.space import anchor_sizes, check_space, configured, read_params, suggest
 
@@ -66,7 +66,7 @@ def test_a_space_that_cannot_be_searched_is_told_in_one_line(space, said):
 )
 def test_a_bad_option_is_told_in_one_line(words, said):
     with pytest.raises(InputError) as error:
-        read(words)
+        command.parse(words)
     assert said in str(error.value)
 
 
@@ -76,14 +76,14 @@ def test_a_section_that_is_no_mapping_is_told():
 
 
 def test_every_task_with_a_space_can_be_searched():
-    resolved, options = read(["--task", "thyroid", "--trials", "3"])
+    resolved, options = command.parse(["--task", "thyroid", "--trials", "3"])
     assert options.trials == 3
     assert "train.learning_rate" in options.space
     assert resolved.config.evaluate.metric == "mask_ap"
 
 
 def test_the_best_epoch_is_that_of_the_objective():
-    assert read(["--objectives", "[dice, inference_ms]"])[0].config.evaluate.metric == "dice"
+    assert command.parse(["--objectives", "[dice, inference_ms]"])[0].config.evaluate.metric == "dice"
 
 
 def test_short_names_are_completed_as_on_the_command_line():

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.training.training_data import Data
 from mrcnn.errors import InputError
-from sweeps.command import read
+from sweeps.command import command
 from sweeps.study import open_study
 from sweeps.study_identity import decides, require_same, require_same_choices
 
@@ -18,12 +18,14 @@ SPLITS = {"train": "d1", "val": "d2", "test": "d3"}
 
 @pytest.fixture
 def study(tmp_path):
-    return open_study(f"sqlite:///{tmp_path}/sweeps.db", "mine", read(["--task", "thyroid"])[1], ["dice"], epochs=9)
+    return open_study(
+        f"sqlite:///{tmp_path}/sweeps.db", "mine", command.parse(["--task", "thyroid"])[1], ["dice"], epochs=9
+    )
 
 
 def identity(make_task, *words, space=SPACE, objectives=("dice",), splits=SPLITS):
     file = make_task({"sampler": "random", "space": space})
-    resolved, options = read(["--task", str(file), *words])
+    resolved, options = command.parse(["--task", str(file), *words])
     parts = {name: SimpleNamespace(digest=digest) for name, digest in splits.items()}
     return decides(resolved.config, options, objectives, Data("nodules", parts)), options
 

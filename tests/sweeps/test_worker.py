@@ -11,7 +11,7 @@ from experiments.preparation.data_check import check_data
 from experiments.training.callbacks import Diverged, FiniteLoss
 from experiments.training.training_data import usable_data
 from sweeps import training
-from sweeps.command import read
+from sweeps.command import command
 from sweeps.record import summary
 from sweeps.study import acquire_trial, num_unfinished, open_study, refill_queue
 from sweeps.training import Job, run_trial
@@ -43,7 +43,7 @@ def job(make_task, store, tmp_path, monkeypatch):
     parent = client.create_run(experiment)
     # As a worker under `mlflow run` would find it; a child must not take it for its own.
     monkeypatch.setenv("MLFLOW_RUN_ID", parent.info.run_id)
-    resolved, options = read(
+    resolved, options = command.parse(
         ["--task", str(make_task({"sampler": "random", "space": SPACE, "thresholds": {"sets": 30}}))]
     )
     return Job(

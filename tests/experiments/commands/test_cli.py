@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments.cli import COMMANDS, main
-from experiments.commands.train import with_absolute_dataset
+from experiments.commands.arguments import with_absolute_paths
 from experiments.config.config_options import options
 from experiments.config.resolve import resolve
 from mrcnn.errors import InputError
@@ -45,7 +45,9 @@ def test_names_of_other_programs_are_understood():
     config = resolve(["--lr", "0.01", "--batch", "2", "--imgsz", "128"]).config
     assert (config.train.learning_rate, config.train.batch_size, config.model.image_size) == (0.01, 2, 128)
     with pytest.raises(InputError, match=r"--data\.dataset nowhere"):
-        with_absolute_dataset(resolve(["--data", "nowhere"]))
+        with_absolute_paths(resolve(["--data", "nowhere"]))
+    # A split by patient is no file.
+    assert with_absolute_paths(resolve(["--splits", "patient"])).config.data.splits == "patient"
 
 
 def test_help_shows_the_values_of_the_profile(capsys):

@@ -130,7 +130,7 @@ def test_an_ensemble_is_kept_as_one_predictor_and_is_what_its_members_find(
     store, validated, folds, phantom_folder, tmp_path
 ):
     from mrcnn.data import read_dataset
-    from mrcnn.inference.flips import flip_detections, flip_image
+    from mrcnn.inference.ensemble import flip_detections, flip_image
     from mrcnn.inference.fusion import fuse_detections
     from mrcnn.models import load
     from trackers.packaging.tracked_model import load_tracked_model
