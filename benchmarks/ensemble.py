@@ -20,9 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.commands.arguments import with_absolute_weights
+from experiments.commands.arguments import with_absolute_paths
 from experiments.commands.exit_status import quiet_libraries, silent_start
-from experiments.commands.train import with_absolute_dataset
 from experiments.config.resolve import Resolved, resolve
 from experiments.config.schema import TaskConfig
 from mrcnn.errors import InputError
@@ -131,7 +130,7 @@ def main(arguments: Sequence[str]) -> int:
         print(__doc__)
         return 0
     try:
-        resolved = with_absolute_weights(with_absolute_dataset(resolve(arguments)))
+        resolved = with_absolute_paths(resolve(arguments))
         config = resolved.config
         if not config.data.folds or not config.data.split[2] or config.evaluate.tta:
             raise InputError(

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from mrcnn.data.sample import Sample
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
-from mrcnn.inference.flips import flip_detections
+from mrcnn.inference.ensemble import flip_detections
 from mrcnn.instance_masks import Crop, InstanceMasks
 
 MASKS = arrays(bool, st.tuples(st.integers(0, 5), st.integers(1, 9), st.integers(1, 9)))

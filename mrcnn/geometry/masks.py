@@ -113,19 +113,6 @@ def paste_crop(mask: np.ndarray, box: np.ndarray, height: int, width: int, thres
     return Crop(top, left, rows @ mask.astype(np.float32) @ columns.T >= threshold)
 
 
-def paste_mask(mask: np.ndarray, box: np.ndarray, height: int, width: int, threshold: float = 0.5) -> np.ndarray:
-    """Return the mask of `paste_crop` as a full image (height, width) bool.
-
-    Example:
-        >>> paste_mask(np.ones((2, 2)), np.array([0.0, 1.0, 2.0, 2.0]), 2, 3).tolist()
-        [[False, False, False], [True, True, False]]
-    """
-    pasted = np.zeros((height, width), bool)
-    crop = paste_crop(mask, box, height, width, threshold)
-    pasted[crop.slices] = crop.pixels
-    return pasted
-
-
 def _pixels(low: float, high: float, limit: int) -> tuple[int, int]:
     """Return the half-open range of pixels whose centers lie in [low, high], at least one pixel within the image."""
     first, last = int(np.ceil(low - 0.5)), int(np.floor(high - 0.5)) + 1

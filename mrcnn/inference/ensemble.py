@@ -2,19 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
-from mrcnn.inference.flips import flip_detections, flip_image, flipped_views
 from mrcnn.inference.fusion import IOU_THRESHOLD, fuse_detections
 
 if TYPE_CHECKING:
     from mrcnn.config import ModelConfig
     from mrcnn.models import MaskRCNN
+
+
+FLIPS = ("horizontal", "vertical")
+View = tuple[str, ...]
+"""Flips of a view; empty for the image itself."""
+
+
+def flipped_views(flips: Sequence[str]) -> list[View]:
+    """Return every combination of `flips`, the image itself first.
+
+    Raises:
+        ValueError: a flip is not in `FLIPS`, or is repeated.
+    """
+    if not set(flips) <= set(FLIPS) or len(set(flips)) != len(flips):
+        raise ValueError(f"flips={list(flips)}: expected each once of {', '.join(FLIPS)}")
+    return [view for count in range(len(flips) + 1) for view in combinations(flips, count)]
+
+
+def flip_image(image: np.ndarray, view: View) -> np.ndarray:
+    """Flip an image (H, W) or (H, W, C)."""
+    if "horizontal" in view:
+        image = image[:, ::-1]
+    if "vertical" in view:
+        image = image[::-1]
+    return np.ascontiguousarray(image)
+
+
+def flip_detections(found: Detections, view: View, mirrored_ids: np.ndarray | None = None) -> Detections:
+    """Flip detections from a view to the image or from the image to a view.
+
+    `mirrored_ids` (K + 1,) has the class id after a horizontal flip for each class id; None if no class has a side. A
+    vertical flip does not change classes, as in `mrcnn.data.Augmentation`.
+    """
+    height, width = found.instances.shape[1:]
+    if "horizontal" in view:
+        boxes = found.boxes.copy()
+        boxes[:, 0], boxes[:, 2] = width - found.boxes[:, 2], width - found.boxes[:, 0]
+        class_ids = found.class_ids if mirrored_ids is None else np.asarray(mirrored_ids, np.int32)[found.class_ids]
+        found = replace(found, boxes=boxes, class_ids=class_ids, masks=found.instances.flip(horizontal=True))
+    if "vertical" in view:
+        boxes = found.boxes.copy()
+        boxes[:, 1], boxes[:, 3] = height - found.boxes[:, 3], height - found.boxes[:, 1]
+        found = replace(found, boxes=boxes, masks=found.instances.flip(vertical=True))
+    return found
 
 
 class Detector(Protocol):
@@ -30,12 +75,6 @@ class Detector(Protocol):
 class Predictor(Detector, Protocol):
     """Interface of `MaskRCNN` and `Ensemble`."""
 
-    def detect(
-        self, images: Sequence[np.ndarray], *, batch_size: int = 4, on_batch: Callable[[int], None] | None = None
-    ) -> list[Detections]:
-        """Find the instances in images; see `MaskRCNN.detect`."""
-        ...
-
     def count_params(self) -> int:
         """Count the weights of all networks."""
         ...
@@ -46,8 +85,8 @@ class Ensemble:
 
     Args:
         networks: at least one model; all have the same classes in the same order.
-        flips: a selection of `mrcnn.inference.flips.FLIPS`; each combination is a view.
-        mirrored_ids: class ids after a horizontal flip; see `mrcnn.inference.flips.flip_detections`.
+        flips: a selection of `FLIPS`; each combination is a view.
+        mirrored_ids: class ids after a horizontal flip; see `flip_detections`.
 
     Raises:
         InputError: the classes of the networks differ.
@@ -70,9 +109,7 @@ class Ensemble:
         self._iou_threshold = max(IOU_THRESHOLD, *(network.config.nms_iou for network in self.networks))
         self._max_detections = max(network.config.max_detections for network in self.networks)
 
-    def detect(
-        self, images: Sequence[np.ndarray], *, batch_size: int = 4, on_batch: Callable[[int], None] | None = None
-    ) -> list[Detections]:
+    def detect(self, images: Sequence[np.ndarray], *, batch_size: int = 4) -> list[Detections]:
         """Find the instances as `MaskRCNN.detect`; fused scores may be below the networks' `score_threshold`."""
         found: list[Detections] = []
         for start in range(0, len(images), batch_size):
@@ -87,8 +124,6 @@ class Ensemble:
                 fuse_detections(each, iou_threshold=self._iou_threshold, max_detections=self._max_detections)
                 for each in members
             ]
-            if on_batch is not None:
-                on_batch(len(found))
         return found
 
     def count_params(self) -> int:

@@ -10,7 +10,8 @@ from onnx import helper
 
 from mrcnn.export.onnx_graph import IR_VERSION, OPSET, Graph, Value
 from mrcnn.export.pasting import paste
-from mrcnn.geometry.masks import paste_mask
+from mrcnn.geometry.masks import paste_crop
+from mrcnn.instance_masks import InstanceMasks
 
 ort = pytest.importorskip("onnxruntime")
 CELLS = 7
@@ -61,7 +62,8 @@ def scenes(draw):
 def test_the_same_pixels(onnx_paste, scene):
     masks, boxes, height, width = scene
     boxes = np.minimum(boxes, np.float32([width, height, width, height]))
-    expected = np.stack([paste_mask(mask, box, height, width) for mask, box in zip(masks, boxes, strict=True)])
+    crops = [paste_crop(mask, box, height, width) for mask, box in zip(masks, boxes, strict=True)]
+    expected = InstanceMasks(height, width, crops).to_array()
     for run in (keras_paste, onnx_paste):
         found = run(masks[None], boxes[None], height, width)[0]
         assert found.shape == expected.shape and set(np.unique(found)) <= {0, 1}

@@ -2,12 +2,17 @@ import numpy as np
 import pytest
 from keras import ops
 
-from mrcnn.geometry.masks import crop_masks, paste_mask
+from mrcnn.geometry.masks import crop_masks, paste_crop
+from mrcnn.instance_masks import InstanceMasks
 
 
 def crop(mask, box, region, size):
     arrays = [np.asarray(a, np.float32)[None, None] for a in (mask, box, region)]
     return ops.convert_to_numpy(crop_masks(*arrays, size))[0, 0]
+
+
+def paste_mask(mask, box, height, width):
+    return InstanceMasks(height, width, [paste_crop(mask, box, height, width)]).mask(0)
 
 
 def test_region_equal_to_the_box_returns_the_mask():

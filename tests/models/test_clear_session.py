@@ -3,8 +3,7 @@
 import numpy as np
 
 from mrcnn.backend import clear_session
-from mrcnn.inference.ensemble import Ensemble
-from mrcnn.inference.flips import flip_detections, flip_image
+from mrcnn.inference.ensemble import Ensemble, flip_detections, flip_image
 from mrcnn.inference.fusion import fuse_detections
 from mrcnn.models import MaskRCNN, load
 

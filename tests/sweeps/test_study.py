@@ -14,10 +14,10 @@ from mlflow import MlflowClient
 from optuna.trial import TrialState
 
 from mrcnn.errors import InputError
-from sweeps.brackets import NO_BRACKET
 from sweeps.options import SweepOptions
 from sweeps.study import (
     MAX_RETRIES,
+    NO_BRACKET,
     RUN,
     WORKER,
     acquire_trial,

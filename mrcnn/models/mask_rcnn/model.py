@@ -20,7 +20,7 @@ from mrcnn.geometry.matching import take_rows
 from mrcnn.geometry.nms import non_maximum_suppression
 from mrcnn.instance_masks import InstanceMasks
 from mrcnn.models.backbones import build_backbone
-from mrcnn.models.detector_base import DetectorBase
+from mrcnn.models.detector_base import DetectorBase, padded_batches
 from mrcnn.models.mask_rcnn import losses
 from mrcnn.models.mask_rcnn.conventions import PaperConventions
 from mrcnn.models.mask_rcnn.fpn import build_pyramid
@@ -236,19 +236,12 @@ class MaskRCNN(DetectorBase):
     def submodels(self) -> tuple[keras.Model, ...]:
         return self.backbone, self.pyramid, self.proposal_head, self.box_head, self.mask_head
 
-    def detect(
-        self,
-        images: Sequence[np.ndarray | str | os.PathLike],
-        *,
-        batch_size: int = 4,
-        on_batch: Callable[[int], None] | None = None,
-    ) -> list[Detections]:
+    def detect(self, images: Sequence[np.ndarray | str | os.PathLike], *, batch_size: int = 4) -> list[Detections]:
         """Find the instances in images of any size.
 
         Args:
             images: arrays (H, W, C) or (H, W), uint8, uint16 or float32; or paths of image files.
             batch_size: images per batch. Zeros fill the last batch, so that one trace serves all.
-            on_batch: callback after each batch; its argument is the number of finished images.
 
         Returns:
             For each image the instances with a score of at least `config.score_threshold`, in pixels of the image.
@@ -262,17 +255,13 @@ class MaskRCNN(DetectorBase):
                 for image in images[start : start + batch_size]
             ]
             prepared = [prepare_image(image, self.config) for image in part]
-            batch = np.zeros((batch_size, *prepared[0][0].shape), np.float32)
-            for slot, (pixels, _) in enumerate(prepared):
-                batch[slot] = pixels
+            ((batch, _),) = padded_batches([pixels for pixels, _ in prepared], batch_size)
             windows = self.conventions.window_inputs([letterbox for _, letterbox in prepared], batch_size)
             outputs = self.predict_on_batch({"image": batch, **windows})
             found += [
                 to_detections({name: values[slot] for name, values in outputs.items()}, letterbox, self.conventions)
                 for slot, (_, letterbox) in enumerate(prepared)
             ]
-            if on_batch is not None:
-                on_batch(len(found))
         return found
 
 

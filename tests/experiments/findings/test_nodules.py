@@ -7,8 +7,7 @@ import pytest
 
 from experiments.findings import FINDINGS, ROWS
 from experiments.findings.echogenicity import echogenicity_points
-from experiments.findings.margin import margin_points
-from experiments.findings.nodules import nodules
+from experiments.findings.nodules import margin_points, nodules
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 

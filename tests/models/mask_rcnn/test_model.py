@@ -4,7 +4,8 @@ import pytest
 
 from mrcnn.config import ModelConfig
 from mrcnn.errors import InputError
-from mrcnn.geometry.masks import paste_mask
+from mrcnn.geometry.masks import paste_crop
+from mrcnn.instance_masks import InstanceMasks
 from mrcnn.models import MaskRCNN, load
 from mrcnn.models.mask_rcnn import model as mask_rcnn
 from mrcnn.models.mask_rcnn.losses import LOSSES
@@ -210,9 +211,7 @@ def test_detect_accepts_any_size_and_type(tiny):
         rng.normal(size=(1, 7, 1)).astype(np.float32),
         rng.normal(size=(50, 50)).astype(np.float32),
     ]
-    counts = []
-    found = model.detect(images, batch_size=2, on_batch=counts.append)
-    assert counts == [2, 4, 5]
+    found = model.detect(images, batch_size=2)
     for image, detections in zip(images, found, strict=True):
         height, width = image.shape[:2]
         assert detections.masks.shape == (len(detections), height, width)
@@ -250,7 +249,8 @@ def test_overfits_four_images(tiny, blob_batch):
             truth = ((x - (x1 + x2) / 2) / (x2 - x1) * 2) ** 2 + ((y - (y1 + y2) / 2) / (y2 - y1) * 2) ** 2 <= 1
             dices = []
             for slot in np.flatnonzero(confident & (outputs["class_ids"][i] == class_id)):
-                mask = paste_mask(outputs["masks"][i, slot], outputs["boxes"][i, slot], 64, 64)
+                crop = paste_crop(outputs["masks"][i, slot], outputs["boxes"][i, slot], 64, 64)
+                mask = InstanceMasks(64, 64, [crop]).mask(0)
                 dices.append(2 * (mask & truth).sum() / (mask.sum() + truth.sum()))
             assert max(dices) >= 0.95
 
