@@ -46,7 +46,8 @@ class Prediction:
         """Return width, height and instances for JSON, as a served model does: boxes [x, y, w, h], COCO run lengths."""
         from trackers.packaging.served import as_dict
 
-        return as_dict(self.detections, *self.image.shape[:2], self.class_names)
+        height, width = self.image.shape[:2]
+        return as_dict(self.detections, height, width, self.class_names)
 
     def overlay(self) -> np.ndarray:
         """Draw the instances on the image, which is enlarged if it is small: RGB, uint8."""
@@ -127,9 +128,9 @@ class TrainedRun:
     @cached_property
     def report(self) -> Path:
         """Path of the page `report.html`, downloaded if the run is on a server."""
-        import mlflow
+        from mlflow.artifacts import download_artifacts
 
-        return Path(mlflow.artifacts.download_artifacts(run_id=self.id, artifact_path=REPORT))
+        return Path(download_artifacts(run_id=self.id, artifact_path=REPORT))
 
     @cached_property
     def model(self) -> Model:

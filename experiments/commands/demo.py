@@ -98,8 +98,9 @@ def phantom_files(kind: str | None) -> list[Path]:
     from experiments.config.schema import DataOptions
     from experiments.preparation.datasets import open_dataset
 
-    dataset = open_dataset(DataOptions(phantoms=kind, phantom_images=EXAMPLES, phantom_seed=EXAMPLE_SEED))
-    return [record.path for record in dataset.records if record.volume is None]
+    # 10 is the least number of phantoms.
+    options = DataOptions.model_validate({"phantoms": kind, "phantom_images": 10, "phantom_seed": EXAMPLE_SEED})
+    return [record.path for record in open_dataset(options).records if record.volume is None][:EXAMPLES]
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

@@ -192,9 +192,11 @@ def weakest_group(instances: Sequence[Row], noun: str) -> tuple[str, int, int] |
 
     The name completes a sentence: `nodules under 10 mm`, `nodules of 10 to 20 mm`, `nodules of class hypo`.
     """
-    sizes = [(f"{noun} {'of ' * name[0].isdigit()}{name}", *counts) for name, *counts in size_groups(instances)]
-    classes = [(f"{noun} of class {name}", *counts) for name, *counts in class_groups(instances)]
-    groups = [each for each in (*sizes, *classes) if each[2] >= MIN_GROUP]
+    groups = [
+        (f"{noun} {'of ' * name[0].isdigit()}{name}", found, total) for name, found, total in size_groups(instances)
+    ]
+    groups += [(f"{noun} of class {name}", found, total) for name, found, total in class_groups(instances)]
+    groups = [each for each in groups if each[2] >= MIN_GROUP]
     if not groups:
         return None
     overall = sum(row["found"] == "True" for row in instances) / len(instances)

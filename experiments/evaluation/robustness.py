@@ -78,7 +78,7 @@ def _stretched(rows: float, columns: float) -> Change:
         masks, crowds = sample.masks[:, *nearest], sample.crowd_masks
         crowds = None if crowds is None else crowds[:, *nearest]
         spacing = sample.spacing_mm and (sample.spacing_mm[0] / rows, sample.spacing_mm[1] / columns)
-        image = image.astype(sample.image.dtype)
+        image = np.asarray(image).astype(sample.image.dtype)
         return replace(sample, image=image, masks=masks, crowd_masks=crowds, spacing_mm=spacing)
 
     return changed

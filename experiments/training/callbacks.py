@@ -172,6 +172,7 @@ class AveragedWeights(keras.callbacks.SwapEMAWeights):
         super().__init__(swap_on_epoch=True)
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        assert self.model is not None
         steps = np.asarray(keras.ops.convert_to_numpy(self.model.optimizer.iterations)).item()
         self._ema_weights_in_model = steps > 0
 

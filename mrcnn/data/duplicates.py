@@ -111,7 +111,7 @@ def group_duplicates(thumbnails: np.ndarray) -> np.ndarray:
     terms = np.empty((count, SIDE, SIDE), np.float32)
     for start in range(0, count, _CHUNK):
         part = np.s_[start : start + _CHUNK]
-        terms[part] = dctn(thumbnails[part].astype(np.float32), axes=(1, 2), norm="ortho")
+        terms[part] = np.asarray(dctn(thumbnails[part].astype(np.float32), axes=(1, 2), norm="ortho"))
     # Threads within the matrix products of these threads would only wait for each other.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as threads:
         basis, hashes_first = _choose_tests(terms)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 from skimage.draw import polygon2mask
 
@@ -121,7 +122,7 @@ def write_structure_set(
     """
     images = open_sources(sources, regions, keep_patient, ("FrameOfReferenceUID", "SOPInstanceUID", "StudyInstanceUID"))
     made = pydicom.Dataset()
-    made.file_meta = pydicom.dataset.FileMetaDataset()
+    made.file_meta = FileMetaDataset()
     made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     made.SOPClassUID = made.file_meta.MediaStorageSOPClassUID = RTStructureSetStorage
     made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID = generate_uid()

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import binary_fill_holes
 
 from experiments.cli import main
-from experiments.commands.demo import command, listening_socket
+from experiments.commands.demo import command, listening_socket, phantom_files
 from experiments.prediction.demo_app import CACHED_IMAGES, CachedImage, Demo, demo_app
 from experiments.prediction.item_writer import overlay_picture
 from experiments.prediction.results import to_answer
@@ -330,6 +330,13 @@ def test_a_command_line_that_is_wrong_is_told_in_one_line(words, told, capsys):
     assert main(["demo", *words]) == 2
     said = capsys.readouterr().err
     assert told in said and said.count("\n") == 1
+
+
+def test_a_model_of_phantoms_has_new_ones_as_examples(tmp_path, monkeypatch):
+    monkeypatch.setenv("MRCNN_CACHE", str(tmp_path))
+    assert phantom_files(None) == []
+    examples = phantom_files("thyroid")
+    assert len(examples) == 8 and all(Image.open(file).size for file in examples)
 
 
 def test_a_port_in_use_is_told_before_the_model_loads(capsys):
