@@ -274,7 +274,9 @@ class Trainer:
             warn(self.console, f"{state.metric} was never defined; the last epoch is taken")
         self.epochs, self.best_value, best = state.epochs_done, state.best_value, state.best_epoch or state.epochs_done
         self.run.metrics({"best_epoch": best, "epochs": self.epochs})
-        self.model = load(store.path(best), (type(model),))
+        # The model itself, whose graph of predictions exists, without the optimizer and its state.
+        model.compile()
+        model.set_weights(load(store.path(best), (type(model),)).get_weights())
 
     def evaluate(self) -> None:
         """Evaluate the model of the best epoch once on the reported split."""

@@ -92,11 +92,16 @@ class DetectorBase(keras.Model):
         """Configure training as `keras.Model.compile`, with the losses of the model itself.
 
         `jit_compile="auto"` selects XLA on JAX, which needs it, and not on TensorFlow, whose CPU kernels for
-        convolutions are faster than those of XLA.
+        convolutions are faster than those of XLA. There the graph of predictions, which reads the weights by reference
+        and depends on no optimizer, stays.
         """
         if jit_compile == "auto":
             jit_compile = keras.backend.backend() == "jax"
+        special = self.compiled and (self.jit_compile or self.run_eagerly)
+        stays = keras.backend.backend() == "tensorflow" and not (jit_compile or kwargs or special)
+        predict = self.predict_function if stays else None
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+        self.predict_function = predict
 
     def get_compile_config(self) -> dict[str, Any] | None:
         return {"optimizer": keras.saving.serialize_keras_object(self.optimizer)} if self.compiled else None

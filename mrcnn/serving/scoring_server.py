@@ -11,6 +11,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 from mrcnn.serving.inputs import DecodedImage, parse_images
@@ -19,6 +20,10 @@ from mrcnn.serving.request import parse_request
 
 SERVER = "mlflow.pyfunc.scoring_server"
 DECORATOR = "_async_catch_mlflow_exception"
+
+packaging: ContextVar[bool] = ContextVar("packaging", default=False)
+"""Whether MLflow stores a package: it loads the model twice for the input example, and only warns about failures. The
+model does nothing then, since `trackers.packaging.packaged` tests the stored package afterwards."""
 
 Answers = Callable[[list[DecodedImage], dict[str, Any]], list[dict[str, Any]]]
 

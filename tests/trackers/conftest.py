@@ -56,7 +56,8 @@ def network():
 
 @pytest.fixture(scope="session")
 def packaged_model(tmp_path_factory, empty_store, network):
-    """That network, registered as champion in a store of its own."""
+    """That network, registered as champion in a store of its own; `loaded`: files that were loaded for that."""
+    import mrcnn.models
     from experiments.findings import FINDINGS
     from trackers.packaging.packaged import log_packaged_model
     from trackers.registry.registry import register
@@ -70,7 +71,7 @@ def packaged_model(tmp_path_factory, empty_store, network):
         "deep": (pixels[:30, ..., 0] * 60000).astype(np.uint16),
         "float": pixels.astype(np.float32) * 3 - 1,
     }
-    folder = tmp_path_factory.mktemp("packaged")
+    folder, loaded, load = tmp_path_factory.mktemp("packaged"), [], mrcnn.models.load
     network.save(folder / "model.keras")
     (folder / "mlflow.db").write_bytes(empty_store)
     store, confidence = f"sqlite:///{folder}/mlflow.db", 0.02
@@ -79,6 +80,7 @@ def packaged_model(tmp_path_factory, empty_store, network):
         patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
         patch.delenv("MLFLOW_RUN_ID", raising=False)
         patch.chdir(folder)
+        patch.setattr(mrcnn.models, "load", lambda path, kinds: loaded.append(path) or load(path, kinds))
         mlflow.set_tracking_uri(store)
         with tracked_run(task="thyroid", modality="ultrasound", seed=0, backend="tensorflow") as run:
             uri = log_packaged_model(
@@ -94,7 +96,7 @@ def packaged_model(tmp_path_factory, empty_store, network):
         mlflow.set_tracking_uri(None)
     return {
         "network": network, "uri": uri, "run": run, "folder": folder, "store": store, "images": images,
-        "confidence": confidence,
+        "confidence": confidence, "loaded": loaded,
     }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 import mrcnn
 from mrcnn.data.fingerprint import SHARED
+from mrcnn.serving.scoring_server import packaging
 from trackers.packaging import served, served_classifier
 from trackers.runs.run import Run
 from trackers.runs.serialization import json_text
@@ -129,15 +130,19 @@ def _log(
     with tempfile.TemporaryDirectory() as folder, _without_advice_on_type_hints():
         settings = Path(folder, "settings.json")
         settings.write_text(json_text(facts), encoding="utf-8")
-        logged = mlflow.pyfunc.log_model(
-            name=name,
-            python_model=_file(module),
-            artifacts=_named(model_paths) | {"settings": str(settings)},
-            code_paths=[str(Path(file).parent) for file in code],
-            pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
-            input_example=(example, dict(params)),
-        )
-    # MLflow tests the example too, but only warns about a failure.
+        untested = packaging.set(True)
+        try:
+            logged = mlflow.pyfunc.log_model(
+                name=name,
+                python_model=_file(module),
+                artifacts=_named(model_paths) | {"settings": str(settings)},
+                code_paths=[str(Path(file).parent) for file in code],
+                pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
+                input_example=(example, dict(params)),
+            )
+        finally:
+            packaging.reset(untested)
+    # The stored package is tested, with its files from the store.
     mlflow.pyfunc.load_model(logged.model_uri).predict(example, dict(params))
     return logged.model_uri
 

@@ -24,7 +24,7 @@ from mrcnn.geometry.polygons import mask_to_polygons
 from mrcnn.instance_masks import encode_crop
 from mrcnn.serving.inputs import DecodedImage, parse_images
 from mrcnn.serving.request import Fields, Fraction, validate
-from mrcnn.serving.scoring_server import install_limits
+from mrcnn.serving.scoring_server import install_limits, packaging
 
 NOTICE = "Research use only"
 Side = Annotated[float, Field(strict=True, ge=0, le=SPACING_MM[1])]
@@ -97,6 +97,8 @@ class Served:
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the networks in Keras's safe mode, the settings, and the function for the findings."""
+        if packaging.get():
+            return
         from mrcnn.inference.ensemble import make_predictor
         from mrcnn.models import SEGMENTERS, load
 
@@ -129,7 +131,7 @@ class Served:
         Raises:
             InputError: no image, an invalid image, or a parameter that is unknown or out of range.
         """
-        return self._answers(parse_images(model_input), params or {})
+        return [] if packaging.get() else self._answers(parse_images(model_input), params or {})
 
     def _answers(self, images: Sequence[DecodedImage], params: Mapping[str, Any]) -> list[dict[str, Any]]:
         request = validate(Params, params, "parameter")

@@ -52,6 +52,27 @@ def test_the_step_is_traced_once(tiny, blob_batch, monkeypatch):
     assert len(traced) == 1
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow's tracing")
+def test_predictions_are_traced_once_and_use_the_present_weights(tiny, blob_batch, monkeypatch):
+    """Each stage of a training compiles the model, and the best weights replace the last at its end."""
+    model, traced = compiled(tiny(score_threshold=0.0)), []
+    flatten = mask_rcnn.flatten_levels
+    monkeypatch.setattr(mask_rcnn, "flatten_levels", lambda *given: traced.append(1) or flatten(*given))
+    batch = blob_batch(model.config, TWO)
+    before = model.predict_on_batch(batch)
+    other = compiled(tiny(score_threshold=0.0))
+    other.set_weights([weight + 0.1 for weight in model.get_weights()])
+    model.compile(optimizer="adam")
+    model.set_weights(other.get_weights())
+    after = model.predict_on_batch(batch)
+    assert len(traced) == 1
+    assert (after["scores"] != before["scores"]).any()
+    np.testing.assert_allclose(after["scores"], other.predict_on_batch(batch)["scores"], rtol=1e-5)
+    model.compile(run_eagerly=True)
+    model.predict_on_batch(batch)
+    assert len(traced) == 3
+
+
 @pytest.mark.parametrize("agnostic", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_fit_evaluate_predict(tiny, blob_batch, agnostic):
     config = tiny(class_agnostic=agnostic)

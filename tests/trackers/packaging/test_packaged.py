@@ -137,6 +137,11 @@ def imports(file):
     return names
 
 
+def test_the_stored_package_is_tested_and_loaded_for_nothing_else(packaged):
+    (file,) = packaged["loaded"]
+    assert Path(file).name == "model.keras" and Path(file).parent != packaged["folder"]
+
+
 def test_nothing_else_travels(packaged):
     root = packaged_files(packaged)
     assert sorted(path.name for path in (root / "code").iterdir()) == ["experiments", "mrcnn"]
