@@ -3,9 +3,10 @@
     python -m benchmarks.time_to_result                            # the README's first command, on phantoms
     python -m benchmarks.time_to_result --dataset DIR --budget 4m  # any words of `mrcnn train`
 
-Trains in a process of its own and in a temporary folder, prints its output, and then a Markdown table of seconds. The
-parts are timed by wrapping functions of the project from outside; a part does not include those within it. The
-processor time, which other jobs on the machine change little, is that of the process without the loader's workers.
+Trains in a process of its own, in a temporary folder with an empty cache, prints its output, and then a Markdown table
+of seconds. The parts are timed by wrapping functions of the project from outside; a part does not include those within
+it. The processor time, which other jobs on the machine change little, is that of the process without the loader's
+workers.
 """
 
 from __future__ import annotations
@@ -196,7 +197,7 @@ def main() -> int:
         start = time.time()
         status = subprocess.run(
             [sys.executable, "-c", code, repr(start), str(file), *words], cwd=folder, check=False,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "MRCNN_CACHE": f"{folder}/cache"},
         ).returncode  # fmt: skip
         total = time.time() - start
         if status:
