@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def install(clock: Clock) -> None:
     original, experiments.terminal.phase = experiments.terminal.phase, phase
     for place, name in FUNCTIONS.items():
         module, _, path = place.partition(":")
-        owner: Any = __import__(module, fromlist=["*"])
+        owner: Any = import_module(module)
         *classes, attribute = path.split(".")
         for each in classes:
             owner = getattr(owner, each)
