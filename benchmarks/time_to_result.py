@@ -110,12 +110,12 @@ def install(clock: Clock) -> None:
     _wrap_steps(clock)
     load = builtins.__import__
 
-    def timed_import(name: str, *args: Any) -> Any:
+    def timed_import(name: str, *args: Any, **settings: Any) -> Any:
         in_main = threading.current_thread() is threading.main_thread()
         if name in sys.modules or clock.open[-1] == "import" or not in_main:
-            return load(name, *args)
+            return load(name, *args, **settings)
         with clock.part("import"):
-            return load(name, *args)
+            return load(name, *args, **settings)
 
     builtins.__import__ = timed_import
 
