@@ -77,7 +77,7 @@ def _masks_by(address: str, task: str, confidence: float, folder: Path) -> Calla
 
     def draw(film: Film, image: np.ndarray) -> np.ndarray:
         (found,) = model.detect([image])
-        return found.above(confidence).masks.any(axis=0)
+        return np.asarray(found.above(confidence).masks.any(axis=0))
 
     return draw
 

@@ -16,6 +16,7 @@ from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from scipy.ndimage import maximum_filter, minimum_filter
 
+from mrcnn.data.io.deep_png import read_deep_png
 from mrcnn.data.io.pictures import (
     DECODING_ERRORS,
     FORMATS,
@@ -29,7 +30,6 @@ from mrcnn.data.io.pictures import (
     page_orientation,
     page_values,
     png_kind,
-    read_deep_png,
     read_orientation,
     single_page,
 )

@@ -103,29 +103,14 @@ def read_with_pillow(path: Path) -> np.ndarray:
     """Read the displayed pixels (H, W, C). Raises one of `DECODING_ERRORS`."""
     with open_picture(path) as image:
         if image.format == "PNG" and (kind := png_kind(path)) in _DEEP_COLORS:
+            # Imported here: a served model does without OpenCV.
+            from mrcnn.data.io.deep_png import read_deep_png
+
             deep = read_deep_png(path, gray=kind == _DEEP_GRAY_ALPHA)
             return np.ascontiguousarray(orient(deep, read_orientation(image)))
         if isinstance(image, TiffImageFile) and image.n_frames > 1:
             raise InputError(f"{path}: holds {image.n_frames} pages; expected a single image")
         return picture_pixels(image)
-
-
-def read_deep_png(path: Path, *, gray: bool) -> np.ndarray:
-    """Read a 16-bit PNG of several channels, which Pillow reduces to 8 bits.
-
-    Returns:
-        (H, W, 3) uint16, or (H, W, 1) if it is `gray` with alpha; alpha is dropped.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
-    import cv2  # a served model does without OpenCV
-
-    array = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if array is None:
-        raise ValueError("damaged")
-    # OpenCV returns BGR, and converts gray with alpha to BGRA.
-    return array[..., :1] if gray else array[..., 2::-1]
 
 
 def picture_pixels(image: ImageFile) -> np.ndarray:

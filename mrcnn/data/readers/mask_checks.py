@@ -241,7 +241,8 @@ def _is_outline(crop: Crop, area: int) -> bool:
     if not area or piece.size < _LEAST_INSIDE * area:
         return False
     holes = binary_fill_holes(piece) & ~piece
-    return np.count_nonzero(holes) >= _LEAST_INSIDE * area and label(holes)[1] == 1
+    _, count = label(holes)  # pyright: ignore[reportGeneralTypeIssues] - SciPy has no annotations
+    return np.count_nonzero(holes) >= _LEAST_INSIDE * area and count == 1
 
 
 def _is_scaled(size: tuple[int, ...], of_image: tuple[int, int]) -> bool:

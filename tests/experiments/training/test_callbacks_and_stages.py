@@ -85,7 +85,7 @@ def trained_on(monkeypatch, tmp_path):
         "Loader": lambda *_, **__: Batches(),
         "training_batches": lambda *args, **options: nullcontext(repeat_epochs(*args, **options)),
         "compile_for": lambda *_: None,
-        "load": lambda *_: None,
+        "load": lambda *_: SimpleNamespace(get_weights=list),
     }.items():
         monkeypatch.setattr(f"experiments.training.trainer.{name}", replacement)
     monkeypatch.setattr(ResumableTraining, "restore_optimizer", lambda *_: None)
@@ -113,7 +113,7 @@ def trained_on(monkeypatch, tmp_path):
         )  # fmt: skip
         trainer = Trainer(config, data, Mock(), Console(quiet=True),
                           tmp_path, training=training)  # fmt: skip
-        trainer.model = SimpleNamespace(fit=keras_fit, config=Mock())
+        trainer.model = SimpleNamespace(fit=keras_fit, config=Mock(), compile=Mock(), set_weights=Mock())
         trainer.fit()
         return taken
 
