@@ -72,6 +72,8 @@ def _masks_by(address: str, task: str, confidence: float, folder: Path) -> Calla
     """Return a function that segments a film with a model: the union of all instances."""
     quiet_libraries()
     with silent_start():
+        import numpy as np
+
         from trackers.packaging.tracked_model import load_tracked_model
     model = load_tracked_model(address, task=task, folder=folder).predictor()
 
