@@ -152,7 +152,10 @@ class _Comparison:
     def __init__(
         self, config: TaskConfig, data: Data, labels: ClassifierConfig, parent: Run, console: Console, folder: Path
     ) -> None:
-        self._config, self._data, self._labels = config, data, labels
+        # All predict without test-time flips: the flips of one model would not compare it with the others.
+        evaluate = config.evaluate.model_copy(update={"tta": False})
+        self._config = config.model_copy(update={"evaluate": evaluate})
+        self._data, self._labels = data, labels
         self._parent, self._console, self._folder = Parent(parent.id, parent.experiment_id), console, folder
         self.columns: dict[str, Column] = {}
 
