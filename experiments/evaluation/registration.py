@@ -42,8 +42,7 @@ def package_and_register(
     """
     run.require_server("the model is neither packaged nor registered, which `--resume auto` of a training does later")
     part = data.splits[data.reported]
-    # Baselines are evaluated without test-time augmentation.
-    tta = config.evaluate.tta and family == "mrcnn"
+    tta = config.evaluate.tta
     with phase(console, "Packaging the model"):
         uri = log_packaged_model(
             run,

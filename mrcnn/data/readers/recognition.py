@@ -18,19 +18,19 @@ _NEAREST = 3
 _USUAL = ("coco", "masks", "yolo", "via")  # shown first of equally near formats
 _MOST_FILES = 100_000
 _OPENED, _HEAD = 20, 1 << 16  # files that are opened for one need, and bytes of each
-_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
+_ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")  # beside .gz, in which volumes end too
 _REMEDIES = (
     ((".mhd", ".mha", ".nrrd", ".nhdr", ".img"), "volumes in {} files are not read; convert them to NIfTI (.nii.gz)"),
     ((".npy", ".npz", ".mat", ".h5", ".hdf5"), "images in {} files are not read; save each as PNG or TIFF"),
     ((".svs", ".ndpi", ".mrxs"), "slides in {} files are not read; save their tiles as PNG or TIFF"),
-    ((".zip", ".tar", ".tgz", ".7z", ".rar"), "archives in {} files are not read; unpack them first"),
+    (_ARCHIVES, "archives in {} files are not read; unpack them first"),
 )
 
 
 def explain_unrecognized(path: Path) -> str:
     """Return lines for the user: the known formats, what lies at `path`, and what the nearest formats lack."""
     if path.is_file():
-        unpack = "; unpack it first" if path.suffix.lower() in _ARCHIVES else ""
+        unpack = "; unpack it first" if path.suffix.lower() in (*_ARCHIVES, ".gz") else ""
         return f"{path}: no known form of annotations{unpack}; expected one of {', '.join(sorted(FORMATS))}"
     files = sorted(islice(_files_below(path), _MOST_FILES))
     lines = [f"{path}: no known form of annotations is there; expected one of {', '.join(sorted(FORMATS))}"]
