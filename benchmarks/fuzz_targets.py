@@ -306,6 +306,12 @@ def _tool_targets(pictures: dict[str, bytes], mask: bytes) -> dict[str, Target]:
 <image id="0" name="a_1.png" subset="train" {size}><polygon label="iso" points="2,3;7,3;7,6" group_id="1"/>
 <box label="iso" xtl="2" ytl="3" xbr="7" ybr="6" rotation="30"/><ellipse label="iso" cx="6" cy="6" rx="4" ry="3"/>
 <mask label="iso" rle="2,3,1" left="2" top="3" width="3" height="2"/></image></annotations>"""
+    points = json.dumps([{"points": [{"x": x, "y": y} for x, y in square], "annotation": {}, "regionType": "freehand"}])
+    ddti = f"""<case><number>1</number><tirads>4a</tirads><mark><image>1</image><svg>{points}</svg></mark>
+<mark><image>2</image><svg/></mark></case>"""
+    aperio = f"""<Annotations><Annotation Id="1" Name="iso"><Regions><Region Id="1" Type="0" NegativeROA="0"><Vertices>
+{"".join(f'<Vertex X="{x}" Y="{y}"/>' for x, y in square)}</Vertices></Region><Region Id="2" Type="2"><Vertices>
+<Vertex X="2" Y="3"/><Vertex X="9" Y="8"/></Vertices></Region></Regions></Annotation></Annotations>"""
     voc = f"""<annotation><filename>a_1.png</filename><size><width>{WIDTH}</width><height>{HEIGHT}</height></size>
 <object><name>iso</name><bndbox><xmin>2</xmin><ymin>3</ymin><xmax>7</xmax><ymax>6</ymax></bndbox></object><object><name>iso</name><polygon>
 <x1>2</x1><y1>3</y1><x2>7</x2><y2>3</y2><x3>7</x3><y3>6</y3></polygon></object></annotation>"""
@@ -332,6 +338,8 @@ def _tool_targets(pictures: dict[str, bytes], mask: bytes) -> dict[str, Target]:
         "via_csv": Target({"v.csv": table.encode(), "v3.csv": via3_table.encode()}, _open_all("via"), pictures,
                           damage_table),
         "cvat": Target({"annotations.xml": cvat.encode()}, _open_all("cvat"), pictures, damage_table),
+        "ddti": Target({"a.xml": ddti.encode()}, _open_all("ddti"), pictures, damage_table),
+        "aperio": Target({"a_1.xml": aperio.encode()}, _open_all("aperio"), pictures, damage_table),
         "voc": Target({"Annotations/a_1.xml": voc.encode()}, _open_all("voc"), pictures, damage_table),
         "voc_masks": Target(masks, _open_all("voc"), masks | {"images/a_1.png": picture}, damage_bytes),
         "yolo": Target(yolo, _open_all("yolo"), yolo | {"images/a_1.png": picture}, damage_table),

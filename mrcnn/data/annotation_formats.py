@@ -134,6 +134,16 @@ FORMATS: Mapping[str, AnnotationFormat] = MappingProxyType(
             ),
             MasksOptions,
         ),
+        "ddti": AnnotationFormat(
+            "annotation_tools.ddti",
+            (_IMAGES, Need("an XML file for each case", r"\.xml$"), Need("its marks", r"\.xml$", rb"<case>.*<mark>")),
+            name_unlisted=True,
+        ),
+        "aperio": AnnotationFormat(
+            "annotation_tools.aperio",
+            (_IMAGES, Need("an XML file for each image", r"\.xml$"), Need("its regions", r"\.xml$", rb"<Region[\s>]")),
+            name_unlisted=True,
+        ),
         "csv": AnnotationFormat(
             "annotation_tools.tables",
             (

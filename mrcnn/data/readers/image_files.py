@@ -70,6 +70,19 @@ class ImageFiles:
                     raise ValueError(f"{file_name!r} could be {' or '.join(found[:2])}; expected one file of that name")
         raise ValueError(f"{file_name!r} is neither in {self._folders[0]} nor in a folder below it")
 
+    def find_by_stem(self, stem: str) -> Path:
+        """Find the image of a name that may lack its suffix. Raises `ValueError` if it is missing or ambiguous."""
+        noted = len(self.moved)
+        for suffix in ("", *IMAGE_SUFFIXES):
+            try:
+                found = self.find(stem + suffix)
+                del self.moved[noted:]  # such a name states no folder
+                return found
+            except ValueError as error:
+                if "could be" in str(error):
+                    raise
+        raise ValueError(f"no image of the name {stem!r} in {self._folders[0]} or a folder below it")
+
     def _lies_at(self, path: str, parts: Sequence[str]) -> bool:
         """Check that a file has the stated path, ignoring the Unicode form."""
         places = (os.path.join(folder, below, *parts) for folder in self._folders for below in ("", "images"))

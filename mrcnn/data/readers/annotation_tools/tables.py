@@ -30,7 +30,6 @@ from mrcnn.data.readers.annotation_tools.annotated_images import (
 )
 from mrcnn.data.readers.annotation_tools.outlines import encode_box, encode_mask, numbers
 from mrcnn.data.readers.image_files import (
-    IMAGE_SUFFIXES,
     ImageFiles,
     find_annotation_files,
     parse_integer,
@@ -141,8 +140,11 @@ def _read_row(
     stated = row[columns["image"][0]]
     image = images.get(stated)
     if image is None:
-        image = images[stated] = AnnotatedImage(f"{at}: {stated}", stated, files)
-        image.file = _find_image(stated, files)
+        image = images[stated] = AnnotatedImage(f"{at}: {stated}", None, files)
+        try:
+            image.file = files.find_by_stem(stated)
+        except ValueError as error:
+            image.faults.append(f"{image.where}: {error}")
         image.patient = find_patient(row)
         image.split = split_name(row[columns["split"][0]]) if "split" in columns else split
     elif "split" in columns and image.split != split_name(row[columns["split"][0]]):
@@ -163,16 +165,6 @@ def _read_row(
     elif any(row[column] for column in columns["box"]):
         values, corners = [row[column] for column in columns["box"]], bool(columns["corners"])
         image.shapes.append(Shape(at, name, partial(_encode_values, values, corners), is_box=True))
-
-
-def _find_image(stated: str, files: ImageFiles) -> Path | str:
-    """Find the image of a name, which may lack its suffix; return the name if there is none."""
-    for suffix in ("", *IMAGE_SUFFIXES):
-        try:
-            return files.find(stated + suffix)
-        except ValueError:
-            continue
-    return stated
 
 
 def _encode_values(values: Sequence[str], corners: bool, height: int, width: int) -> Encoded:

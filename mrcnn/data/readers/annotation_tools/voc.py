@@ -137,7 +137,7 @@ def _read_masks(
         where = relative_name(file, path)
         image = AnnotatedImage(where, None, files, split=splits.get(compose_unicode(stem)))
         try:
-            image.file = _find_image(stem, files)
+            image.file = files.find_by_stem(stem)
         except ValueError as error:
             problems.add_skippable(f"{where}: {error}")
             continue
@@ -168,17 +168,6 @@ def _read_masks(
     for names_of, what in ((bare, "count as images without instances"), (alone, "are left out, as no list has them")):
         warnings += name_warnings(f"images have no mask in {_CLASSES} and {what}", names_of)
     return images, [name for name in names if name != _BACKGROUND]
-
-
-def _find_image(stem: str, files: ImageFiles) -> Path:
-    """Find the image of a mask, which has the same name and another suffix. Raises `ValueError` if there is none."""
-    for suffix in IMAGE_SUFFIXES:
-        try:
-            return files.find(stem + suffix)
-        except ValueError as error:
-            if "could be" in str(error):
-                raise
-    raise ValueError(f"no image of the name {stem} in {' or '.join(_IMAGES)}")
 
 
 def _read_label_map(root: Path) -> tuple[list[str], list[tuple[int, int, int]]]:
@@ -316,7 +305,7 @@ def _read_boxes(file: Path, where: str, files: ImageFiles) -> AnnotatedImage:
     """Read the objects of an XML file. Coordinates of boxes are pixels from 1, the last one included."""
     image = AnnotatedImage(where, file.stem, files)
     try:
-        image.file = _find_image(file.stem, files)
+        image.file = files.find_by_stem(file.stem)
     except ValueError:
         image.file = None
     try:

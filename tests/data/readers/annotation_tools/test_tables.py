@@ -77,7 +77,7 @@ def test_boxes(write, header, row):
         ("a,1 x", "pairs of numbers"),
         ("a,2399 3", "has a run that ends at pixel 2401; expected at most 2400"),
         ("a,5 3 2 4", "has runs that overlap; expected starts counted from the first pixel"),
-        ("c,1 2", r"line 2: c: 'c' is neither in"),
+        ("c,1 2", r"line 2: c: no image of the name 'c' in"),
         ("a", "line 2: 1 values; expected 2"),
     ],
 )
