@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.commands.arguments import with_absolute_paths
-from experiments.commands.exit_status import quiet_libraries, silent_start
+from experiments.commands.command import quiet_libraries, silent_start
 from experiments.config.resolve import Resolved, resolve
 from experiments.config.schema import TaskConfig
 from mrcnn.errors import InputError

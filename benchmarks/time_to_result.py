@@ -169,7 +169,7 @@ def train(start: str, file: str, words: list[str]) -> int:
     """Run `mrcnn train` in this process, which was started at `start`, and write its seconds to `file`."""
     clock = Clock(float(start))
     from experiments.cli import main
-    from experiments.commands.exit_status import quiet_libraries
+    from experiments.commands.command import quiet_libraries
 
     quiet_libraries()
     install(clock)

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from mrcnn.errors import InputError
-
 if TYPE_CHECKING:
     from experiments.external.evaluation import Evaluation
     from experiments.prediction.detector import Detector
@@ -92,12 +90,17 @@ class Model:
             InputError: a file is missing or damaged, or a folder has no image.
         """
         from mrcnn.data.io.images import read_image
+        from mrcnn.data.readers.image_files import images_in
 
         given = [images] if isinstance(images, str | os.PathLike | np.ndarray) else images
         least = self.confidence if confidence is None else confidence
         items: list[Path | np.ndarray] = []
         for each in given:
-            items += [each if each.ndim == 3 else each[..., None]] if isinstance(each, np.ndarray) else _files(each)
+            if isinstance(each, np.ndarray):
+                items.append(each if each.ndim == 3 else each[..., None])
+            else:
+                path = Path(each).expanduser()
+                items += images_in(path) if path.is_dir() else [path]
         predictions, size = [], self.detector.batch_size
         for start in range(0, len(items), size):
             part = items[start : start + size]
@@ -339,16 +342,3 @@ def _text(value: Any) -> str:
         return str(value)
     value = list(value) if isinstance(value, tuple) else value
     return yaml.safe_dump(value, default_flow_style=True, width=float("inf")).removesuffix("\n").removesuffix("\n...")
-
-
-def _files(path: PathLike) -> list[Path]:
-    """Return an image file, or those of a folder in the order of their names."""
-    from mrcnn.data.readers.image_files import IMAGE_SUFFIXES, images_in
-
-    place = Path(path).expanduser()
-    if not place.is_dir():
-        return [place]
-    found = images_in(place)
-    if not found:
-        raise InputError(f"{place}: no image; expected files that end in {', '.join(IMAGE_SUFFIXES)}")
-    return found

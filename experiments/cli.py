@@ -24,10 +24,7 @@ COMMANDS = {
     "predict": ("experiments.commands.predict", "find instances in images, volumes and videos with a trained model"),
     "suggest": ("experiments.commands.suggest", "choose the images to annotate next, with finds to correct"),
     "evaluate": ("experiments.commands.evaluate", "measure a trained model on another annotated data set"),
-    "report": (
-        "experiments.evaluation.report_command",
-        "make the report of a finished run again, or print it as a PDF",
-    ),
+    "report": ("experiments.commands.report", "make the report of a finished run again, or print it as a PDF"),
     "demo": ("experiments.commands.demo", "serve a local page that shows the predictions of a trained model"),
     "compare": (
         "experiments.commands.compare",

@@ -11,8 +11,7 @@ from dataclasses import replace
 import click
 
 from experiments.commands.arguments import with_absolute_paths
-from experiments.commands.command import Command, run_job
-from experiments.commands.exit_status import FAILED
+from experiments.commands.command import FAILED, Command, run_job
 from experiments.config.config_options import SchemaOption, config_options, options
 from experiments.config.overrides import parse_option
 from experiments.config.resolve import Resolved, resolve_options, task_options

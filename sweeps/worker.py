@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.commands.exit_status import quiet_libraries, silent_start
+from experiments.commands.command import quiet_libraries, silent_start
 from experiments.config.schema import PLANNED_EPOCHS
 from experiments.terminal import Terminal
 

@@ -20,12 +20,12 @@ from experiments.commands import (
     plan,
     predict,
     prepare,
+    report,
     suggest,
     sync,
     train,
 )
 from experiments.config.resolve import TASKS, resolve
-from experiments.evaluation import report_command
 from mrcnn.errors import InputError
 from sweeps import command as sweep
 
@@ -47,7 +47,7 @@ OTHERS = {"--no-serve-artifacts", "--artifacts-destination", "--allowed-hosts", 
 COMMANDS = {
     "baselines": baselines, "check": check, "compare": compare, "convert": convert, "demo": demo,
     "evaluate": evaluate, "export": export, "plan": plan, "predict": predict, "prepare": prepare,
-    "report": report_command, "suggest": suggest, "sweep": sweep, "sync": sync, "train": train,
+    "report": report, "suggest": suggest, "sweep": sweep, "sync": sync, "train": train,
 }  # fmt: skip
 BEFORE = (
     ("train", []), ("train", ["--profile", "from_coco"]), ("sweep", []), ("compare", ["--modality", "mri"]),

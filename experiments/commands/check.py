@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from experiments.commands.command import Command
-from experiments.commands.exit_status import BAD_INPUT
+from experiments.commands.command import BAD_INPUT, Command
 from experiments.config.command_line import PathText, option
 from experiments.config.config_options import config_options
 from experiments.config.resolve import resolve_options, task_options

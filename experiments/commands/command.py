@@ -1,18 +1,29 @@
-"""Connect the parser to the work: a command parses, imports the heavy libraries, works, and returns an exit status."""
+"""Run a command: parse, import heavy libraries quietly, work, and turn the errors of a user into an exit status."""
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from types import TracebackType
 from typing import Any
 
 import click
 
-from experiments.commands.exit_status import FAILED, SERVER_AWAY, TERMINATED, ExitStatus, quiet_libraries, silent_start
 from experiments.config.command_line import Parser
+from mrcnn.errors import InputError
+from trackers.runs.address import hide_credentials
+from trackers.runs.disk import DiskRefused, disk_problem
 from trackers.runs.local_store import require_writable_store
+
+BAD_INPUT, FAILED, SERVER_AWAY, INTERRUPTED, TERMINATED = 2, 1, 3, 130, 143
 
 
 @dataclass(frozen=True)
@@ -90,3 +101,80 @@ def run_job(load: Callable[[], Callable[[], object]], stopped: str = "terminated
     except Terminated:
         print(f"mrcnn: {stopped}", file=sys.stderr)
         return TERMINATED
+
+
+class ExitStatus:
+    """Context manager that turns the error of its block into a line on stderr and an exit status.
+
+    Handled are invalid input, disk errors and Ctrl-C. Other errors are raised, for their traceback.
+
+    Attributes:
+        code: the exit status.
+        stopped: message after Ctrl-C.
+    """
+
+    def __init__(self) -> None:
+        self.code, self.stopped = 0, "stopped"
+
+    def __enter__(self) -> ExitStatus:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if isinstance(error, InputError):
+            message, self.code = str(error), BAD_INPUT
+        elif isinstance(error, DiskRefused):
+            message, self.code = str(error), FAILED
+        elif isinstance(error, (KeyboardInterrupt, click.Abort)):
+            message, self.code = self.stopped, INTERRUPTED
+        elif isinstance(error, Exception) and (problem := disk_problem(error)) is not None:
+            message, self.code = problem, FAILED
+        else:
+            return False
+        print(f"mrcnn: {message}", file=sys.stderr)
+        return True
+
+
+def quiet_libraries() -> None:
+    """Reduce the log output of TensorFlow and MLflow. Call this before they are imported.
+
+    Environment variables that are set already do not change. Tracebacks are printed without passwords, because MLflow's
+    errors quote the server's address with its password. MLflow's usage reports are off, because of patient data.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # TensorFlow warns about tracing several models; a job traces the trained, the best and the packaged one.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    # MLflow warns that an environment made by uv has no pip.
+    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
+    # MLflow raises database errors, and also logs each with a traceback.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    sys.excepthook = _print_without_credentials
+
+
+def _print_without_credentials(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    print(hide_credentials("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+
+
+@contextmanager
+def silent_start() -> Iterator[None]:
+    """Announce the import of libraries, and discard what the body writes to file descriptor 2, unless it raises.
+
+    TensorFlow 2.21 prints messages on oneDNN and CUDA while it loads, from C++ and before it reads any log level.
+    """
+    print("Loading the libraries", flush=True)
+    with tempfile.TemporaryFile() as captured:
+        sys.stderr.flush()
+        stderr = os.dup(2)
+        os.dup2(captured.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            captured.seek(0)
+            os.write(stderr, captured.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)

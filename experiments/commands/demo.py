@@ -11,8 +11,7 @@ from pathlib import Path
 import click
 
 from experiments.commands.arguments import check_model_address
-from experiments.commands.command import Command
-from experiments.commands.exit_status import quiet_libraries, silent_start
+from experiments.commands.command import Command, quiet_libraries, silent_start
 from experiments.config.command_line import PathText, option
 from experiments.preparation.datasets import standing_folder
 from mrcnn.errors import InputError
@@ -42,7 +41,11 @@ def _demo(arguments: DemoArgs) -> int:
         InputError: the model does not exist or is for volumes, or the address cannot be used.
     """
     limits = limits_from_environment()
-    examples = None if arguments.examples is None else image_files(arguments.examples)
+    examples = None
+    if arguments.examples is not None:
+        from mrcnn.data.readers.image_files import images_in
+
+        examples = images_in(arguments.examples)[:EXAMPLES]
     with listening_socket(arguments.host, arguments.port) as listening, tempfile.TemporaryDirectory() as scratch:
         quiet_libraries()
         with silent_start():
@@ -75,20 +78,6 @@ def _demo(arguments: DemoArgs) -> int:
         except KeyboardInterrupt:
             print("mrcnn: ended", file=sys.stderr)
     return 0
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Return the first images of a folder.
-
-    Raises:
-        InputError: it is no folder, or has no image.
-    """
-    from mrcnn.data.readers.image_files import IMAGE_SUFFIXES, images_in
-
-    found = images_in(folder) if folder.is_dir() else []
-    if not found:
-        raise InputError(f"--examples {folder}: expected a folder with images ({', '.join(IMAGE_SUFFIXES)})")
-    return found[:EXAMPLES]
 
 
 def phantom_files(kind: str | None) -> list[Path]:

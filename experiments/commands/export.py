@@ -11,8 +11,7 @@ from pathlib import Path
 import click
 
 from experiments.commands.arguments import check_model_address
-from experiments.commands.command import Command
-from experiments.commands.exit_status import quiet_libraries, silent_start
+from experiments.commands.command import Command, quiet_libraries, silent_start
 from experiments.config.command_line import PathText, option
 from experiments.preparation.datasets import standing_folder
 from mrcnn.export import FORMS

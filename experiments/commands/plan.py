@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from experiments.commands.arguments import with_absolute_paths
-from experiments.commands.command import Command
-from experiments.commands.exit_status import quiet_libraries, silent_start
+from experiments.commands.command import Command, quiet_libraries, silent_start
 from experiments.config.command_line import PathText
 from experiments.config.config_options import config_options
 from experiments.config.resolve import resolve_options, task_options

@@ -6,27 +6,21 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from experiments.commands.arguments import check_model_address
-from experiments.commands.command import Command
-from experiments.commands.exit_status import BAD_INPUT, quiet_libraries, silent_start
+from experiments.commands.command import BAD_INPUT, Command, quiet_libraries, silent_start
 from experiments.config.command_line import PathText, fraction, option, switch, word_list
 from experiments.config.overrides import parse_words
-from experiments.prediction.inputs import (
-    DEFAULT_FORMATS,
-    Inputs,
-    check_formats,
-    find_inputs,
-    unsupported_formats,
-)
+from experiments.prediction.output_formats import DEFAULT_FORMATS, check_formats, unsupported_formats
 from experiments.preparation.datasets import standing_folder
-from mrcnn.data.readers.volumes.brats import MODALITIES
-from mrcnn.data.sample import SPACING_MM
 from mrcnn.errors import InputError
 from trackers.runs.disk import disk_problem
+
+if TYPE_CHECKING:
+    from experiments.prediction.inputs import Inputs
 
 LEAST_TILE, MOST_TILE = 64, 8192
 AGAIN = "the same command again goes on from here"
@@ -80,6 +74,12 @@ def _predict(arguments: PredictArgs) -> int:
 
 def _inputs(arguments: PredictArgs, scratch: Path, console: Any) -> Inputs:
     from experiments.prediction.downloads import download
+    from experiments.prediction.inputs import find_inputs
+    from mrcnn.data.readers.volumes.brats import MODALITIES
+
+    names = arguments.modalities
+    if names is not None and (not names or len(set(names)) != len(names) or not set(names) <= set(MODALITIES)):
+        raise InputError(f"--modalities {','.join(names)}: expected some of {', '.join(MODALITIES)}, each once")
 
     def fetch(address: str) -> Path:
         return download(address, Path(tempfile.mkdtemp(dir=scratch)))
@@ -173,6 +173,8 @@ def _predict_inputs(arguments: PredictArgs, inputs: Inputs, detector: Any, conso
 def _spacing(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, float] | None:
     if value is None:
         return None
+    from mrcnn.data.sample import SPACING_MM
+
     try:
         sides = [float(word) for word in parse_words("spacing_mm", value)]
     except ValueError:
@@ -275,10 +277,6 @@ def command(
     Every input gets a JSON file; docs/how-to/predict.md has the details. The exit status is 2 if an input could not be
     predicted; the others are predicted nevertheless. Research use only.
     """
-    if modalities is not None and (
-        not modalities or len(set(modalities)) != len(modalities) or not set(modalities) <= set(MODALITIES)
-    ):
-        raise InputError(f"--modalities {','.join(modalities)}: expected some of {', '.join(MODALITIES)}, each once")
     return PredictArgs(
         model=check_model_address(model),
         inputs=inputs,

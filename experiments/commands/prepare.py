@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from experiments.commands.arguments import check_model_address
-from experiments.commands.command import Command
-from experiments.commands.exit_status import quiet_libraries, silent_start
+from experiments.commands.command import Command, quiet_libraries, silent_start
 from experiments.config.command_line import PathText, fraction, option, switch
 from experiments.config.resolve import resolve
 from experiments.config.schema import TaskConfig

@@ -6,8 +6,7 @@ import sys
 
 import click
 
-from experiments.commands.command import Command
-from experiments.commands.exit_status import quiet_libraries
+from experiments.commands.command import Command, quiet_libraries
 from experiments.config.command_line import switch
 
 RECORDS_LEFT = 1

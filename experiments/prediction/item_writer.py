@@ -13,7 +13,8 @@ from PIL import Image
 
 from experiments.prediction.detector import Detector
 from experiments.prediction.frames import Frames
-from experiments.prediction.inputs import ANNOTATION_FORMATS, STACKS, Item
+from experiments.prediction.inputs import STACKS, Item
+from experiments.prediction.output_formats import ANNOTATION_FORMATS
 from experiments.prediction.progress_record import ProgressRecord
 from experiments.prediction.results import to_answer, to_detections
 from mrcnn.data.io.images import read_header

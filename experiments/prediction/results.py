@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from experiments.evaluation.artifacts import csv_text
 from experiments.findings import ROWS
-from experiments.prediction.inputs import ANNOTATION_FORMATS
+from experiments.prediction.output_formats import ANNOTATION_FORMATS
 from experiments.prediction.progress_record import ProgressRecord
 from mrcnn.data.writers import FORMS, WrittenImage
 from mrcnn.data.writers.coco import CocoFile

@@ -14,8 +14,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from experiments.findings import FINDINGS
 from experiments.prediction.detector import Detector, detect_or_error
 from experiments.prediction.frames import Frames, open_frames
-from experiments.prediction.inputs import Item, item_formats
+from experiments.prediction.inputs import Item
 from experiments.prediction.item_writer import ItemWriter
+from experiments.prediction.output_formats import item_formats
 from experiments.prediction.progress_record import Done, ProgressRecord
 from mrcnn.data.digest import files_digest
 from mrcnn.data.duplicates import thumbnail

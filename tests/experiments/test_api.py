@@ -51,6 +51,7 @@ def test_wrong_options_are_named(requested, options, message):
 def test_a_model_predicts_files_folders_and_arrays(tmp_path):
     for number in (1, 2):
         Image.fromarray(np.full((8, 10 * number), 50 * number, np.uint8)).save(tmp_path / f"{number}.png")
+    (tmp_path / "._1.png").write_bytes(b"written by macOS beside a picture")
 
     def find(images):
         masks = [np.ones((2, *image.shape[:2]), bool) for image in images]

@@ -166,8 +166,16 @@ def walk_folders(root: str | Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Return the images that lie in a folder itself, in the order of their names."""
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    """Return the images that lie in a folder itself, in the order of their names, except hidden and system files.
+
+    Raises:
+        InputError: it is no folder, or has no image.
+    """
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and not is_system_name(file.name)]
+    if not found:
+        raise InputError(f"{folder}: no images; expected a folder with files that end in {', '.join(IMAGE_SUFFIXES)}")
+    return found
 
 
 def images_below(folder: Path) -> list[Path]:

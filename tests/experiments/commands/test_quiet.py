@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from experiments.commands.exit_status import silent_start
+from experiments.commands.command import silent_start
 
 
 def test_output_during_the_import_is_discarded(capfd):

@@ -323,7 +323,7 @@ def test_a_person_chooses_a_file_and_moves_the_slider(demo, scene_png, tmp_path)
         (["nothing.keras"], "model=nothing.keras: expected a .keras file that is there"),
         (["last", "--port", "70000"], "--port 70000: expected a number from 0 to 65535"),
         (["last", "--share", "true"], "--share: no such option; expected --port, --host, --examples, --task"),
-        (["last", "--examples", "none"], "none: expected a folder with images (.png, .jpg"),
+        (["last", "--examples", "none"], "none: no images; expected a folder with files that end in .png, .jpg"),
     ],
 )
 def test_a_command_line_that_is_wrong_is_told_in_one_line(words, told, capsys):

@@ -17,7 +17,8 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from experiments.prediction.inputs import DEFAULT_FORMATS, find_inputs
+from experiments.prediction.inputs import find_inputs
+from experiments.prediction.output_formats import DEFAULT_FORMATS
 from mrcnn.data.io.dicom import pseudonym
 from mrcnn.data.io.dicom_contours import read_structure_set
 from mrcnn.errors import InputError

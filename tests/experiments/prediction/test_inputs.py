@@ -1,6 +1,7 @@
 import pytest
 
-from experiments.prediction.inputs import check_formats, find_inputs, item_formats, unsupported_formats
+from experiments.prediction.inputs import find_inputs
+from experiments.prediction.output_formats import check_formats, item_formats, unsupported_formats
 from mrcnn.errors import InputError
 
 

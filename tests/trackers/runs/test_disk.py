@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from experiments.commands.arguments import check_model_address
-from experiments.commands.exit_status import FAILED, ExitStatus
+from experiments.commands.command import FAILED, ExitStatus
 from mrcnn.errors import InputError
 from trackers.checkpoints.unfinished_runs import Unfinished
 from trackers.runs.disk import DiskRefused, disk_problem, written_to

@@ -69,7 +69,7 @@ def test_a_password_that_mlflow_run_has_recorded_is_told_and_refused(store, monk
 
 
 def test_a_traceback_shows_none():
-    code = "from experiments.commands.exit_status import quiet_libraries; quiet_libraries()\n"
+    code = "from experiments.commands.command import quiet_libraries; quiet_libraries()\n"
     code += "try:\n    raise ValueError(STORAGE)\nexcept ValueError as error:\n"
     code += "    raise RuntimeError('http://ann:' + SECRET + '@host/api is away') from error"
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The command `mrcnn report`, also `python -m experiments.evaluation.report_command`: a report again, or as a PDF."""
+"""The command `mrcnn report`, also `python -m experiments.commands.report`: a report again, or as a PDF."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from pathlib import Path
 
 import click
 
-from experiments.commands.command import Command
-from experiments.commands.exit_status import quiet_libraries, silent_start
+from experiments.commands.command import Command, quiet_libraries, silent_start
 from experiments.config.command_line import PathText, option
 from experiments.preparation.datasets import standing_folder
 from mrcnn.errors import InputError
@@ -115,7 +114,7 @@ def command(run: str, form: str, output: str | None) -> ReportArgs:
 
     RUN is the id of a training or an evaluation, runs:/<id>, or last, the newest finished training.
 
-    Also: python -m experiments.evaluation.report_command RUN --format pdf
+    Also: python -m experiments.commands.report RUN --format pdf
 
     The report names no patient and no file. Research use only.
     """

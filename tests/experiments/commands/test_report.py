@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from experiments.evaluation import report_command
-from experiments.evaluation.report_command import main, print_pdf
+from experiments.commands import report
+from experiments.commands.report import main, print_pdf
 from mrcnn.errors import InputError
 
 RUN = "0" * 32
@@ -13,7 +13,7 @@ RUN = "0" * 32
 
 def test_chromium_prints_the_pages(tmp_path):
     try:
-        browser = report_command.find_browser()
+        browser = report.find_browser()
     except InputError:
         pytest.skip("no Chromium")
     (tmp_path / "page.html").write_text("<p>one</p><p style='break-before: page'>two</p>", encoding="utf-8")
@@ -31,7 +31,7 @@ def test_a_browser_that_fails(tmp_path):
 
 def test_what_is_missing_has_a_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(report_command, "BROWSERS", ("no-such-browser",))
+    monkeypatch.setattr(report, "BROWSERS", ("no-such-browser",))
     for words, message in (
         ([RUN, "--format", "pdf"], "--format pdf: no Chromium or Google Chrome on PATH; install one"),
         (["thyroid"], "run=thyroid: expected a run's id, runs:/<id>, or last"),
