@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -13,9 +14,41 @@ STRIDES = (4, 8, 16, 32, 64)
 Side = Annotated[int, Field(ge=64, le=4096)]
 Size = Side | tuple[Side, Side]
 """Side of a square network input, or its height and width, in pixels."""
-RESNETS = ("resnet50", "resnet101")
-EFFICIENTNETS = ("efficientnet_lite0", "efficientnet_lite1")
+
+
+@dataclass(frozen=True)
+class BackboneProperties:
+    """What differs between backbones outside the network.
+
+    Attributes:
+        module: module of `mrcnn.models.backbones` with the function `build`.
+        imagenet_pixels: normalization of the pixels for its ImageNet weights; None: it has no such weights.
+        light: whether the other layers are planned a quarter as wide as in the paper, so that they do not dominate.
+        step_cost: time of a training image of 256×256 pixels, with planned widths, in times of
+            `experiments.training.budget.reference_seconds`.
+        activation_gib: memory of a training image of 256×256 pixels in bfloat16, measured with `benchmarks.speed`.
+    """
+
+    module: str
+    imagenet_pixels: Literal["caffe", "symmetric"] | None
+    light: bool
+    step_cost: float
+    activation_gib: float
+
+
 Backbone = Literal["small", "resnet50", "resnet101", "efficientnet_lite0", "efficientnet_lite1"]
+BACKBONES: dict[str, BackboneProperties] = {
+    "small": BackboneProperties("small", None, light=True, step_cost=27, activation_gib=0.03),
+    "resnet50": BackboneProperties("resnet", "caffe", light=False, step_cost=300, activation_gib=0.4),
+    "resnet101": BackboneProperties("resnet", "caffe", light=False, step_cost=400, activation_gib=0.5),
+    "efficientnet_lite0": BackboneProperties(
+        "efficientnet_lite", "symmetric", light=True, step_cost=50, activation_gib=0.08
+    ),
+    "efficientnet_lite1": BackboneProperties(
+        "efficientnet_lite", "symmetric", light=True, step_cost=65, activation_gib=0.1
+    ),
+}
+RESNETS = tuple(name for name, properties in BACKBONES.items() if properties.module == "resnet")
 
 
 class ModelConfig(BaseModel):
@@ -166,7 +199,8 @@ def pixel_normalization(config: ModelConfig | InputConfig) -> Literal["image", "
         return "torch"
     if config.normalisation != "imagenet":
         return config.normalisation
-    return "symmetric" if getattr(config, "backbone", None) in EFFICIENTNETS else "caffe"
+    backbone = getattr(config, "backbone", None)
+    return (BACKBONES[backbone].imagenet_pixels if backbone else None) or "caffe"
 
 
 def _check_channels(config: ModelConfig | InputConfig) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from experiments.config.schema import PLANNED_EPOCHS, EvaluateOptions, TrainOptions
 from experiments.evaluation.evaluate import evaluate
 from mrcnn.backend import ops
-from mrcnn.config import ModelConfig
+from mrcnn.config import BACKBONES, ModelConfig
 from mrcnn.data import Dataset, Loader
 from mrcnn.models import MaskRCNN
 from mrcnn.models.training.batches import training_batches
@@ -54,12 +54,6 @@ PREDICTION, METRICS = 0.5, 0.05
 """Time of an image in a validation: in times of that in a training step, and seconds for its masks and metrics."""
 OVERHEAD, START = 0.1, 90.0
 """Share of the budget for the evaluation at the end, and seconds for the start and the compilation."""
-RATIOS = {"small": 27, "efficientnet_lite0": 50, "efficientnet_lite1": 65, "resnet50": 300, "resnet101": 400}
-"""Time of a training image of 256×256 pixels by backbone, with planned widths, in times of `reference_seconds`."""
-ACTIVATIONS = {
-    "small": 0.03, "efficientnet_lite0": 0.08, "efficientnet_lite1": 0.1, "resnet50": 0.4, "resnet101": 0.5,
-}  # fmt: skip
-"""GiB of a training image of 256×256 pixels in bfloat16, by backbone. Measured with `benchmarks.speed`."""
 PROCESS_GIB = 1.3
 UNIT = 256**2
 MEASURED_STEPS = 12
@@ -126,14 +120,16 @@ def estimated_seconds(config: ModelConfig, reference: float) -> float:
     """Estimate the seconds of one image in a training step from those of the reference convolution."""
     height, width = config.input_shape
     masks = config.roi_samples / 64 * (config.mask_pool_size / 14) ** 2
-    return reference * (RATIOS[config.backbone] * height * width / UNIT + 2 * masks + config.roi_samples / 64)
+    return reference * (
+        BACKBONES[config.backbone].step_cost * height * width / UNIT + 2 * masks + config.roi_samples / 64
+    )
 
 
 def estimated_memory(config: ModelConfig, batch_size: int, precision: str) -> float:
     """Estimate the GiB of a training process."""
     height, width = config.input_shape
     wider = 1.0 if precision == "mixed_bfloat16" else 1.7
-    return PROCESS_GIB + batch_size * ACTIVATIONS[config.backbone] * wider * height * width / UNIT
+    return PROCESS_GIB + batch_size * BACKBONES[config.backbone].activation_gib * wider * height * width / UNIT
 
 
 @cache

@@ -32,7 +32,7 @@ from experiments.training.resolution import (
     sampled_masks,
 )
 from mrcnn.backend import computes_in_bfloat16, device_memory
-from mrcnn.config import RESNETS, ModelConfig
+from mrcnn.config import BACKBONES, ModelConfig
 from mrcnn.data import Dataset
 from mrcnn.data.dataset import Record
 from mrcnn.errors import InputError
@@ -259,7 +259,7 @@ def _sizes(options: ModelOptions, training: Dataset, decide: Decide) -> dict[str
         "rpn_samples": 256,
         "roi_samples": 128,
     }
-    if options.backbone not in RESNETS:
+    if BACKBONES[options.backbone].light:
         proposals = min(max(100, 4 * most), 1000)
         planned |= LIGHT | {
             "proposals": proposals,
@@ -393,7 +393,7 @@ def _schedule(
     update |= {"epochs": epochs, "steps_per_epoch": steps}
     total = epochs * (steps or -(-images // batch))
     if train.learning_rate == "auto":
-        rate = (1e-4 if backbone in RESNETS else 1e-3) * (10 if train.optimizer == "sgd" else 1)
+        rate = (1e-3 if BACKBONES[backbone].light else 1e-4) * (10 if train.optimizer == "sgd" else 1)
         update["learning_rate"] = rate
         decide("learning rate", f"{rate:g}", f"usual for {train.optimizer} and the backbone {backbone}")
     if train.warmup_steps == "auto":

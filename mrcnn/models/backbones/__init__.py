@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import keras
 
-from mrcnn.config import EFFICIENTNETS, ClassifierConfig, ModelConfig
-from mrcnn.models.backbones.efficientnet_lite import build_efficientnet_lite
-from mrcnn.models.backbones.resnet import build_resnet
-from mrcnn.models.backbones.small import build_small
+from mrcnn.config import BACKBONES, ClassifierConfig, ModelConfig
 
 
 def build_backbone(config: ModelConfig | ClassifierConfig) -> keras.Model:
@@ -15,6 +14,4 @@ def build_backbone(config: ModelConfig | ClassifierConfig) -> keras.Model:
 
     Layer names begin with their stage ("conv4_…"), by which `mrcnn.models.training.stages` selects them.
     """
-    if config.backbone == "small":
-        return build_small(config)
-    return build_efficientnet_lite(config) if config.backbone in EFFICIENTNETS else build_resnet(config)
+    return import_module(f"mrcnn.models.backbones.{BACKBONES[config.backbone].module}").build(config)

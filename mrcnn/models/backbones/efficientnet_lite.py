@@ -55,7 +55,7 @@ def list_blocks(backbone: str) -> list[Block]:
     return blocks
 
 
-def build_efficientnet_lite(config: ModelConfig | ClassifierConfig) -> keras.Model:
+def build(config: ModelConfig | ClassifierConfig) -> keras.Model:
     """Build a functional model from (B, S, S, C) to [C2, C3, C4, C5] with 24, 40, 112 and 320 channels."""
 
     def normalize(x: Tensor, name: str) -> Tensor:

@@ -13,7 +13,7 @@ from mrcnn.models.layers.normalization import make_normalization
 from mrcnn.models.pretrained.conventions import make_conventions
 from mrcnn.models.training.data_parallel import num_replicas
 
-RESNETS: dict[str, tuple[Callable[..., keras.Model], tuple[str, ...]]] = {
+CLASSIFIERS: dict[str, tuple[Callable[..., keras.Model], tuple[str, ...]]] = {
     "resnet50": (
         keras.applications.ResNet50,
         ("conv2_block3_out", "conv3_block4_out", "conv4_block6_out", "conv5_block3_out"),
@@ -25,9 +25,9 @@ RESNETS: dict[str, tuple[Callable[..., keras.Model], tuple[str, ...]]] = {
 }
 
 
-def build_resnet(config: ModelConfig | ClassifierConfig) -> keras.Model:
+def build(config: ModelConfig | ClassifierConfig) -> keras.Model:
     """Build a functional model from (B, S, S, C) to [C2, C3, C4, C5] with 256, 512, 1024 and 2048 channels."""
-    make, outputs = RESNETS[config.backbone]
+    make, outputs = CLASSIFIERS[config.backbone]
     shape = (*config.input_shape, config.channels)
     classifier = make(include_top=False, weights=None, input_shape=shape)
     trunk = keras.Model(classifier.input, [classifier.get_layer(name).output for name in outputs], name="backbone")

@@ -12,7 +12,7 @@ from mrcnn.models.layers.normalization import make_normalization
 _WIDTHS = (32, 64, 128, 160)
 
 
-def build_small(config: ModelConfig | ClassifierConfig) -> keras.Model:
+def build(config: ModelConfig | ClassifierConfig) -> keras.Model:
     """Build a functional model from (B, S, S, C) to [C2, C3, C4, C5] with 32, 64, 128 and 160 channels."""
 
     def block(x: Tensor, width: int, stride: int, name: str) -> Tensor:

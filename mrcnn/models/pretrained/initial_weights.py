@@ -10,9 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from mrcnn.config import EFFICIENTNETS, NAMED_WEIGHTS, WEIGHT_SUFFIXES, ModelConfig
+from mrcnn.config import BACKBONES, NAMED_WEIGHTS, WEIGHT_SUFFIXES, ModelConfig
 from mrcnn.errors import InputError
-from mrcnn.models.backbones.resnet import RESNETS
+from mrcnn.models.backbones.resnet import CLASSIFIERS
 from mrcnn.models.baselines.classifier import Classifier
 from mrcnn.models.mask_rcnn.model import MaskRCNN
 from mrcnn.models.pretrained.matterport import RESNET101_LAYER, convert_matterport, is_matterport
@@ -102,8 +102,8 @@ def settings_for(spec: str | Path, backbone: str = "resnet50") -> dict[str, Any]
     if spec == "imagenet":
         # EfficientNet-Lite takes any number of channels, and medical images normalized one by one: on MRI slices of
         # several scanners it learned far more from these than from the fixed scale of its ImageNet training.
-        colors = {} if backbone in EFFICIENTNETS else {"normalisation": "imagenet", "channels": 3}
-        return {"norm": "frozen_batch", **colors}
+        colored = BACKBONES[backbone].imagenet_pixels != "symmetric"
+        return {"norm": "frozen_batch", **({"normalisation": "imagenet", "channels": 3} if colored else {})}
     if spec == "coco":
         return {**MATTERPORT_SETTINGS, "backbone": "resnet101"}
     path = find_weight_file(spec)
@@ -168,12 +168,12 @@ def load_imagenet(model: MaskRCNN | Classifier) -> WeightReport:
         InputError: the configuration has no such weights, the package is missing, or the download failed.
     """
     config = model.config
-    if config.backbone not in (*EFFICIENTNETS, *RESNETS):
-        expected = ", ".join((*EFFICIENTNETS, *RESNETS))
+    if BACKBONES[config.backbone].imagenet_pixels is None:
+        expected = ", ".join(name for name, properties in BACKBONES.items() if properties.imagenet_pixels)
         raise InputError(f"weights=imagenet: backbone={config.backbone} has none, expected one of {expected}")
     if config.norm == "group":
         raise InputError("weights=imagenet: norm=group has no pretrained weights, expected frozen_batch or batch")
-    if config.backbone in EFFICIENTNETS:
+    if config.backbone not in CLASSIFIERS:
         sources = read_packaged_weights(config.backbone, config.channels)
         names = [name for each in sources.values() for name in each.origins]
         return assign_weights(model, sources, names, "imagenet")
@@ -181,7 +181,7 @@ def load_imagenet(model: MaskRCNN | Classifier) -> WeightReport:
         raise InputError(f"weights=imagenet: expected normalisation=imagenet, found {config.normalisation}")
     if config.conventions != "paper":
         raise InputError(f"weights=imagenet: expected conventions=paper, found {config.conventions}")
-    make, _ = RESNETS[config.backbone]
+    make, _ = CLASSIFIERS[config.backbone]
     try:
         source = make(include_top=False, weights="imagenet", input_shape=(*config.input_shape, 3))
     except Exception as error:

@@ -79,7 +79,7 @@ def test_transfer_of_imagenet_weights_and_frozen_stages(monkeypatch):
         update={"backbone": "resnet50", "norm": "frozen_batch", "channels": 3, "normalisation": "imagenet"}
     )
     model = Classifier(config)
-    monkeypatch.setattr("mrcnn.models.pretrained.initial_weights.RESNETS", {"resnet50": (lambda **_: source, ())})
+    monkeypatch.setattr("mrcnn.models.pretrained.initial_weights.CLASSIFIERS", {"resnet50": (lambda **_: source, ())})
     report = load_imagenet(model)
     assert [left.layer for left in report.skipped] == ["logit"]
     name = "conv4_block2_2_conv"

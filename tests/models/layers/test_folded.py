@@ -7,7 +7,7 @@ from keras import ops
 
 from mrcnn.config import ModelConfig
 from mrcnn.models.backbones import build_backbone
-from mrcnn.models.backbones.resnet import RESNETS
+from mrcnn.models.backbones.resnet import CLASSIFIERS
 
 SIDE = 64
 
@@ -17,7 +17,7 @@ def pair():
     """Return the folded ResNet-50 and that of keras.applications with the same random weights and statistics."""
     config = ModelConfig(class_names=("a",), image_size=SIDE, backbone="resnet50", norm="frozen_batch")
     ours = build_backbone(config)
-    make, names = RESNETS["resnet50"]
+    make, names = CLASSIFIERS["resnet50"]
     whole = make(include_top=False, weights=None, input_shape=(SIDE, SIDE, 3))
     theirs = keras.Model(whole.input, [whole.get_layer(name).output for name in names])
     rng = np.random.default_rng(0)

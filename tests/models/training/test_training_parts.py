@@ -107,7 +107,7 @@ def test_imagenet_weights_load_into_the_backbone(monkeypatch):
             made.append(network)
         return network
 
-    monkeypatch.setitem(backbone.RESNETS, "resnet50", (pretrained, backbone.RESNETS["resnet50"][1]))
+    monkeypatch.setitem(backbone.CLASSIFIERS, "resnet50", (pretrained, backbone.CLASSIFIERS["resnet50"][1]))
     model = MaskRCNN(ModelConfig(**SMALL_RESNET, norm="frozen_batch", normalisation="imagenet"))
     weights.load_imagenet(model)
     image = np.random.default_rng(1).normal(0, 50, (1, 64, 64, 3)).astype(np.float32)
@@ -124,7 +124,7 @@ def test_failed_download_names_the_alternatives(monkeypatch):
     def offline(**_):
         raise Exception("URL fetch failure on …: None -- [Errno -3] Temporary failure in name resolution")
 
-    monkeypatch.setitem(backbone.RESNETS, "resnet50", (offline, ()))
+    monkeypatch.setitem(backbone.CLASSIFIERS, "resnet50", (offline, ()))
     model = MaskRCNN.__new__(MaskRCNN)
     object.__setattr__(model, "config", ModelConfig(**SMALL_RESNET, norm="frozen_batch", normalisation="imagenet"))
     with pytest.raises(InputError, match=r"weights=imagenet.*download failed.*weights=none norm=group.*backbone=small"):
