@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from experiments.config.model_options import AugmentOptions, BaselineOptions, ModelOptions, Section
 from mrcnn.config import NAMED_WEIGHTS, WEIGHT_SUFFIXES
 from mrcnn.data.annotation_formats import FORMATS
-from mrcnn.data.reader_options import MasksOptions, ViaOptions, VolumesOptions
+from mrcnn.data.reader_options import CsvOptions, MasksOptions, ViaOptions, VolumesOptions
 from mrcnn.data.sample import SPACING_MM
 
 WEIGHTS = re.compile(r"(runs|models):/.+|[0-9a-f]{32}")
@@ -62,6 +62,7 @@ class DataOptions(Section):
     )
     masks: MasksOptions = MasksOptions()
     via: ViaOptions = ViaOptions()
+    csv: CsvOptions = CsvOptions()
     volumes: VolumesOptions = VolumesOptions()
     near_duplicates: Literal["together", "ignore"] = Field(
         default="together",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from mrcnn.data.reader_options import MasksOptions, ReaderOptions, ViaOptions, VolumesOptions
+from mrcnn.data.reader_options import CsvOptions, MasksOptions, ReaderOptions, ViaOptions, VolumesOptions
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom")
 
@@ -152,10 +152,10 @@ FORMATS: Mapping[str, AnnotationFormat] = MappingProxyType(
                 Need(
                     "its columns ImageId and EncodedPixels, or image and xmin, ymin, xmax, ymax",
                     r"\.csv$",
-                    rb"(?i)EncodedPixels|x_?min|x1",
+                    rb"(?i)EncodedPixels|rle|x_?min|x1",
                 ),
             ),
-            name_unlisted=True,
+            CsvOptions,
         ),
     }
 )

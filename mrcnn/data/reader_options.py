@@ -81,6 +81,16 @@ class ViaOptions(ReaderOptions):
     class_name: str = Field(default="object", min_length=1, description="the class where regions have no attributes")
 
 
+class CsvOptions(ReaderOptions):
+    """Define options of the reader of CSV tables."""
+
+    pixel_order: Literal["auto", "columns", "rows"] = Field(
+        default="auto",
+        description="order of the pixels that run lengths count: down the columns, or along the rows; auto: inferred "
+        "from the runs, else columns for EncodedPixels",
+    )
+
+
 class MasksOptions(ReaderOptions):
     """Define options of the mask folder reader."""
 

@@ -70,8 +70,10 @@ class ImageFiles:
                     raise ValueError(f"{file_name!r} could be {' or '.join(found[:2])}; expected one file of that name")
         raise ValueError(f"{file_name!r} is neither in {self._folders[0]} nor in a folder below it")
 
-    def find_by_stem(self, stem: str) -> Path:
+    def find_by_stem(self, stem: Any) -> Path:
         """Find the image of a name that may lack its suffix. Raises `ValueError` if it is missing or ambiguous."""
+        if not is_valid_text(stem):
+            raise ValueError(f"file name {stem!r}; expected a path")
         noted = len(self.moved)
         for suffix in ("", *IMAGE_SUFFIXES):
             try:

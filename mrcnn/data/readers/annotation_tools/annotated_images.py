@@ -78,6 +78,7 @@ class AnnotatedImage:
         stated_name: name that `patient_pattern` is searched in; None for `name`.
         spacing_mm: (row, column) size of a pixel in the annotations, or None.
         label: image-level class, or None.
+        by_stem: whether `file` may lack its suffix.
     """
 
     where: str
@@ -92,6 +93,7 @@ class AnnotatedImage:
     stated_name: str | None = None
     spacing_mm: Spacing | None = None
     label: str | None = None
+    by_stem: bool = False
 
     def set_size(self, height: Any, width: Any, fault: str | None = None) -> None:
         """Set `size` to the stated numbers of pixels; unless both are valid, add `fault` instead."""
@@ -238,7 +240,7 @@ def _open(image: AnnotatedImage, root: Path, sizes: dict[Path, Size], problems: 
     path = image.file if isinstance(image.file, Path) else None
     try:
         if path is None and image.files is not None:
-            path = image.files.find(image.file)
+            path = (image.files.find_by_stem if image.by_stem else image.files.find)(image.file)
     except ValueError as error:
         problems.add_skippable(f"{image.where}: {error}")
     for fault in image.faults:

@@ -42,14 +42,12 @@ def parse(path: Path, problems: Problems, warnings: list[str]) -> tuple[list[Ann
     images, passed, unnamed = [], [], []
     for file in found:
         where = relative_name(file, root)
-        files = files_of[file.parent]
-        image = AnnotatedImage(where, None, files, split=split_of(file, root))
+        image = AnnotatedImage(where, file.stem, files_of[file.parent], split=split_of(file, root), by_stem=True)
         images.append(image)
         try:
-            image.file = files.find_by_stem(file.stem)
             layers = read_xml(file).findall("Annotation")
-        except (InputError, ValueError) as error:
-            image.faults.append(str(error) if isinstance(error, InputError) else f"{where}: {error}")
+        except InputError as error:
+            image.faults.append(str(error))
             continue
         drawn = [layer for layer in layers if layer.find("Regions/Region") is not None]
         if len(drawn) > 1 and any(_class_of(layer) == _UNNAMED for layer in drawn):

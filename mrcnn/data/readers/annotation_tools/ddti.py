@@ -66,10 +66,10 @@ def _read_case(case: ElementTree.Element, file: Path, root: Path, files: ImageFi
         if not text:
             continue
         where = f"{relative_name(file, root)}, image {number}"
-        image = images.setdefault(number, AnnotatedImage(where, None, files, split=split_of(file, root)))
+        image = images.setdefault(number, AnnotatedImage(where, f"{file.stem}_{number}", files, by_stem=True))
+        image.split = split_of(file, root)
         image.patient, image.label = case.findtext("number") or file.stem, f"TI-RADS {tirads}" if tirads else None
         try:
-            image.file = files.find_by_stem(f"{file.stem}_{number}")
             regions = _parse_regions(text)
         except ValueError as error:
             image.faults.append(f"{where}: {error}")

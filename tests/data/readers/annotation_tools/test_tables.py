@@ -82,7 +82,7 @@ def test_boxes(write, header, row):
     ],
 )
 def test_damaged_rows_are_named(write, row, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=rf"1 problem\n.*{message}"):
         read_dataset(write(f"ImageId,EncodedPixels\n{row}\nb,1 2\n"))
 
 
@@ -159,3 +159,41 @@ def test_images_that_no_row_lists_are_named(write):
         "2 images in the folder have no entry with annotations and are left out: images/b.png, images/c.png"
         in " ".join(dataset.warnings)
     )
+
+
+def drawn_in(shape):
+    """Two disks."""
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    return np.stack([(rows - 15) ** 2 + (columns - at) ** 2 < 90 for at in (14, 40)])
+
+
+@pytest.mark.parametrize("header", ["id,annotation", "id,rle", "ImageId,EncodedPixels", "img,pixels"])
+@pytest.mark.parametrize("by_rows", [False, True])
+def test_the_order_of_pixels_is_inferred(tmp_path, save_images, header, by_rows):
+    """Sartorius counts along the rows, HuBMAP down the columns; the names of columns do not tell."""
+    masks = drawn_in((40, 60))
+    save_images(tmp_path, "a.tif", "b.tif")
+    texts = [runs_of(mask.T if by_rows else mask) for mask in masks]
+    (tmp_path / "train.csv").write_text("\n".join([header, f"a,{texts[0]}", f"a,{texts[1]}", "b,"]))
+    (tmp_path / "sample_submission.csv").write_text(f"{header}\nc,1 1\n")
+    dataset = read_dataset(tmp_path)
+    np.testing.assert_array_equal(dataset[0].masks, masks)
+    told = [each for each in dataset.warnings if "as the steps between runs show" in each]
+    assert bool(told) == (by_rows or header.startswith("id"))
+
+
+def test_an_order_that_nothing_shows_is_asked_for(tmp_path, save_images):
+    """The other order transposes a square image, so its masks look as well."""
+    masks = drawn_in((60, 60))
+    save_images(tmp_path, "a.tif", size=(60, 60))
+    rows = [f"a,{runs_of(mask.T)}" for mask in masks]
+    (tmp_path / "train.csv").write_text("\n".join(["id,rle", *rows]))
+    with pytest.raises(InputError, match=r"train\.csv: the runs do not show .*; set csv\.pixel_order"):
+        read_dataset(tmp_path)
+    np.testing.assert_array_equal(read_dataset(tmp_path, "csv", pixel_order="rows")[0].masks, masks)
+    np.testing.assert_array_equal(
+        read_dataset(tmp_path, "csv", pixel_order="columns")[0].masks, masks.transpose(0, 2, 1)
+    )
+    (tmp_path / "train.csv").write_text("\n".join(["id,annotation", "a,lung and heart"]))
+    with pytest.raises(InputError, match="no known form"):
+        read_dataset(tmp_path)
