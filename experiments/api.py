@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -82,6 +83,8 @@ class Model:
     ) -> list[Prediction]:
         """Find the instances in images. Volumes, videos and files of results are the matter of `mrcnn predict`.
 
+        A model that was trained with `data.context_slices` sees each image as its own neighbors, with a warning.
+
         Args:
             images: an image file, a folder of them, an array (H, W) or (H, W, C), or a list of these.
             confidence: lowest score of an instance; None: the threshold of the model.
@@ -89,11 +92,14 @@ class Model:
         Raises:
             InputError: a file is missing or damaged, or a folder has no image.
         """
+        from experiments.prediction.detector import ALONE
         from mrcnn.data.io.images import read_image
         from mrcnn.data.readers.image_files import images_in
 
         given = [images] if isinstance(images, str | os.PathLike | np.ndarray) else images
         least = self.confidence if confidence is None else confidence
+        if self.detector.context_slices:
+            warnings.warn(f"{self.address}: {ALONE}", stacklevel=2)
         items: list[Path | np.ndarray] = []
         for each in given:
             if isinstance(each, np.ndarray):
@@ -105,7 +111,8 @@ class Model:
         for start in range(0, len(items), size):
             part = items[start : start + size]
             arrays = [read_image(each) if isinstance(each, Path) else each for each in part]
-            for item, array, found in zip(part, arrays, self.detector.find(arrays), strict=True):
+            results = self.detector.find([self.detector.with_own_neighbors(each) for each in arrays])
+            for item, array, found in zip(part, arrays, results, strict=True):
                 source = item if isinstance(item, Path) else None
                 predictions.append(Prediction(source, array, found.above(least), self.class_names))
         return predictions

@@ -14,6 +14,8 @@ STRIDES = (4, 8, 16, 32, 64)
 Side = Annotated[int, Field(ge=64, le=4096)]
 Size = Side | tuple[Side, Side]
 """Side of a square network input, or its height and width, in pixels."""
+MOST_CONTEXT = 3
+"""Most neighboring slices on each side that a model sees as channels."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ class ModelConfig(BaseModel):
     # Implementation whose anchors, pooling and padding the network uses; see `mrcnn.models.mask_rcnn.conventions`.
     conventions: Literal["paper", "matterport", "torchvision"] = "paper"
     image_size: Size = 512
-    channels: int = Field(default=3, ge=1, le=16)
+    channels: int = Field(default=3, ge=1, le=64)
+    # The channels are those of 2n + 1 slices; see `mrcnn.data.sample.read_with_context`.
+    context_slices: int = Field(default=0, ge=0, le=MOST_CONTEXT)
     # `image`: zero mean and unit variance per image, independent of the scanner's gain; `imagenet`: as for the ImageNet
     # weights of the backbone; `none`: the reader normalizes, as over a whole volume.
     normalisation: Literal["image", "imagenet", "none"] = "image"
@@ -174,7 +178,8 @@ class InputConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     image_size: Size = 256
-    channels: int = Field(default=1, ge=1, le=16)
+    channels: int = Field(default=1, ge=1, le=64)
+    context_slices: int = Field(default=0, ge=0, le=MOST_CONTEXT)
     normalisation: Literal["image", "imagenet", "none"] = "image"
     equalise: Literal["none", "histogram", "clahe"] = "none"
     # Image preparation and backbones read it; only Mask R-CNN has other values.
@@ -204,13 +209,22 @@ def pixel_normalization(config: ModelConfig | InputConfig) -> Literal["image", "
 
 
 def _check_channels(config: ModelConfig | InputConfig) -> None:
-    """Check that a normalization with a mean per color gets colors.
+    """Check that a normalization with a mean per color gets colors, and that all slices have the same channels.
 
     Raises:
-        ValueError: it does not.
+        ValueError: it does not, or they have not.
     """
-    if config.channels != 3 and pixel_normalization(config) in ("caffe", "torch"):
-        raise ValueError(f"channels={config.channels}: expected 3 with normalisation=imagenet")
+    slices = 2 * config.context_slices + 1
+    if pixel_normalization(config) in ("caffe", "torch"):
+        if config.context_slices:
+            raise ValueError(f"context_slices={config.context_slices}: expected 0 with normalisation=imagenet")
+        if config.channels != 3:
+            raise ValueError(f"channels={config.channels}: expected 3 with normalisation=imagenet")
+    if config.channels % slices:
+        raise ValueError(
+            f"channels={config.channels}: expected a multiple of {slices}, the slices of "
+            f"context_slices={config.context_slices}"
+        )
 
 
 def _height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:

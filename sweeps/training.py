@@ -200,7 +200,8 @@ def measure(
 
 def inference_ms(model: MaskRCNN, dataset: Dataset) -> float:
     """Measure the median inference time in milliseconds, one image at a time, after a warm-up."""
-    images = [dataset.image(index) for index in range(min(TIMED_IMAGES, len(dataset)))]
+    context = model.config.context_slices
+    images = [dataset.image(index, context) for index in range(min(TIMED_IMAGES, len(dataset)))]
     times = []
     for image in [images[0], *images]:
         started = time.perf_counter()

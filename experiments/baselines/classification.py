@@ -115,9 +115,9 @@ def evaluate_classifier_on_test(
 
 def _logits(model: Classifier, dataset: Dataset, batch_size: int) -> np.ndarray:
     """Compute the logit of every image (I,); one batch of images is in memory at a time."""
-    found = []
+    found, context = [], model.config.context_slices
     for start in range(0, len(dataset), batch_size):
-        images = [dataset.image(index) for index in range(start, min(start + batch_size, len(dataset)))]
+        images = [dataset.image(index, context) for index in range(start, min(start + batch_size, len(dataset)))]
         found.append(model.logits(images, batch_size=batch_size))
     return np.concatenate(found or [np.zeros(0)])
 

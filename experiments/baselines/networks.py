@@ -67,12 +67,13 @@ def _input(config: TaskConfig, training: Dataset, settings: Mapping[str, Any]) -
     options = config.model
     channels, normalisation = options.channels, options.normalisation
     if channels == "auto":
-        channels = settings.get("channels") or channels_of(training)
+        channels = settings.get("channels") or (2 * config.data.context_slices + 1) * channels_of(training)
     if normalisation == "auto":
         normalisation = settings.get("normalisation", "image")
     return {
         "image_size": options.image_size,
         "channels": channels,
+        "context_slices": config.data.context_slices,
         "normalisation": normalisation,
         "equalise": options.equalise,
     }

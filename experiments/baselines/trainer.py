@@ -141,7 +141,7 @@ class ClassifierTrainer(Trainer):
         uri = log_packaged_classifier(
             self.run, file, threshold=result.threshold,
             class_names=(self.network.class_names[0], self.network.class_names[1]),
-            config=self.config.model_dump(mode="json"), sample_image=reported[0].image,
+            config=self.config.model_dump(mode="json"), sample_image=reported.image(0, self.network.context_slices),
         )  # fmt: skip
         register_model(uri, self.config, self.run, self.console, family="classifier", metric=METRIC)
 

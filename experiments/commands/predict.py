@@ -105,7 +105,7 @@ def _predict_inputs(arguments: PredictArgs, inputs: Inputs, detector: Any, conso
 
     from experiments.evaluation.tables import prediction_table
     from experiments.findings import FINDINGS
-    from experiments.prediction.detector import in_tiles
+    from experiments.prediction.detector import ALONE, in_tiles
     from experiments.prediction.progress_record import ProgressRecord
     from experiments.prediction.results import write_summary_files
     from experiments.prediction.run import Options, predict_items
@@ -161,6 +161,11 @@ def _predict_inputs(arguments: PredictArgs, inputs: Inputs, detector: Any, conso
         print(
             f"mrcnn: warning: {report.negatives} of {report.predicted} images look like negatives of the films that "
             "the model was trained on, black and white exchanged; what was found in them is not reliable: invert them",
+            file=sys.stderr,
+        )
+    if report.alone:
+        print(
+            f"mrcnn: warning: {report.alone} of {report.predicted} inputs have no neighboring slices; {ALONE}",
             file=sys.stderr,
         )
     for problem in problems:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import keras
+import numpy as np
 from mlflow import MlflowClient
 from rich.console import Console
 
@@ -20,9 +22,10 @@ from experiments.comparison.measurements import TIMED_IMAGES, LoadedModel, Measu
 from experiments.comparison.page import page
 from experiments.comparison.paired_difference import SEED
 from experiments.comparison.tables import print_comparison
-from experiments.prediction.detector import make_detector
+from experiments.prediction.detector import Detector, make_detector
 from experiments.preparation.datasets import standing_folder
 from experiments.terminal import Terminal, print_addresses
+from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 from trackers.packaging.tracked_model import load_tracked_model
 from trackers.registry.registry import promote
@@ -134,11 +137,21 @@ def _seconds(
     """Measure the seconds per image by label and position of the test set."""
     found = {}
     for position, test_set in enumerate(sets):
-        able = {each.candidate.label: each.detector.find for each in models
+        able = {each.candidate.label: each.detector for each in models
                 if (each.candidate.label, position) in measured}  # fmt: skip
-        images = [test_set.images.image(index) for index in range(min(TIMED_IMAGES, len(test_set.images)))]
-        found |= {(label, position): value for label, value in seconds_per_image(able, images).items()}
+        contexts = {detector.context_slices for detector in able.values()}
+        # Each image by the number of neighboring slices that a model sees.
+        images = [
+            {context: test_set.images.image(index, context) for context in contexts}
+            for index in range(min(TIMED_IMAGES, len(test_set.images)))
+        ]
+        finders = {label: partial(_find_in_context, detector) for label, detector in able.items()}
+        found |= {(label, position): value for label, value in seconds_per_image(finders, images).items()}
     return found
+
+
+def _find_in_context(detector: Detector, images: Sequence[Mapping[int, np.ndarray]]) -> list[Detections]:
+    return detector.find([image[detector.context_slices] for image in images])
 
 
 def _record(comparison: Comparison, run: Run, folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments.comparison.candidates import Candidate
 from experiments.comparison.joint_test_set import TestSet
-from experiments.prediction.detector import Detector, Find
+from experiments.prediction.detector import Detector
 from experiments.prediction.results import coco_to_detections
 from mrcnn.data import Sample
 from mrcnn.detections import Detections
@@ -97,10 +97,12 @@ def group_by_image(results: Sequence[Mapping[str, Any]]) -> dict[int, list[Mappi
 
 
 def _predict(detector: Detector, test_set: TestSet) -> Iterator[tuple[Sample, Detections]]:
-    images = test_set.images
+    images, context = test_set.images, detector.context_slices
     for start in range(0, len(images), detector.batch_size):
-        samples = [images[index] for index in range(start, min(start + detector.batch_size, len(images)))]
-        yield from zip(samples, detector.find([sample.image for sample in samples]), strict=True)
+        numbers = range(start, min(start + detector.batch_size, len(images)))
+        samples = [images.sample(index, context) for index in numbers]
+        found = detector.find([sample.image for sample in samples])
+        yield from zip([sample.present() for sample in samples], found, strict=True)
 
 
 def _load_predictions(model: LoadedModel, test_set: TestSet, names: Sequence[str]) -> list[Detections] | None:
@@ -148,7 +150,9 @@ def measure_all(
     return found, notes
 
 
-def seconds_per_image(finders: Mapping[str, Find], images: Sequence[np.ndarray]) -> dict[str, float]:
+def seconds_per_image(
+    finders: Mapping[str, Callable[[Sequence[Any]], object]], images: Sequence[Any]
+) -> dict[str, float]:
     """Measure the median time of a call with one image, by the names of `finders`.
 
     Each model processes each image once before, so compilation is not measured. The models take turns, and each round

@@ -21,8 +21,8 @@ DESCRIPTIONS = {
     "image_size": "side of the square network input in pixels, or [height, width]; multiples of 32; images are scaled "
     "and padded to it; auto: from the sizes of the training images and instances, and the budget",
     "conventions": "anchors, pooling and padding of an implementation, which pretrained weights need; auto: by weights",
-    "channels": "channels of the network input; auto: 1 for gray images, else 3; always 3 with ImageNet weights of a "
-    "ResNet",
+    "channels": "channels of the network input; auto: 1 for gray images, else 3, for each of the slices of "
+    "data.context_slices; always 3 with ImageNet weights of a ResNet",
     "normalisation": "image: zero mean and unit variance per image; imagenet: as its weights expect; none: as the "
     "reader returns it (brats: normalized over the volume); auto: imagenet with the weights of a ResNet, else image",
     "equalise": "equalization before normalization: histogram over the image, clahe tile by tile",

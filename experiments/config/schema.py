@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Never
 from pydantic import Field, ValidationError, model_validator
 
 from experiments.config.model_options import AugmentOptions, BaselineOptions, ModelOptions, Section
-from mrcnn.config import NAMED_WEIGHTS, WEIGHT_SUFFIXES
+from mrcnn.config import MOST_CONTEXT, NAMED_WEIGHTS, WEIGHT_SUFFIXES
 from mrcnn.data.annotation_formats import FORMATS
 from mrcnn.data.reader_options import CsvOptions, MasksOptions, ViaOptions, VolumesOptions
 from mrcnn.data.sample import SPACING_MM
@@ -75,6 +75,13 @@ class DataOptions(Section):
         le=1,
         description="largest share of training images without instances, chosen at random, as most slices of a volume "
         "have none; null: all; validation and test always see all",
+    )
+    context_slices: int = Field(
+        default=0,
+        ge=0,
+        le=MOST_CONTEXT,
+        description="neighboring slices on each side that the model sees as channels beside those of a slice (2.5-D), "
+        "for volumes and folders of numbered slices; the masks are those of the slice itself; 0: none",
     )
     split: tuple[Share, Share, Share] = Field(
         default=(0.8, 0.1, 0.1),

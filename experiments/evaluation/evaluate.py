@@ -21,13 +21,17 @@ Change = Callable[[Sample], Sample]
 def predictions(
     model: Detector, dataset: Dataset, *, batch_size: int, change: Change | None = None
 ) -> Iterator[tuple[Sample, Detections]]:
-    """Yield each image, changed by `change`, with its detections; one batch is in memory at a time."""
+    """Yield each image, changed by `change`, with its detections; one batch is in memory at a time.
+
+    The model sees the neighboring slices that it was trained with; the yielded samples are without them.
+    """
+    context = model.config.context_slices
     for start in range(0, len(dataset), batch_size):
-        samples = [dataset[index] for index in range(start, min(start + batch_size, len(dataset)))]
+        samples = [dataset.sample(index, context) for index in range(start, min(start + batch_size, len(dataset)))]
         if change is not None:
             samples = [change(sample) for sample in samples]
         found = model.detect([sample.image for sample in samples], batch_size=batch_size)
-        yield from zip(samples, found, strict=True)
+        yield from zip([sample.present() for sample in samples], found, strict=True)
 
 
 def evaluate(

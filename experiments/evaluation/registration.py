@@ -52,7 +52,7 @@ def package_and_register(
             confidence=result.confidence,
             class_names=part.class_names,
             config=config.model_dump(mode="json"),
-            sample_image=part[0].image,
+            sample_image=part.image(0, config.data.context_slices),
             findings=FINDINGS[config.findings] if config.findings != "none" else None,
             fingerprint=data.facts,
         )

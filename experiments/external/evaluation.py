@@ -173,7 +173,8 @@ def evaluate_external(args: EvaluateArgs) -> Evaluation:
 def _config(model: OpenedModel, args: EvaluateArgs) -> TaskConfig:
     """Return the configuration of the training with the data set of the evaluation."""
     trained = model.config or TaskConfig(task="unknown", modality="unknown")
-    data = args.data
+    # The slices are read with the neighbors that the model saw.
+    data = args.data.model_copy(update={"context_slices": model.predictor.config.context_slices})
     if "near_duplicates" not in data.model_fields_set:
         data = data.model_copy(update={"near_duplicates": trained.data.near_duplicates})
     if trained.data.reader == "volumes":

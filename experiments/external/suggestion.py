@@ -118,6 +118,8 @@ def _network(model: OpenedModel) -> MaskRCNN:
     network = predictor.networks[0] if isinstance(predictor, Ensemble) else predictor
     if not isinstance(network, MaskRCNN):
         raise InputError(f"{model.title}: is no Mask R-CNN; expected one, whose features describe the images")
+    if network.config.context_slices:
+        raise InputError(f"{model.title}: sees each slice with its neighbors; expected a model of images")
     if model.config is not None and model.config.data.reader == "volumes" and network.config.normalisation == "none":
         raise InputError(f"{model.title}: was trained on volumes, each scaled as a whole; expected a model of images")
     return network

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from experiments.evaluation.page import embedded, render
 from experiments.findings import FINDINGS, ROWS
-from experiments.prediction.detector import Detector
+from experiments.prediction.detector import ALONE, Detector
 from experiments.prediction.item_writer import overlay_picture
 from experiments.prediction.results import to_answer
 from mrcnn.data.io.image_bytes import decode_image
@@ -89,7 +89,7 @@ class Demo:
         image, spacing = decode_image(body, self._limits.pixels)
         decoded = time.perf_counter()
         with self._lock:
-            (found,) = self._detector.find([image])
+            (found,) = self._detector.find([self._detector.with_own_neighbors(image)])
             done = time.perf_counter()
             key = secrets.token_urlsafe()
             self._cache[key] = CachedImage.compress(image, spacing, found)
@@ -101,7 +101,10 @@ class Demo:
                 "width": image.shape[1],
                 "height": image.shape[0],
                 "picture": _picture(to_display(image), LONGEST_SIDE),
-                "warnings": image_warnings(self._detector.fingerprint, image),
+                "warnings": [
+                    *image_warnings(self._detector.fingerprint, image),
+                    *([ALONE] if self._detector.context_slices else []),
+                ],
                 "reading": decoded - started,
                 "finding": done - decoded,
             }

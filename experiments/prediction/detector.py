@@ -12,6 +12,8 @@ import numpy as np
 from mrcnn.data.digest import file_digest, files_digest
 from mrcnn.data.io.volume_files import Plane
 from mrcnn.data.io.volumes import ZSCORE, Scaling
+from mrcnn.data.sample import read_with_context
+from mrcnn.data.transforms.normalization import match_channels
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 from mrcnn.inference.tiles import detect_in_tiles
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
     from trackers.packaging.tracked_model import TrackedModel
 
 Find = Callable[[Sequence[np.ndarray]], list[Detections]]
+ALONE = (
+    "the model was trained on slices with their neighbors; an image alone is its own neighbor: expected volumes, "
+    "series or folders of numbered slices"
+)
+"""Warning of predictions of a model with context for images without neighbors."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,8 @@ class Detector:
     Attributes:
         find: images (H, W, C) of any size → `Detections` of each, before the confidence threshold.
         class_names: names of the class ids 1, 2, ….
-        channels: number of input channels; grayscale images fit any number.
+        channels: number of input channels, with context those of a slice; grayscale images fit any number.
+        context_slices: neighboring slices on each side that the network sees as channels, too.
         confidence: default confidence threshold, the operating point.
         findings: one of `experiments.findings.FINDINGS`.
         volumes: True if the model was trained on slices of volumes, each scaled as a whole.
@@ -65,6 +73,13 @@ class Detector:
     data_name: str = ""
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
     phantoms: str | None = None
+    context_slices: int = 0
+
+    def with_own_neighbors(self, image: np.ndarray) -> np.ndarray:
+        """Return what `find` takes for an image (H, W, C) alone: with context, the image is its own neighbors."""
+        if not self.context_slices:
+            return image
+        return read_with_context(lambda _: match_channels(image, self.channels), 0, 1, self.context_slices)
 
 
 def open_detector(spec: str, *, task: str, folder: Path) -> Detector:
@@ -95,7 +110,8 @@ def make_detector(tracked: TrackedModel) -> Detector:
     return Detector(
         find=lambda images: model.detect(images, batch_size=size),
         class_names=config.class_names,
-        channels=config.channels,
+        channels=config.channels // (2 * config.context_slices + 1),
+        context_slices=config.context_slices,
         confidence=config.score_threshold if tracked.confidence is None else tracked.confidence,
         findings=record.get("findings", "none"),
         # Old models have no record: normalization `none` means that the reader normalized the volumes.

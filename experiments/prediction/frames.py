@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,8 @@ import numpy as np
 from experiments.prediction.detector import Detector
 from experiments.prediction.inputs import STACKS, Item
 from mrcnn.data.io.images import read_header, read_image
-from mrcnn.data.sample import Spacing
+from mrcnn.data.sample import Spacing, read_with_context
+from mrcnn.data.transforms.normalization import match_channels
 from mrcnn.errors import InputError
 
 if TYPE_CHECKING:  # importing nibabel takes half a second
@@ -32,6 +34,8 @@ class Frames:
         shape: (slices, rows, columns) of the whole stack, or None.
         rate: frames per second of a video, or None.
         to_source: reorders a stack of `shape` to the axial stack of a NIfTI file, or to the slices of a DICOM series.
+        to_input: (number, image) → what the network takes: the image, with context also its neighbors.
+        alone: whether the network needs neighbors, and the frames have none but themselves.
     """
 
     expected: int
@@ -41,6 +45,8 @@ class Frames:
     shape: tuple[int, int, int] | None = None
     rate: Fraction | None = None
     to_source: Callable[[np.ndarray], np.ndarray] = lambda stack: stack
+    to_input: Callable[[int, np.ndarray], np.ndarray] = lambda number, image: image
+    alone: bool = False
 
 
 def open_frames(item: Item, detector: Detector) -> Frames:
@@ -56,7 +62,28 @@ def open_frames(item: Item, detector: Detector) -> Frames:
         )
     series, loop = (_volume, _volume) if detector.volumes else (_series, _loop)
     openers = {"video": _video, "series": series, "volume": _volume, "case": _volume, "loop": loop}
-    return openers.get(item.kind, _image)(item, detector)
+    frames = openers.get(item.kind, _image)(item, detector)
+    return _with_neighbors(frames, item, detector) if detector.context_slices else frames
+
+
+def _with_neighbors(frames: Frames, item: Item, detector: Detector) -> Frames:
+    """Give the network each frame with its neighbors: slices of the stack, or numbered images of the folder."""
+    if frames.shape is not None and frames.read is not None:
+        read, count = frames.read, frames.shape[0]
+    elif item.slices:
+        read, count = lambda number: read_image(item.slices[number]), len(item.slices)
+    else:
+        return replace(frames, to_input=lambda _, image: detector.with_own_neighbors(image), alone=True)
+
+    @lru_cache(2 * detector.context_slices + 1)
+    def matched(number: int) -> np.ndarray:
+        return match_channels(read(number), detector.channels)
+
+    def to_input(number: int, _: np.ndarray) -> np.ndarray:
+        number = item.slices.index(item.files[0]) if item.slices else number
+        return read_with_context(matched, number, count, detector.context_slices)
+
+    return replace(frames, to_input=to_input)
 
 
 def _image(item: Item, _: Detector) -> Frames:

@@ -26,6 +26,7 @@ NIFTI_SUFFIXES = (".nii", ".nii.gz")
 STACKS = ("series", "volume", "case", "loop")
 _PATTERN = frozenset("*?[")
 _NUMBERED = re.compile(r"(.+)_(\d{4})")
+_SLICE = re.compile(r"(.*?)(\d{1,9})", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Item:
         files: its files, in order.
         source: its name in outputs and messages, without folders of this machine.
         modalities: the modality of each file of a case.
+        slices: of an image in a folder of numbered images, all of these in order; else empty.
     """
 
     name: str
@@ -46,6 +48,14 @@ class Item:
     files: tuple[Path, ...]
     source: str
     modalities: tuple[str, ...] = ()
+    slices: tuple[Path, ...] = ()
+
+    def seen_files(self, context_slices: int) -> tuple[Path, ...]:
+        """Return the files whose pixels a model sees: with context also the neighbors of a numbered image."""
+        if not (context_slices and self.slices):
+            return self.files
+        index = self.slices.index(self.files[0])
+        return self.slices[max(index - context_slices, 0) : index + context_slices + 1]
 
 
 @dataclass
@@ -143,8 +153,26 @@ def _of_folder(folder: Path, output: Path, found: Inputs) -> list[Item]:
             dicom.append(path)
         else:
             found.skip("of no kind that is read", relative)
+    items = _in_order(items)
     items += _dicom_items(folder, dicom, found) + _nifti_items(folder, nifti, found)
     return sorted(items, key=lambda item: (item.name, item.source))
+
+
+def _in_order(items: Sequence[Item]) -> list[Item]:
+    """Add to each image the others of its folder whose names differ in the number at their end alone, in its order."""
+    numbers: dict[tuple[Path, str], dict[int, Path]] = defaultdict(dict)
+    keys: list[tuple[Path, str] | None] = []
+    for item in items:
+        match = _SLICE.fullmatch(_stem(item.files[0].name)) if item.kind == "image" else None
+        keys.append((item.files[0].parent, match[1]) if match else None)
+        if match:
+            numbers[item.files[0].parent, match[1]][int(match[2])] = item.files[0]
+    orders = {key: tuple(files[number] for number in sorted(files)) for key, files in numbers.items()}
+    found = []
+    for item, key in zip(items, keys, strict=True):
+        slices = orders[key] if key else ()
+        found.append(replace(item, slices=slices) if len(slices) > 1 and item.files[0] in slices else item)
+    return found
 
 
 def _files(folder: Path, output: Path) -> Iterator[Path]:

@@ -37,12 +37,14 @@ class Report:
         predicted: number of predicted items.
         skipped: number of items skipped as complete.
         negatives: number of images with another polarity than the training images.
+        alone: number of items without neighbors, which the model was trained with.
         problems: a line for each error.
     """
 
     predicted: int = 0
     skipped: int = 0
     negatives: int = 0
+    alone: int = 0
     problems: list[str] = field(default_factory=list)
 
 
@@ -86,7 +88,7 @@ def predict_items(
 class _Predictor:
     def __init__(self, detector: Detector, options: Options, record: ProgressRecord, display: _ProgressDisplay) -> None:
         self._detector, self._options, self._record, self._display = detector, options, record, display
-        self._batch: list[tuple[_Job, np.ndarray]] = []
+        self._batch: list[tuple[_Job, np.ndarray, np.ndarray]] = []
         self.report = Report()
 
     def predict(self, item: Item) -> None:
@@ -100,7 +102,7 @@ class _Predictor:
             self._predict_frames(job)
             return
         try:
-            self._batch += [(job, image) for _, image in job.frames.iterate()]
+            self._batch += [(job, image, job.frames.to_input(0, image)) for _, image in job.frames.iterate()]
         except InputError as error:
             self._fail(job, error)
         if len(self._batch) == self._detector.batch_size:
@@ -111,8 +113,8 @@ class _Predictor:
         batch, self._batch = self._batch, []
         if not batch:
             return
-        results = self._detect([image for _, image in batch])
-        for (job, image), result in zip(batch, results, strict=True):
+        results = self._detect([shown for _, _, shown in batch])
+        for (job, image, _), result in zip(batch, results, strict=True):
             try:
                 with job.writer:
                     self._add(job, 0, image, result)
@@ -128,7 +130,7 @@ class _Predictor:
         """Open an item; None if it is complete or cannot be opened."""
         formats = item_formats(self._options.formats, item.kind)
         try:
-            sha256 = files_digest(item.files)
+            sha256 = files_digest(item.seen_files(self._detector.context_slices))
             if self._record.is_done(item.name, sha256, formats):
                 self.report.skipped += 1
                 self._display.item_done()
@@ -148,7 +150,7 @@ class _Predictor:
             with job.writer:
                 frames = job.frames.iterate()
                 while batch := list(islice(frames, self._detector.batch_size)):
-                    results = self._detect([image for _, image in batch])
+                    results = self._detect([job.frames.to_input(number, image) for number, image in batch])
                     for (number, image), result in zip(batch, results, strict=True):
                         self._add(job, number, image, result)
                     done += len(batch)
@@ -176,6 +178,7 @@ class _Predictor:
             self._delete(set(before.files.values()) - set(files.values()))
         self._record.add(Done(item.name, item.kind, item.source, job.sha256, files))
         self.report.predicted += 1
+        self.report.alone += job.frames.alone
         self._display.item_done()
 
     def _fail(self, job: _Job, error: InputError) -> None:

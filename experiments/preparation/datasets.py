@@ -34,6 +34,7 @@ def open_dataset(options: DataOptions) -> Dataset:
         section = getattr(options, reader, None)
         arguments = section.model_dump() if section else {}
         found = read_all(path, reader=reader, patient_pattern=options.patient_pattern, **arguments)
+        _check_slices(found, options)
         return found.with_spacing(spacing) if (spacing := options.spacing_mm) else found
     folder = cache_folder() / "phantoms" / f"{options.phantoms}-{options.phantom_images}-{options.phantom_seed}"
     try:
@@ -43,7 +44,18 @@ def open_dataset(options: DataOptions) -> Dataset:
             f"{folder}: cannot be written ({error.strerror}); set MRCNN_CACHE to another folder"
         ) from error
     made = PHANTOM_KINDS[options.phantoms]
-    return read_all(written, made.reader, patient_pattern=made.patient_pattern)
+    found = read_all(written, made.reader, patient_pattern=made.patient_pattern)
+    _check_slices(found, options)
+    return found
+
+
+def _check_slices(found: Dataset, options: DataOptions) -> None:
+    """Raise `InputError` if the images have no neighboring slices and `data.context_slices` requests some."""
+    if options.context_slices and all(record.slice_count == 1 for record in found.records):
+        raise InputError(
+            f"data.context_slices={options.context_slices}: the images of {dataset_name(options)} have no neighboring "
+            "slices; expected volumes of several slices or folders of numbered slices (lgg), or data.context_slices=0"
+        )
 
 
 def with_volume_options(options: DataOptions, dataset: Dataset) -> DataOptions:

@@ -164,7 +164,7 @@ def make_plan(
     options = with_settings(config.model, {"backbone": backbone, **settings_for(file, backbone)})
     effort, bound = budget.PRESETS[train.preset], budget.budget_seconds(train, kind)
     draws = effort.images(len(training))
-    planned = _sizes(options, training, decide)
+    planned = _sizes(options, training, config.data.context_slices, decide)
     masks = sampled_masks(training) if "auto" in (options.image_size, options.mask_pool_size) else []
     reference = budget.reference_seconds(train.precision)
 
@@ -235,21 +235,33 @@ def _start(config: TaskConfig, decide: Decide) -> tuple[str, str]:
     return backbone, weights
 
 
-def _sizes(options: ModelOptions, training: Dataset, decide: Decide) -> dict[str, Any]:
-    """Choose channels, normalization, widths and slots."""
+def _sizes(options: ModelOptions, training: Dataset, context_slices: int, decide: Decide) -> dict[str, Any]:
+    """Choose channels, normalization, widths and slots.
+
+    Raises:
+        InputError: the channels that are stated, or those of the weights, are not those of all slices.
+    """
     # Conventions other than the paper's are those of networks pretrained on color images.
     foreign = options.conventions not in ("auto", "paper")
-    channels = options.channels
+    channels, slices = options.channels, 2 * context_slices + 1
     if channels == "auto":
         channels = 3 if foreign else channels_of(training)
         found = "the training images are gray" if channels == 1 else "as the training images have them"
+        found = f"{slices} slices of {channels}, {found}" if context_slices else found
+        channels *= slices
         decide("channels", channels, "as the weights expect" if foreign else found)
+    elif context_slices and channels != slices * (of_slice := channels_of(training)):
+        raise InputError(
+            f"data.context_slices={context_slices}: the model or its weights have {channels} channels; expected "
+            f"{slices * of_slice}, {slices} slices of {of_slice}: other weights, or data.context_slices=0"
+        )
     most = options.max_instances
     if most == "auto":
         most = max((len(record.class_ids) for record in training.records), default=0) or 1
         decide("instances", most, "the most in a training image")
     planned = {
         "channels": channels,
+        "context_slices": context_slices,
         "norm": "batch" if foreign else "group",
         "normalisation": "imagenet" if foreign and channels == 3 else "image",
         "max_instances": most,

@@ -92,7 +92,8 @@ def record_data(data: Data, config: TaskConfig, run: Run) -> None:
 def log_augmented_batch(loader: Loader, run: Run) -> None:
     """Log a picture of the first images of a training as the loader augments them, with their instances."""
     names = loader.dataset.class_names
-    pictures = [overlay(each.image, each.instances, each.class_ids, names) for each in loader.samples(BATCH_SHOWN)]
+    samples = [each.present() for each in loader.samples(BATCH_SHOWN)]
+    pictures = [overlay(each.image, each.instances, each.class_ids, names) for each in samples]
     run.image(contact_sheet(pictures, columns=4), f"figures/{AUGMENTED}.jpg")
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from mrcnn.data.digest import cached_file_digest
 from mrcnn.data.io.images import read_image
-from mrcnn.data.sample import Sample, SlicePosition, Spacing
+from mrcnn.data.sample import Sample, SlicePosition, Spacing, read_with_context
 from mrcnn.errors import InputError
 from mrcnn.instance_masks import InstanceMasks
 
@@ -45,6 +45,7 @@ class Record:
         crowd_ids: class of each crowd region; see `Sample.crowd_masks`.
         orientation: EXIF orientation of the file; height, width and masks refer to the displayed image.
         split: train, val or test, if the annotation tool states it; see `find_stated_splits`.
+        slice_files: files of all slices of the volume, in order, if each slice is a file; else empty.
     """
 
     file_name: str
@@ -63,12 +64,33 @@ class Record:
     crowd_ids: tuple[int, ...] = ()
     orientation: int = 1
     split: str | None = None
+    slice_files: tuple[Path, ...] = ()
 
-    def read(self) -> np.ndarray:
-        """Read the (H, W, C) pixels of `Sample.image`."""
-        if self.volume is None or self.place is None:
-            return read_image(self.path)
-        return self.volume.read_slice(self.place.index)
+    def read(self, context_slices: int = 0) -> np.ndarray:
+        """Read the (H, W, C) pixels of `Sample.image`; with context those of `read_with_context`.
+
+        Raises:
+            InputError: a file cannot be read, or the image is no slice of a volume, which context needs.
+        """
+        volume = None if self.place is None else self.volume
+        if not context_slices:
+            return read_image(self.path) if volume is None else volume.read_slice(self.place.index)
+        if volume is not None:
+            return read_with_context(volume.read_slice, self.place.index, volume.shape[0], context_slices)
+        files = self.slice_files
+        if self.path not in files:
+            raise InputError(
+                f"{self.file_name}: is no slice of a volume; expected volumes or folders of numbered slices (lgg), "
+                f"since the model sees each slice with its neighbors (context_slices={context_slices})"
+            )
+        return read_with_context(
+            lambda number: read_image(files[number]), files.index(self.path), len(files), context_slices
+        )
+
+    @property
+    def slice_count(self) -> int:
+        """Number of slices of the volume; 1 if the image is no slice."""
+        return len(self.slice_files) or (1 if self.volume is None or self.place is None else self.volume.shape[0])
 
     def content_digest(self) -> str:
         """Return a string that identifies the pixels."""
@@ -117,9 +139,13 @@ class Dataset:
 
     def __getitem__(self, index: int) -> Sample:
         """Open an image with its masks. Raises `InputError` like `image`."""
+        return self.sample(index)
+
+    def sample(self, index: int, context_slices: int = 0) -> Sample:
+        """Open an image with its masks; `context_slices` as in `image`. Raises `InputError` like `image`."""
         record = self.records[index]
         return Sample(
-            image=self.image(index),
+            image=self.image(index, context_slices),
             masks=self.instances(index),
             class_ids=record.class_ids,
             patient_id=record.patient_id,
@@ -129,16 +155,18 @@ class Dataset:
             place=record.place,
             crowd_masks=self.crowds(index),
             crowd_ids=None if self._crowds is None else np.array(record.crowd_ids, np.int32),
+            context_slices=context_slices,
         )
 
-    def image(self, index: int) -> np.ndarray:
-        """Read the (H, W, C) pixels of an image.
+    def image(self, index: int, context_slices: int = 0) -> np.ndarray:
+        """Read the (H, W, C) pixels of an image; with `context_slices` those of `read_with_context`.
 
         Raises:
-            InputError: the file cannot be read, or its size differs from the annotations.
+            InputError: the file cannot be read, its size differs from the annotations, or `context_slices` is not 0 and
+                the image is no slice.
         """
         record = self.records[index]
-        image = record.read()
+        image = record.read(context_slices)
         if image.shape[:2] != (record.height, record.width):
             raise InputError(
                 f"{record.path}: image is {image.shape[1]}×{image.shape[0]} pixels; "
@@ -188,8 +216,13 @@ class Dataset:
         valid = self.subset(self.valid_indices())
         if not len(valid):
             self.problems.raise_if_any()
+        invalid = {fault.image for fault in self.problems.faults}
+        records = [
+            replace(record, slice_files=tuple(file for file in record.slice_files if file not in invalid))
+            for record in valid.records
+        ]
         return valid._replace(
-            problems=None, skipped=[*self.skipped, *(fault.problem for fault in self.problems.faults)]
+            records=records, problems=None, skipped=[*self.skipped, *(fault.problem for fault in self.problems.faults)]
         )
 
     def with_classes(self, class_names: Sequence[str], class_ids: Sequence[int] | np.ndarray) -> Dataset:

@@ -3,7 +3,8 @@
 Both formats have the same inputs and outputs:
 
 - `images` (batch, height, width, channels) float32: images of any one size, not resized or normalized. The
-  number of channels is that of the model, or 1 (gray), or 3 for a model with one channel. An image with only integers
+  number of channels is that of the model, or 1 (gray), or 3 for a model with one channel. A model with `context_slices`
+  takes the channels of all slices; see `mrcnn.data.sample.read_with_context`. An image with only integers
   from 0 to 255 is treated as 8-bit.
 - `boxes` (batch, N, 4) float32: x1, y1, x2, y2 in pixels of the images, x2 and y2 exclusive, best score first. N is the
   largest number of instances of an image in the batch; the padding is 0.

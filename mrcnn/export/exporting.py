@@ -70,6 +70,8 @@ def export_model(model: MaskRCNN, form: str, path: str | Path, *, confidence: fl
     confidence = max(config.score_threshold, confidence or 0.0)
     model = _to_float32(model, confidence)
     notes = {"notice": NOTICE, "class_names": json.dumps(config.class_names), "confidence": json.dumps(confidence)}
+    if config.context_slices:
+        notes["context_slices"] = json.dumps(config.context_slices)
     draft = path.with_name(f".{path.name}.being-written")
     try:
         _write(model, form, draft, notes)

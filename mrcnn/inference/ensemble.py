@@ -89,7 +89,7 @@ class Ensemble:
         mirrored_ids: class ids after a horizontal flip; see `flip_detections`.
 
     Raises:
-        InputError: the classes of the networks differ.
+        InputError: the classes of the networks, or the neighboring slices that they see, differ.
     """
 
     def __init__(
@@ -100,6 +100,11 @@ class Ensemble:
         self.config = self.networks[0].config
         self._mirrored_ids = None if mirrored_ids is None else np.asarray(mirrored_ids, np.int32)
         for network in self.networks[1:]:
+            if network.config.context_slices != self.config.context_slices:
+                raise InputError(
+                    f"context_slices={network.config.context_slices}: expected that of the ensemble's first network, "
+                    f"{self.config.context_slices}"
+                )
             if network.config.class_names != self.config.class_names:
                 raise InputError(
                     f"classes {', '.join(network.config.class_names)}: expected those of the ensemble's first network, "

@@ -108,6 +108,7 @@ def test_channels_that_the_host_refuses_are_no_answer_here_either(prepared, chan
 PREPROCESSING = {
     "image_size": (64, (64, 96), (96, 64)),
     "channels": (1, 3, 4),
+    "context_slices": (0, 1),
     "normalisation": ("image", "imagenet", "none"),
     "backbone": ("small", "resnet50", "resnet101", "efficientnet_lite0", "efficientnet_lite1"),
     "equalise": ("none", "histogram", "clahe"),

@@ -17,7 +17,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from pydantic import Field, field_validator
 
-from mrcnn.data.sample import SPACING_MM
+from mrcnn.data.sample import SPACING_MM, present_slice
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 from mrcnn.geometry.polygons import mask_to_polygons
@@ -119,7 +119,8 @@ class Served:
         Args:
             context: not used; part of MLflow's interface.
             model_input: an array (H, W) or (H, W, C), or a list of them, of any sizes; uint8, uint16 or float. In a
-                list also text, the base64 of a PNG, JPEG, TIFF, BMP or DICOM file.
+                list also text, the base64 of a PNG, JPEG, TIFF, BMP or DICOM file. A model with `context_slices` takes
+                the channels of all slices, or gray; see `mrcnn.data.sample.read_with_context`.
             params: `confidence`: lowest score of an instance, default: the threshold of the model; `spacing_mm`: (row,
                 column) size of a pixel in millimeters, for findings; 0 if it is unknown or in the DICOM file; `masks`:
                 rle or polygons.
@@ -148,7 +149,8 @@ class Served:
                 raise InputError(f"image {number}: {error}") from error
             shown = found.above(confidence)
             of_file = spacing or image.spacing_mm
-            findings = self.findings(image.pixels, shown, names, of_file, None) if self.findings else {}
+            seen = present_slice(image.pixels, self.network.config.context_slices)
+            findings = self.findings(seen, shown, names, of_file, None) if self.findings else {}
             height, width = image.pixels.shape[:2]
             answers.append(as_dict(shown, height, width, names, findings, request.masks))
         return answers

@@ -66,5 +66,5 @@ class BatchBuilder:
             raise RuntimeError(f"{name}: {type(error).__name__}: {error}") from error
 
     def _open(self, index: int) -> Sample:
-        sample = self.dataset[index]
+        sample = self.dataset.sample(index, self.config.context_slices)
         return downscale_sample(sample, self.config.input_shape) if self.augmentation else sample

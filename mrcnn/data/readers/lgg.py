@@ -8,8 +8,9 @@ The data set has no pixel size.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,11 @@ def read(path: Path, *, patient_pattern: str | None = None, min_area: int = MIN_
         records.append(Record(**row, class_ids=class_ids, boxes=boxes, areas=areas))
         runs.append(instances)
         lost, covered = lost + missed, covered + missed + int(areas.sum())
+    files = defaultdict(list)
+    for record in records:
+        files[record.path.parent].append(record.path)
+    ordered = {folder: tuple(paths) for folder, paths in files.items()}
+    records = [replace(record, slice_files=ordered[record.path.parent]) for record in records]
     if not records:
         problems.add("no slice can be read; expected at least one")
     problems.raise_if_fatal()

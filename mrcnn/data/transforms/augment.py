@@ -48,8 +48,10 @@ def augment(
     low, span = np.float32(0), np.float32(1)
     if is_float:
         # imgaug expects floats in 0 … 1 and pads with 0, the minimum after scaling. Channels are scaled separately,
-        # because they may be modalities with different ranges.
-        low, span = image.min(axis=(0, 1)), np.maximum(np.ptp(image, axis=(0, 1)), np.float32(1e-12))
+        # because they may be modalities with different ranges, but each alike in all slices.
+        slices = image.reshape(*image.shape[:2], 2 * sample.context_slices + 1, -1)
+        low, span = slices.min(axis=(0, 1, 2)), np.maximum(np.ptp(slices, axis=(0, 1, 2)), np.float32(1e-12))
+        low, span = (np.tile(each, slices.shape[2]) for each in (low, span))
         image = (image - low) / span
     if inverted:
         image = (1 if is_float else 255) - image

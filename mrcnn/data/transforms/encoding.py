@@ -92,7 +92,7 @@ def prepare_image(
             raise InputError(f"image has pixels from {low:g} to {high:g}; expected a range that 32 bits hold")
     if config.normalisation == "imagenet":
         image = rescale_to_uint8_range(image)
-    image = match_channels(image, config.channels)
+    image = match_channels(image, config.channels, config.context_slices)
 
     if config.conventions == "matterport":
         return prepare_centered(image, config.input_shape[0], config.equalise)

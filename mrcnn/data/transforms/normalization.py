@@ -20,15 +20,27 @@ PERCENTILES = (0.5, 99.5)
 _SQUARABLE = (1e-15, 1e15)  # range in which float32 sums of squares over an image neither overflow nor vanish
 
 
-def match_channels(image: np.ndarray, channels: int) -> np.ndarray:
+def match_channels(image: np.ndarray, channels: int, context_slices: int = 0) -> np.ndarray:
     """Convert (H, W, C) to (H, W, channels): drop alpha, repeat gray, convert RGB to luminance.
+
+    With `context_slices` the image has the channels of several slices, each of which is converted; a gray image stands
+    for all of them. See `mrcnn.data.sample.read_with_context`.
 
     Raises:
         InputError: any other conversion, which would lose or invent data.
     """
-    present = image.shape[2]
+    present, slices = image.shape[2], 2 * context_slices + 1
     if present == channels:
         return image
+    if context_slices and present > 1:
+        # Fewer gray slices than channels of a slice cannot be told from a slice alone.
+        if present % slices or present == channels // slices:
+            raise InputError(
+                f"image has {present} channels; expected {channels}: those of {slices} slices, the present one in the "
+                "middle"
+            )
+        parts = np.split(image, slices, axis=2)
+        return np.concatenate([match_channels(part, channels // slices) for part in parts], axis=2)
     # Only 8-bit images have alpha; four float channels are four modalities.
     if image.dtype == np.uint8 and present in (2, 4):
         return match_channels(image[..., :-1], channels)

@@ -174,7 +174,7 @@ def load_imagenet(model: MaskRCNN | Classifier) -> WeightReport:
     if config.norm == "group":
         raise InputError("weights=imagenet: norm=group has no pretrained weights, expected frozen_batch or batch")
     if config.backbone not in CLASSIFIERS:
-        sources = read_packaged_weights(config.backbone, config.channels)
+        sources = read_packaged_weights(config.backbone, config.channels, config.context_slices)
         names = [name for each in sources.values() for name in each.origins]
         return assign_weights(model, sources, names, "imagenet")
     if config.normalisation != "imagenet":

@@ -41,7 +41,7 @@ def packaged_weights(backbone: str) -> Path | None:
     return None
 
 
-def read_packaged_weights(backbone: str, channels: int) -> dict[str, SourceWeights]:
+def read_packaged_weights(backbone: str, channels: int, context_slices: int = 0) -> dict[str, SourceWeights]:
     """Read the ImageNet weights of a backbone by the names of its layers here.
 
     Args:
@@ -49,6 +49,9 @@ def read_packaged_weights(backbone: str, channels: int) -> dict[str, SourceWeigh
         channels: channels of the network input. With 3, RGB; otherwise the first convolution has the sum of its three
             kernels, divided among the channels. With 1 this is exact: it computes what the network computes for RGB of
             three equal channels.
+        context_slices: neighboring slices on each side whose channels are among `channels`. Their kernels start at 0,
+            so that the network begins as one of single slices (central frame initialization; Arnab et al. 2021, ViViT,
+            arXiv:2103.15691, section 3.4).
 
     Raises:
         InputError: the package is missing, or its file has another digest.
@@ -72,10 +75,14 @@ def read_packaged_weights(backbone: str, channels: int) -> dict[str, SourceWeigh
         converted[f"{ours}_norm"] = SourceWeights(values, (norm,))
 
     convert("conv1_conv", "_conv_stem", "_bn0")
-    if channels != 3:
-        (kernel,) = converted["conv1_conv"].values
-        gray = kernel.sum(axis=2, keepdims=True) / channels
-        converted["conv1_conv"] = SourceWeights([np.repeat(gray, channels, axis=2)], ("_conv_stem",))
+    of_slice = channels // (2 * context_slices + 1)
+    (kernel,) = converted["conv1_conv"].values
+    if of_slice != 3:
+        kernel = np.repeat(kernel.sum(axis=2, keepdims=True) / of_slice, of_slice, axis=2)
+    if context_slices:
+        neighbors = context_slices * of_slice
+        kernel = np.pad(kernel, ((0, 0), (0, 0), (neighbors, neighbors), (0, 0)))
+    converted["conv1_conv"] = SourceWeights([kernel], ("_conv_stem",))
     for number, block in enumerate(list_blocks(backbone)):
         *expand, depthwise, project = block.layer_names()
         theirs = f"_blocks.{number}"

@@ -84,3 +84,11 @@ def test_a_spacing_is_given_to_images_without_one(phantom_folder, tmp_path):
         assert [record.spacing_mm for record in dataset.records] == [tuple(own)] + [pair] * (len(dataset) - 1)
         assert dataset[1].spacing_mm == pair
     file.unlink()
+
+
+def test_images_without_neighboring_slices_are_refused_for_models_that_need_them(phantom_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("MRCNN_CACHE", str(tmp_path / "cache"))
+    line = r"data\.context_slices=1: the images of nodules have no neighboring slices; expected volumes .*, or data\."
+    with pytest.raises(InputError, match=line):
+        open_dataset(DataOptions(dataset=str(phantom_folder), context_slices=1))
+    assert len(open_dataset(DataOptions(phantoms="lgg", phantom_images=10, context_slices=1)))

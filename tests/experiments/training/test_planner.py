@@ -296,3 +296,18 @@ def test_weights_that_do_not_fit_the_model_are_told_at_once(sections, message):
 )
 def test_what_weights_may_say(weights):
     assert task(train={"weights": weights}).train.weights == weights
+
+
+def test_channels_are_those_of_all_slices(tmp_path):
+    for number in range(4):
+        for name, image in ((f"p_{number}.tif", COLOR), (f"p_{number}_mask.tif", np.eye(50, 100, dtype=np.uint8))):
+            (tmp_path / "p").mkdir(exist_ok=True)
+            Image.fromarray(image).save(tmp_path / "p" / name)
+    data = read_dataset(tmp_path, "lgg")
+    plan = make_plan(task(data={"context_slices": 1}, model={"backbone": "small"}), data)
+    assert (plan.model.channels, plan.model.context_slices) == (9, 1)
+    assert "9: 3 slices of 3, as the training images have them" in "\n".join(plan.lines())
+    assert make_plan(plan.config, data).model == plan.model
+    for model, weights in (({"channels": 3, "backbone": "small"}, "none"), ({"backbone": "resnet50"}, "imagenet")):
+        with pytest.raises(InputError, match=r"context_slices=1: the model or its weights have 3 channels; expected 9"):
+            make_plan(task(data={"context_slices": 1}, model=model, train={"weights": weights}), data)

@@ -35,6 +35,17 @@ def test_a_missing_package_and_another_file_are_reported(monkeypatch, tmp_path):
         packaged.read_packaged_weights("efficientnet_lite0", 3)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_the_first_convolution_of_several_slices_gives_the_features_of_one(channels):
+    (alone,) = packaged.read_packaged_weights("efficientnet_lite0", channels)["conv1_conv"].values
+    (kernel,) = packaged.read_packaged_weights("efficientnet_lite0", 5 * channels, 2)["conv1_conv"].values
+    assert kernel.shape == (3, 3, 5 * channels, 32)
+    # A convolution is linear in the slices: equal neighbors add up to the features of one slice.
+    np.testing.assert_array_equal(kernel.reshape(3, 3, 5, channels, 32).sum(axis=2), alone)
+    gray = packaged.read_packaged_weights("efficientnet_lite0", 1)["conv1_conv"].values[0][:, :, 0]
+    np.testing.assert_allclose(kernel.sum(axis=2), gray, rtol=1e-5, atol=1e-6)
+
+
 class Malicious:
     def __init__(self, path):
         self.path = path
