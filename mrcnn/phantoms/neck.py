@@ -310,5 +310,6 @@ def _streaks(
     height, width = tissue.shape
     field = smooth_noise(rng, (height, width), thick_mm / tissue.spacing, long_mm / tissue.spacing)
     bend = along - along.mean() + 0.35 * wander(rng, tissue, 4.0)
-    rows = np.arange(height)[:, None] - np.rint(bend / tissue.spacing).astype(np.int64)
-    return np.maximum(np.take_along_axis(field, rows % height, 0) - np.float32(rarity), 0)
+    # Negative rows count from the end, so that the lines wrap.
+    rows = np.arange(height)[:, None] - np.rint(bend / tissue.spacing).astype(np.int64) % height
+    return np.maximum(np.take_along_axis(field, rows, 0) - np.float32(rarity), 0)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mrcnn.data.loading.prefetch import map_in_threads
 from mrcnn.data.sample import Sample
 from mrcnn.phantoms.neck import (
     FLUID_DB,
@@ -251,15 +252,28 @@ def make_image(
 
 def make_images(images: int, seed: int) -> Iterator[Sample]:
     """Generate `images` slices, one to four per patient; the first n images do not depend on `images`."""
-    made = number = 0
-    while made < images:
+    return map_in_threads(_make_views, _draw_patients(images, seed))
+
+
+def _draw_patients(images: int, seed: int) -> Iterator[tuple[np.random.Generator, Patient, int, int]]:
+    """Draw patients, each with its random state, its number and its number of images, `images` in all."""
+    number = 0
+    while images:
         number += 1
         rng = np.random.default_rng((seed, number))
         patient = draw_patient(rng)
-        for view in range(1, 1 + min(int(rng.integers(1, 5)), images - made)):
-            name = f"{number:04d}"
-            yield make_image(rng, patient=patient, patient_id=f"phantom_{name}", source=f"{name}_{view}.png")
-            made += 1
+        views = min(int(rng.integers(1, 5)), images)
+        images -= views
+        yield rng, patient, number, views
+
+
+def _make_views(drawn: tuple[np.random.Generator, Patient, int, int]) -> list[Sample]:
+    rng, patient, number, views = drawn
+    name = f"{number:04d}"
+    return [
+        make_image(rng, patient=patient, patient_id=f"phantom_{name}", source=f"{name}_{view}.png")
+        for view in range(1, 1 + views)
+    ]
 
 
 def _settings(rng: np.random.Generator, tissue: Tissue) -> np.ndarray:

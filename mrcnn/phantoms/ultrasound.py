@@ -38,22 +38,46 @@ class Tissue:
         self, distance: np.ndarray, level: np.ndarray | float, *, attenuation: float = 0.0, edge_mm: float = 0.25
     ) -> None:
         """Set the inside (distance < 0) to `level`, with an edge of ±`edge_mm`; remove reflections inside."""
-        inside = np.clip(0.5 - distance / (2 * edge_mm), 0, 1)
-        self.level += inside * (level - self.level)
-        self.mirror *= 1 - inside
-        self.attenuation += inside * (attenuation - self.attenuation)
+        part = _bounds(np.broadcast_to(distance < edge_mm, self.shape))
+        inside = np.clip(0.5 - self._crop(distance, part) / (2 * edge_mm), 0, 1)
+        self.level[part] += inside * (self._crop(level, part) - self.level[part])
+        self.mirror[part] *= 1 - inside
+        self.attenuation[part] += inside * (attenuation - self.attenuation[part])
 
     def add_interface(self, distance: np.ndarray, strength: np.ndarray | float, *, thickness_mm: float = 0.12) -> None:
         """Add a reflecting surface where `distance` is 0, brightest where the beam is perpendicular to it."""
+        near = np.abs(distance) < _VANISHED * thickness_mm
+        if not near.any():
+            return
+        part = _bounds(near)
+        distance, strength = distance[part], self._crop(strength, part)
         steep_z, steep_x = (slope**2 for slope in np.gradient(distance))
         # Where two organs merge, the distance is near 0 over an area that is not a surface: fade it there.
         facing = steep_z / np.maximum(steep_z + steep_x, np.float32(self.spacing**2))
-        self.mirror += strength * facing * np.exp((distance / np.float32(thickness_mm)) ** 2 / -2)
+        self.mirror[part] += strength * facing * np.exp((distance / np.float32(thickness_mm)) ** 2 / -2)
 
     def received(self) -> np.ndarray:
         """Compute the gain (H, W) in dB, mostly negative, from the attenuation above each point."""
         loss = np.cumsum(self.attenuation, axis=0) * np.float32(self.spacing)
         return -gaussian_filter1d(loss, 0.2 / self.spacing, axis=1, mode="nearest")
+
+    def _crop(self, value: np.ndarray | float, part: tuple[slice, slice]) -> np.ndarray | float:
+        """Return the part of a map, or of values that are the same along an axis; a number as it is."""
+        return np.broadcast_to(value, self.shape)[part] if isinstance(value, np.ndarray) else value
+
+
+_VANISHED = 14.5  # from so many standard deviations on, a Gaussian is 0 in float32
+
+
+def _bounds(near: np.ndarray) -> tuple[slice, slice]:
+    """Return the slices of rows and columns that contain all true values (H, W), and one more on each side."""
+    if not near.any():
+        return slice(0), slice(0)
+    ends = []
+    for axis in (1, 0):
+        found = np.flatnonzero(near.any(axis))
+        ends.append(slice(max(int(found[0]) - 1, 0), int(found[-1]) + 2))
+    return ends[0], ends[1]
 
 
 _IN_PHASE = 0.25  # fraction of an interface's amplitude that adds in phase over the point spread function

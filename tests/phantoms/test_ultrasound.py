@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from mrcnn.phantoms.shapes import smooth_noise
-from mrcnn.phantoms.ultrasound import Scanner, b_mode
+from mrcnn.phantoms.shapes import Outline, smooth_noise
+from mrcnn.phantoms.ultrasound import Scanner, Tissue, b_mode
 
 SCANNER = Scanner(axial_mm=0.12, lateral_mm=0.25, focus=0.5, looks=2, dynamic_range_db=60, gain_db=30, noise_db=-60)
 
@@ -58,3 +58,22 @@ def test_interfaces_are_bright_lines_and_silence_is_noise():
     picture = b_mode(np.random.default_rng(0), level, mirror, 0.1, SCANNER).astype(float)
     assert picture.mean(1).argmax() in (49, 50, 51)
     assert picture[:40].max() == 0  # noise at -60 … -48 dB lies below black at -30 dB
+
+
+@pytest.mark.parametrize("center", [(0.0, 3.0), (-3.9, 0.2), (40.0, 40.0)], ids=["inside", "corner", "outside"])
+def test_painting_near_an_outline_gives_the_bits_of_painting_everywhere(center):
+    tissue, rng = Tissue(60, 80, 0.1), np.random.default_rng(0)
+    level, mirror = (rng.uniform(0, 1, tissue.shape).astype(np.float32) for _ in range(2))
+    tissue.level, tissue.mirror = level.copy(), mirror.copy()
+    distance = Outline(*center, 1.5, 1.0).distance(tissue.x, tissue.z)
+    columns = rng.uniform(0, 1, (1, 80)).astype(np.float32)
+    tissue.fill(distance, columns, attenuation=0.3, edge_mm=0.2)
+    tissue.add_interface(distance, columns, thickness_mm=0.1)
+
+    inside = np.clip(0.5 - distance / 0.4, 0, 1)
+    along_z, along_x = np.gradient(distance)
+    facing = along_z**2 / np.maximum(along_z**2 + along_x**2, np.float32(0.01))
+    line = np.exp((distance / np.float32(0.1)) ** 2 / -2)
+    assert np.array_equal(tissue.level, level + inside * (columns - level))
+    assert np.array_equal(tissue.attenuation, inside * np.float32(0.3))
+    assert np.array_equal(tissue.mirror, mirror * (1 - inside) + columns * facing * line)

@@ -1,16 +1,32 @@
-"""Iterate in a background thread, so that the next items are ready when they are needed."""
+"""Iterate in background threads, so that the next items are ready when they are needed."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 _POLL_SECONDS = 0.5  # interval of `on_wait`
 _SHUTDOWN_SECONDS = 5.0  # wait of `close` for the current item of the thread
+
+
+def map_in_threads(function: Callable[[Item], Iterable[Result]], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield the results of `function` for each of `items`, in order; one thread per core computes a few items ahead."""
+    cores = os.cpu_count() or 1
+    ahead: deque[Future[Iterable[Result]]] = deque()
+    with ThreadPoolExecutor(cores) as threads:
+        for item in items:
+            ahead.append(threads.submit(function, item))
+            if len(ahead) > 2 * cores:
+                yield from ahead.popleft().result()
+        while ahead:
+            yield from ahead.popleft().result()
 
 
 class Prefetcher(Generic[Item]):

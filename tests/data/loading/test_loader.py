@@ -20,7 +20,7 @@ from mrcnn.config import ClassifierConfig, ModelConfig
 from mrcnn.data import Loader, make_batch, read_dataset
 from mrcnn.data.loading import loader as loading
 from mrcnn.data.loading import prefetch, worker_pool
-from mrcnn.data.loading.prefetch import Prefetcher
+from mrcnn.data.loading.prefetch import Prefetcher, map_in_threads
 from mrcnn.data.transforms.augmentation import Augmentation
 from mrcnn.data.transforms.dense_encoding import make_label_batch
 from mrcnn.errors import InputError
@@ -85,6 +85,25 @@ def test_any_number_of_workers_gives_the_same(dataset, workers_alive):
     del several
     gc.collect()
     assert not workers_alive()
+
+
+def test_threads_yield_in_order_a_few_items_ahead_and_raise_in_place():
+    begun = []
+
+    def work(item):
+        begun.append(item)
+        time.sleep(0.02 if item == 0 else 0)  # later items are ready first
+        if item == 50:
+            raise InputError("item 50")
+        return (item, -item)
+
+    results = map_in_threads(work, iter(range(1_000)))
+    assert list(islice(results, 4)) == [0, 0, 1, -1]
+    assert len(begun) <= 2 + 2 * (os.cpu_count() or 1)
+    with pytest.raises(InputError, match="item 50"):
+        list(results)
+    assert max(begun) <= 51 + 2 * (os.cpu_count() or 1)
+    assert list(map_in_threads(work, [])) == []
 
 
 def test_samples_are_those_of_the_first_batches(dataset):
