@@ -220,8 +220,8 @@ def _tile(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
     "--write",
     callback=word_list,
     metavar="FORM,...",
-    help="forms of the predictions: coco, findings, mask, nifti, dicom_seg, rtstruct, overlay, splash, and yolo, "
-    "labelme, label_studio, cvat to correct them in an annotation tool; default "
+    help="forms of the predictions: coco, findings, mask, nifti, objects, dicom_seg, rtstruct, overlay, splash, and "
+    "yolo, labelme, label_studio, cvat to correct them in an annotation tool; default "
     f"{','.join(DEFAULT_FORMATS)}, if the input supports them",
 )
 @option(

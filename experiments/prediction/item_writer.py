@@ -23,12 +23,20 @@ from mrcnn.data.writers import FORMS, place_image, written_stems
 from mrcnn.detections import Detections
 from mrcnn.inference.drawing import captioned, color_splash, contact_sheet, overlay, to_display
 from mrcnn.inference.label_map import to_label_map
+from mrcnn.inference.linking import link_slices
 from trackers.packaging.served import NOTICE
 from trackers.runs.serialization import json_text
 
 SHEET_SLICES = 12
 SHEET_COLUMNS = 4
-_SUFFIX = {"json": ".json", "mask": ".png", "nifti": ".nii.gz", "dicom_seg": ".dcm", "rtstruct": ".dcm"}
+_SUFFIX = {
+    "json": ".json",
+    "mask": ".png",
+    "nifti": ".nii.gz",
+    "objects": ".nii.gz",
+    "dicom_seg": ".dcm",
+    "rtstruct": ".dcm",
+}
 
 
 def overlay_picture(image: np.ndarray, found: Detections, class_names: Sequence[str]) -> np.ndarray:
@@ -104,15 +112,19 @@ class ItemWriter:
                 place_image(path, self._item.files[0], self._orientation, lambda: to_display(image))
 
     def finish(self) -> None:
-        """Write the files that need all frames, the JSON last."""
+        """Link the instances of a stack to objects, and write the files that need all frames, the JSON last."""
         if self._item.kind in STACKS:
             for name in sorted(self._formats & PICTURES.keys()):
                 if self._answers:
                     self._save(name, self._sheet(name))
                 else:  # a volume without any brain
                     self.files.pop(name)
+        if self._item.kind in STACKS:
+            self._link()
         if "nifti" in self._formats:
             self._write_nifti()
+        if "objects" in self._formats:
+            self._write_objects()
         if "dicom_seg" in self._formats:
             self._write_dicom_seg()
         if "rtstruct" in self._formats:
@@ -153,10 +165,24 @@ class ItemWriter:
         with self._record.atomic_path(self.files[name]) as path:
             Image.fromarray(pixels).save(path, format="PNG")
 
-    def _write_nifti(self) -> None:
-        from mrcnn.data.io.nifti import write_label_map
-        from mrcnn.data.io.volume_files import open_series
+    def _link(self) -> None:
+        """Add the number of its object to each instance."""
+        objects = link_slices({number: self._detections(number) for number in self._answers})
+        for number, answer in self._answers.items():
+            # `_detections` are in the order of the answer, best score first.
+            for instance, value in zip(answer["instances"], objects[number].tolist(), strict=True):
+                instance["object"] = value
 
+    def _write_objects(self) -> None:
+        names, shape = self._detector.class_names, self._frames.shape
+        assert shape is not None  # of a volume
+        labels = np.zeros(shape, np.uint16)
+        for number, answer in self._answers.items():
+            objects = np.array([each["object"] for each in answer["instances"]], np.int64)
+            labels[number] = to_label_map(self._detections(number), names, objects)
+        self._write_on_grid("objects", self._frames.to_source(labels))
+
+    def _write_nifti(self) -> None:
         names, shape = self._detector.class_names, self._frames.shape
         if names == REGIONS:
             labels = self._frames.to_source(label_map(self._regions(), self._codes()))
@@ -166,7 +192,14 @@ class ItemWriter:
             for number in self._answers:
                 labels[number] = to_label_map(self._detections(number), names)
             labels = self._frames.to_source(labels)
-        with self._record.atomic_path(self.files["nifti"]) as path:
+        self._write_on_grid("nifti", labels)
+
+    def _write_on_grid(self, name: str, labels: np.ndarray) -> None:
+        """Write a label map on the grid of the source."""
+        from mrcnn.data.io.nifti import write_label_map
+        from mrcnn.data.io.volume_files import open_series
+
+        with self._record.atomic_path(self.files[name]) as path:
             if self._item.kind == "series":
                 grid = open_series(self._item.files)
                 write_label_map(path, grid.to_stack(labels.transpose(2, 1, 0)), grid)

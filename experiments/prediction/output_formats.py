@@ -21,6 +21,7 @@ SUPPORTED_KINDS: Mapping[str, frozenset[str]] = MappingProxyType(
         "splash": ALL_KINDS,
         "mask": frozenset({"image", "dicom"}),
         "nifti": frozenset({"volume", "case", "series"}),
+        "objects": frozenset({"volume", "case", "series"}),
         "dicom_seg": frozenset({"dicom", "series"}),
         "rtstruct": frozenset({"series"}),
         "yolo": frozenset({"image", "dicom"}),
@@ -35,11 +36,13 @@ ANNOTATION_FORMATS = frozenset({"yolo", "labelme", "label_studio", "cvat"})
 SUMMARY_FORMATS = frozenset({"coco", "findings"})
 """Formats with one file for all inputs."""
 DEFAULT_FORMATS = ("coco", "findings", "mask", "nifti", "overlay")
-"""Without `dicom_seg` and `rtstruct`, which reference their source, `splash`, which repeats the overlay, and the forms
-of annotation tools. This list writes NIfTI for NIfTI alone, since slices of a series may not fill a grid."""
+"""Without `objects`, which the JSON has too, `dicom_seg` and `rtstruct`, which reference their source, `splash`, which
+repeats the overlay, and the forms of annotation tools. This list writes NIfTI for NIfTI alone, since slices of a series
+may not fill a grid."""
 _REQUIREMENTS = {
     "mask": "a single image (nifti or dicom_seg hold volumes)",
     "nifti": "a NIfTI volume or a DICOM series",
+    "objects": "a NIfTI volume or a DICOM series",
     "dicom_seg": "DICOM with one frame in a file",
     "rtstruct": "a DICOM series",
 } | dict.fromkeys(ANNOTATION_FORMATS, "a single image")

@@ -40,6 +40,18 @@ def test_a_label_map_lies_where_its_volume_does(predicted, volume):
     assert predicted(path, forms=("nifti", "overlay", "splash"))[0].skipped == 1
 
 
+def test_instances_of_neighboring_slices_are_one_object(predicted, volume):
+    path, voxels = volume
+    _, record = predicted(path, forms=("objects",))
+    written = nibabel.load(record.folder / "objects/scan.nii.gz")
+    np.testing.assert_array_equal(written.affine, nibabel.load(path).affine)
+    # The box is object 1 in both of its slices; the square within it, of another class, is object 2.
+    np.testing.assert_array_equal(np.asarray(written.dataobj), (voxels == 150) + 2 * (voxels == 220))
+    frames = json.loads((record.folder / "json/scan.json").read_text())["frames"]
+    found = [{each["class"]: each["object"] for each in frame["instances"]} for frame in frames]
+    assert found == [{}, {"dim": 1}, {"dim": 1, "bright": 2}, {}, {}]
+
+
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory):
     return write_dataset("brats", tmp_path_factory.mktemp("heads") / "cases", images=10, seed=1)
