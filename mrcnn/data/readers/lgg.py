@@ -7,6 +7,7 @@ The data set has no pixel size.
 
 from __future__ import annotations
 
+import filecmp
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ import numpy as np
 
 from mrcnn.data.dataset import Dataset, Record
 from mrcnn.data.io.label_images import nonzero_values, read_label_image
-from mrcnn.data.problems import Problems
+from mrcnn.data.problems import Problems, name_warnings
 from mrcnn.data.readers.image_files import compose_unicode, files_below, read_record_fields
 from mrcnn.data.readers.orientation import align_to_image
 from mrcnn.data.readers.records import name_patients
@@ -50,11 +51,12 @@ def read(path: Path, *, patient_pattern: str | None = None, min_area: int = MIN_
         InputError: files are invalid; the message lists all fatal and other problems.
     """
     problems = Problems(path)
-    slices = _find_slices(path, problems)
+    slices, copied = _find_slices(path, problems)
     problems.raise_if_fatal()
     folders = [image.parent.resolve().name for image, _, _ in slices]
     stated = [None if patient_pattern else name for name in folders]
     patients, warnings = name_patients(stated, folders, patient_pattern, problems)
+    warnings += name_warnings("folders are copies of another of their name and are left out", copied)
     records, runs, lost, covered = [], [], 0, 0
     for (image, mask, index), volume, patient in zip(slices, folders, patients, strict=True):
         name = image.relative_to(path).as_posix()
@@ -82,8 +84,11 @@ def read(path: Path, *, patient_pattern: str | None = None, min_area: int = MIN_
     return Dataset(CLASS_NAMES, records, runs, warnings, problems)
 
 
-def _find_slices(root: Path, problems: Problems) -> list[tuple[Path, Path, int]]:
-    """Find image, mask and number of every slice, sorted by folder and number."""
+def _find_slices(root: Path, problems: Problems) -> tuple[list[tuple[Path, Path, int]], list[str]]:
+    """Find image, mask and number of every slice, sorted by folder and number, and folders that are copies.
+
+    Kaggle's archive holds `kaggle_3m` twice.
+    """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected one with a folder a patient of *_1.tif and *_1_mask.tif")
     files = sorted(files_below(root, "**/*.tif*"))
@@ -101,13 +106,28 @@ def _find_slices(root: Path, problems: Problems) -> list[tuple[Path, Path, int]]
             slices.append((path, masks[compose_unicode(str(mask))], int(number[1])))
     if not files:
         raise InputError(f"{root}: holds no slices; expected files such as <patient>/<patient>_1.tif and _1_mask.tif")
+    folders = sorted({path.parent for path, _, _ in slices}, key=lambda folder: (len(folder.parts), folder))
+    first: dict[str, Path] = {}
+    copies = {folder for folder in folders if _is_copy(folder, first.setdefault(folder.name, folder))}
+    slices = [each for each in slices if each[0].parent not in copies]
     for folder, count in Counter(folder.name for folder in {path.parent for path, _, _ in slices}).items():
         if count > 1:
             problems.add(f"{folder}: {count} folders have this name; expected each once")
     for (folder, number), count in Counter((path.parent.name, number) for path, _, number in slices).items():
         if count > 1:
             problems.add(f"{folder}: {count} images of slice {number}; expected one")
-    return sorted(slices, key=lambda found: (found[0].parent, found[2]))
+    slices.sort(key=lambda found: (found[0].parent, found[2]))
+    return slices, [folder.relative_to(root).as_posix() for folder in folders if folder in copies]
+
+
+def _is_copy(folder: Path, other: Path) -> bool:
+    """Check whether another folder has the same files."""
+    names = sorted(path.name for path in files_below(folder, "*"))
+    return (
+        folder != other
+        and names == sorted(path.name for path in files_below(other, "*"))
+        and all(filecmp.cmp(folder / name, other / name, shallow=False) for name in names)
+    )
 
 
 def _read_mask(path: Path, row: Mapping[str, Any], problems: Problems) -> np.ndarray | None:

@@ -19,6 +19,7 @@ UNNAMED = MasksOptions.model_fields["class_names"].default
 _FORMATS = frozenset(suffix[1:] for suffix in (*IMAGE_SUFFIXES, *LABEL_SUFFIXES))
 _SIDES = frozenset({"left", "right"})
 _MOST_CLASSES = 20
+_KIND = re.compile(r"([^\W\d_]{3,})[ _\-]*\(?\d+\)?")
 _TABLE = "_classes.csv"
 
 
@@ -43,6 +44,21 @@ def find_classes(pairs: MaskPairs, options: MasksOptions) -> tuple[dict[Path, st
             return {}, options.class_names
         raise InputError(f"class_names: {', '.join(names)}; expected the folder {unknown[0]} among them")
     return {path: stated.get(name.casefold(), name) for path, name in folders.items()}, names or options.class_names
+
+
+def kinds_in_names(pairs: MaskPairs) -> list[str]:
+    """Return a warning if the names of images, such as `benign (1).png`, seem to tell classes, which are not read."""
+    matches = [_KIND.fullmatch(pairs.files[image].stem) for image in pairs.owned]
+    kinds = Counter(match[1] for match in matches if match)
+    if kinds.total() < len(matches) or not 2 <= len(kinds) <= _MOST_CLASSES or min(kinds.values()) < 2:
+        return []
+    if not SPLIT_FOLDERS.isdisjoint(kind.casefold() for kind in kinds):
+        return []
+    shown = ", ".join(f"{kind} ({count})" for kind, count in sorted(kinds.items()))
+    return [
+        f"names of images begin with {shown}, and all instances are one class; if these are classes, move the images "
+        "and masks of each into a folder of its name"
+    ]
 
 
 def _listed(pairs: MaskPairs) -> tuple[str, ...]:
@@ -77,9 +93,10 @@ def folder_warnings(
     masked = {folders[image] for image in drawn if image in folders}
     healthy = [f"{name} ({counts[name]} {kind})" for name in counts if name not in class_names]
     without = f"; without instances: {', '.join(healthy)}" if healthy else ""
+    source = "name of the masks" if pairs.added.keys() & folders.keys() else "folder"
     warnings = [
-        f"classes by folder: {', '.join(f'{name} ({counts[name]} {kind})' for name in class_names)}{without}; set "
-        "masks.class_folders=false if the folders are no classes"
+        f"classes by {source}: {', '.join(f'{name} ({counts[name]} {kind})' for name in class_names)}{without}; set "
+        f"masks.class_folders=false if {'these' if pairs.added else 'the folders'} are no classes"
     ]
     for image in bare:
         if folders.get(image) in masked:
@@ -140,10 +157,11 @@ def _is_no_class(key: str) -> bool:
 def _mask_classes(pairs: MaskPairs) -> dict[Path, str]:
     """Determine the class of each mask from its folder, where images have masks in two to twenty folders.
 
-    As `lung masks` and `infection masks`. `left` and `right` are sides of one class.
+    As `lung masks` and `infection masks`. Where masks add words to the names of images, as `a_lung.png` and
+    `a_heart.png`, these are the classes. `left` and `right` are sides of one class.
 
     Returns:
-        The folder of each mask without the words that say `mask`; empty if they are not classes.
+        The folder of each mask without the words that say `mask`, or its words; empty if they are not classes.
     """
     found: dict[Path, str] = {}
     several = False
@@ -152,7 +170,9 @@ def _mask_classes(pairs: MaskPairs) -> dict[Path, str]:
             folder = mask.parent.name
             role, rest = folder_role(folder)
             words = rest.split()
-            if mask.parent == image.parent or folder == image.stem or _is_no_class(rest):
+            if added := pairs.added.get(mask):
+                folder, role, words = added, None, added.split()
+            elif mask.parent == image.parent or folder == image.stem or _is_no_class(rest):
                 words = []
             kept = [word for word in words if word not in _SIDES]
             telling = " ".join(kept) if any(len(word) > 2 and word.isalpha() for word in kept) else folder
@@ -161,4 +181,4 @@ def _mask_classes(pairs: MaskPairs) -> dict[Path, str]:
     names = Counter(found.values())
     if not several or not 2 <= len(names) <= _MOST_CLASSES:
         return {}
-    return {mask: name or mask.parent.name for mask, name in found.items()}
+    return {mask: name or pairs.added.get(mask, mask.parent.name) for mask, name in found.items()}

@@ -33,6 +33,7 @@ _IMAGE_NAMES = (
 )
 _NUMBER = re.compile(r"_\d+$")
 _ADDITION = re.compile(r"(.+?)([ _.\-]+[^\W_]*[^\W\d_][^\W_]*)")
+_ADDED_WORD = re.compile(r"(.+)[ _.\-]+([^\W\d_]+)")
 _TOKEN = re.compile(r"[^\W\d_]+|\d+|[\W_]+")
 
 Key = TypeVar("Key", str, Group)
@@ -57,6 +58,7 @@ class MaskPairs:
         files: each file of `owned` by path.
         passed: files that are neither images nor masks.
         left_out: warnings about pictures that count neither as image nor as mask.
+        added: words that the name of a mask adds to that of its image, as `left lung`, where all of its folder do.
     """
 
     root: Path
@@ -65,6 +67,7 @@ class MaskPairs:
     files: dict[Path, FolderFile] = field(default_factory=dict)
     passed: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    added: dict[Path, str] = field(default_factory=dict)
     _rules: Counter[str] = field(default_factory=Counter)
 
     def find(self, problems: Problems) -> None:
@@ -254,6 +257,9 @@ class MaskPairs:
                     return _Owner(found, rule)
         if owner := self._by_common_affixes.get(file.path):
             return owner
+        if found := self._by_added_words.get(file.path):
+            self.added[file.path] = found[1]
+            return _Owner(found[0], "names that add a word to that of the image")
         group = self._by_group.get(file.group, [])
         return _Owner(group if len(group) == 1 and file.role == "mask" else [])
 
@@ -284,6 +290,26 @@ class MaskPairs:
                     mask.path: _Owner([by_core[core]], rule) for mask, core in zip(masks, mask_cores, strict=True)
                 }
         return found
+
+    @cached_property
+    def _by_added_words(self) -> dict[Path, tuple[list[FolderFile], str]]:
+        """Return the images of masks whose names add one or two words, as `a_left.png` and `a_heart_mask.png`.
+
+        The rule holds for all masks of a folder or for none.
+        """
+        of_folder: dict[Path, dict[Path, tuple[list[FolderFile], str] | None]] = defaultdict(dict)
+        for file in self._sorted_files[1] if self.suffix is None else ():
+            of_folder[file.path.parent][file.path] = self._without_words(file)
+        return {path: each for of in of_folder.values() if all(of.values()) for path, each in of.items() if each}
+
+    def _without_words(self, file: FolderFile) -> tuple[list[FolderFile], str] | None:
+        for core, _ in reversed(self._cores(file)):  # those without `mask` and numbers first
+            words: list[str] = []
+            while core not in self._by_name and len(words) < 2 and (match := _ADDED_WORD.fullmatch(core)):
+                core, words = match[1], [match[2], *words]
+            if words and len(found := self._in_group(file, self._by_name.get(core, ()))) == 1:
+                return found, " ".join(words)
+        return None
 
     def _in_group(self, file: FolderFile, images: Iterable[FolderFile]) -> list[FolderFile]:
         """Select the images of the mask's group; of the folder beside its own, or all, if its group has no images."""

@@ -18,7 +18,13 @@ from mrcnn.data.problems import Problems, name_warnings
 from mrcnn.data.reader_options import MasksOptions
 from mrcnn.data.readers.image_files import read_record_fields
 from mrcnn.data.readers.mask_checks import Instance, MaskChecks, unknown_value
-from mrcnn.data.readers.mask_classes import UNNAMED, classes_of_folders, find_classes, folder_warnings
+from mrcnn.data.readers.mask_classes import (
+    UNNAMED,
+    classes_of_folders,
+    find_classes,
+    folder_warnings,
+    kinds_in_names,
+)
 from mrcnn.data.readers.mask_folders import MaskPairs
 from mrcnn.data.readers.orientation import align_to_image
 from mrcnn.data.readers.records import add_patient, assemble_dataset, name_patients
@@ -92,6 +98,8 @@ def read(path: Path, *, patient_pattern: str | None = None, options: MasksOption
         warnings += folder_warnings(
             pairs, folders, class_names, set(drawn_on[where] for where in wheres), bare, problems
         )
+    elif class_names == UNNAMED:
+        warnings += kinds_in_names(pairs)
     text = "files beside images and masks are none that can be read and are passed over"
     warnings += name_warnings(text, pairs.passed)
     spoilt = {fault.image for fault in problems.faults}

@@ -55,6 +55,18 @@ def test_reads_every_slice_in_order(write_slices):
     assert dataset.warnings == ("pieces of fewer than 10 pixels (min_area) are left out: 3.85% of the marked ones",)
 
 
+def test_a_copy_of_the_set_is_left_out(write_slices, tmp_path):
+    """As in Kaggle's archive; another folder of the same name stays an error."""
+    folder = write_slices("TCGA_1", masks(2))
+    write_slices("TCGA_1", masks(2), tmp_path / "lgg-mri-segmentation" / "kaggle_3m")
+    dataset = read_dataset(tmp_path)
+    assert [record.file_name for record in dataset.records] == [f"kaggle_3m/TCGA_1/TCGA_1_{k}.tif" for k in (1, 2)]
+    assert "left out: lgg-mri-segmentation/kaggle_3m/TCGA_1" in " ".join(dataset.warnings)
+    tifffile.imwrite(folder / "TCGA_1" / "TCGA_1_1_mask.tif", np.eye(9, dtype=np.uint8))
+    with pytest.raises(InputError, match="TCGA_1: 2 folders have this name"):
+        read_dataset(tmp_path)
+
+
 def test_patients_by_a_pattern(write_slices):
     write_slices("TCGA_CS_4941_1996", masks(1))
     folder = write_slices("TCGA_CS_4941_1998", masks(1))

@@ -127,6 +127,15 @@ def test_classes_are_chosen(tmp_path):
         read_dataset(root, class_names=("benign", "cyst"), class_folders=True)
 
 
+def test_classes_in_names_of_images_are_named(tmp_path):
+    """BUSI in two folders: the classes are in the names alone."""
+    dataset = read_dataset(write(tmp_path, "images/{n}.png", "masks/{n}_mask{k}.png"))
+    assert dataset.class_names == ("object",) and {record.label for record in dataset.records} == {None}
+    assert "names of images begin with benign (2), malignant (2), normal (2)" in " ".join(dataset.warnings)
+    dataset = read_dataset(write(tmp_path / "set", "{c}/images/{n}.png", "{c}/masks/{n}_mask{k}.png"))
+    assert not any("names of images begin with" in each for each in dataset.warnings)
+
+
 def test_folders_of_patients_are_no_classes(tmp_path):
     for patient in ("p01", "p02"):
         for number in range(2):
@@ -245,6 +254,32 @@ def test_two_sides_in_folders_of_their_own(tmp_path):
         save(tmp_path / "ManualMask" / "leftMask" / f"{name}.png", square(1))
         save(tmp_path / "ManualMask" / "rightMask" / f"{name}.png", square(8, 4))
     assert [record.areas.tolist() for record in read_dataset(tmp_path).records] == [[9, 16]] * 2
+
+
+@pytest.mark.parametrize("layout", ["masks/{}_{}.png", "masks/{}_{}_mask.png", "images/{}_{}_mask.png"])
+def test_names_of_masks_add_a_word(tmp_path, layout):
+    """Sides are instances of one class, other words are classes; a word of some masks alone is no rule."""
+    for name in ("a 1", "a 2"):
+        for part in ("sides", "parts"):
+            save(tmp_path / part / "images" / f"{name}.png", square(5, value=90))
+        save(tmp_path / "sides" / layout.format(name, "left"), square(1))
+        save(tmp_path / "sides" / layout.format(name, "right"), square(8, 4))
+        save(tmp_path / "parts" / layout.format(name, "left_lung"), square(1))
+        save(tmp_path / "parts" / layout.format(name, "right-lung"), square(12, 5))
+        save(tmp_path / "parts" / layout.format(name, "heart"), square(8, 4))
+    dataset = read_dataset(tmp_path / "sides")
+    assert dataset.class_names == ("object",) and [each.areas.tolist() for each in dataset.records] == [[9, 16]] * 2
+    assert any("names that add a word to that of the image" in warning for warning in dataset.warnings)
+    dataset = read_dataset(tmp_path / "parts")
+    assert dataset.class_names == ("heart", "lung")
+    for record in dataset.records:
+        assert sorted(zip(record.class_ids, record.areas, strict=True)) == [(1, 16), (2, 9), (2, 25)]
+    assert any("classes by name of the masks: heart (2 masks), lung (4 masks)" in each for each in dataset.warnings)
+    assert read_dataset(tmp_path / "parts", class_folders=False).class_names == ("object",)
+    if layout.startswith("masks"):
+        save(tmp_path / "sides" / "masks" / "a 2.png", square(1))
+        with pytest.raises(InputError, match=r"masks/a 1_left\S*\.png: no image of that name in images"):
+            read_dataset(tmp_path / "sides")
 
 
 def test_a_mask_that_may_be_of_two_images_is_refused(tmp_path):
