@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import math
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import click
 import yaml
@@ -20,6 +23,8 @@ ROOT = Path(__file__).parent.parent
 PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 """Files of the project with the pages that they become."""
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?![a-z]+:|#)([^)\s]+)\)")
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+"""Colors of a terminal in the outputs of a notebook."""
 SECTIONS = {
     "": "Task",
     "data": "Data",
@@ -42,7 +47,38 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         text = text.replace('src="docs/', 'src="').replace("](docs/", "](")
         header = "---\nhide: [navigation]\n---\n\n" if page == "index.md" else ""
         files.append(File.generated(config, page, content=header + LINK.sub(_page_link, text)))
+    for source in [file.src_uri for file in files if file.src_uri.endswith(".ipynb")]:
+        path = PurePosixPath(source)
+        text, pictures = notebook_page(path, json.loads((ROOT / "docs" / path).read_text(encoding="utf-8")))
+        files.append(File.generated(config, str(path.with_suffix(".md")), content=text))
+        for name, content in pictures.items():
+            files.append(File.generated(config, str(path.with_name(name)), content=content))
     return files
+
+
+def notebook_page(path: PurePosixPath, notebook: dict[str, Any]) -> tuple[str, dict[str, bytes]]:
+    """Return a notebook with its stored outputs as Markdown, and its pictures by file name."""
+    parts: list[str] = []
+    pictures: dict[str, bytes] = {}
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source)
+            continue
+        parts.append(f"```python\n{source}\n```")
+        lines = []
+        for output in cell["outputs"]:
+            data = output.get("data", {"text/plain": output.get("text", "")})
+            if "image/png" in data:
+                name = f"{path.stem}-{len(pictures) + 1}.png"
+                pictures[name] = base64.b64decode(data["image/png"])
+                parts.append(f"![Picture that the cell returns]({name})")
+            else:
+                lines.append(ANSI.sub("", "".join(data["text/plain"])).rstrip("\n"))
+        if lines:
+            parts.append("\n".join(["```text", *lines, "```"]))
+    parts.append(f'<a href="{path.name}" download>Download the notebook</a>')
+    return "\n\n".join(parts), pictures
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
@@ -50,7 +86,13 @@ def on_page_markdown(markdown: str, **_: object) -> str:
     for marker, table in (("<!-- options -->", option_tables), ("<!-- commands -->", command_tables)):
         if marker in markdown:
             markdown = markdown.replace(marker, "\n".join(table()))
+    markdown = markdown.replace(".ipynb)", ".md)")  # the page that is made of the notebook
     return re.sub(r"\[([^\]]*)\]\(\.\./\.\./([^)#\s]+)[^)]*\)", _outside_link, markdown)
+
+
+def on_page_content(html: str, **_: object) -> str:
+    """Mark the name of an option in running text, so that no line breaks after its dashes."""
+    return re.sub(r"<code>(--[\w.-]+)", r'<code><span class="option">\1</span>', html)
 
 
 def option_tables() -> Iterator[str]:

@@ -212,14 +212,15 @@ def evaluate(
     """Evaluate a trained model on a data set that it was not trained on; see docs/how-to/evaluate.md.
 
     Args:
-        model: models:/<name>@<alias>, models:/<name>/<version>, a run, `last`, a .keras file, or a result of `train`.
+        model: `models:/<name>@<alias>`, `models:/<name>/<version>`, a run, `last`, a .keras file, or
+            a result of `train`.
         data: folder of images with their annotations, or the annotation file.
         mapping: class of the data → class of the model, or several.
         class_agnostic: count all instances and all detections as of one class.
         subgroups: columns of a CSV file beside the data, or fields of the images in a COCO file.
         recalibrate: share of the patients that choose the threshold anew; the model with it becomes a new version.
         task: task of the model `last`.
-        output: folder of the report; None for evaluate-<name of the data set>.
+        output: folder of the report; None for `evaluate-<name of the data set>`.
         options: fields of the section `data` of a task file, such as `reader="masks"`.
 
     Raises:
@@ -286,7 +287,7 @@ def compare(
         models: runs or versions in the registry; the others are compared with the first.
         modality: compare the registered models of a modality instead.
         promote: move the aliases of champions to the best versions.
-        output: folder of the page; None for compare-<modality>.
+        output: folder of the page; None for `compare-<modality>`.
 
     Raises:
         InputError: fewer than two models, or they share no test image.
@@ -307,7 +308,7 @@ def load(model: PathLike, *, task: str = "thyroid") -> Model:
     """Load a trained model for prediction.
 
     Args:
-        model: models:/<name>@<alias>, models:/<name>/<version>, a run, `last`, or a .keras file.
+        model: `models:/<name>@<alias>`, `models:/<name>/<version>`, a run, `last`, or a .keras file.
         task: task of the model `last`.
 
     Raises:

@@ -22,7 +22,7 @@ COMMANDS = {
     "sweep": ("sweeps.command", "search the settings of a task with many trainings, and register the best model"),
     "baselines": ("experiments.commands.baselines", "train a ResUNet and a classifier on the same split, and compare"),
     "predict": ("experiments.commands.predict", "find instances in images, volumes and videos with a trained model"),
-    "suggest": ("experiments.commands.suggest", "choose the images to annotate next, with finds to correct"),
+    "suggest": ("experiments.commands.suggest", "choose the images to annotate next, with detections to correct"),
     "evaluate": ("experiments.commands.evaluate", "measure a trained model on another annotated data set"),
     "report": ("experiments.commands.report", "make the report of a finished run again, or print it as a PDF"),
     "demo": ("experiments.commands.demo", "serve a local page that shows the predictions of a trained model"),

@@ -44,14 +44,26 @@ def print_addresses(console: Console, run: Run, folders: Iterable[Path] = ()) ->
 
 
 @contextmanager
-def phase(console: Console, text: str) -> Iterator[None]:
-    """Show that work of some seconds goes on: a spinner on a terminal, a line in a log file."""
+def phase(console: Console, text: str) -> Iterator[Callable[[str], None]]:
+    """Show that work of some seconds goes on: a spinner on a terminal, a line in a log file.
+
+    Yields:
+        A function that changes the text; in a log file a new text is a line, at most every ten seconds.
+    """
     if console.is_terminal:
-        with console.status(text):
-            yield
-    else:
-        console.print(text, markup=False)
-        yield
+        with console.status(text) as status:
+            yield status.update
+        return
+    console.print(text, markup=False)
+    shown, last = text, time.monotonic()
+
+    def change(new: str) -> None:
+        nonlocal shown, last
+        if new != shown and (now := time.monotonic()) - last >= SECONDS_BETWEEN_LINES:
+            shown, last = new, now
+            console.print(new, markup=False)
+
+    yield change
 
 
 @contextmanager

@@ -51,8 +51,8 @@ from trackers.offline.pending_records import pending_runs, upload_pending
 from trackers.runs.run import Parent, Run, tracked_run
 
 PAUSE = 1.0
-SECONDS_BETWEEN_LINES = 30.0
-"""Seconds between two lines on the trials that run."""
+STARTING = "Starting workers"
+"""Text of the progress while no trial runs."""
 STOP_TIMEOUT = 30.0
 """Seconds in which stopped workers have to end their runs."""
 MAX_CRASHES = 3
@@ -202,15 +202,13 @@ def _search(
     with ExitStack() as at_last:
         at_last.callback(log_table, run, study, wanted.objectives)
         at_last.callback(run.artifact, folder / "logs")
+        change_text = at_last.enter_context(phase(console, STARTING))
         workers = at_last.enter_context(Workers(job, options.workers, folder, start))
-        shown = time.monotonic()
         while num_unfinished(study):
             workers.maintain(study)
             time.sleep(PAUSE)
             _print_ended(study, wanted.objectives, printed, console)
-            if time.monotonic() - shown >= SECONDS_BETWEEN_LINES:
-                shown = time.monotonic()
-                _print_running(study, console)
+            change_text(_running(study))
     _print_ended(study, wanted.objectives, printed, console)
 
 
@@ -230,11 +228,11 @@ def _print_ended(study: optuna.Study, objectives: tuple[str, ...], printed: set[
         console.print(f"{name} {STATES[trial.state.name]}: {said}  ({drawn})", markup=False)
 
 
-def _print_running(study: optuna.Study, console: Console) -> None:
-    """Print a line with the last validated epoch of each trial that runs."""
+def _running(study: optuna.Study) -> str:
+    """Name the trials that run, each with its last validated epoch."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     names = [f"{first_attempt(trial)} (epoch {trial.user_attrs.get(EPOCHS, 0)})" for trial in running]
-    console.print(f"running: trial {', '.join(names)}" if names else "starting workers", markup=False)
+    return f"Running: trial {', '.join(names)}" if names else STARTING
 
 
 class Workers:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from experiments.commands.command import BAD_INPUT, Command
+from experiments.commands.command import BAD_INPUT, Command, silent_start
 from experiments.config.command_line import PathText, option
 from experiments.config.config_options import config_options
 from experiments.config.resolve import resolve_options, task_options
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 
 def _check(arguments: tuple[TaskConfig, str | None]) -> int:
-    from experiments.preparation.data_check import check_data, show
-    from experiments.preparation.data_report import write_report
-    from experiments.terminal import Terminal
-    from mrcnn.data.problems import DataError, group_similar
+    with silent_start():
+        from experiments.preparation.data_check import check_data, show
+        from experiments.preparation.data_report import write_report
+        from experiments.terminal import Terminal
+        from mrcnn.data.problems import DataError, group_similar
 
     config, target = arguments
     console = Terminal()

@@ -37,7 +37,7 @@ def _suggest(arguments: SuggestArgs) -> int:
 @option("--output", type=PathText(), metavar="FOLDER", help="new folder; default suggest-<name of the folder>")
 @option("--task", default="any", metavar="NAME", help="the task of the model `last`; default any")
 def command(model: str, folder: str, images: int, form: str, output: str | None, task: str) -> SuggestArgs:
-    """Suggest which images of a folder to annotate next, and write them with the model's finds to correct.
+    """Suggest which images of a folder to annotate next, and write them with the model's detections to correct.
 
     MODEL is models:/mrcnn-ultrasound@champion; a run, by its id or as runs:/<id>; last, the newest finished run of the
     task; or a .keras file.

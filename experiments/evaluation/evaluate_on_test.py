@@ -101,20 +101,21 @@ def evaluate_on_test(
     if config.evaluate.tta:
         mirrored_ids = config.augment.mirrored_ids(model.config.class_names).tolist()
         run.tags({VIEWS: json_text({"flips": config.augment.flips, "mirrored_ids": mirrored_ids}, indent=None)})
-    log_evaluation(run, evaluator, confidence, split)
-    if options.volumes:
-        log_volumes(run, evaluator, data.splits[split], confidence)
-    findings.log(run, split, step)
-    log_overlays(
-        run,
-        model,
-        data.splits[split],
-        evaluator.per_case(confidence),
-        confidence,
-        count=options.overlays,
-        batch_size=at_once,
-    )
-    log_errors(run, data.splits[split], evaluator, confidence, ERRORS * options.overlays)
+    with phase(console, "Drawing curves and pictures"):
+        log_evaluation(run, evaluator, confidence, split)
+        if options.volumes:
+            log_volumes(run, evaluator, data.splits[split], confidence)
+        findings.log(run, split, step)
+        log_overlays(
+            run,
+            model,
+            data.splits[split],
+            evaluator.per_case(confidence),
+            confidence,
+            count=options.overlays,
+            batch_size=at_once,
+        )
+        log_errors(run, data.splits[split], evaluator, confidence, ERRORS * options.overlays)
     robust: dict[str, dict[str, float]] = {}
     if options.robustness:
         with phase(console, "Evaluating changed images"):

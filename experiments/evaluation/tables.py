@@ -116,7 +116,9 @@ def data_text(found: Fingerprint) -> str:
     middle = f"; side {sides['50%']:g} px (5–95 %: {sides['5%']:g}–{sides['95%']:g})" if sides else ""
     common = ", ".join(f"{size} ({count})" for size, count in list(found.image_sizes.items())[:SIZES_SHOWN])
     further = len(found.image_sizes) - SIZES_SHOWN
-    return f"Instances: {kinds}{middle}\nImages: {common}" + (f" and {further} further sizes" if further > 0 else "")
+    return f"Instances: {kinds}{middle}\nImages: {common}" + (
+        f" and {further} other size{'s' * (further > 1)}" if further > 0 else ""
+    )
 
 
 def interval_text(intervals: Mapping[str, float], name: str, between: str = " – ") -> str:

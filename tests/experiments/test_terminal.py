@@ -33,6 +33,15 @@ def test_a_log_file_keeps_lines_whole_and_counts_items():
     ]  # fmt: skip
 
 
+def test_a_log_file_has_a_line_for_each_change_of_a_phase(monkeypatch):
+    monkeypatch.setattr("experiments.terminal.SECONDS_BETWEEN_LINES", 0)
+    output = io.StringIO()
+    with phase(Terminal(file=output, width=80), "Starting workers") as change_text:
+        for text in ("Starting workers", "Running: trial 0 (epoch 1)", "Running: trial 0 (epoch 1)"):
+            change_text(text)
+    assert output.getvalue().splitlines() == ["Starting workers", "Running: trial 0 (epoch 1)"]
+
+
 def test_warnings_are_yellow():
     output = io.StringIO()
     warn(Terminal(file=output, force_terminal=True, color_system="standard"), "careful")
