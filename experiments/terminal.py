@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -18,8 +20,15 @@ SECONDS_BETWEEN_LINES = 10
 """Seconds between two lines of progress in a log file."""
 
 
+_NAME = re.compile(r" +(\S+ )*\S+ {2,}| +")
+"""Beginning of an indented line: a name with the space after it, or the indentation alone."""
+
+
 class Terminal(Console):
-    """Console that breaks lines of text between words on a terminal, and not at all in a log file."""
+    """Console that breaks lines of text between words on a terminal, and not at all in a log file.
+
+    The rest of an indented line is aligned with its text.
+    """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(highlight=False, **settings)
@@ -27,6 +36,9 @@ class Terminal(Console):
     def print(self, *objects: Any, **options: Any) -> None:
         if all(isinstance(each, str) for each in objects):
             options = {"soft_wrap": not self.is_terminal, **options}
+            if self.is_terminal and len(objects) == 1 and (name := _NAME.match(objects[0])) and "\n" not in objects[0]:
+                indent = " " * name.end()
+                objects = (textwrap.fill(objects[0], self.width, subsequent_indent=indent, break_on_hyphens=False),)
         super().print(*objects, **options)
 
 

@@ -19,6 +19,16 @@ def test_a_terminal_breaks_lines_between_words(width):
     assert " ".join(line.strip() for line in lines) == WORDS
 
 
+def test_the_rest_of_an_indented_line_is_aligned_with_its_text():
+    output = io.StringIO()
+    console = Terminal(file=output, width=30, force_terminal=True, color_system=None)
+    console.print("  mask size  28×28: a Dice of 0.957 at most")
+    console.print("  Expected: about 90 s of training")
+    assert output.getvalue().splitlines() == [
+        "  mask size  28×28: a Dice of", "             0.957 at most", "  Expected: about 90 s of", "  training"
+    ]  # fmt: skip
+
+
 def test_a_log_file_keeps_lines_whole_and_counts_items():
     output = io.StringIO()
     console = Terminal(file=output, width=80)
