@@ -18,6 +18,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import h5py
 import nibabel
 import numpy as np
 import pydicom
@@ -220,6 +221,14 @@ def _structures() -> bytes:
     return file.getvalue()
 
 
+def _matlab(image: np.ndarray, mask: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    with h5py.File(file, "w", userblock_size=512) as content:
+        content["cjdata/image"], content["cjdata/tumorMask"] = image.astype(np.int16).T, mask.T
+        content["cjdata/label"], content["cjdata/PID"] = [[2.0]], np.array([[55], [56]], np.uint16)
+    return b"MATLAB 7.3 MAT-file".ljust(512, b"\0") + file.getvalue()[512:]
+
+
 def _npy(values: np.ndarray) -> bytes:
     file = io.BytesIO()
     np.save(file, values)
@@ -405,6 +414,7 @@ def _targets() -> dict[str, Target]:
         "via": Target({"via_region_data.json": json.dumps(via).encode()}, _open_all("via"), pictures, damage_json),
         "masks": Target(split, _open_all("masks"), split | {"images/b.png": png}, damage_bytes),
         "lgg": Target(as_tiff, _open_all("lgg"), as_tiff, damage_bytes),
+        "cheng": Target({"1.mat": _matlab(gray, drawn)}, _open_all("cheng"), {}, damage_bytes),
         "volumes": Target(cases, _open_all("volumes"), described_files, damage_header),
         "described": Target({"dataset.json": json.dumps(described).encode()}, _open_all("volumes"), cases, damage_json),
         "loop": Target(loop, _open_all("volumes"), loop, damage_bytes),

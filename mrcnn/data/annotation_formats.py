@@ -144,6 +144,10 @@ FORMATS: Mapping[str, AnnotationFormat] = MappingProxyType(
             (_IMAGES, Need("an XML file for each image", r"\.xml$"), Need("its regions", r"\.xml$", rb"<Region[\s>]")),
             name_unlisted=True,
         ),
+        "cheng": AnnotationFormat(
+            "annotation_tools.cheng",
+            (Need("MATLAB 7.3 files with a struct cjdata", r"\.mat$", rb"MATLAB 7\.3 .*cjdata"),),
+        ),
         "csv": AnnotationFormat(
             "annotation_tools.tables",
             (

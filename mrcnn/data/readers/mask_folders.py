@@ -303,7 +303,10 @@ class MaskPairs:
         return {path: each for of in of_folder.values() if all(of.values()) for path, each in of.items() if each}
 
     def _without_words(self, file: FolderFile) -> tuple[list[FolderFile], str] | None:
-        for core, _ in reversed(self._cores(file)):  # those without `mask` and numbers first
+        cores = [core for core, _ in self._cores(file)]
+        if not self._by_name.keys().isdisjoint(cores):
+            return None
+        for core in reversed(cores):  # those without `mask` and numbers first
             words: list[str] = []
             while core not in self._by_name and len(words) < 2 and (match := _ADDED_WORD.fullmatch(core)):
                 core, words = match[1], [match[2], *words]

@@ -276,10 +276,10 @@ def test_names_of_masks_add_a_word(tmp_path, layout):
         assert sorted(zip(record.class_ids, record.areas, strict=True)) == [(1, 16), (2, 9), (2, 25)]
     assert any("classes by name of the masks: heart (2 masks), lung (4 masks)" in each for each in dataset.warnings)
     assert read_dataset(tmp_path / "parts", class_folders=False).class_names == ("object",)
-    if layout.startswith("masks"):
-        save(tmp_path / "sides" / "masks" / "a 2.png", square(1))
-        with pytest.raises(InputError, match=r"masks/a 1_left\S*\.png: no image of that name in images"):
-            read_dataset(tmp_path / "sides")
+    # As CholecSeg8k has a_mask, a_color_mask and a_watershed_mask.
+    save(tmp_path / "sides" / layout.replace("{}_{}", "a 2"), square(1))
+    with pytest.raises(InputError, match=r"/a 1_left\S*\.png: no image of that name in images"):
+        read_dataset(tmp_path / "sides")
 
 
 def test_a_mask_that_may_be_of_two_images_is_refused(tmp_path):

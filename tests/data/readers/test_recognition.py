@@ -19,7 +19,9 @@ def explain(folder, *files):
 
 def test_the_tree_and_the_nearest_forms_are_shown(tmp_path):
     lines = explain(tmp_path, "images/train/a.jpg", "images/train/b.jpg", "labels/train/a.txt", "notes.md", ".hidden")
-    assert lines[0].startswith(f"{tmp_path}: no known form of annotations is there; expected one of aperio, coco, ")
+    assert lines[0].startswith(
+        f"{tmp_path}: no known form of annotations is there; expected one of aperio, cheng, coco, "
+    )
     assert lines[1:5] == ["  it holds:", "    images/train/: 2 .jpg", "    labels/train/: 1 .txt", "    ./: 1 .md"]
     assert lines[5] == "  yolo would need: data.yaml or classes.txt with the names of the classes"
     assert len(lines) == 9
