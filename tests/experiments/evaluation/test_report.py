@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import mlflow
 import numpy as np
@@ -19,6 +18,7 @@ from experiments.evaluation.evaluate_on_test import evaluate_on_test
 from experiments.evaluation.report import log_report
 from experiments.evaluation.report_numbers import anonymize_warnings
 from experiments.training.training_data import read_data
+from mrcnn.config import ModelConfig
 from mrcnn.detections import Detections
 from trackers.runs.run import tracked_run
 
@@ -32,7 +32,7 @@ class Finds:
     """Stands for a model: the same box, or nothing, in every image."""
 
     def __init__(self, class_names, *, anything=True):
-        self.config = SimpleNamespace(class_names=class_names)
+        self.config = ModelConfig(class_names=class_names)
         self._anything = anything
 
     def detect(self, images, batch_size=None):

@@ -5,6 +5,7 @@ import pytest
 
 from experiments.evaluation.evaluate import evaluate
 from experiments.evaluation.robustness import CHANGES, UNCHANGED, robustness, robustness_rows
+from mrcnn.config import ModelConfig
 from mrcnn.data import Sample
 from mrcnn.detections import Detections
 
@@ -64,6 +65,8 @@ def test_sizes(bright_square, name, size, spacing):
 class Threshold:
     """Predictor that finds all bright pixels as one instance."""
 
+    config = ModelConfig(class_names=("square",))
+
     def detect(self, images, batch_size):
         found = []
         for image in images:
@@ -83,7 +86,7 @@ class Single:
     def __len__(self):
         return len(self.samples)
 
-    def __getitem__(self, index):
+    def sample(self, index, context_slices):
         return self.samples[index]
 
 

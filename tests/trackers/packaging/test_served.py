@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from mrcnn.config import ModelConfig
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 from mrcnn.serving.inputs import as_images
@@ -16,6 +17,8 @@ DEEP = np.arange(60, dtype=np.uint16).reshape(4, 5, 3) * 1000
 
 class Network:
     """Finds one instance in each image: its upper left quarter, with a score of 0.5."""
+
+    config = ModelConfig(class_names=("iso", "hypo"))
 
     def detect(self, images, batch_size):
         found = []
