@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from mrcnn.data.io.images import HEAD_BYTES, is_dicom
 from mrcnn.data.io.label_images import LABEL_SUFFIXES
 from mrcnn.data.readers.image_files import IMAGE_SUFFIXES, compose_unicode, walk_folders
 
@@ -31,6 +33,7 @@ class FolderFile:
         group: normalized names of its folders without `images`, `masks` and the folders that all files share.
         shown: the same names as written.
         role: `image` or `mask` if the name of a folder tells, else None.
+        is_bare_dicom: whether it is a DICOM file without suffix, as scanners write them.
     """
 
     path: Path
@@ -38,6 +41,12 @@ class FolderFile:
     group: Group
     shown: Group
     role: str | None
+    is_bare_dicom: bool = False
+
+    @property
+    def is_image(self) -> bool:
+        """Check for an image, by its suffix or as DICOM without one."""
+        return self.is_bare_dicom or self.is_a(IMAGE_SUFFIXES)
 
     def is_a(self, suffixes: Sequence[str]) -> bool:
         """Check the suffix of the file name."""
@@ -63,13 +72,24 @@ def scan_folder(root: Path) -> Iterator[FolderFile]:
             (rest, name if role is None else rest) for (role, rest), name in zip(roles, parts[shared:], strict=False)
         ]
         path = root.joinpath(*parts)
+        bare = _is_bare_dicom(path)
         yield FolderFile(
             path,
-            compose_unicode(path.stem),
+            compose_unicode(path.name if bare else path.stem),
             tuple(key for key, _ in group if key),
             tuple(shown for key, shown in group if key),
             next((role for role, _ in reversed(roles) if role), None),
+            bare,
         )
+
+
+def _is_bare_dicom(path: Path) -> bool:
+    # The numbers of a UID look like a suffix.
+    if (path.suffix and not path.suffix[1:].isdigit()) or path.name.upper() == "DICOMDIR":
+        return False
+    with suppress(OSError), path.open("rb") as file:
+        return is_dicom(file.read(HEAD_BYTES))
+    return False
 
 
 def folder_role(name: str) -> tuple[str | None, str]:

@@ -18,7 +18,7 @@ from typing import TypeVar
 from mrcnn.data.io.label_images import LABEL_SUFFIXES, LOSSY_SUFFIXES
 from mrcnn.data.problems import Problems, summarize_names
 from mrcnn.data.readers.folder_files import SPLIT_FOLDERS, FolderFile, Group, folder_role, scan_folder
-from mrcnn.data.readers.image_files import IMAGE_SUFFIXES, compose_unicode
+from mrcnn.data.readers.image_files import compose_unicode
 
 _MASK_WORD = (
     "mask|masks|msk|seg|segm|segmentation|label|labels|gt|groundtruth|ground_truth|anno|annotation|annotations|manual"
@@ -170,7 +170,7 @@ class MaskPairs:
     def _sorted_files(self) -> tuple[list[FolderFile], list[FolderFile], list[FolderFile]]:
         """Return images, masks and other files."""
         files = list(scan_folder(self.root))
-        readable = {file.path for file in files if file.is_a((*IMAGE_SUFFIXES, *LABEL_SUFFIXES, *LOSSY_SUFFIXES))}
+        readable = {file.path for file in files if file.is_image or file.is_a((*LABEL_SUFFIXES, *LOSSY_SUFFIXES))}
         in_folders = any(file.role == "mask" and file.path in readable for file in files)
         stems = {
             (file.path.parent, name)
@@ -185,7 +185,7 @@ class MaskPairs:
                 others += [file] if file.role is not None or by_name else []
             elif file.role == "mask" or by_name:
                 masks.append(file)
-            elif file.is_a(IMAGE_SUFFIXES):
+            elif file.is_image:
                 images.append(file)
             else:
                 self.passed.append(self.where(file))

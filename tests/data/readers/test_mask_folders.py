@@ -1,10 +1,12 @@
 """Layouts of images and masks, pictured as trees: one phantom set written in each way that sets are published."""
 
 import re
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom.data import get_testdata_file
 
 from mrcnn.data import read_dataset
 from mrcnn.data.readers import find_reader
@@ -245,6 +247,19 @@ def test_names_of_image_and_mask_differ_by_words(tmp_path):
         save(tmp_path / "glued" / f"mask{number}.png", square(1))
     for name in ("set", "glued"):
         assert [record.areas.tolist() for record in read_dataset(tmp_path / name).records] == [[9], [9]]
+
+
+def test_dicom_files_without_suffix(tmp_path):
+    """As scanners name them: by a number or by the UID; the list DICOMDIR is no image."""
+    for name in ("IM000001", "1.2.826.0.17"):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        shutil.copy(get_testdata_file("CT_small.dcm"), tmp_path / "images" / name)  # 128×128 pixels
+        save(tmp_path / "masks" / f"{name}.png", np.kron(np.eye(2, 32, dtype=np.uint8), np.ones((64, 4), np.uint8)))
+    (tmp_path / "images" / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
+    (tmp_path / "images" / "notes").write_text("none")
+    dataset = read_dataset(tmp_path)
+    assert [record.file_name for record in dataset.records] == ["images/1.2.826.0.17", "images/IM000001"]
+    assert [record.areas.tolist() for record in dataset.records] == [[512]] * 2
 
 
 def test_two_sides_in_folders_of_their_own(tmp_path):
