@@ -79,6 +79,9 @@ def measure(model: LoadedModel, test_set: TestSet) -> Measurement:
         if by_class is not None:
             by_class.add(sample, detections.with_classes(ids[detections.class_ids]))
         any_class.add(to_any_class(sample), detections.with_classes(np.ones_like(detections.class_ids)))
+    if saved is None and volumes:
+        any_class = any_class.without_short_objects(confidence, detector.min_slices)
+        by_class = by_class and by_class.without_short_objects(confidence, detector.min_slices)
     return Measurement(by_class, any_class, confidence, "asked" if saved is None else "kept")
 
 

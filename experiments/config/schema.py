@@ -264,6 +264,11 @@ class EvaluateOptions(Section):
         default=False,
         description="images are slices: also assemble volumes and measure Dice and HD95 in mm on them",
     )
+    min_slices: Auto | Annotated[int, Field(ge=1)] = Field(
+        default=AUTO,
+        description="fewest neighboring slices of a volume in which an object must be found, or it is left out; auto: "
+        "1 or 2, chosen with the threshold on the validation split where volumes is true, else 1",
+    )
     resamples: int = Field(
         default=1000, ge=0, description="bootstrap resamples of patients for 95 % intervals; 0: none"
     )

@@ -7,10 +7,9 @@ import io
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments.evaluation.analysis import log_figures, patient_rows
-from experiments.evaluation.evaluate import predictions
 from experiments.evaluation.figures import froc_figure, precision_recall_figure
 from mrcnn.data import Dataset
 from mrcnn.data.io.nifti import write_label_map
@@ -21,9 +20,6 @@ from mrcnn.data.readers.volumes.labels import label_map_of_regions
 from mrcnn.inference.drawing import side_by_side
 from mrcnn.metrics import Evaluator
 from trackers.runs.run import Run
-
-if TYPE_CHECKING:
-    from mrcnn.inference.ensemble import Detector
 
 
 def log_evaluation(run: Run, evaluator: Evaluator, confidence: float, split: str, folder: str = "") -> None:
@@ -71,21 +67,20 @@ def log_volumes(run: Run, evaluator: Evaluator, dataset: Dataset, confidence: fl
             run.artifact(path, "volumes")
 
 
-def log_overlays(
-    run: Run, model: Detector, dataset: Dataset, cases: Sequence[Mapping[str, Any]], confidence: float, *, count: int,
-    batch_size: int,
-) -> None:  # fmt: skip
+def log_overlays(run: Run, dataset: Dataset, evaluator: Evaluator, confidence: float, count: int) -> None:
     """Log truth and prediction side by side for `count` best, median and worst cases by Dice.
 
-    `cases` is `Evaluator.per_case` of `dataset`, in its order; `confidence` the operating point.
+    `evaluator` has the images of `dataset` in its order; `confidence` is the operating point.
     """
-    for kind, chosen in notable([case["dice"] for case in cases], count).items():
-        shown = predictions(model, dataset.subset(chosen), batch_size=batch_size)
-        for rank, (index, (sample, found)) in enumerate(zip(chosen, shown, strict=True), 1):
-            picture = side_by_side(sample, found.above(confidence), dataset.class_names)
+    dice = [case["dice"] for case in evaluator.per_case(confidence)]
+    for kind, chosen in notable(dice, count).items():
+        for rank, index in enumerate(chosen, 1):
+            sample = dataset[index]
+            found = evaluator.cases[index].detections(confidence)
+            picture = side_by_side(sample, found, dataset.class_names)
             place = sample.place
             name = PurePath(sample.source).stem if place is None else f"{place.volume}_{place.index:03d}"
-            run.image(picture, f"overlays/{kind}_{rank}_dice_{cases[index]['dice']:.2f}_{name}.png")
+            run.image(picture, f"overlays/{kind}_{rank}_dice_{dice[index]:.2f}_{name}.png")
 
 
 def notable(scores: Sequence[float | None], count: int) -> dict[str, list[int]]:

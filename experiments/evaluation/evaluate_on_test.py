@@ -27,6 +27,8 @@ HEADLINE = ("mask_ap50", "mask_ap", "dice", "volume_dice", "f1")
 """Metrics in the description of the run in MLflow."""
 SUMMARY = ("mask_ap50", "mask_ap", "dice", "hd95", "precision", "recall", "f1", "froc", "detection_rate")
 """Metrics that MLflow shows as a group of their own, `summary/`."""
+MIN_SLICES = (1, 2)
+"""Values of `evaluate.min_slices` to choose from."""
 ERRORS = 3
 """Pictures of false positives, and of misses, for each overlay that is requested."""
 
@@ -41,24 +43,34 @@ def inference_model(networks: Sequence[MaskRCNN], config: TaskConfig) -> Predict
 
 @dataclass(frozen=True)
 class Result:
-    """Scores of a model at its operating point, their 95 % intervals (`_lo`, `_hi`), and all its detections."""
+    """Scores of a model at its operating point, their 95 % intervals (`_lo`, `_hi`), and all its detections.
+
+    Objects in fewer than `min_slices` slices are left out, see `Evaluator.without_short_objects`.
+    """
 
     confidence: float
     scores: Mapping[str, float]
     intervals: Mapping[str, float]
     evaluator: Evaluator
+    min_slices: int = 1
 
 
 def measure(
-    model: Detector, config: TaskConfig, data: Data, confidence: float, on_image: OnImage | None = None
+    model: Detector,
+    config: TaskConfig,
+    data: Data,
+    confidence: float,
+    on_image: OnImage | None = None,
+    *,
+    min_slices: int = 1,
 ) -> Result:
     """Evaluate on the reported split at a threshold; nothing is logged. `on_image`: see `evaluate`."""
     options = config.evaluate
     evaluator = evaluate(
         model, data.splits[data.reported], batch_size=options.images_at_once, volumes=options.volumes, on_image=on_image
-    )
+    ).without_short_objects(confidence, min_slices)
     intervals = evaluator.intervals(confidence, resamples=options.resamples, seed=config.seed)
-    return Result(confidence, evaluator.summary(confidence), intervals, evaluator)
+    return Result(confidence, evaluator.summary(confidence), intervals, evaluator, min_slices)
 
 
 def evaluate_on_test(
@@ -70,34 +82,39 @@ def evaluate_on_test(
     *,
     step: int,
     confidence: float | None = None,
+    min_slices: int | None = None,
 ) -> Result:
     """Choose the threshold on the validation split, evaluate once on the reported split, log and print the results.
 
-    The threshold is not chosen where `confidence` is given. `step` is that of the logged metrics.
+    The threshold and the fewest slices of an object are not chosen where `confidence` is given, with `min_slices` or
+    those of `config`. `step` is that of the logged metrics.
     """
     options, split = config.evaluate, data.reported
     at_once = options.images_at_once
     chosen = options.confidence if confidence is None else confidence
+    least = (min_slices or options.min_slices) if options.volumes else 1
     if chosen == "auto":
         limited = isinstance(options.validation_images, int)
         with phase(console, f"Choosing the threshold on {len(data.splits['val'])} validation images"):
             validation = evaluate(model, data.splits["val"], batch_size=at_once, volumes=limited and options.volumes)
-            confidence = validation.best_confidence()
+            confidence, least = validation.best_operating_point(MIN_SLICES if least == "auto" else (least,))
         if limited:
             # The epochs were validated on a part of the split, so their scores compare with no other training.
             run.metrics({f"best/{name}": value for name, value in validation.summary(confidence).items()})
     else:
-        confidence = float(chosen)
+        confidence, least = float(chosen), 1 if least == "auto" else least
     findings = FindingsLog(config.findings, confidence, model.config.class_names)
     with phase(console, f"Evaluating {len(data.splits[split])} images"):
-        result = measure(model, config, data, confidence, findings.add)
+        result = measure(model, config, data, confidence, findings.add, min_slices=least)
     scores, intervals, evaluator = result.scores, result.intervals, result.evaluator
     run.metrics({f"{split}/{name}": value for name, value in {**scores, **intervals}.items()}, step)
-    run.metrics({"confidence": confidence})
+    run.metrics({"confidence": confidence, **({"min_slices": least} if options.volumes else {})})
     figures = {name: scores[name] for name in SUMMARY if name in scores} | {"confidence": confidence}
     run.metrics({f"summary/{name}": value for name, value in figures.items()}, step)
     headline = ", ".join(f"{name} {scores[name]:.3f}" for name in HEADLINE if name in scores)
-    run.tags({"mlflow.note.content": f"{headline}. {data.name}, {_title(data, confidence)}. **Research use only.**"})
+    run.tags(
+        {"mlflow.note.content": f"{headline}. {data.name}, {_title(data, confidence, least)}. **Research use only.**"}
+    )
     if config.evaluate.tta:
         mirrored_ids = config.augment.mirrored_ids(model.config.class_names).tolist()
         run.tags({VIEWS: json_text({"flips": config.augment.flips, "mirrored_ids": mirrored_ids}, indent=None)})
@@ -106,15 +123,7 @@ def evaluate_on_test(
         if options.volumes:
             log_volumes(run, evaluator, data.splits[split], confidence)
         findings.log(run, split, step)
-        log_overlays(
-            run,
-            model,
-            data.splits[split],
-            evaluator.per_case(confidence),
-            confidence,
-            count=options.overlays,
-            batch_size=at_once,
-        )
+        log_overlays(run, data.splits[split], evaluator, confidence, options.overlays)
         log_errors(run, data.splits[split], evaluator, confidence, ERRORS * options.overlays)
     robust: dict[str, dict[str, float]] = {}
     if options.robustness:
@@ -123,7 +132,7 @@ def evaluate_on_test(
         run.json(robust, ROBUSTNESS)
         run.metrics({f"robustness/{change.replace(' ', '_')}/{name}": value
                      for change, values in robust.items() for name, value in values.items()}, step)  # fmt: skip
-    console.print(f"\n{_title(data, confidence)}", style="bold")
+    console.print(f"\n{_title(data, confidence, least)}", style="bold")
     console.print(results_table(scores, intervals, model.config.class_names))
     if robust:
         console.print(robustness_table(robustness_rows(robust)))
@@ -132,5 +141,6 @@ def evaluate_on_test(
     return result
 
 
-def _title(data: Data, confidence: float) -> str:
-    return f"{split_title(data)}, confidence: {confidence:g}"
+def _title(data: Data, confidence: float, min_slices: int) -> str:
+    objects = f", objects in at least {min_slices} slices" if min_slices > 1 else ""
+    return f"{split_title(data)}, confidence: {confidence:g}{objects}"

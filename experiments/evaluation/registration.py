@@ -43,6 +43,8 @@ def package_and_register(
     run.require_server("the model is neither packaged nor registered, which `--resume auto` of a training does later")
     part = data.splits[data.reported]
     tta = config.evaluate.tta
+    chosen = config.evaluate.model_copy(update={"min_slices": result.min_slices})
+    config = config.model_copy(update={"evaluate": chosen})
     with phase(console, "Packaging the model"):
         uri = log_packaged_model(
             run,

@@ -38,6 +38,7 @@ class Detector:
         class_names: names of the class ids 1, 2, ….
         channels: number of input channels, with context those of a slice; grayscale images fit any number.
         context_slices: neighboring slices on each side that the network sees as channels, too.
+        min_slices: fewest neighboring slices of a volume in which an object must be found.
         confidence: default confidence threshold, the operating point.
         findings: one of `experiments.findings.FINDINGS`.
         volumes: True if the model was trained on slices of volumes, each scaled as a whole.
@@ -74,6 +75,7 @@ class Detector:
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
     phantoms: str | None = None
     context_slices: int = 0
+    min_slices: int = 1
 
     def with_own_neighbors(self, image: np.ndarray) -> np.ndarray:
         """Return what `find` takes for an image (H, W, C) alone: with context, the image is its own neighbors."""
@@ -112,6 +114,7 @@ def make_detector(tracked: TrackedModel) -> Detector:
         class_names=config.class_names,
         channels=config.channels // (2 * config.context_slices + 1),
         context_slices=config.context_slices,
+        min_slices=_min_slices(record),
         confidence=config.score_threshold if tracked.confidence is None else tracked.confidence,
         findings=record.get("findings", "none"),
         # Old models have no record: normalization `none` means that the reader normalized the volumes.
@@ -139,6 +142,13 @@ def in_tiles(detector: Detector, tile: int) -> Detector:
         return [detect_in_tiles(detector.find, image, tile, batch_size=detector.batch_size) for image in images]
 
     return replace(detector, find=find)
+
+
+def _min_slices(record: Mapping[str, Any]) -> int:
+    """Return the chosen `evaluate.min_slices`; 1 for models of images and of earlier versions."""
+    evaluate = record.get("evaluate", {})
+    chosen = evaluate.get("min_slices", 1) if evaluate.get("volumes") else 1
+    return 1 if chosen == "auto" else chosen
 
 
 def _data_name(data: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ from mrcnn.data.writers import FORMS, place_image, written_stems
 from mrcnn.detections import Detections
 from mrcnn.inference.drawing import captioned, color_splash, contact_sheet, overlay, to_display
 from mrcnn.inference.label_map import to_label_map
-from mrcnn.inference.linking import link_slices
+from mrcnn.inference.linking import in_short_objects, link_slices
 from trackers.packaging.served import NOTICE
 from trackers.runs.serialization import json_text
 
@@ -166,7 +166,12 @@ class ItemWriter:
             Image.fromarray(pixels).save(path, format="PNG")
 
     def _link(self) -> None:
-        """Add the number of its object to each instance."""
+        """Leave out objects in too few slices, and add the number of its object to each instance."""
+        if (min_slices := self._detector.min_slices) > 1:
+            short = in_short_objects({number: self._detections(number) for number in self._answers}, min_slices)
+            for number, answer in self._answers.items():
+                instances = zip(answer["instances"], short[number], strict=True)
+                answer["instances"] = [instance for instance, left_out in instances if not left_out]
         objects = link_slices({number: self._detections(number) for number in self._answers})
         for number, answer in self._answers.items():
             # `_detections` are in the order of the answer, best score first.

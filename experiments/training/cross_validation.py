@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import median_low
 
 from experiments.config.resolve import Resolved
 from experiments.evaluation.artifacts import csv_text, log_evaluation
@@ -60,7 +61,10 @@ def cross_validate(resolved: Resolved, resume: str | None = None) -> str:
         if "test" in data.splits:
             ensemble = inference_model([load(member.file) for member in members], config)
             tested = Data(data.name, {"test": data.splits["test"]})
-            result = evaluate_on_test(ensemble, config, tested, run, console, step=0, confidence=result.confidence)
+            result = evaluate_on_test(
+                ensemble, config, tested, run, console, step=0, confidence=result.confidence,
+                min_slices=result.min_slices,
+            )  # fmt: skip
         group.register([member.file for member in members], result, config, data)
     return run.id
 
@@ -90,7 +94,8 @@ def _pool(members: Sequence[Member], data: Data, group: TrainingGroup) -> Result
     """Pool the detections of each model in the patients held out from it; choose the ensemble's threshold from them.
 
     In the pooled scores each image has the threshold of its own model, which that chose on its validation patients. The
-    ensemble's threshold is the best one for all these images together; only the scores of the test share use it.
+    ensemble's threshold is the best one for all these images together; only the scores of the test share use it. The
+    fewest slices of an object are the median of those that the models chose.
     """
     config, run, console = group.config, group.run, group.console
     evaluators = [member.result.evaluator for member in members]
@@ -114,4 +119,4 @@ def _pool(members: Sequence[Member], data: Data, group: TrainingGroup) -> Result
     run.tags({"mlflow.note.content": f"{headline}. {data.name}, {title}. **Research use only.**"})
     console.print(f"\n{title}", style="bold")
     console.print(results_table(scores, intervals, pooled.class_names, ("folds", over_folds)))
-    return Result(confidence, scores, intervals, pooled)
+    return Result(confidence, scores, intervals, pooled, median_low(member.result.min_slices for member in members))

@@ -140,7 +140,8 @@ class TrainingGroup:
             log_report(run)
             member = Member(trainer.config, path, trainer.result, trainer.best_value)
             planned = member.config.model_dump(mode="json")
-            result = {"confidence": member.result.confidence, "best_value": member.best_value}
+            result = {"confidence": member.result.confidence, "min_slices": member.result.min_slices}
+            result["best_value"] = member.best_value
             save_json(notes, {**started, "config": planned, **result})
         unfinished.remove()
         clear_session()
@@ -154,7 +155,8 @@ class TrainingGroup:
         Unfinished(run_id).remove()
         self.console.print(f"\n{path.stem}: finished before; run {run_id}", style="bold")
         config = TaskConfig.model_validate(record["config"])
-        result = measure(inference_model([load(path)], config), config, data, record["confidence"])
+        model = inference_model([load(path)], config)
+        result = measure(model, config, data, record["confidence"], min_slices=record.get("min_slices", 1))
         clear_session()
         return Member(config, path, result, record["best_value"])
 

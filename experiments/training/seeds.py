@@ -48,7 +48,7 @@ def train_seeds(resolved: Resolved, resume: str | None = None) -> str:
             run.metrics({f"best/{best.config.evaluate.metric}": best.best_value})
         result = evaluate_on_test(
             inference_model([load(best.file)], best.config), best.config, data, run, console, step=0,
-            confidence=best.result.confidence,
+            confidence=best.result.confidence, min_slices=best.result.min_slices,
         )  # fmt: skip
         _summarize(members, best, data, group)
         group.register([best.file], result, best.config, data)

@@ -10,6 +10,7 @@ import numpy as np
 from mrcnn.data.sample import Sample, SlicePosition, Spacing
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
+from mrcnn.instance_masks import InstanceMasks
 from mrcnn.metrics.matching import MATCH_IOU, match
 from mrcnn.metrics.rle import Rle, encode, ious, subtract_crowds
 
@@ -50,6 +51,13 @@ class Case:
     crowds: tuple[Rle, ...] = ()
     crowd_classes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
     threshold: float | None = None
+
+    def detections(self, confidence: float) -> Detections:
+        """Return the detections with a score of at least `confidence`."""
+        count = self.count_above(confidence)
+        boxes = np.concatenate([self.boxes[:count, :2], self.boxes[:count, :2] + self.boxes[:count, 2:]], axis=1)
+        masks = InstanceMasks(self.height, self.width, [rle["counts"] for rle in self.predicted[:count]])
+        return Detections(boxes.astype(np.float32), self.scores[:count], self.classes[:count], masks)
 
     def count_above(self, confidence: float) -> int:
         """Count the detections with a score of at least `confidence`, which are the first ones."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from mrcnn.data.sample import Sample
 from mrcnn.detections import Detections
+from mrcnn.inference.linking import in_short_objects
 from mrcnn.metrics import coco_ap
 from mrcnn.metrics.calibration import expected_calibration_error, reliability
 from mrcnn.metrics.case import Case, make_case, masks_of_class
@@ -25,7 +26,6 @@ from mrcnn.metrics.measurement import (
     named_means,
 )
 from mrcnn.metrics.operating_point import (
-    DEFAULT_THRESHOLD,
     GRID,
     best_threshold,
     confidence_curves,
@@ -160,26 +160,69 @@ class Evaluator:
         scores |= {name: float(value[0]) for name, value in defined.items() if not np.isnan(value[0])}
         return scores | {name: float(value) for name, value in counts.items()}
 
+    def without_short_objects(self, confidence: float, min_slices: int) -> Evaluator:
+        """Return a copy without the objects of a volume that are found in fewer than `min_slices` slices.
+
+        The detections of at least `confidence` are linked to objects (`mrcnn.inference.linking`).
+
+        Raises:
+            InputError: an image is not a slice (`volumes.group_slices`).
+        """
+        if min_slices == 1:
+            return self
+        short: dict[tuple[str, int], np.ndarray] = {}
+        for name, slices in group_slices(self._cases).items():
+            found = {case.place.index: case.detections(confidence) for case in slices if case.place is not None}
+            short |= {(name, index): each for index, each in in_short_objects(found, min_slices).items()}
+        part = Evaluator(self.class_names, volumes=self._volumes)
+        for case in self._cases:
+            assert case.place is not None  # a slice
+            dropped = np.flatnonzero(short[case.place.volume, case.place.index])
+            kept = np.setdiff1d(np.arange(len(case.scores)), dropped)
+            part._cases.append(case.with_detections(kept) if len(dropped) else case)
+        return part
+
+    def best_operating_point(self, min_slices: Sequence[int]) -> tuple[float, int]:
+        """Choose the confidence as `best_confidence`, together with one of `min_slices`.
+
+        See `without_short_objects`. Of equal values the first of `min_slices` is chosen.
+        """
+        found = []
+        for least in min_slices:
+            values = self._agreement(GRID)
+            if least > 1:
+                changed = [self.without_short_objects(confidence, least) for confidence in GRID]
+                pairs = zip(changed, GRID, strict=True)
+                values = np.array([each._agreement([confidence])[0] for each, confidence in pairs])
+            confidence = best_threshold(values)
+            found.append((float(np.nan_to_num(values[GRID.index(confidence)])), confidence, least))
+        _, confidence, least = max(found, key=lambda each: each[0])
+        return confidence, least
+
     def best_confidence(self) -> float:
         """Choose the confidence of 0.05, 0.10 … 0.95 with the highest mean of Dice and F1; for validation images only.
 
         Dice alone is insensitive to small false positives beside a large instance, F1 alone to inaccurate outlines.
         0.5 without any detection or without any instance. Ties: see `operating_point.best_threshold`.
         """
+        return self.best_operating_point([1])[0]
+
+    def _agreement(self, thresholds: Sequence[float]) -> np.ndarray:
+        """Compute the sum of Dice and F1 at each threshold (T,); NaN without any detection or without any instance."""
         cases, count = self._cases, len(self.class_names)
         if not any(len(case.truth) for case in cases) or not any(len(case.scores) for case in cases):
-            return DEFAULT_THRESHOLD
-        dice = np.full((len(GRID), len(cases), count), np.nan)
-        detections, hits = np.zeros(len(GRID)), np.zeros(len(GRID))
+            return np.full(len(thresholds), np.nan)
+        dice = np.full((len(thresholds), len(cases), count), np.nan)
+        detections, hits = np.zeros(len(thresholds)), np.zeros(len(thresholds))
         for position, case in enumerate(cases):
-            above = [case.count_above(confidence) for confidence in GRID]
+            above = [case.count_above(confidence) for confidence in thresholds]
             overlaps = {number: class_overlaps(case, number, count)[:, 0] for number in set(above)}
             dice[:, position] = [overlaps[number] for number in above]
             detections += [(~case.ignored[:number]).sum() for number in above]
             hits += [(case.matched[:number] >= 0).sum() for number in above]
         once = np.ones((1, len(cases)))
         f1 = 2 * hits / (detections + sum(len(case.truth) for case in cases))
-        return best_threshold(f1 + [mean_over_classes(class_means(values, once))[0] for values in dice])
+        return f1 + [mean_over_classes(class_means(values, once))[0] for values in dice]
 
     def intervals(self, confidence: float, resamples: int = 1000, seed: int = 0) -> dict[str, float]:
         """Compute 95 % bootstrap intervals over patients, `<name>_lo` and `<name>_hi`.

@@ -143,3 +143,37 @@ def test_against_distances_of_all_pairs(evaluated):
         scores = evaluated({"a": (truth, predicted)}, spacing=spacing, step=2.0).summary(0.5)
         assert scores["volume_hd95"] == pytest.approx(expected)
         assert scores["volume_dice"] == pytest.approx(2 * (truth & predicted).sum() / (truth.sum() + predicted.sum()))
+
+
+def test_objects_in_one_slice_are_left_out_if_that_is_better(make_sample, make_detections, rectangles):
+    """Slices 1 and 2 show an instance, found with 0.6 and 0.5; slice 4 shows none, and there is a false one of 0.9."""
+    evaluator = Evaluator(("one",), volumes=True)
+    true, false = rectangles((4, 4, 10, 10)), rectangles((0, 0, 3, 3))
+    for index, (truth, found, scores) in enumerate(
+        [(true, true, [0.6]), (true, np.concatenate([true, false]), [0.5, 0.1]), (true[:0], true[:0], []),
+         (true[:0], false, [0.9])]
+    ):  # fmt: skip
+        sample = make_sample(truth, [1] * len(truth), "anna", f"v:{index + 1}")
+        sample = replace(sample, place=SlicePosition("v", index + 1))
+        evaluator.add(sample, make_detections(found, scores, [1] * len(found)))
+    assert evaluator.summary(0.5)["precision"] == pytest.approx(2 / 3)
+    # From 0.15 to 0.5 everything is found once the false one is left out; below, another one is linked to nothing.
+    confidence, min_slices = evaluator.best_operating_point((1, 2))
+    assert min_slices == 2 and 0.05 <= confidence <= 0.5
+    part = evaluator.without_short_objects(0.5, 2)
+    assert (part.summary(0.5)["volume_dice"], part.summary(0.5)["dice"]) == (1, 1)
+    # What is below the threshold stays for average precision.
+    assert [len(case.scores) for case in part.cases] == [1, 2, 0, 0]
+    assert [len(case.scores) for case in evaluator.without_short_objects(0.05, 2).cases] == [1, 1, 0, 0]
+    assert len(evaluator.without_short_objects(0.5, 3).cases[0].scores) == 0
+    assert evaluator.best_operating_point((1,)) == (evaluator.best_confidence(), 1)
+    assert evaluator.subset([0, 1, 2]).best_operating_point((1, 2))[1] == 1
+
+
+def test_detections_of_a_case_are_those_that_were_added(make_sample, make_detections, rectangles):
+    evaluator, masks = Evaluator(("one",)), rectangles((4, 4, 10, 10), (0, 1, 3, 3))
+    evaluator.add(make_sample(masks, [1, 1], "anna", "a.png"), make_detections(masks, [0.4, 0.8], [1, 1]))
+    found = evaluator.cases[0].detections(0.3)
+    np.testing.assert_array_equal(found.masks, masks[::-1])
+    assert found.boxes.tolist() == [[0, 1, 3, 3], [4, 4, 10, 10]] and found.scores.tolist() == pytest.approx([0.8, 0.4])
+    assert len(evaluator.cases[0].detections(0.5)) == 1

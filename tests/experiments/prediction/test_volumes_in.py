@@ -52,6 +52,14 @@ def test_instances_of_neighboring_slices_are_one_object(predicted, volume):
     assert found == [{}, {"dim": 1}, {"dim": 1, "bright": 2}, {}, {}]
 
 
+def test_objects_in_too_few_slices_are_left_out(predicted, volume, squares):
+    path, voxels = volume
+    _, record = predicted(path, forms=("nifti",), detector=replace(squares, min_slices=2))
+    written = nibabel.load(record.folder / "nifti/scan.nii.gz")
+    # The bright square is in one slice alone.
+    np.testing.assert_array_equal(np.asarray(written.dataobj), voxels == 150)
+
+
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory):
     return write_dataset("brats", tmp_path_factory.mktemp("heads") / "cases", images=10, seed=1)
