@@ -275,6 +275,6 @@ def parameters(config: TaskConfig) -> dict[str, Any]:
 
 
 def shareable(value: object) -> str:
-    """Format a value of a configuration for a page that is shared, without the path of a file or folder."""
-    text = str(value)
+    """Format a value of a configuration for a page: six digits of a number, and no path of a file or folder."""
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
     return "a file" if re.search(r"[/\\]", text) and not text.startswith(("models:/", "runs:/")) else text
