@@ -184,7 +184,7 @@ def _record(comparison: Comparison, run: Run, folder: Path) -> None:
 def _apply_decisions(decisions: Sequence[AliasDecision], args: CompareArgs, run: Run, console: Console) -> None:
     """Move the aliases, or print the decisions only."""
     for each in decisions:
-        console.print(f"{each.name} {each.alias}: {each.reason}", markup=False)
+        console.print(f"{each.name} {each.alias} {each.reason}", markup=False)
     moving = [each for each in decisions if each.move is not None]
     if args.dry_run or not args.promote:
         if moving:
