@@ -217,7 +217,8 @@ def test_a_described_set_in_a_folder(tmp_path):
         read_dataset(tmp_path)
 
 
-def test_nndetection_has_instances(tmp_path):
+@pytest.mark.parametrize("slice_instances", ["pieces", "values"])
+def test_nndetection_has_instances(tmp_path, slice_instances):
     """Values are instances; a JSON file of each case has their classes, from 0."""
     root = describe(tmp_path / "Task01", labels={"0": "benign", "1": "malignant"}, modalities={"0": "CT"}, dim=3)
     first = np.zeros(SHAPE, np.uint8)
@@ -226,7 +227,7 @@ def test_nndetection_has_instances(tmp_path):
         save(root / "raw_splitted" / "imagesTr" / f"{case}_0000.nii.gz", ct())
         save(root / "raw_splitted" / "labelsTr" / f"{case}.nii.gz", values.astype(np.uint8))
         (root / "raw_splitted" / "labelsTr" / f"{case}.json").write_text(json.dumps({"instances": classes}))
-    dataset = read_dataset(root)
+    dataset = read_dataset(root, slice_instances=slice_instances)
     assert dataset.class_names == ("benign", "malignant")
     of_case = {each.place.volume: sorted(zip(each.class_ids, each.areas, strict=True))
                for each in dataset.records if len(each.class_ids)}  # fmt: skip
