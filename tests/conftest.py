@@ -48,6 +48,8 @@ LONG = (
     "models/mask_rcnn/test_model.py",
     "experiments/training/test_trainer.py",
     "export/test_exporting.py",
+    "experiments/external/test_evaluation.py",
+    "trackers/packaging/test_packaged.py",
 )
 
 
@@ -67,6 +69,16 @@ def phantom_folder(tmp_path_factory):
     from mrcnn.phantoms import write_dataset
 
     return write_dataset("thyroid", tmp_path_factory.mktemp("phantoms") / "nodules", images=PHANTOM_IMAGES, seed=3)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """Content of a new SQLite store of MLflow: creating its tables takes longer than most tests."""
+    from mlflow import MlflowClient
+
+    folder = tmp_path_factory.mktemp("store")
+    MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+    return (folder / "mlflow.db").read_bytes()
 
 
 @pytest.fixture
@@ -105,6 +117,21 @@ def workers_alive():
         return [child.pid for child in children if any("mrcnn.data.loading.worker" in part for part in child.cmdline())]
 
     return find
+
+
+@pytest.fixture(scope="module")
+def eager():
+    """Run TensorFlow without graphs in this module: compiling one takes as long as ten eager steps."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="session")

@@ -37,9 +37,10 @@ def tiny_arguments():
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
+def store(tmp_path_factory, empty_store):
     """A new store in an empty folder, which is the working folder meanwhile; returns a client."""
     folder = tmp_path_factory.mktemp("store")
+    (folder / "mlflow.db").write_bytes(empty_store)
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
             patch.delenv(name)
@@ -50,3 +51,13 @@ def store(tmp_path_factory):
         patch.setenv("MRCNN_CACHE", str(folder / "cache"))
         patch.chdir(folder)
         yield MlflowClient(f"sqlite:///{folder}/mlflow.db")
+
+
+@pytest.fixture(scope="module")
+def short_comparison():
+    """Fewer resamples, and one timed call of each model."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("experiments.comparison.paired_difference.RESAMPLES", 50)
+        patch.setattr("experiments.comparison.job.TIMED_IMAGES", 1)
+        patch.setattr("experiments.comparison.measurements.TIMED_ROUNDS", 1)
+        yield

@@ -15,6 +15,7 @@ from mrcnn.errors import InputError
 from mrcnn.export import FORMS, export_model, exporting
 from mrcnn.models.pretrained.initial_weights import load_imagenet
 
+pytestmark = pytest.mark.usefixtures("eager")
 SIZES = [(128, 128, 3), (97, 131, 1), (201, 300, 3), (60, 47, 3)]
 
 
@@ -52,6 +53,7 @@ def test_detections_are_those_of_detect(exported, small_model, photograph, asser
     assert_same(exported(image), 0, expected)
 
 
+@pytest.mark.parametrize("form", ["onnx", pytest.param("saved_model", marks=pytest.mark.slow)], indirect=True)
 def test_a_rectangular_input(form, make_model, photograph, assert_same, load_exported, tmp_path):
     model, path = make_model(image_size=(128, 192)), tmp_path / f"model{FORMS[form]}"
     export_model(model, form, path)

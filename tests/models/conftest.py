@@ -24,13 +24,13 @@ TINY = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny():
     """Return a function that creates a tiny configuration with changes."""
     return lambda **changes: ModelConfig(**{**TINY, **changes})
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def blob_batch():
     """Return `make_blob_batch`."""
     return make_blob_batch

@@ -76,6 +76,7 @@ def _take_all(address, taken):
         study.tell(trial, 1.0)
 
 
+@pytest.mark.slow
 def test_workers_at_once_take_each_trial_once(study, address):
     refill_queue(study, 24)
     spawn = multiprocessing.get_context("spawn")
@@ -202,7 +203,8 @@ def test_a_stop_that_breaks_off_half_way_loses_no_trial(study, monkeypatch):
         assert num_unfinished(study) == 1
 
 
-def test_the_interrupted_run_ends_killed_and_the_last_failed(study, killed, tmp_path, monkeypatch):
+def test_the_interrupted_run_ends_killed_and_the_last_failed(study, killed, tmp_path, monkeypatch, empty_store):
+    (tmp_path / "mlflow.db").write_bytes(empty_store)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     refill_queue(study, 1)

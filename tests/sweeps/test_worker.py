@@ -20,13 +20,15 @@ from trackers.checkpoints.unfinished_runs import unfinished_folder
 from trackers.runs.run import Parent
 from trackers.runs.signals import Pruned, Terminated
 
+pytestmark = pytest.mark.usefixtures("eager")
 SPACE = {"train.learning_rate": {"low": 1e-3, "high": 1e-2, "log": True}}
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
+def store(tmp_path_factory, empty_store):
     """The folder of a store with an experiment `elsewhere`."""
     folder = tmp_path_factory.mktemp("store")
+    (folder / "mlflow.db").write_bytes(empty_store)
     MlflowClient(f"sqlite:///{folder}/mlflow.db").create_experiment("elsewhere", f"file://{folder}/artifacts")
     return folder
 
@@ -44,7 +46,7 @@ def job(make_task, store, tmp_path, monkeypatch):
     # As a worker under `mlflow run` would find it; a child must not take it for its own.
     monkeypatch.setenv("MLFLOW_RUN_ID", parent.info.run_id)
     resolved, options = command.parse(
-        ["--task", str(make_task({"sampler": "random", "space": SPACE, "thresholds": {"sets": 30}}))]
+        ["--task", str(make_task({"sampler": "random", "space": SPACE, "thresholds": {"sets": 30}}, steps_per_epoch=3))]
     )
     return Job(
         resolved.config,
@@ -121,6 +123,7 @@ def test_a_pruned_training_is_a_killed_run_below_its_parent(job):
     assert MlflowClient().get_run(job.parent.run_id).info.status == "RUNNING"
 
 
+@pytest.mark.slow
 def test_a_stopped_trial_goes_on_in_its_run_and_finds_the_same(job, monkeypatch):
     """Two trials of one setting, one of them stopped in its second epoch."""
     found = open_study(job.storage, job.study, job.options, job.objectives, epochs=2)

@@ -8,14 +8,6 @@ import pytest
 from mlflow import MlflowClient
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory):
-    """A new SQLite store, made once: creating its tables takes longer than any test."""
-    folder = tmp_path_factory.mktemp("store")
-    MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
-    return (folder / "mlflow.db").read_bytes()
-
-
 @pytest.fixture
 def store(tmp_path, monkeypatch, empty_store):
     """A client of an empty store of its own; the working directory is its folder."""

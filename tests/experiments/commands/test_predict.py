@@ -14,6 +14,7 @@ from experiments.cli import main
 from experiments.commands.predict import command
 from mrcnn.config import ModelConfig
 
+pytestmark = pytest.mark.usefixtures("eager")
 ROOT = Path(__file__).parents[3]
 TINY = {
     "class_names": ("iso", "hypo"), "image_size": 64, "channels": 1, "backbone": "small", "fpn_channels": 16,

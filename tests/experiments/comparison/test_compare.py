@@ -18,6 +18,7 @@ from mrcnn.config import ModelConfig
 from trackers.checkpoints.checkpoint_store import BEST
 from trackers.runs.run import tracked_run
 
+pytestmark = pytest.mark.usefixtures("eager", "short_comparison")
 ROOT = Path(__file__).parents[3]
 TINY = {
     "class_names": ("iso", "hypo"), "image_size": 64, "backbone": "small", "fpn_channels": 16, "head_width": 32,
@@ -25,13 +26,6 @@ TINY = {
     "score_threshold": 0.01, "channels": 1,
 }  # fmt: skip
 NAME = "mrcnn-ultrasound"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_resamples():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("experiments.comparison.paired_difference.RESAMPLES", 50)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ class Finds:
 
 
 @pytest.fixture(scope="module")
-def reported(tmp_path_factory):
+def reported(tmp_path_factory, empty_store):
     """Makes the report of a run with the given options; returns it as text."""
     folder = tmp_path_factory.mktemp("store")
     patch = pytest.MonkeyPatch()
@@ -58,6 +58,7 @@ def reported(tmp_path_factory):
     patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
     patch.setenv("MRCNN_CACHE", str(folder / "cache"))
     patch.chdir(folder)
+    (folder / "mlflow.db").write_bytes(empty_store)
     mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
 
     def make(*words, anything=True, epochs=3):

@@ -24,6 +24,7 @@ from trackers.packaging.packaged import log_packaged_model
 from trackers.packaging.tracked_model import TrackedModel
 from trackers.runs.run import tracked_run
 
+pytestmark = pytest.mark.usefixtures("eager", "short_comparison")
 ROOT = Path(__file__).parents[3]
 TINY = {
     "class_names": ("nodulo-iso", "nodulo-hipo"), "image_size": 64, "backbone": "small", "fpn_channels": 16,
@@ -160,6 +161,7 @@ def test_the_note_on_initial_weights_names_no_path(phantom_folder):
     assert note == "The training started from a file; the images of that training are not excluded."
 
 
+@pytest.mark.slow
 def test_a_threshold_of_the_new_site_is_a_new_version(model, found, site, store, tmp_path):
     first = found
     name, (run_id, network, checked) = "mrcnn-ultrasound", model

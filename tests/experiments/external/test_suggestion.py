@@ -11,6 +11,7 @@ from experiments.external import suggestion
 from mrcnn.config import ModelConfig
 from mrcnn.data import read_dataset
 
+pytestmark = pytest.mark.usefixtures("eager")
 TINY = {
     "class_names": ("iso", "hypo"), "image_size": 64, "backbone": "small", "fpn_channels": 16, "head_width": 32,
     "mask_channels": 16, "mask_convolutions": 1, "proposals_per_level": 20, "proposals": 30, "max_detections": 5,

@@ -3,6 +3,9 @@
 import csv
 import json
 import re
+import shutil
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -22,9 +25,21 @@ from mrcnn.phantoms.chest import CLASS_NAMES, make_images
 COUNT = 8
 
 
+@pytest.fixture(scope="module")
+def written_films(tmp_path_factory):
+    return write_films(tmp_path_factory.mktemp("films"), images=COUNT, seed=2)
+
+
 @pytest.fixture
-def films(tmp_path):
-    return write_films(tmp_path / "films", images=COUNT, seed=2)
+def films(written_films, tmp_path):
+    """A copy of the films, which a test may change."""
+    return Path(shutil.copytree(written_films, tmp_path / "films"))
+
+
+@cache
+def phantoms():
+    """Return the samples of the films."""
+    return list(make_images(COUNT, 2))
 
 
 def rewrite(folder, change):
@@ -49,7 +64,7 @@ def test_sides_are_those_of_the_phantoms(films, tmp_path, capsys):
     output, report = run(films, tmp_path)
     dataset = read_dataset(output)
     assert dataset.class_names == CLASS_NAMES
-    for sample, true in zip(dataset, make_images(COUNT, 2), strict=True):
+    for sample, true in zip(dataset, phantoms(), strict=True):
         assert sample.patient_id == true.patient_id
         np.testing.assert_array_equal(sample.image, true.image)
         assert sorted(sample.class_ids) == sorted(true.class_ids)
@@ -71,7 +86,7 @@ def test_mirrored_films_by_table_option_and_orientation(films, tmp_path):
 
     rewrite(films, change)
     output, _ = run(films, tmp_path, "--mirrored", "true")
-    for sample, true in zip(read_dataset(output), make_images(COUNT, 2), strict=True):
+    for sample, true in zip(read_dataset(output), phantoms(), strict=True):
         for mask, class_id in zip(sample.masks, sample.class_ids, strict=True):
             np.testing.assert_array_equal(mask, true.masks[true.class_ids == class_id][0][:, ::-1])
 
@@ -110,7 +125,7 @@ def test_folders_without_a_table_and_joined_lungs(films, tmp_path):
         Image.fromarray(mask).save(path.with_name(path.stem + "_mask.png"))
         path.unlink()
     output, report = run(films, tmp_path)
-    true = list(make_images(COUNT, 2))
+    true = phantoms()
     assert report["counts"]["parted"] == sum(len(sample.class_ids) == 2 for sample in true)
     for sample, other in zip(read_dataset(output, patient_pattern=r"(\d+)_"), true, strict=True):
         for mask, class_id in zip(sample.masks, sample.class_ids, strict=True):
@@ -121,7 +136,7 @@ def test_folders_without_a_table_and_joined_lungs(films, tmp_path):
 def test_images_alone_with_a_model(films, tmp_path, monkeypatch):
     from mrcnn.detections import Detections
 
-    true = {sample.image.tobytes(): sample for sample in make_images(COUNT, 2)}
+    true = {sample.image.tobytes(): sample for sample in phantoms()}
 
     class Model:
         """Draws the true masks, each as an instance, and at a low score nonsense."""
@@ -240,7 +255,7 @@ def test_masks_that_were_jpeg_count_from_half_with_a_warning(films, tmp_path, ca
         Image.open(tmp_path / "lossy.jpg").save(path)
     output, _ = run(films, tmp_path)
     assert f"warning: {COUNT} masks have blended edges" in capsys.readouterr().out
-    for sample, true in zip(read_dataset(output), make_images(COUNT, 2), strict=True):
+    for sample, true in zip(read_dataset(output), phantoms(), strict=True):
         assert abs(int(sample.masks.sum()) / int(true.masks.sum()) - 1) < 0.005
 
 
@@ -255,7 +270,7 @@ def test_masks_hold_values_and_no_shades(films, tmp_path):
 
     rewrite(films, change)
     output, _ = run(films, tmp_path)
-    for sample, true in zip(read_dataset(output), make_images(COUNT, 2), strict=True):
+    for sample, true in zip(read_dataset(output), phantoms(), strict=True):
         assert sample.masks.sum() == true.masks.sum()
 
 
@@ -267,7 +282,7 @@ def test_films_of_one_name_in_two_folders_stay_apart(films, tmp_path):
 
     rewrite(films, change)
     output, _ = run(films, tmp_path)
-    for sample, true in zip(read_dataset(output), make_images(COUNT, 2), strict=True):
+    for sample, true in zip(read_dataset(output), phantoms(), strict=True):
         np.testing.assert_array_equal(sample.image, true.image)
 
 

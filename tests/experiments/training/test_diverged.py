@@ -14,6 +14,7 @@ from mrcnn.models.training.state import nonfinite_arrays
 from trackers.checkpoints.unfinished_runs import Unfinished
 
 STEPS = 3
+pytestmark = pytest.mark.usefixtures("eager")
 
 
 class InfiniteGradients(keras.optimizers.SGD):
@@ -30,20 +31,32 @@ class InfiniteGradients(keras.optimizers.SGD):
 
 
 @pytest.fixture
-def diverged(store, tiny_arguments, phantom_folder, monkeypatch, capsys):
-    """Trains two epochs with infinite gradients in a step; returns the run, its training files and the message."""
+def failed(store, tiny_arguments, phantom_folder, capsys):
+    """Trains until the loss is not finite; returns the run, its training files and the message."""
     newest = {"order_by": ["attributes.start_time DESC"], "max_results": 1}
 
-    def train(at):
-        monkeypatch.setattr("experiments.training.stages.make_optimizer", lambda *_, **__: InfiniteGradients(at))
-        assert main(tiny_arguments(dataset=phantom_folder, epochs=2, steps_per_epoch=STEPS)) == 1
+    def train(**options):
+        assert main(tiny_arguments(dataset=phantom_folder, **options)) == 1
         (run,) = store.search_runs([store.get_experiment_by_name("thyroid").experiment_id], **newest)
         said = capsys.readouterr().err
         assert run.info.status == "FAILED"
-        assert run.data.tags["error"].startswith("Diverged: epoch 2, step 3: ")
+        assert run.data.tags["error"].startswith("Diverged: epoch ")
         assert run.data.tags["error"].removeprefix("Diverged: ")[:200] in said
         splits = json.loads(Path(store.download_artifacts(run.info.run_id, "splits.json")).read_text())
         return run, {entry["file_name"] for entry in splits["train"]}, said
+
+    return train
+
+
+@pytest.fixture
+def diverged(failed, monkeypatch):
+    """Trains two epochs with infinite gradients in a step."""
+
+    def train(at):
+        monkeypatch.setattr("experiments.training.stages.make_optimizer", lambda *_, **__: InfiniteGradients(at))
+        run, training, said = failed(epochs=2, steps_per_epoch=STEPS)
+        assert "epoch 2, step 3: " in run.data.tags["error"]
+        return run, training, said
 
     return train
 
@@ -58,6 +71,13 @@ def assert_first_epoch_is_intact(store, run):
     states = Unfinished(run.info.run_id).states
     assert states.epochs()[0] == 1
     assert nonfinite_arrays(load(states.newest()[0].model)) == []
+
+
+def test_a_learning_rate_that_is_too_high_is_reported_with_the_images(failed):
+    _, training, said = failed(learning_rate=1e30, warmup_steps=0, clip_norm="null", optimizer="sgd")
+    assert "the loss is" in said
+    (names,) = re.findall(r"images of the step: ([^;\n]+)", said)
+    assert set(names.split(", ")) <= training
 
 
 @pytest.mark.slow

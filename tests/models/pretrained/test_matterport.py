@@ -17,6 +17,7 @@ from mrcnn.data.transforms.encoding import make_batch, prepare_image
 from mrcnn.models import MaskRCNN, load
 from mrcnn.models.pretrained.initial_weights import load_weights, settings_for
 
+pytestmark = pytest.mark.usefixtures("eager")
 DATA = Path(__file__).parent / "data"
 CLASSES = ("a", "b", "c", "d")
 

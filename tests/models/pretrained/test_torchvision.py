@@ -18,6 +18,8 @@ from mrcnn.models.pretrained.matterport import COCO_CLASSES, COCO_IDS
 from mrcnn.models.pretrained.torchvision import convert_torchvision
 from mrcnn.models.pretrained.weight_files import read_npz, read_safetensors
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 
 def write_safetensors(path, tensors):
     """Write a safetensors file: length of the header, the header, the data."""

@@ -84,8 +84,10 @@ def test_stages_select_their_layers(backbone):
         set_trainable(model, "2+")
 
 
-@pytest.mark.parametrize("norm", ["group", "batch", "frozen_batch"])
-@pytest.mark.parametrize("name", ["resnet50", "resnet101"])
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [("resnet50", "group"), ("resnet50", "batch"), ("resnet50", "frozen_batch"), ("resnet101", "frozen_batch")],
+)
 def test_resnet_stages_and_strides(name, norm):
     network = build_backbone(ModelConfig(class_names=("a",), image_size=128, backbone=name, norm=norm))
     assert [tuple(o.shape[1:]) for o in network.outputs] == [(32, 32, 256), (16, 16, 512), (8, 8, 1024), (4, 4, 2048)]

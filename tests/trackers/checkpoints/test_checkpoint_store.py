@@ -174,6 +174,7 @@ def test_a_truly_full_disk(tmp_path):
         subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_process_killed_a_hundred_times_loses_at_most_the_step_that_it_was_at(tmp_path):
     script = Path(__file__).with_name("killed_while_saving.py")

@@ -15,6 +15,8 @@ from pycocotools import mask as coco_mask
 
 from trackers.packaging.packaged import EXAMPLE_SIDE, _example, log_packaged_model
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 # What somebody types far from this repository.
 CLIENT = """
 import json, os, sys

@@ -119,6 +119,7 @@ def test_who_waits_too_long_is_told(store, monkeypatch):
         registry_lock("other").__enter__()
 
 
+@pytest.mark.slow
 def test_a_holder_that_takes_long_keeps_its_turn(store, monkeypatch):
     """It renews its lock, so nobody takes it for one that a dead process left."""
     monkeypatch.setattr(locking, "ABANDONED", 1.0)
@@ -153,6 +154,7 @@ def test_a_holder_that_was_robbed_moves_nothing_and_leaves_the_others_lock(store
     assert not store.search_registered_models()
 
 
+@pytest.mark.slow
 def test_two_that_saw_the_same_abandoned_lock_do_not_both_get_in(store, monkeypatch):
     """The second one removes only after the first one has removed, and made its own."""
     monkeypatch.setattr(locking, "ABANDONED", 0.3)

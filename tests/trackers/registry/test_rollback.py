@@ -92,7 +92,7 @@ def _first(at, step, true):
 STEPS = ("before packaging", "while packaging", "before registering", "registered", "aliases", "after")
 
 
-@pytest.mark.parametrize("how", RAISED)
+@pytest.mark.parametrize("how", ["an error", pytest.param("Ctrl-C", marks=pytest.mark.slow), "SIGTERM"])
 def test_the_registry_is_as_it_was(store, whole, how):
     def before(step):
         def at(reached):
