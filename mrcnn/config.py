@@ -285,3 +285,5 @@ class ClassifierConfig(InputConfig):
 
 NAMED_WEIGHTS = ("none", "imagenet", "coco")
 WEIGHT_SUFFIXES = (".keras", ".weights.h5", ".h5", ".hdf5", ".safetensors", ".npz")
+PRETRAINED = "pretrained"
+"""Name of the file of a network that was trained on phantoms to start other trainings, without its suffix."""

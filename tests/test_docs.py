@@ -26,6 +26,7 @@ from experiments.commands import (
     train,
 )
 from experiments.config.resolve import TASKS, resolve
+from experiments.training import pretrain_command
 from mrcnn.errors import InputError
 from sweeps import command as sweep
 
@@ -47,7 +48,7 @@ OTHERS = {"--no-serve-artifacts", "--artifacts-destination", "--allowed-hosts", 
 COMMANDS = {
     "baselines": baselines, "check": check, "compare": compare, "convert": convert, "demo": demo,
     "evaluate": evaluate, "export": export, "plan": plan, "predict": predict, "prepare": prepare,
-    "report": report, "suggest": suggest, "sweep": sweep, "sync": sync, "train": train,
+    "pretrain": pretrain_command, "report": report, "suggest": suggest, "sweep": sweep, "sync": sync, "train": train,
 }  # fmt: skip
 BEFORE = (
     ("train", []), ("train", ["--profile", "from_coco"]), ("sweep", []), ("compare", ["--modality", "mri"]),
@@ -91,7 +92,7 @@ def parse(words: list[str]) -> None:
 
 
 def parse_command(command: str, words: list[str]) -> None:
-    if not words and command not in ("train", "sweep", "check", "plan"):
+    if not words and command not in ("train", "sweep", "check", "plan", "pretrain"):
         known = "baselines compare convert demo evaluate export predict prepare report suggest sync"
         assert command in known.split()
         return

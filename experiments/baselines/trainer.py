@@ -29,7 +29,7 @@ from experiments.evaluation.artifacts import csv_text
 from experiments.evaluation.evaluate_on_test import Result, evaluate_on_test
 from experiments.evaluation.registration import package_and_register, register_model
 from experiments.evaluation.report import log_report
-from experiments.terminal import Terminal, print_addresses
+from experiments.terminal import Terminal, phase, print_addresses
 from experiments.training.planner import make_plan, shared_settings, with_shared_settings
 from experiments.training.resume import task_run
 from experiments.training.trainer import Trainer
@@ -60,9 +60,13 @@ def train_baselines(resolved: Resolved, models: Sequence[str], mask_rcnn: str | 
         tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder,
     ):
         console.print(f"Task {config.task}, {config.modality}: {', '.join(models)}; run {parent.id}")
-        given = given_mask_rcnn(mask_rcnn, config.task, Path(folder, "given")) if mask_rcnn else None
+        given = None
+        if mask_rcnn:
+            with phase(console, "Loading the Mask R-CNN"):
+                given = given_mask_rcnn(mask_rcnn, config.task, Path(folder, "given"))
         data = read_data(config, parent, console)
-        plan = make_plan(config, data.splits["train"], validation_images=len(data.splits["val"]))
+        with phase(console, "Planning"):
+            plan = make_plan(config, data.splits["train"], validation_images=len(data.splits["val"]))
         config = plan.config.model_copy(update={"model": config.model})
         config = with_shared_settings(config, shared_settings(plan.config))
         if mask_rcnn and given is not None:

@@ -54,11 +54,12 @@ def _demo(arguments: DemoArgs) -> int:
             import mrcnn.models  # noqa: F401
             import trackers.packaging.tracked_model  # noqa: F401
             from experiments.prediction.detector import open_detector
-        detector = open_detector(arguments.model, task=arguments.task, folder=Path(scratch))
-        if detector.volumes:
-            raise InputError(f"model={arguments.model}: expected a model of images; mrcnn predict takes volumes")
-
-        detector.find([np.zeros((8, 8, 1), np.uint8)])  # compile before the first request
+            from experiments.terminal import Terminal, phase
+        with phase(Terminal(), "Loading and compiling the model"):
+            detector = open_detector(arguments.model, task=arguments.task, folder=Path(scratch))
+            if detector.volumes:
+                raise InputError(f"model={arguments.model}: expected a model of images; mrcnn predict takes volumes")
+            detector.find([np.zeros((8, 8, 1), np.uint8)])  # compile before the first request
 
         import uvicorn
 

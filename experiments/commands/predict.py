@@ -58,7 +58,7 @@ def _predict(arguments: PredictArgs) -> int:
     Raises:
         InputError: an error that prevents all predictions.
     """
-    from experiments.terminal import Terminal
+    from experiments.terminal import Terminal, phase
 
     console = Terminal()
     with tempfile.TemporaryDirectory(prefix="medmrcnn-") as scratch:
@@ -68,7 +68,8 @@ def _predict(arguments: PredictArgs) -> int:
             import mrcnn.models  # noqa: F401
             import trackers.packaging.tracked_model  # noqa: F401
             from experiments.prediction.detector import open_detector
-        detector = open_detector(arguments.model, task=arguments.task, folder=Path(scratch) / "model")
+        with phase(console, "Loading the model"):
+            detector = open_detector(arguments.model, task=arguments.task, folder=Path(scratch) / "model")
         return _predict_inputs(arguments, inputs, detector, console)
 
 

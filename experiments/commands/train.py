@@ -73,10 +73,14 @@ def command(resume: str | None, name: str | None, **texts: str | None) -> tuple[
     An option may be shortened to its last part: --train.epochs is --epochs. A value is YAML: 3, null, [0.9, 0.1, 0]. A
     list needs no brackets: 0.9,0.1,0. The help shows the values for the given task and profile. Research use only.
     """  # noqa: D301 - the character by which click keeps line breaks
-    resolved = replace(resolve_options(texts), name=name)
+    return replace(resolve_options(texts), name=name), check_resume(resume)
+
+
+def check_resume(resume: str | None) -> str | None:
+    """Return the value of `--resume`; raise `InputError` if it is neither `auto` nor the id of a run."""
     if resume is not None and resume != "auto" and not re.fullmatch("[0-9a-f]{32}", resume):
         raise InputError(f"--resume {resume}: expected auto or the id of an interrupted run")
-    return resolved, resume
+    return resume
 
 
 main = command.run

@@ -24,7 +24,7 @@ from experiments.comparison.paired_difference import SEED
 from experiments.comparison.tables import print_comparison
 from experiments.prediction.detector import Detector, make_detector
 from experiments.preparation.datasets import standing_folder
-from experiments.terminal import Terminal, print_addresses
+from experiments.terminal import Terminal, phase, print_addresses
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 from trackers.packaging.tracked_model import load_tracked_model
@@ -45,17 +45,19 @@ def compare(args: CompareArgs) -> Path:
         InputError: there are fewer than two models with readable test images.
     """
     console = Terminal()
-    if args.modality is not None:
-        candidates, notes = registered_candidates(args.modality)
-    else:
-        candidates, notes = find_candidates(args.models), []
+    with phase(console, "Reading the runs of the models"):
+        if args.modality is not None:
+            candidates, notes = registered_candidates(args.modality)
+        else:
+            candidates, notes = find_candidates(args.models), []
     modality = args.modality or candidates[0].config.modality
     aliases = _aliases(candidates)
-    if candidates[0].evaluation is not None:
-        sets = [evaluated_images(candidates)]
-    else:
-        candidates, sets, set_notes = _test_sets(candidates, console, strict=bool(args.models))
-        notes += set_notes
+    with phase(console, "Reading the data of the models, and choosing the test images"):
+        if candidates[0].evaluation is not None:
+            sets = [evaluated_images(candidates)]
+        else:
+            candidates, sets, set_notes = _test_sets(candidates, console, strict=bool(args.models))
+            notes += set_notes
     for note in notes:
         console.print(f"note: {note}", style="yellow", markup=False)
     _check_enough(candidates, sets, notes)
@@ -69,15 +71,18 @@ def compare(args: CompareArgs) -> Path:
         run_name=f"compare {len(candidates)} models of {modality}",
     ) as run, tempfile.TemporaryDirectory(prefix="medmrcnn-") as scratch:  # fmt: skip
         console.print(f"Comparing {', '.join(each.title for each in candidates)}; run {run.id}", markup=False)
-        models = [_load(each, Path(scratch)) for each in candidates]
-        measured, cannot = measure_all(models, sets)
+        with phase(console, "Loading the models"):
+            models = [_load(each, Path(scratch)) for each in candidates]
+        with phase(console, "Measuring the models on the test images"):
+            measured, cannot = measure_all(models, sets)
+            seconds = _seconds(models, sets, measured)
         decisions = decide_aliases(candidates, aliases)
         comparison = Comparison(
-            modality, tuple(models), tuple(sets), measured, _seconds(models, sets, measured), tuple(decisions),
-            tuple(notes + cannot),
-        )  # fmt: skip
+            modality, tuple(models), tuple(sets), measured, seconds, tuple(decisions), tuple(notes + cannot)
+        )
+        with phase(console, "Computing the differences, and drawing the page"):
+            _record(comparison, run, folder)
         print_comparison(comparison, console)
-        _record(comparison, run, folder)
         console.print(f"\nPage: {folder / PAGE}", markup=False)
         _apply_decisions(decisions, args, run, console)
     print_addresses(console, run)
@@ -179,7 +184,7 @@ def _record(comparison: Comparison, run: Run, folder: Path) -> None:
 def _apply_decisions(decisions: Sequence[AliasDecision], args: CompareArgs, run: Run, console: Console) -> None:
     """Move the aliases, or print the decisions only."""
     for each in decisions:
-        console.print(f"{each.name} {each.alias}: {each.reason}", markup=False)
+        console.print(f"{each.name} {each.alias} {each.reason}", markup=False)
     moving = [each for each in decisions if each.move is not None]
     if args.dry_run or not args.promote:
         if moving:

@@ -69,7 +69,7 @@ def print_comparison(comparison: Comparison, console: Any) -> None:
 def models_table(models: Sequence[Mapping[str, Any]]) -> Table:
     """Build a table with a row for each model, without the aliases, which would be too wide."""
     table = Table()
-    for heading in ("", "model", "task", "confidence", "weights", "MB", "s an image"):
+    for heading in ("", "model", "task", "confidence", "weights", "MB", "s per image"):
         table.add_column(heading, overflow="fold", justify="left" if heading in ("", "model", "task") else "right")
     for model in models:
         label, title, task, _, *numbers = model_cells(model)

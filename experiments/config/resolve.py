@@ -85,8 +85,8 @@ def read_task(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return content, profiles
 
 
-def task_options(default: str = AUTO) -> list[Option]:
-    """Return the options that choose the task file and its profile."""
+def task_options(default: str = AUTO, *, phantoms: str | None = PHANTOMS) -> list[Option]:
+    """Return the options that choose the task file and its profile, see `resolve_options`."""
     described = f"{AUTO}: instances with a dataset, else {PHANTOM_TASK}" if default == AUTO else default
     return [
         Option(
@@ -101,7 +101,8 @@ def task_options(default: str = AUTO) -> list[Option]:
             ["--profile"],
             type=str,
             metavar="NAME",
-            help=f"a set of settings in the task's file; default {PHANTOMS} without a dataset, if the file has it",
+            help="a set of settings in the task's file; default "
+            + (f"{phantoms} without a dataset, if the file has it" if phantoms else "none"),
         ),
     ]
 
@@ -125,12 +126,13 @@ def resolve(arguments: Sequence[str]) -> Resolved:
     return resolve_options(_parser().parse(arguments))
 
 
-def resolve_options(texts: Mapping[str, str | None]) -> Resolved:
+def resolve_options(texts: Mapping[str, str | None], *, phantoms: str | None = PHANTOMS) -> Resolved:
     """Resolve a task: the file, then the profile, then the options, each over the one before.
 
     Args:
         texts: dotted key to the value as text; None where the option is absent. `task` and `profile` choose the file
-            and the profile. Without a dataset, the default profile is `PHANTOMS` where the file has it.
+            and the profile.
+        phantoms: the default profile without a dataset, where the file has it; None: no profile.
 
     Raises:
         InputError: one line that names the file or option, the value and what is allowed.
@@ -141,10 +143,10 @@ def resolve_options(texts: Mapping[str, str | None]) -> Resolved:
     path = task_file(task)
     profile = texts.get("profile")
     content, profiles = read_task(path)
-    if profile is None and PHANTOMS in profiles and not (
+    if profile is None and phantoms in profiles and not (
         content.get("data", {}).get("dataset") if texts.get("data.dataset") is None else dataset != "null"
     ):  # fmt: skip
-        profile = PHANTOMS
+        profile = phantoms
     if profile is not None:
         if profile not in profiles:
             raise InputError(
@@ -275,6 +277,6 @@ def parameters(config: TaskConfig) -> dict[str, Any]:
 
 
 def shareable(value: object) -> str:
-    """Format a value of a configuration for a page that is shared, without the path of a file or folder."""
-    text = str(value)
+    """Format a value of a configuration for a page: six digits of a number, and no path of a file or folder."""
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
     return "a file" if re.search(r"[/\\]", text) and not text.startswith(("models:/", "runs:/")) else text

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Never
 from pydantic import Field, ValidationError, model_validator
 
 from experiments.config.model_options import AugmentOptions, BaselineOptions, ModelOptions, Section
-from mrcnn.config import MOST_CONTEXT, NAMED_WEIGHTS, WEIGHT_SUFFIXES
+from mrcnn.config import MOST_CONTEXT, NAMED_WEIGHTS, PRETRAINED, WEIGHT_SUFFIXES
 from mrcnn.data.annotation_formats import FORMATS
 from mrcnn.data.reader_options import CsvOptions, MasksOptions, ViaOptions, VolumesOptions
 from mrcnn.data.sample import SPACING_MM
@@ -228,8 +228,8 @@ class TrainOptions(Section):
 
     @property
     def starts_from_model(self) -> bool:
-        """Whether the initial weights are those of another training, whose images are unknown."""
-        return self.weights not in (AUTO, *NAMED_WEIGHTS)
+        """Whether the initial weights are those of another training, whose images are unknown and no phantoms."""
+        return self.weights not in (AUTO, *NAMED_WEIGHTS) and not self.weights.startswith(f"models:/{PRETRAINED}-")
 
     @model_validator(mode="after")
     def _check(self) -> TrainOptions:

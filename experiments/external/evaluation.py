@@ -25,7 +25,7 @@ from experiments.external.subgroups import Subgroup, measure_subgroups, read_att
 from experiments.preparation.data_check import validate_dataset_images, with_gray_levels
 from experiments.preparation.datasets import dataset_name, dataset_path, open_dataset, standing_folder
 from experiments.preparation.seen_images import find_seen
-from experiments.terminal import Terminal, print_addresses
+from experiments.terminal import Terminal, phase, print_addresses
 from experiments.training.training_data import Data
 from mrcnn.cache_folder import cache_folder
 from mrcnn.data import Dataset
@@ -121,17 +121,21 @@ def evaluate_external(args: EvaluateArgs) -> Evaluation:
     except OSError as error:
         raise InputError(f"--output {folder}: cannot be written ({error.strerror})") from error
     with tempfile.TemporaryDirectory(prefix="medmrcnn-") as scratch:
-        model = open_model(args.model, task=args.task, folder=Path(scratch))
+        with phase(console, "Loading the model"):
+            model = open_model(args.model, task=args.task, folder=Path(scratch))
         if args.recalibrate is not None and model.name is None:
             raise InputError(
                 f"--recalibrate: {args.model} is not registered; expected a version such as models:/mrcnn-xray@champion"
             )
         config = _config(model, args)
-        whole, _ = validate_dataset_images(open_dataset(config.data), config, console)
+        with phase(console, f"Reading {dataset_name(config.data)}"):
+            opened = open_dataset(config.data)
+        whole, _ = validate_dataset_images(opened, config, console)
         mapping = map_classes(
             whole.class_names, model.predictor.config.class_names, args.classes, class_agnostic=args.class_agnostic
         )
-        data = _prepare(whole, mapping, model, config, args)
+        with phase(console, "Comparing the images with the training data"):
+            data = _prepare(whole, mapping, model, config, args)
         for note in data.notes:
             console.print(f"note: {note}", style="yellow", markup=False)
         sentences = [shift.sentence for shift in data.shifts if shift.sentence]

@@ -46,7 +46,7 @@ ENOUGH_RECALL = 0.8
 """Recall of the anchors on the training boxes below which a larger input is suggested."""
 LIGHT = {"fpn_channels": 64, "head_width": 256, "mask_channels": 64, "mask_convolutions": 2}
 """Widths of the other layers with a light backbone, a quarter of the paper's: wider ones would dominate the time."""
-PRETRAINED = "efficientnet_lite0"
+DEFAULT_BACKBONE = "efficientnet_lite0"
 """Backbone for real images where its ImageNet weights are installed."""
 CANONICAL = 0.4375
 """Side of the region pooled from P4 in sides of the input: 224 of 512 (Lin et al. 2017, section 4.1)."""
@@ -194,7 +194,7 @@ def make_plan(
     filled = with_model(config, model).model_copy(update={"augment": _augmentation(config, training, decide)})
     filled = filled.model_copy(update={"evaluate": _test_time_flips(filled, decide)})
     filled, draws = _schedule(
-        filled, len(training), validation_images, batch, weights, backbone, draws, bound, each, decide
+        filled, len(training), validation_images, batch, weights, model.backbone, draws, bound, each, decide
     )
     done = filled.train
     steps = done.epochs * (done.steps_per_epoch or -(-len(training) // batch))
@@ -220,7 +220,7 @@ Decide = Callable[[str, object, str], None]
 def _start(config: TaskConfig, decide: Decide) -> tuple[str, str]:
     """Choose the backbone and the initial weights."""
     options, weights = config.model, config.train.weights
-    backbone = PRETRAINED if options.backbone == "auto" else options.backbone
+    backbone = DEFAULT_BACKBONE if options.backbone == "auto" else options.backbone
     installed = packaged_weights(backbone) is not None and options.norm != "group"
     if weights == "auto":
         weights = "imagenet" if installed else "none"

@@ -60,11 +60,12 @@ def run_name(config: TaskConfig, name: str | None = None, part: str = "") -> str
 
 @contextmanager
 def resumable_run(
-    resolved: Resolved, resume: str | None, console: Console, kind: str = ""
+    resolved: Resolved, resume: str | None, console: Console, kind: str = "", model: str = MODEL
 ) -> Iterator[tuple[Run, ResumableTraining | None]]:
     """Start the run of a training or reopen an interrupted one, and hold its folder, which is removed at the end.
 
-    `resume` is the id of an interrupted run, or `auto`; `kind` that of a group, such as `3 folds`.
+    `resume` is the id of an interrupted run, or `auto`; `kind` tells the run from a single training, such as `3 folds`;
+    `model` is its tag.
 
     Returns:
         The run, and the training to resume, if there is one.
@@ -76,7 +77,7 @@ def resumable_run(
     # Before the data are read; a planned batch is a multiple of the devices.
     batch = config.train.batch_size if config.train.batch_size != "auto" else config.train.devices
     select_devices(config.train.devices, 0 if batch == "all" else batch)
-    tags = {"model": MODEL, **({"profile": resolved.profile} if resolved.profile else {})}
+    tags = {"model": model, **({"profile": resolved.profile} if resolved.profile else {})}
     with ExitStack() as held:
         found = None if resume is None else find(resume, config, held, console)
         keras.utils.set_random_seed(config.seed)

@@ -44,17 +44,18 @@ from mrcnn.models.pretrained.initial_weights import load_weights
 from mrcnn.models.training.batches import training_batches
 from mrcnn.models.training.data_parallel import make_data_parallel
 from trackers.checkpoints.checkpoint_store import CheckpointStore
-from trackers.checkpoints.initial_weights import model_file
+from trackers.checkpoints.initial_weights import MODEL, model_file
 from trackers.checkpoints.unfinished_runs import STATES, Unfinished
 from trackers.runs.run import Run
 
 
-def train(resolved: Resolved, resume: str | None = None) -> str:
+def train(resolved: Resolved, resume: str | None = None, trainer_class: type[Trainer] | None = None) -> str:
     """Train, evaluate, track and register a model for a checked task.
 
     Args:
         resolved: the checked configuration and where each value comes from.
         resume: id of the interrupted run to resume, or `auto`, see `experiments.training.resume.find`.
+        trainer_class: of a Mask R-CNN; None: `Trainer`.
 
     Returns:
         The id of the run.
@@ -65,15 +66,17 @@ def train(resolved: Resolved, resume: str | None = None) -> str:
         CheckpointNotSaved: the disk refuses a checkpoint.
         ServerAway: the tracking server does not answer, and the model could not be registered.
     """
-    console, config = Terminal(), resolved.config
+    console, config, made = Terminal(), resolved.config, trainer_class or Trainer
     with (
-        resumable_run(resolved, resume, console) as (run, training),
+        resumable_run(resolved, resume, console, made.kind, made.tag) as (run, training),
         tempfile.TemporaryDirectory(prefix="medmrcnn-") as folder,
     ):
         if training is None:
             data = read_data(config, run, console)
             training = ResumableTraining(Unfinished(run.id).folder, data, requested_facts(config, data))
-        trainer = Trainer(config, training.data, run, console, Path(folder), training=training, name=resolved.name)
+        trainer = made(
+            config, training.data, run, console, Path(folder), training=training, name=resolved.name, part=made.kind
+        )
         trainer.plan()
         with make_data_parallel(trainer.config.train.devices, trainer.config.train.batch_size):
             trainer.build()
@@ -102,6 +105,8 @@ class Trainer:
         result: on the reported split, after `evaluate`.
     """
 
+    kind, tag = "", MODEL
+    """Word for the name of the run, and its tag `model`."""
     make_batch: Callable[..., Batch] = staticmethod(make_batch)
     validate: type[Validate] = Validate
     metric: str | None = None

@@ -146,6 +146,13 @@ def test_suppression_drawn_by_hand():
     assert survivors(box_ious(boxes), 0.6).tolist() == [0, 1, 2]
 
 
+class Samples(list):
+    """A data set of samples in memory."""
+
+    def sample(self, index, context_slices):
+        return self[index]
+
+
 def test_kept_candidates_suppressed_are_what_the_model_itself_gives():
     from mrcnn.models import MaskRCNN
 
@@ -161,7 +168,7 @@ def test_kept_candidates_suppressed_are_what_the_model_itself_gives():
         Sample(image, np.zeros((0, 64, 64), bool), np.zeros(0, np.int32), "p", f"{number}.png")
         for number, image in enumerate(images)
     ]
-    cases = cache_candidates(model, samples, batch_size=2)
+    cases = cache_candidates(model, Samples(samples), batch_size=2)
     again = list(suppressed(cases, [0.3, 0.3], 8))
     for case, found in zip(again, model.detect(images, batch_size=2), strict=True):
         assert len(found) > 1

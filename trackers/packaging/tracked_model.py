@@ -12,6 +12,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
+from mrcnn.config import PRETRAINED
 from mrcnn.errors import InputError
 from mrcnn.safe_yaml import read_yaml
 from trackers.checkpoints.initial_weights import model_files, run_of
@@ -85,12 +86,15 @@ def load_tracked_model(spec: str, *, task: str, folder: Path) -> TrackedModel:
     neither. The run of a cross-validation means its ensemble.
 
     Raises:
-        InputError: the store has no such run or model.
+        InputError: the store has no such run or model, or it was trained on phantoms to start other trainings.
     """
     asked = f"model={spec}"
     run_id = run_of(spec, task=task, option="model")
     found = model_files(spec if run_id is None else run_id, task=task, folder=folder, option="model")
     files = tuple(map(Path, found))
+    tag = MlflowClient().get_run(run_id).data.tags.get("model") if run_id is not None else None
+    if PRETRAINED in (tag, files[0].stem):
+        raise InputError(f"{asked}: initial weights from phantoms; expected a model that `mrcnn train` made")
     settings = files[0].with_name("settings.json")
     if settings.is_file():
         content = json.loads(settings.read_text(encoding="utf-8"))

@@ -46,6 +46,21 @@ def model_card(run: RunRecord, name: str, version: str, metric: str, competitors
     return "\n\n".join(part for part in parts if part)[:LONGEST]
 
 
+def pretrained_card(run: RunRecord, name: str, version: str, metric: str, value: float) -> str:
+    """Write the card of initial weights that `run` trained on phantoms up to a validation score of `value`."""
+    task, modality, start = run.tags.get("task", "?"), run.tags.get("modality", "?"), run.params.get("train.weights")
+    address = run_url(mlflow.get_tracking_uri(), run.experiment_id, run.run_id)
+    parts = [
+        f"**{FOOTER}: not a medical device.**",
+        f"Initial weights for trainings on {_inline(modality)}, not a model for predictions: "
+        f"{run.params.get('model.backbone')}, trained on phantoms of the task {_inline(task)} by run "
+        f"[{run.run_id[:8]}]({address}), which started from `{start}`. Validation {metric} on phantoms: {value:.3f}.",
+        _data(run),
+        f"```sh\nmrcnn train --dataset my-images --weights models:/{name}/{version}\n```",
+    ]
+    return "\n\n".join(part for part in parts if part)[:LONGEST]
+
+
 def _data(run: RunRecord) -> str:
     if not run.data:
         return ""

@@ -13,8 +13,9 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from mrcnn.config import PRETRAINED
 from trackers.registry.contest import CHOSEN_ON, VALIDATION, Score, wins
-from trackers.registry.model_card import LONGEST, model_card
+from trackers.registry.model_card import LONGEST, model_card, pretrained_card
 from trackers.registry.registry_lock import TurnLost, registry_lock
 from trackers.runs.address import hide_credentials
 from trackers.runs.reader import RunRecord, read_run
@@ -27,6 +28,10 @@ DESCRIPTION = (
     "`challenger` the newest one that did not win. **Research use only: not a medical device.**"
 )
 """Description of a registered model."""
+OF_PRETRAINED = (
+    "Initial weights for `--weights`, trained on phantoms by `mrcnn pretrain`. **Research use only: not a model for "
+    "predictions.**"
+)
 ENTERING = "entering"
 """Tag of a version, with the id of its run, until it has its card and the aliases that it has earned."""
 RUN, BEFORE = "run", "before"
@@ -264,6 +269,32 @@ def register_recalibrated(
         card = client.get_model_version(name, source).description or ""
         client.update_model_version(name, version, f"**Version {source}, recalibrated:** {note}.\n\n{card}"[:LONGEST])
     return version
+
+
+def register_pretrained(folder_uri: str, modality: str, run_id: str, metric: str, value: float) -> tuple[str, str]:
+    """Register initial weights that the run `run_id` trained on phantoms, up to a validation score; no alias moves.
+
+    Args:
+        folder_uri: of the artifact folder with the `.keras` file, not relative to a run.
+        modality: for the name `pretrained-<modality>`.
+        run_id: the run that trained them.
+        metric: name of the score.
+        value: the score.
+
+    Returns:
+        Name and number of the version.
+    """
+    client, name, run = MlflowClient(), f"{PRETRAINED}-{modality}", read_run(run_id)
+    with registry_lock(name):
+        if not _is_there(client, name):
+            client.create_registered_model(name, description=OF_PRETRAINED)
+        version = str(client.create_model_version(name, folder_uri, run_id, tags={RUN: run_id}).version)
+        try:
+            client.update_model_version(name, version, pretrained_card(run, name, version, metric, value))
+        except BaseException:
+            client.delete_model_version(name, version)
+            raise
+    return name, version
 
 
 def delete_version(name: str, version: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from mrcnn.config import BACKBONES, NAMED_WEIGHTS, WEIGHT_SUFFIXES, ModelConfig
+from mrcnn.config import BACKBONES, NAMED_WEIGHTS, PRETRAINED, WEIGHT_SUFFIXES, ModelConfig
 from mrcnn.errors import InputError
 from mrcnn.models.backbones.resnet import CLASSIFIERS
 from mrcnn.models.baselines.classifier import Classifier
@@ -56,6 +56,8 @@ _INHERITED = (
     "mask_pool_size", "class_agnostic",
 )  # fmt: skip
 """Fields that a model inherits from the model of its initial weights."""
+_OF_DATA = ("image_size", "anchor_sizes", "anchor_ratios", "roi_canonical_size", "mask_pool_size")
+"""Fields that fit a network to its images, which it does not inherit from a network trained on phantoms."""
 
 
 def load_weights(model: MaskRCNN, spec: str | Path) -> WeightReport:
@@ -109,7 +111,8 @@ def settings_for(spec: str | Path, backbone: str = "resnet50") -> dict[str, Any]
     path = find_weight_file(spec)
     if path.suffix == ".keras":
         config = ModelConfig.model_validate(read_keras(path)[1])
-        return {name: getattr(config, name) for name in _INHERITED}
+        fitted = _OF_DATA if path.stem == PRETRAINED else ()
+        return {name: getattr(config, name) for name in _INHERITED if name not in fitted}
     if path.suffix in (".h5", ".hdf5"):
         layers = read_hdf5(path)
         if is_matterport(layers):

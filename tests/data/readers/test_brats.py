@@ -93,10 +93,27 @@ def test_a_label_map_of_another_name_belongs_to_its_folder(write_case, tmp_path,
     assert {record.place.volume for record in read(folder).records} == {"BraTS20_Training_355"}
 
 
-def test_visits_of_a_patient_stay_together(write_case):
-    write_case("BraTS-GLI-00001-000")
-    folder = write_case("BraTS-GLI-00001-001")
-    assert {record.patient_id for record in read(folder).records} == {"BraTS-GLI-00001"}
+@pytest.mark.parametrize(
+    ("patient", "visits"),
+    [
+        ("BraTS-GLI-00001", ("-000", "-001")),
+        ("UPENN-GBM-00001", ("_11", "_21")),
+        ("UCSF-PDGM-0429", ("_nifti", "_FU003d_nifti")),
+    ],
+)
+def test_visits_of_a_patient_stay_together(write_case, patient, visits):
+    for visit in visits:
+        folder = write_case(patient + visit)
+    assert {record.patient_id for record in read(folder).records} == {patient}
+
+
+def test_a_label_map_of_the_tumor_beside_one_of_the_brain(write_case, write_nifti, head):
+    """As in UCSF-PDGM."""
+    folder = write_case("UCSF-PDGM-0004_nifti", kinds=("FLAIR", "T1c"), seg=None)
+    for name, values in (("tumor", head[1]), ("brain", head[0].astype(np.uint8))):
+        write_nifti(folder / "UCSF-PDGM-0004_nifti" / f"UCSF-PDGM-0004_{name}_segmentation.nii.gz", values)
+    dataset = read_dataset(folder)
+    assert dataset[0].image.shape[2] == 2 and {each.patient_id for each in dataset.records} == {"UCSF-PDGM-0004"}
 
 
 def test_modalities_that_not_all_cases_have(write_case):

@@ -217,6 +217,44 @@ def test_a_described_set_in_a_folder(tmp_path):
         read_dataset(tmp_path)
 
 
+@pytest.mark.parametrize("slice_instances", ["pieces", "values"])
+def test_nndetection_has_instances(tmp_path, slice_instances):
+    """Values are instances; a JSON file of each case has their classes, from 0."""
+    root = describe(tmp_path / "Task01", labels={"0": "benign", "1": "malignant"}, modalities={"0": "CT"}, dim=3)
+    first = np.zeros(SHAPE, np.uint8)
+    first[1:5, 1:5, 2], first[5:8, 1:5, 2], first[1:7, 8:10, 2] = 1, 2, 3  # 1 and 2 touch
+    for case, values, classes in (("a", first, {"1": 0, "2": 0, "3": 1}), ("b", (first == 1) * 1, {"1": 1})):
+        save(root / "raw_splitted" / "imagesTr" / f"{case}_0000.nii.gz", ct())
+        save(root / "raw_splitted" / "labelsTr" / f"{case}.nii.gz", values.astype(np.uint8))
+        (root / "raw_splitted" / "labelsTr" / f"{case}.json").write_text(json.dumps({"instances": classes}))
+    dataset = read_dataset(root, slice_instances=slice_instances)
+    assert dataset.class_names == ("benign", "malignant")
+    of_case = {each.place.volume: sorted(zip(each.class_ids, each.areas, strict=True))
+               for each in dataset.records if len(each.class_ids)}  # fmt: skip
+    assert of_case == {"a": [(1, 12), (1, 16), (2, 12)], "b": [(2, 16)]}
+    (root / "raw_splitted" / "labelsTr" / "b.json").write_text('{"instances": {"1": 2}}')
+    with pytest.raises(InputError, match=r"b\.json: instances: '1': 2; expected a value and a class from 0 to 1"):
+        read_dataset(root)
+    (root / "raw_splitted" / "labelsTr" / "b.json").write_text('{"instances": {"2": 1}}')
+    with pytest.raises(InputError, match="b: the label map holds 1, which its JSON file does not list"):
+        read_dataset(root)
+    (root / "raw_splitted" / "labelsTr" / "b.json").write_text("[]")
+    with pytest.raises(InputError, match=r"b\.json: expected instances"):
+        read_dataset(root)
+    assert {each.place.volume for each in read_dataset(root, on_error="skip").records} == {"a"}
+
+
+def test_monai_label_keeps_predictions_beside_labels(tmp_path):
+    save(tmp_path / "set" / "img1.nii.gz", ct())
+    save(tmp_path / "set" / "labels" / "original" / "img1.nii.gz", organ())
+    with pytest.raises(InputError, match="no known form"):
+        read_dataset(tmp_path / "set")
+    save(tmp_path / "set" / "labels" / "final" / "img1.nii.gz", (organ() > 1) * np.uint8(1))
+    dataset = read_dataset(tmp_path / "set", min_area=1)
+    assert areas(dataset) == {2: [("object", 4)]}
+    assert "1 label maps in labels/original are predictions and are not read" in " ".join(dataset.warnings)
+
+
 def test_patterns(tmp_path):
     for case in ("p1", "p2"):
         save(tmp_path / "set" / case / "scans" / "t1_axial.nii.gz", ct(1))

@@ -68,6 +68,7 @@ def test_a_model_that_went_on_from_another_is_told(candidate):
     assert note.endswith("started from last: the images of that training are not excluded")
     assert shareable("/data/Mustermann/best.keras") == "a file"
     assert shareable("models:/mrcnn-ct/2") == "models:/mrcnn-ct/2"
+    assert shareable(0.18607950121931327) == "0.18608"
 
 
 def test_a_copy_under_another_name_is_known_by_its_pixels(candidate, phantom_folder, tmp_path):

@@ -270,7 +270,9 @@ def test_a_saved_model_brings_its_own(folder, tmp_path):
                          head_width=16, mask_channels=16, mask_convolutions=1, anchor_ratios=(1.0,))  # fmt: skip
     MaskRCNN(source).save(tmp_path / "m.keras")
     config = task(train={"weights": "last"}, model={"head_width": 32})
-    model = make_plan(config, folder([COLOR], [[(0, 0, 20)]]), lambda _: str(tmp_path / "m.keras")).model
+    plan = make_plan(config, folder([COLOR], [[(0, 0, 20)]]), lambda _: str(tmp_path / "m.keras"))
+    model = plan.model
+    assert plan.config.train.learning_rate == 1e-3, "a learning rate of another backbone than the file's"
     assert (model.backbone, model.channels, model.fpn_channels) == ("small", 1, 16)
     assert model.head_width == 32 and model.class_names == ("nodule",) and model.anchor_ratios == (1,)
 

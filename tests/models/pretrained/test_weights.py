@@ -48,6 +48,13 @@ def test_settings_for_a_saved_model(tiny, tmp_path):
     settings = settings_for(tmp_path / "m.keras")
     assert settings["backbone"] == "small" and settings["anchor_sizes"] == config.anchor_sizes
     assert "class_names" not in settings and "score_threshold" not in settings
+    # That of phantoms brings its architecture, and leaves open what the images decide.
+    (tmp_path / "m.keras").rename(tmp_path / "pretrained.keras")
+    of_images = {"image_size", "anchor_sizes", "anchor_ratios", "roi_canonical_size", "mask_pool_size"}
+    assert (
+        settings_for(tmp_path / "pretrained.keras").items()
+        == {name: value for name, value in settings.items() if name not in of_images}.items()
+    )
     assert settings_for("none") == {}
     assert settings_for("imagenet")["channels"] == 3
     assert settings_for("coco")["backbone"] == "resnet101"

@@ -31,12 +31,12 @@ _KIND_NAMES = {
     "t1": ("t1", "t1n"),
     "t1ce": ("t1ce", "t1c", "t1gd"),
     "t2": ("t2", "t2w"),
-    LABELS: ("seg", "segm", "gtv"),
+    LABELS: ("seg", "segm", "gtv", "tumor_segmentation"),
 }
 _KINDS = {name: kind for kind, names in _KIND_NAMES.items() for name in names}
 _FILE = re.compile(rf"(?:(.+)[-_])?({'|'.join(_KINDS)})(?:[-_]norm)?\.nii(?:\.gz)?", re.IGNORECASE)
-_OWN_NAME = re.compile(r"brats|upenn-gbm|flair|t2f|t1(ce|c|gd|n)|t2w|_gtv", re.IGNORECASE)
-_VISIT = re.compile(r"(BraTS(?:-[A-Za-z]+)+-\d+)-\d+")
+_OWN_NAME = re.compile(r"brats|upenn-gbm|ucsf-pdgm|flair|t2f|t1(ce|c|gd|n)|t2w|_gtv", re.IGNORECASE)
+_VISIT = re.compile(r"(BraTS(?:-[A-Za-z]+)+-\d+)-\d+|(UPENN-GBM-\d+|UCSF-PDGM-\d+)_.+")
 
 
 @dataclass(frozen=True)
@@ -123,9 +123,9 @@ def choose_modalities(
 
 
 def patient_from_case(case: str) -> str:
-    """Remove the visit number, with which case names end since 2023, from a case name."""
+    """Remove the visit from a case name: its number since 2023, `_11` of UPENN-GBM, `_FU003d` of UCSF-PDGM."""
     visit = _VISIT.fullmatch(case)
-    return visit[1] if visit else case
+    return (visit[1] or visit[2]) if visit else case
 
 
 REGIONS = ("whole_tumor", "tumor_core", "enhancing_tumor")

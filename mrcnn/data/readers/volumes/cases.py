@@ -18,7 +18,7 @@ from mrcnn.data.io.nifti import SUFFIXES, count_channels
 from mrcnn.data.io.volume_files import VolumeFiles, is_tiff_stack
 from mrcnn.data.problems import Problems, name_warnings
 from mrcnn.data.reader_options import VolumesOptions
-from mrcnn.data.readers.image_files import files_below, load_json
+from mrcnn.data.readers.image_files import files_below, load_json, parse_integer, read_bytes
 from mrcnn.errors import InputError
 
 Classes = dict[str, tuple[int | str, ...]]
@@ -28,6 +28,8 @@ LABEL_NAME = re.compile(
     rf"(?:(?P<case>.+?)[ _.\-]+)?(?:{_LABEL_WORD})|(?:{_LABEL_WORD})(?:[ _.\-]+(?P<end>.+)|(?P<number>\d+))", re.I
 )
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
+_SPLITTED = "raw_splitted"
+_LOOKED_AT = 5  # JSON files beside label maps that are opened for instances of nnDetection
 _PICTURES = (*LABEL_SUFFIXES, *LOSSY_SUFFIXES)
 DICOM_LABELS = ("Segmentation", "RT Structure Set")
 STACK_SUFFIXES = (".npy", ".tif", ".tiff")
@@ -44,6 +46,7 @@ class Case:
         pictures: whether the files are 2-D images.
         frames: whether the file is a DICOM file of frames without positions.
         patient: pseudonym of the patient in the files, or None.
+        instances: (value, position of the class) of each instance of a label map of nnDetection.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Case:
     pictures: bool = False
     frames: bool = False
     patient: str | None = None
+    instances: tuple[tuple[int, int], ...] = ()
 
     def with_channels(self, chosen: Sequence[int]) -> Case:
         """Select channels by position."""
@@ -82,7 +86,7 @@ def nifti_stem(path: Path) -> str:
 
 
 def has_description(root: Path) -> bool:
-    """Check for the `dataset.json` of nnU-Net or the Medical Segmentation Decathlon, here or in a folder below."""
+    """Check for the `dataset.json` of nnU-Net, nnDetection or the Decathlon, here or in a folder below."""
     return bool(_described_roots(root))
 
 
@@ -94,7 +98,12 @@ def _described_roots(root: Path) -> list[Path]:
 
 
 def _has_training(folder: Path) -> bool:
-    return any((folder / name).is_dir() for name in ("labelsTr", "imagesTr"))
+    return any((_files_of(folder) / name).is_dir() for name in ("labelsTr", "imagesTr"))
+
+
+def _files_of(root: Path) -> Path:
+    """Return the folder of `imagesTr`, which nnDetection has below `raw_splitted`."""
+    return root / _SPLITTED if (root / _SPLITTED).is_dir() else root
 
 
 def find_described(root: Path, options: VolumesOptions, problems: Problems) -> FoundCases:
@@ -115,13 +124,21 @@ def find_described(root: Path, options: VolumesOptions, problems: Problems) -> F
     if not isinstance(names, dict) or not names or not all(str(key).isdigit() for key in names):
         raise InputError(f"{file}: channel_names: expected an object such as {{'0': 'CT'}}")
     channels = tuple(str(names[key]) for key in sorted(names, key=int))
-    found = FoundCases([], channels, _described_classes(file, content.get("labels")))
+    base = _files_of(root)
+    listed = [path for path in _files(base / "labelsTr") if path.suffix.lower() == ".json"]
+    by_instance = any(b'"instances"' in read_bytes(path) for path in listed[:_LOOKED_AT])
+    labels = content.get("labels")
+    if by_instance and isinstance(labels, dict) and all(str(key).isdigit() for key in labels):
+        classes: Classes = {str(labels[key]): (int(key) + 1,) for key in sorted(labels, key=int)}
+    else:
+        classes = _described_classes(file, labels)
+    found = FoundCases([], channels, classes)
     for part in ("Tr", "Ts"):
         labels = [
-            path for path in _files(root / f"labels{part}") if path.name.lower().endswith((*SUFFIXES, *_PICTURES))
+            path for path in _files(base / f"labels{part}") if path.name.lower().endswith((*SUFFIXES, *_PICTURES))
         ]
         images: dict[str, list[Path]] = defaultdict(list)
-        for path in (path for path in _files(root / f"images{part}") if path.suffix.lower() != ".json"):  # spacing
+        for path in (path for path in _files(base / f"images{part}") if path.suffix.lower() != ".json"):  # spacing
             numbered = _CHANNEL.fullmatch(nifti_stem(path))
             images[numbered[1] if numbered else nifti_stem(path)].append(path)
         for label in labels:
@@ -131,13 +148,37 @@ def find_described(root: Path, options: VolumesOptions, problems: Problems) -> F
                 problems.add_skippable(f"{case}: labels{part}/{label.name} has no image in images{part}")
             elif (source := _described_source(case, of_case, channels, problems)) is not None:
                 pictures = not label.name.lower().endswith(SUFFIXES) and not is_tiff_stack(label)
-                found.cases.append(Case(case, source, (label,), pictures=pictures))
+                try:
+                    instances = _read_instances(_instance_file(label), len(classes)) if by_instance else ()
+                except InputError as error:
+                    problems.add_skippable(str(error), source.files[0])
+                    continue
+                found.cases.append(Case(case, source, (label,), pictures=pictures, instances=instances))
         if images and labels:
             for case in images:
                 problems.add_skippable(f"{case}: has no label map; expected labels{part}/{case} with the same suffix")
         elif images:
             found.warnings.append(f"images{part}: {len(images)} cases without labels are not read")
     return found
+
+
+def _instance_file(label: Path) -> Path:
+    return label.with_name(f"{nifti_stem(label)}.json")
+
+
+def _read_instances(file: Path, classes: int) -> tuple[tuple[int, int], ...]:
+    """Read nnDetection's `{"instances": {"1": 0}}`: the class, from 0, of each value of a label map."""
+    content = load_json(file)
+    found = content.get("instances") if isinstance(content, dict) else None
+    if not isinstance(found, dict):
+        raise InputError(f"{file}: expected instances, an object such as {{'1': 0}}")
+    for value, number in found.items():
+        if not re.fullmatch(r"0*[1-9]\d{0,4}", value, re.ASCII) or parse_integer(number) not in range(classes):
+            raise InputError(
+                f"{file}: instances: {value[:20]!r}: {str(number)[:20]}; expected a value and a class from 0 to "
+                f"{classes - 1}"
+            )
+    return tuple((int(value), parse_integer(number) or 0) for value, number in found.items())
 
 
 def _described_classes(file: Path, labels: object) -> Classes:

@@ -74,17 +74,19 @@ class LabelRule:
     Attributes:
         sets: values (or bits, as powers of two, if `bits`) of each class.
         label_codes: codes of BraTS that the sets come from, or None.
+        by_case: whether values are instances, so that the sets differ between cases.
     """
 
     class_names: tuple[str, ...]
     sets: tuple[tuple[int, ...], ...] = field(default=())
     bits: bool = False
     label_codes: str | None = None
+    by_case: bool = False
 
     @property
     def values(self) -> tuple[int, ...]:
         """Value of each class in a label map that is written: the first of its own if classes are single values."""
-        single = not self.bits and all(len(each) == 1 for each in self.sets)
+        single = not self.bits and not self.by_case and all(len(each) == 1 for each in self.sets)
         return tuple(each[0] for each in self.sets) if single else tuple(range(1, len(self.sets) + 1))
 
     def regions(self, labels: np.ndarray) -> np.ndarray:
@@ -280,6 +282,8 @@ def rules_for(
     """
     if summaries[0].names is not None:
         return _rules_by_name(summaries, classes)
+    if classes and options.classes is None and any(case.instances for case in cases):
+        return _rules_by_instance(cases, summaries, tuple(classes), problems), []
     present = frozenset().union(*(summary.values() for summary in summaries)) - {0}
     warnings: list[str] = []
     if options.slice_instances == "values":
@@ -317,6 +321,25 @@ def rules_for(
                     case.source.files[0],
                 )
     return [LabelRule(tuple(classes), tuple(sets))] * len(summaries), warnings
+
+
+def _rules_by_instance(
+    cases: Sequence[Case], summaries: Sequence[CaseSummary], class_names: tuple[str, ...], problems: Problems
+) -> list[LabelRule]:
+    """Assign the instances of label maps of nnDetection to the classes that the file of each case states."""
+    rules = []
+    for case, summary in zip(cases, summaries, strict=True):
+        if foreign := summary.values() - {0, *(value for value, _ in case.instances)}:
+            problems.add_skippable(
+                f"{case.name}: the label map holds {min(foreign)}, which its JSON file does not list as an instance",
+                case.source.files[0],
+            )
+        sets = [
+            tuple(value for value, number in case.instances if number == position)
+            for position in range(len(class_names))
+        ]
+        rules.append(LabelRule(class_names, tuple(sets), by_case=True))
+    return rules
 
 
 def _rules_by_name(summaries: Sequence[CaseSummary], classes: Classes | None) -> tuple[list[LabelRule], list[str]]:

@@ -28,9 +28,15 @@ def find_pairs(root: Path, options: VolumesOptions, problems: Problems) -> Found
     The volumes of a label map have its name (`a_seg` and `a`, `a_0000` or `a_ct`), or are all others in its folder if
     it is the only label map there.
     """
-    labels, images = [], []
+    labels, images, unreviewed = [], [], []
     for path in sorted(files_below(root, "**/*.nii*")):
-        roles = [folder_role(name) for name in path.relative_to(root).parts[:-1]]
+        names = path.relative_to(root).parts[:-1]
+        roles = [folder_role(name) for name in names]
+        if names[-2:] in (("labels", "final"), ("labels", "original")):  # of MONAI Label
+            del roles[-1]
+            if names[-1] == "original":
+                unreviewed.append(path.relative_to(root).as_posix())
+                continue
         role = next((role for role, _ in reversed(roles) if role), None)
         is_label = role == "mask" or (role is None and LABEL_NAME.fullmatch(nifti_stem(path)))
         group = tuple(rest for _, rest in roles if rest)
@@ -41,6 +47,7 @@ def find_pairs(root: Path, options: VolumesOptions, problems: Problems) -> Found
         in_folder[path.parent].append(path)
         of_group[group].append(path)
     found, used = FoundCases(), set()
+    found.warnings += name_warnings("label maps in labels/original are predictions and are not read", unreviewed)
     only = {path.parent for path, _ in labels}
     several = _label_folders(labels, of_group)
     apart = _images_apart(labels, images)
@@ -55,7 +62,11 @@ def find_pairs(root: Path, options: VolumesOptions, problems: Problems) -> Found
         match = LABEL_NAME.fullmatch(stem)
         core = _LABEL_ENTITY.sub("", _label_core(path))
         near = of_group.get(group) or ([] if group and not _SUBJECT.match(core) else [image for image, _ in images])
-        mine = [image for image in near if _core(image) in (core, stem) or _belongs(nifti_stem(image), core)]
+        mine = [
+            image
+            for image in near
+            if {_core(image), nifti_stem(image)} & {core, stem} or _belongs(nifti_stem(image), core)
+        ]
         mine = mine or apart.get(path, [])
         alone = sum(each.parent == path.parent for each, _ in labels) == 1 and path.parent in only
         name = core

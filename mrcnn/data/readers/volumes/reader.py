@@ -260,6 +260,9 @@ def _slice_instances(
     """Return class ids, boxes, areas and run lengths of the instances of a slice, and the pixels of those too small."""
     if not labels.any():
         return connected_components([], options.min_area)
+    if rule.by_case and options.slice_instances != "classes":
+        numbers = [(value, number) for number, values in enumerate(rule.sets, start=1) for value in values]
+        return whole_regions([labels == value for value, _ in numbers], [each for _, each in numbers], options.min_area)
     if options.slice_instances == "values":
         values = np.unique(labels[labels > 0])
         return whole_regions([labels == value for value in values], [1] * len(values), options.min_area)
