@@ -16,6 +16,7 @@ from experiments.config.schema import TaskConfig
 from experiments.evaluation.evaluate_on_test import evaluate_on_test, inference_model
 from experiments.evaluation.registration import package_and_register
 from experiments.evaluation.report import log_report
+from experiments.terminal import phase
 from experiments.training.planner import resolve_runtime_options, with_model, with_shared_settings
 from experiments.training.training_data import Data
 from mrcnn.config import ModelConfig
@@ -52,9 +53,10 @@ def finalize_sweep(
         for trial in study.best_trials:
             console.print(f"Pareto front: trial {trial.number}, {values_text(objectives, trial)}")
     console.print(f"\nBest: trial {best.number}, {values_text(objectives, best)}", style="bold")
-    trained = load(model_file(best.user_attrs[RUN], task=config.task, folder=folder / "best", option="best trial"))
-    if options.thresholds.sets and options.thresholds.per_class:
-        run.json(thresholds_of_classes(trained, data.splits["val"], config, options, best), "thresholds.json")
+    with phase(console, "Loading the best model, and searching the thresholds of each class"):
+        trained = load(model_file(best.user_attrs[RUN], task=config.task, folder=folder / "best", option="best trial"))
+        if options.thresholds.sets and options.thresholds.per_class:
+            run.json(thresholds_of_classes(trained, data.splits["val"], config, options, best), "thresholds.json")
     # The threshold is saved in the network, so that exports suppress as in the trial.
     model = trained.with_settings(nms_iou=best.user_attrs[NMS_IOU])
     assert isinstance(model.config, ModelConfig)
