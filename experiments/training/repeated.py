@@ -140,9 +140,8 @@ class TrainingGroup:
             log_report(run)
             member = Member(trainer.config, path, trainer.result, trainer.best_value)
             planned = member.config.model_dump(mode="json")
-            result = {"confidence": member.result.confidence, "min_slices": member.result.min_slices}
-            result["best_value"] = member.best_value
-            save_json(notes, {**started, "config": planned, **result})
+            chosen = {"confidence": member.result.confidence, "min_slices": member.result.min_slices}
+            save_json(notes, {**started, "config": planned, **chosen, "best_value": member.best_value})
         unfinished.remove()
         clear_session()
         return member

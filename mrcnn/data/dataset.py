@@ -72,11 +72,13 @@ class Record:
         Raises:
             InputError: a file cannot be read, or the image is no slice of a volume, which context needs.
         """
-        volume = None if self.place is None else self.volume
+        volume, place = self.volume, self.place
+        if volume is not None and place is not None:
+            if not context_slices:
+                return volume.read_slice(place.index)
+            return read_with_context(volume.read_slice, place.index, volume.shape[0], context_slices)
         if not context_slices:
-            return read_image(self.path) if volume is None else volume.read_slice(self.place.index)
-        if volume is not None:
-            return read_with_context(volume.read_slice, self.place.index, volume.shape[0], context_slices)
+            return read_image(self.path)
         files = self.slice_files
         if self.path not in files:
             raise InputError(
