@@ -16,7 +16,7 @@ from mrcnn.errors import InputError
 from mrcnn.serving.limits import Limits
 
 AT_ONCE = 2
-"""Number of threads: one decodes an image while the other runs the network."""
+"""Number of requests that are decoded at a time: one decodes an image while the other runs the network."""
 LONGEST_REASON = 400
 _DRAINED = 4  # × maximum bytes: read and discarded, because many clients read an answer only after sending
 _HELD = 8  # × maximum bytes: limit of all bodies in memory
@@ -41,13 +41,20 @@ class RequestLimiter:
             are logged and answered with 500, without details.
         limits: limits of requests.
         media_types: accepted Content-Types; empty for any.
+        threads: number of threads that run `work`.
     """
 
-    def __init__(self, work: Callable[[bytes], bytes], limits: Limits, media_types: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        work: Callable[[bytes], bytes],
+        limits: Limits,
+        media_types: Sequence[str] = (),
+        threads: int = AT_ONCE,
+    ) -> None:
         self._work = work
         self._limits = limits
         self._media_types = tuple(media_types)
-        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="answering")
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="answering")
         self._waiting = 0
         self._held = 0
         self._arriving: dict[asyncio.Timeout, None] = {}

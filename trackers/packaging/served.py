@@ -8,8 +8,8 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from threading import Lock
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 from mrcnn.geometry.polygons import mask_to_polygons
 from mrcnn.instance_masks import encode_crop
+from mrcnn.serving.batching import UNUSED_SIZES, DetectionBatcher, batch_sizes
 from mrcnn.serving.inputs import DecodedImage, parse_images
 from mrcnn.serving.request import Fields, Fraction, validate
 from mrcnn.serving.scoring_server import install_limits, packaging
@@ -92,8 +93,14 @@ class Served:
     """
 
     findings: Callable[..., dict[str, Any]] | None = None
-    _turn = Lock()
-    """One thread predicts at a time: several need more memory and are not faster."""
+
+    @cached_property
+    def batcher(self) -> DetectionBatcher:
+        """One thread predicts at a time, for all requests that wait: several need more memory and are not faster."""
+        return DetectionBatcher(
+            lambda images, size: self.network.detect(images, batch_size=size),
+            batch_sizes(self.network.config.input_shape),
+        )
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the networks in Keras's safe mode, the settings, and the function for the findings."""
@@ -108,8 +115,10 @@ class Served:
         if "findings" in self.settings:
             module, _, name = self.settings["findings"].partition(":")
             self.findings = getattr(importlib.import_module(module), name)
-        if install_limits(self._answers):
-            self.network.detect([np.zeros((8, 8), np.uint8)], batch_size=1)  # compiled before the first request
+        sizes = self.batcher.sizes
+        if install_limits(self._answers, sizes[-1]):
+            for size in (*UNUSED_SIZES, *sizes) if len(sizes) > 1 else sizes:  # compiled before the first request
+                self.network.detect([np.zeros((8, 8), np.uint8)], batch_size=size)
 
     def predict(
         self, context: PythonModelContext, model_input: list[Any], params: dict[str, Any] | None = None
@@ -141,10 +150,9 @@ class Served:
         names = tuple(self.settings["class_names"])
         answers = []
         for number, image in enumerate(images, start=1):
-            # One by one: each uses the same compiled function, and only one image's masks are in memory.
+            # One by one: only one image's masks of each request are in memory.
             try:
-                with self._turn:
-                    (found,) = self.network.detect([image.pixels], batch_size=1)
+                found = self.batcher.detect(image.pixels)
             except InputError as error:
                 raise InputError(f"image {number}: {error}") from error
             shown = found.above(confidence)

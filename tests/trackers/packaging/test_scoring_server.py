@@ -90,7 +90,7 @@ def endpoint(network):
         setattr(server, DECORATOR, None)
         patch.setitem(sys.modules, SERVER, server)
         patch.setitem(sys.modules, f"{SERVER}.app", ModuleType("app"))
-        assert install_limits(served._answers)
+        assert install_limits(served._answers, served.batcher.sizes[-1])
     handle = getattr(server, DECORATOR)(None)
 
     def ask(body, headers=JSON):
@@ -295,6 +295,18 @@ def drawn(segmentation, height, width):
     if isinstance(segmentation, list):
         segmentation = coco.merge(coco.frPyObjects(segmentation, height, width)) if segmentation else None
     return np.zeros((height, width), bool) if segmentation is None else coco.decode(segmentation).astype(bool)
+
+
+def test_requests_that_share_batches_get_the_answers_of_single_ones(endpoint):
+    rng = np.random.default_rng(7)
+    bodies = [request(image_file(rng.integers(0, 256, (30 + 9 * row, 56), np.uint8), "PNG")) for row in range(4)]
+    single = [endpoint(body) for body in bodies]
+    assert any(json.loads(text)["predictions"][0]["instances"] for _, text in single)
+    with ThreadPoolExecutor(4) as pool:
+        for shared in (list(pool.map(endpoint, bodies)) for _ in range(3)):
+            for (status, text), (_, expected) in zip(shared, single, strict=True):
+                assert status == 200, text
+                same(json.loads(text)["predictions"][0], json.loads(expected)["predictions"][0])
 
 
 @pytest.fixture(scope="module")

@@ -121,14 +121,16 @@ def test_the_confidence_can_be_overridden(served):
 def test_networks_and_mirror_images_are_put_together_as_the_settings_say(monkeypatch, tmp_path):
     settings = {"class_names": ["iso", "hypo"], "confidence": 0.4}
     monkeypatch.setattr("mrcnn.models.load", lambda path, kinds: path)
-    monkeypatch.setattr("mrcnn.inference.ensemble.make_predictor", lambda *given: given)
+    monkeypatch.setattr(
+        "mrcnn.inference.ensemble.make_predictor", lambda *given: SimpleNamespace(given=given, config=Network.config)
+    )
 
     def loaded(names, **more):
         (tmp_path / "settings.json").write_text(json.dumps(settings | more))
         model = ServedMaskRCNN()
         artifacts = {"settings": str(tmp_path / "settings.json"), **{name: f"{name}.keras" for name in names}}
         model.load_context(SimpleNamespace(artifacts=artifacts))
-        networks, *views = model.network
+        networks, *views = model.network.given
         return networks, *views
 
     assert loaded(["model"]) == (["model.keras"], (), None)
@@ -139,6 +141,24 @@ def test_networks_and_mirror_images_are_put_together_as_the_settings_say(monkeyp
         ["horizontal"],
         [0, 2, 1],
     )
+
+
+def test_a_server_computes_all_batch_sizes_before_its_first_request(monkeypatch, tmp_path):
+    computed = []
+
+    class Recorded(Network):
+        def detect(self, images, batch_size):
+            computed.append(batch_size)
+            return super().detect(images, batch_size)
+
+    (tmp_path / "settings.json").write_text(json.dumps({"class_names": ["iso", "hypo"], "confidence": 0.4}))
+    monkeypatch.setattr("mrcnn.models.load", lambda path, kinds: path)
+    monkeypatch.setattr("mrcnn.inference.ensemble.make_predictor", lambda *given: Recorded())
+    monkeypatch.setattr("trackers.packaging.served.install_limits", lambda answers, batch_size: batch_size == 4)
+    model = ServedMaskRCNN()
+    model.load_context(SimpleNamespace(artifacts={"settings": str(tmp_path / "settings.json"), "model": "model.keras"}))
+    # For 512×512 pixels; first the two sizes after which TensorFlow's graph is that of any size.
+    assert computed == [3, 5, 1, 2, 4]
 
 
 def test_findings_are_asked_of_what_is_shown(served):
