@@ -71,18 +71,17 @@ def _read_slice(file: Path, where: str) -> AnnotatedImage:
     """Read a slice. Raises one of `_UNREADABLE`."""
     picture = cache_folder() / "cheng" / f"{cached_file_digest(file)}.png"
     with h5py.File(file, "r") as content:
-        fields = {name: content[f"cjdata/{name}"] for name in _FIELDS}
-        for name, field in fields.items():
-            shape = field.shape if isinstance(field, h5py.Dataset) and field.dtype.kind in "biuf" else ()
-            if len(shape) != 2:
+        fields: dict[str, np.ndarray] = {}
+        for name in _FIELDS:
+            field = content[f"cjdata/{name}"]
+            if not isinstance(field, h5py.Dataset) or field.dtype.kind not in "biuf" or len(field.shape) != 2:
                 raise ValueError(f"its {name} is no matrix of numbers")
-            check_size(*shape, 1)
-        if fields["image"].shape != fields["tumorMask"].shape:
-            raise ValueError(f"its tumorMask is {fields['tumorMask'].shape}, its image {fields['image'].shape}")
-        # MATLAB stores columns first.
-        mask, number, patient = (np.asarray(fields[name][()]).T for name in _FIELDS[1:])
+            check_size(field.shape[0], field.shape[1], 1)
+            fields[name] = np.asarray(field[()]).T  # MATLAB stores columns first
+        pixels, mask, number, patient = fields.values()
+        if pixels.shape != mask.shape:
+            raise ValueError(f"its tumorMask is {mask.shape}, its image {pixels.shape}")
         if not picture.is_file():
-            pixels = np.asarray(fields["image"][()]).T
             if not np.isfinite(pixels).all() or np.ptp(pixels) > 65535:
                 raise ValueError("its image holds values that 16 bits cannot")
             encoded = cv2.imencode(".png", (pixels - min(0, pixels.min())).astype(np.uint16))[1]
@@ -96,9 +95,10 @@ def _read_slice(file: Path, where: str) -> AnnotatedImage:
         raise ValueError(f"its PID has {patient.size} characters")
     name = "".join(map(chr, patient.ravel().astype(int)))
     kind = _CLASSES[int(number.item()) - 1]
-    run = encode_crop(Crop(0, 0, mask > 0), *mask.shape)
+    height, width = mask.shape
+    run = encode_crop(Crop(0, 0, mask > 0), height, width)
     shapes = [Shape(f"{where}, tumorMask", kind, partial(_encode, run))]
-    return AnnotatedImage(where, picture, None, shapes, mask.shape, name, name=where, label=kind)
+    return AnnotatedImage(where, picture, None, shapes, (height, width), name, name=where, label=kind)
 
 
 def _encode(run: bytes, height: int, width: int) -> Encoded:
