@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from experiments.commands.predict import main as predict
@@ -15,6 +16,7 @@ from mrcnn.models import MaskRCNN
 from mrcnn.phantoms import write_dataset
 
 
+@pytest.mark.slow
 def test_what_is_predicted_in_a_folder_of_slices_is_what_was_evaluated(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MRCNN_CACHE", str(tmp_path / "cache"))
     dataset = read_dataset(write_dataset("lgg", tmp_path / "heads", images=10, seed=1), "lgg")
