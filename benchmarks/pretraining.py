@@ -58,8 +58,8 @@ def scores(model: object, validation: object) -> dict[str, float]:
 
 def pretrained(start: str, folder: Path, words: list[str], phantoms: int, steps: int) -> str:
     """Return the file of the network that phantoms trained from `start`, after the training where there is none."""
+    from experiments.commands.pretrain import command
     from experiments.preparation.datasets import open_dataset
-    from experiments.training.pretrain_command import command
     from mrcnn.data import split_by_patient
 
     file = folder / start / "pretrained.keras"

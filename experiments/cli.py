@@ -19,7 +19,7 @@ COMMANDS = {
     "convert": ("experiments.commands.convert", "write a data set in the form of another annotation tool"),
     "prepare": ("experiments.commands.prepare", "make a data set with left and right lungs from chest films"),
     "train": ("experiments.commands.train", "train, evaluate, track and register a Mask R-CNN"),
-    "pretrain": ("experiments.training.pretrain_command", "train on phantoms for the initial weights of trainings"),
+    "pretrain": ("experiments.commands.pretrain", "train on phantoms for the initial weights of trainings"),
     "sweep": ("sweeps.command", "search the settings of a task with many trainings, and register the best model"),
     "baselines": ("experiments.commands.baselines", "train a ResUNet and a classifier on the same split, and compare"),
     "predict": ("experiments.commands.predict", "find instances in images, volumes and videos with a trained model"),

@@ -20,13 +20,13 @@ from experiments.commands import (
     plan,
     predict,
     prepare,
+    pretrain,
     report,
     suggest,
     sync,
     train,
 )
 from experiments.config.resolve import TASKS, resolve
-from experiments.training import pretrain_command
 from mrcnn.errors import InputError
 from sweeps import command as sweep
 
@@ -48,7 +48,7 @@ OTHERS = {"--no-serve-artifacts", "--artifacts-destination", "--allowed-hosts", 
 COMMANDS = {
     "baselines": baselines, "check": check, "compare": compare, "convert": convert, "demo": demo,
     "evaluate": evaluate, "export": export, "plan": plan, "predict": predict, "prepare": prepare,
-    "pretrain": pretrain_command, "report": report, "suggest": suggest, "sweep": sweep, "sync": sync, "train": train,
+    "pretrain": pretrain, "report": report, "suggest": suggest, "sweep": sweep, "sync": sync, "train": train,
 }  # fmt: skip
 BEFORE = (
     ("train", []), ("train", ["--profile", "from_coco"]), ("sweep", []), ("compare", ["--modality", "mri"]),

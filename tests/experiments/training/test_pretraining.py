@@ -1,7 +1,7 @@
 import pytest
 
+from experiments.commands.pretrain import command, main
 from experiments.commands.train import main as train_main
-from experiments.training.pretrain_command import command, main
 from mrcnn.errors import InputError
 
 

@@ -1,4 +1,4 @@
-"""The command `mrcnn pretrain`, also `python -m experiments.training.pretrain_command`."""
+"""The command `mrcnn pretrain`, also `python -m experiments.commands.pretrain`."""
 
 from __future__ import annotations
 
