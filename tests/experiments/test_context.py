@@ -4,7 +4,6 @@ import json
 import shutil
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from experiments.commands.predict import main as predict
@@ -16,7 +15,6 @@ from mrcnn.models import MaskRCNN
 from mrcnn.phantoms import write_dataset
 
 
-@pytest.mark.slow
 def test_what_is_predicted_in_a_folder_of_slices_is_what_was_evaluated(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MRCNN_CACHE", str(tmp_path / "cache"))
     dataset = read_dataset(write_dataset("lgg", tmp_path / "heads", images=10, seed=1), "lgg")

@@ -1,7 +1,6 @@
 """Test several networks in one process, on each backend."""
 
 import numpy as np
-import pytest
 
 from mrcnn.backend import clear_session
 from mrcnn.inference.ensemble import Ensemble, flip_detections, flip_image
@@ -9,7 +8,6 @@ from mrcnn.inference.fusion import fuse_detections
 from mrcnn.models import MaskRCNN, load
 
 
-@pytest.mark.slow
 def test_saved_network_detects_the_same_after_clear_session(tiny, tmp_path):
     image = np.random.default_rng(0).integers(0, 255, (40, 56), np.uint8)
     views = ((), ("horizontal",))

@@ -22,7 +22,6 @@ RAY = SweepOptions(engine="ray")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray")
-@pytest.mark.slow
 def test_a_worker_runs_in_an_actor_and_puts_all_back_when_stopped(make_task, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     resolved, options = command.parse(

@@ -105,7 +105,6 @@ class Hopeless(optuna.trial.FixedTrial):
         return True
 
 
-@pytest.mark.slow
 def test_a_pruned_training_is_a_killed_run_below_its_parent(job):
     checked = check_data(job.config)
     trial = Hopeless({"train.learning_rate": 0.002})

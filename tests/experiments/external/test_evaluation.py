@@ -128,7 +128,6 @@ def test_the_files_of_the_report_name_no_patient_and_no_file(found, site):
         assert [name for name in names if f">{name}<" in text or f'"{name}"' in text] == []
 
 
-@pytest.mark.slow
 def test_a_file_without_a_training_is_evaluated_class_agnostic_and_told(model, site, tmp_path, capsys):
     model[1].save(tmp_path / "own.keras")
     words = [str(tmp_path / "own.keras"), str(site), "--class-agnostic", "--output", str(tmp_path / "out")]
@@ -141,7 +140,6 @@ def test_a_file_without_a_training_is_evaluated_class_agnostic_and_told(model, s
     assert facts["confidence"] == 0.01 and facts["subgroups"] == {}
 
 
-@pytest.mark.slow
 def test_training_data_that_are_gone_leave_the_names_of_patients(model, store, site, tmp_path, monkeypatch, caplog):
     def gone(config):
         raise InputError("--data.dataset /data/Mustermann: expected a folder")

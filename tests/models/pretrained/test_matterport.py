@@ -38,9 +38,7 @@ def seeded_model(path, size, confidence):
     return made
 
 
-@pytest.mark.parametrize(
-    ("name", "height", "width"), [pytest.param("square", 256, 256, marks=pytest.mark.slow), ("wide", 230, 410)]
-)
+@pytest.mark.parametrize(("name", "height", "width"), [("square", 256, 256), ("wide", 230, 410)])
 def test_detections_equal_the_reference(model, matterport_file, agree, name, height, width):
     expected = np.load(DATA / f"matterport_{name}.npz")
     image = matterport_file.test_image(height, width)
@@ -82,7 +80,6 @@ def test_input_is_mean_subtracted_and_padded(model):
     assert (pixels[64:192] > -120).all() and pixels.shape == (256, 256, 3)
 
 
-@pytest.mark.slow
 def test_other_classes_reinitialize_train_and_save(seeded_h5, matterport_file, tmp_path):
     config = ModelConfig(
         class_names=("nodule",), **{**settings_for(seeded_h5), "image_size": 64, "proposals": 50, "roi_samples": 16},
