@@ -77,7 +77,8 @@ def _take_all(address, taken):
 
 
 @pytest.mark.slow
-def test_workers_at_once_take_each_trial_once(study, address):
+def test_workers_at_once_take_each_trial_once(study, address, monkeypatch, request):
+    monkeypatch.syspath_prepend(request.config.rootpath)  # where the workers find this module
     refill_queue(study, 24)
     spawn = multiprocessing.get_context("spawn")
     taken = spawn.Queue()
