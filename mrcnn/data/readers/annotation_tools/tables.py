@@ -92,6 +92,9 @@ def _parse(
         except csv.Error as error:
             raise InputError(f"{file}: not a CSV file ({error})") from error
         columns = _columns(header)
+        # The first line can hold control characters, at which the table was recognized by less than its whole header.
+        if "image" not in columns or not columns.keys() & {"runs", "box"}:
+            raise InputError(f"{file}: expected the columns ImageId and EncodedPixels, or an image and a box")
         drawn: list[tuple[AnnotatedImage, str, str, str]] = []
         for number, values in rows:
             at = f"{where}, line {number}"

@@ -197,3 +197,9 @@ def test_an_order_that_nothing_shows_is_asked_for(tmp_path, save_images):
     (tmp_path / "train.csv").write_text("\n".join(["id,annotation", "a,lung and heart"]))
     with pytest.raises(InputError, match="no known form"):
         read_dataset(tmp_path)
+
+
+def test_a_control_character_in_the_header_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("ImageId,EncodedPixels\x0cclass,\na,1 2,iso\n")
+    with pytest.raises(InputError, match=r"t\.csv: expected the columns ImageId"):
+        read_dataset(tmp_path, reader="csv")
