@@ -72,7 +72,11 @@ class Sample(WithMasks):
 
     def present(self) -> Sample:
         """Return the sample with the channels of the present slice alone."""
-        return replace(self, image=present_slice(self.image, self.context_slices), context_slices=0)
+        if not self.context_slices:
+            return self
+        image = present_slice(self.image, self.context_slices)
+        # Not as arrays: these would be decoded.
+        return replace(self, image=image, masks=self.instances, crowd_masks=self.crowds, context_slices=0)
 
     def __post_init__(self) -> None:
         height, width = self.image.shape[:2]
