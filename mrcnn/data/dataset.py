@@ -221,6 +221,8 @@ class Dataset:
         invalid = {fault.image for fault in self.problems.faults}
         records = [
             replace(record, slice_files=tuple(file for file in record.slice_files if file not in invalid))
+            if record.slice_files
+            else record
             for record in valid.records
         ]
         return valid._replace(

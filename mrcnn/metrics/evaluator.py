@@ -189,8 +189,9 @@ class Evaluator:
         """
         found = []
         for least in min_slices:
-            values = self._agreement(GRID)
-            if least > 1:
+            if least == 1:
+                values = self._agreement(GRID)
+            else:
                 changed = [self.without_short_objects(confidence, least) for confidence in GRID]
                 pairs = zip(changed, GRID, strict=True)
                 values = np.array([each._agreement([confidence])[0] for each, confidence in pairs])
