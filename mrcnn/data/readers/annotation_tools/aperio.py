@@ -6,14 +6,13 @@ instances; an image without a file is not annotated and is left out.
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
 from mrcnn.data.problems import Problems, name_warnings
 from mrcnn.data.readers.annotation_tools.annotated_images import AnnotatedImage, Shape, relative_name, split_of
-from mrcnn.data.readers.annotation_tools.cvat import read_xml
+from mrcnn.data.readers.annotation_tools.cvat import begins_with, read_xml
 from mrcnn.data.readers.annotation_tools.outlines import Encoded, ellipse, encode_polygons, numbers
 from mrcnn.data.readers.image_files import ImageFiles, find_annotation_files
 from mrcnn.errors import InputError
@@ -69,10 +68,7 @@ def _find_files(path: Path) -> list[Path]:
 
 
 def _is_aperio(file: Path) -> bool:
-    if file.suffix.lower() != ".xml":
-        return False
-    with file.open("rb") as opened:
-        return re.search(rb"<Annotations[\s>].*<Annotation[\s>].*<Region", opened.read(_HEAD), re.DOTALL) is not None
+    return begins_with(file, rb"<Annotations[\s>].*<Annotation[\s>].*<Region", _HEAD)
 
 
 def _class_of(layer: ElementTree.Element) -> str:

@@ -7,6 +7,7 @@ instances, since CVAT lists every image of a task.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -73,15 +74,20 @@ def read_xml(file: Path) -> ElementTree.Element:
         raise InputError(f"{file}: not an XML file ({error})") from error
 
 
+def begins_with(file: Path, pattern: bytes, head: int) -> bool:
+    """Check whether the first `head` bytes of an XML file match a regular expression; false for other suffixes."""
+    if file.suffix.lower() != ".xml":
+        return False
+    with file.open("rb") as opened:
+        return re.search(pattern, opened.read(head), re.DOTALL) is not None
+
+
 def _find_files(path: Path) -> list[Path]:
     return find_annotation_files(path, ("*.xml", "annotations/*.xml", "*/*.xml"), _is_cvat)
 
 
 def _is_cvat(file: Path) -> bool:
-    if file.suffix.lower() != ".xml":
-        return False
-    with file.open("rb") as opened:
-        return b"<annotations>" in opened.read(_HEAD)
+    return begins_with(file, rb"<annotations>", _HEAD)
 
 
 def _read_image(entry: ElementTree.Element, files: ImageFiles, where: str, passed: list[str]) -> AnnotatedImage:

@@ -7,7 +7,6 @@ of the image. An image without a mark, or with an empty one, is not annotated an
 from __future__ import annotations
 
 import json
-import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from xml.etree import ElementTree
 from mrcnn.data.names import normalize_text
 from mrcnn.data.problems import Problems
 from mrcnn.data.readers.annotation_tools.annotated_images import AnnotatedImage, Shape, relative_name, split_of
-from mrcnn.data.readers.annotation_tools.cvat import read_xml
+from mrcnn.data.readers.annotation_tools.cvat import begins_with, read_xml
 from mrcnn.data.readers.annotation_tools.outlines import Encoded, encode_polygons, numbers
 from mrcnn.data.readers.image_files import ImageFiles, find_annotation_files
 from mrcnn.errors import InputError
@@ -51,10 +50,7 @@ def _find_files(path: Path) -> list[Path]:
 
 
 def _is_case(file: Path) -> bool:
-    if file.suffix.lower() != ".xml":
-        return False
-    with file.open("rb") as opened:
-        return re.search(rb"<case>.*<mark>", opened.read(_HEAD), re.DOTALL) is not None
+    return begins_with(file, rb"<case>.*<mark>", _HEAD)
 
 
 def _read_case(case: ElementTree.Element, file: Path, root: Path, files: ImageFiles) -> list[AnnotatedImage]:
