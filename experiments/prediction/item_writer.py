@@ -114,13 +114,12 @@ class ItemWriter:
     def finish(self) -> None:
         """Link the instances of a stack to objects, and write the files that need all frames, the JSON last."""
         if self._item.kind in STACKS:
+            self._link()
             for name in sorted(self._formats & PICTURES.keys()):
                 if self._answers:
                     self._save(name, self._sheet(name))
                 else:  # a volume without any brain
                     self.files.pop(name)
-        if self._item.kind in STACKS:
-            self._link()
         if "nifti" in self._formats:
             self._write_nifti()
         if "objects" in self._formats:
