@@ -12,8 +12,8 @@ from experiments.evaluation.evaluate import predictions
 from mrcnn.data import Dataset
 from mrcnn.metrics.case import Case, make_case, masks_of_class
 from mrcnn.metrics.matching import MATCH_IOU, match, overlap
-from mrcnn.metrics.rle import ious, subtract_crowds
 from mrcnn.models import MaskRCNN
+from mrcnn.rle import ious, subtract_crowds
 
 
 def cache_candidates(model: MaskRCNN, dataset: Dataset, *, batch_size: int) -> list[Case]:

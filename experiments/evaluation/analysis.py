@@ -15,7 +15,7 @@ from mrcnn.inference.drawing import side_by_side
 from mrcnn.instance_masks import InstanceMasks
 from mrcnn.metrics import Evaluator
 from mrcnn.metrics.case import Case
-from mrcnn.metrics.rle import areas, coco_boxes
+from mrcnn.rle import areas, coco_boxes
 from trackers.runs.run import Run
 
 FALSE_POSITIVE, MISS = "false_positive", "miss"

@@ -8,11 +8,12 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from experiments.prediction.downloads import is_web_address, redact_address
-from mrcnn.data.io.images import HEAD_BYTES, is_dicom
+from mrcnn.data.io.images import is_dicom_file
 from mrcnn.data.io.video import SUFFIXES as VIDEO_SUFFIXES
 from mrcnn.data.problems import DataError, Problems, summarize_names
 from mrcnn.data.readers.image_files import is_system_name
@@ -253,11 +254,9 @@ def _nifti_items(folder: Path, files: Sequence[Path], found: Inputs) -> list[Ite
 
 
 def _is_dicom(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return is_dicom(file.read(HEAD_BYTES))
-    except OSError:
-        return False
+    with suppress(OSError):
+        return is_dicom_file(path)
+    return False
 
 
 def _dicom_kind(path: Path) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from pycocotools import mask
 from scipy.optimize import linear_sum_assignment
 
 from mrcnn.detections import Detections
+from mrcnn.rle import encode, ious
 
 LEAST_IOU = 0.2
 """Least IoU of the masks of one object in neighboring slices; low, because thick slices cut an object differently."""
@@ -42,7 +42,7 @@ def link_slices(slices: Mapping[int, Detections], least_iou: float = LEAST_IOU) 
         found, previous = slices[index], slices.get(index - 1)
         linked = np.zeros(len(found), np.int64)
         if previous is not None and len(previous) and len(found):
-            overlap = _ious(previous, found)
+            overlap = ious(encode(previous.instances), encode(found.instances))
             overlap[previous.class_ids[:, None] != found.class_ids] = 0
             overlap[overlap < least_iou] = 0
             for before, after in zip(*linear_sum_assignment(-overlap), strict=True):
@@ -53,13 +53,6 @@ def link_slices(slices: Mapping[int, Detections], least_iou: float = LEAST_IOU) 
         count += len(new)
         numbers[index] = linked
     return numbers
-
-
-def _ious(one: Detections, other: Detections) -> np.ndarray:
-    """Compute the IoU of the masks (N, M) of two images of one size."""
-    size = list(one.instances.shape[1:])
-    first, second = ([{"size": size, "counts": counts} for counts in each.instances.to_rle()] for each in (one, other))
-    return np.asarray(mask.iou(first, second, [0] * len(second)))  # pyright: ignore[reportArgumentType] - as bytes
 
 
 def in_short_objects(slices: Mapping[int, Detections], min_slices: int) -> dict[int, np.ndarray]:

@@ -12,7 +12,7 @@ from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 from mrcnn.instance_masks import InstanceMasks
 from mrcnn.metrics.matching import MATCH_IOU, match
-from mrcnn.metrics.rle import Rle, encode, ious, subtract_crowds
+from mrcnn.rle import Rle, encode, ious, subtract_crowds
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from pycocotools.cocoeval import COCOeval
 
 from mrcnn.metrics.case import Case
 from mrcnn.metrics.operating_point import ratio
-from mrcnn.metrics.rle import Rle, areas, as_json, coco_boxes
+from mrcnn.rle import Rle, areas, as_json, coco_boxes
 
 IOUS = np.concatenate([[0.1], np.linspace(0.5, 0.95, 10)])
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -72,7 +72,7 @@ def evaluate(truth: dict[str, Any], results: Sequence[dict[str, Any]], kind: Lit
     Example:
         Two instances; the only detection has a mask IoU of 1, which gives precision 1 up to recall 0.5 (51 of 101).
 
-        >>> from mrcnn.metrics.rle import encode
+        >>> from mrcnn.rle import encode
         >>> masks = np.zeros((2, 8, 8), bool)
         >>> masks[0, :4, :4] = masks[1, 5:, 5:] = True
         >>> runs = [as_json(run) for run in encode(masks)]

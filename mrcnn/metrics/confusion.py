@@ -8,7 +8,7 @@ import numpy as np
 
 from mrcnn.metrics.case import Case
 from mrcnn.metrics.matching import match
-from mrcnn.metrics.rle import ious
+from mrcnn.rle import ious
 
 
 def confusion_matrix(cases: Sequence[Case], confidence: float, class_count: int) -> np.ndarray:

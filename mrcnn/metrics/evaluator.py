@@ -31,8 +31,8 @@ from mrcnn.metrics.operating_point import (
     confidence_curves,
     operating_point,
 )
-from mrcnn.metrics.rle import areas
 from mrcnn.metrics.volumes import VolumeMeasurement, group_slices, measure_volumes, stack_masks
+from mrcnn.rle import areas
 
 _KINDS: Mapping[str, Literal["segm", "bbox"]] = {"mask": "segm", "box": "bbox"}
 _AVERAGED = ("dice", "iou", "hd95", "hd95_mm")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mrcnn.metrics.rle import Rle, areas, merge
+from mrcnn.rle import Rle, areas, merge
 
 MATCH_IOU = 0.5
 """Lowest mask IoU at which a detection matches an instance of its class."""
@@ -78,7 +78,7 @@ def overlap(truth: Sequence[Rle], predicted: Sequence[Rle]) -> Overlap:
     """Compute the overlap of the union of `truth` with the union of `predicted`; either may be empty.
 
     Example:
-        >>> from mrcnn.metrics.rle import encode
+        >>> from mrcnn.rle import encode
         >>> masks = np.array([[[1, 1, 0]], [[0, 1, 1]]], bool)
         >>> overlap(encode(masks[:1]), encode(masks[1:]))
         Overlap(truth=2, predicted=2, intersection=1)

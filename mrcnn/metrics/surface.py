@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.spatial import KDTree
 
-from mrcnn.metrics.rle import Rle, decode_cropped, merge
+from mrcnn.rle import Rle, decode_cropped, merge
 
 PERCENTILE = 95
 
@@ -51,7 +51,7 @@ def surface_points(rles: Sequence[Rle]) -> np.ndarray:
         (P, 2) float64 (row, column); (0, 2) for an empty union.
 
     Example:
-        >>> from mrcnn.metrics.rle import encode
+        >>> from mrcnn.rle import encode
         >>> mask = np.zeros((1, 4, 4), bool)
         >>> mask[0, 1, 2:] = True
         >>> surface_points(encode(mask)).tolist()

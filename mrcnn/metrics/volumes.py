@@ -23,8 +23,8 @@ from mrcnn.data.sample import SlicePosition
 from mrcnn.errors import InputError
 from mrcnn.metrics.case import Case
 from mrcnn.metrics.matching import Overlap, overlap
-from mrcnn.metrics.rle import Rle, decode, merge
 from mrcnn.metrics.surface import hausdorff95, surface
+from mrcnn.rle import Rle, decode, merge
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mrcnn.metrics.matching import match, overlap
-from mrcnn.metrics.rle import encode
+from mrcnn.rle import encode
 
 
 @pytest.mark.parametrize(

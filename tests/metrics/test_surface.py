@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from mrcnn.metrics.rle import encode
 from mrcnn.metrics.surface import hausdorff95, surface, surface_points
+from mrcnn.rle import encode
 
 
 def brute_force(truth, predicted, spacing):

@@ -127,11 +127,16 @@ def _unreadable(path: Path, error: Exception) -> InputError:
 
 
 def _is_dicom(path: Path) -> bool:
-    """Check the first bytes of a file for DICOM; many DICOM files have no suffix."""
+    """Check a file for DICOM by its content unless it has the suffix of another form; many DICOM files have none."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise InputError(f"{path}: is a folder, pipe or device; expected a file")  # reading it may never end
     if path.suffix.lower() in _OTHER_SUFFIXES:
         return False
+    return is_dicom_file(path)
+
+
+def is_dicom_file(path: Path) -> bool:
+    """Check whether a file is DICOM by its first bytes. Raises `OSError` if it cannot be read."""
     with path.open("rb") as file:
         return is_dicom(file.read(HEAD_BYTES))
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mrcnn.data.io.images import HEAD_BYTES, is_dicom
+from mrcnn.data.io.images import is_dicom_file
 from mrcnn.data.io.label_images import LABEL_SUFFIXES
 from mrcnn.data.readers.image_files import IMAGE_SUFFIXES, compose_unicode, walk_folders
 
@@ -87,8 +87,8 @@ def _is_bare_dicom(path: Path) -> bool:
     # The numbers of a UID look like a suffix.
     if (path.suffix and not path.suffix[1:].isdigit()) or path.name.upper() == "DICOMDIR":
         return False
-    with suppress(OSError), path.open("rb") as file:
-        return is_dicom(file.read(HEAD_BYTES))
+    with suppress(OSError):
+        return is_dicom_file(path)
     return False
 
 

@@ -1,4 +1,4 @@
-"""Find the image files of a data set by the names in its annotations, and parse JSON values strictly."""
+"""Find the image files of a data set by the names in its annotations, and read annotations strictly."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+from xml.etree import ElementTree
 
 from mrcnn.data.annotation_formats import IMAGE_SUFFIXES
 from mrcnn.data.io.images import read_header
@@ -235,6 +236,25 @@ def load_json(file: Path) -> Any:
         raise InputError(f"{file}: not a JSON file ({error})") from error
     except RecursionError as error:
         raise InputError(f"{file}: not a JSON file of annotations (nested too deep)") from error
+
+
+def read_xml(file: Path) -> ElementTree.Element:
+    """Parse an XML file. Raises `InputError` if it is not XML, or defines entities, which may expand without bound."""
+    content = read_bytes(file)
+    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
+        raise InputError(f"{file}: holds a document type; expected annotations alone")
+    try:
+        return ElementTree.fromstring(content)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise InputError(f"{file}: not an XML file ({error})") from error
+
+
+def xml_begins_with(file: Path, pattern: bytes) -> bool:
+    """Check whether the first 4096 bytes of an XML file match a regular expression; false for other suffixes."""
+    if file.suffix.lower() != ".xml":
+        return False
+    with file.open("rb") as opened:
+        return re.search(pattern, opened.read(4096), re.DOTALL) is not None
 
 
 def is_valid_text(value: Any) -> bool:

@@ -12,13 +12,11 @@ from xml.etree import ElementTree
 
 from mrcnn.data.problems import Problems, name_warnings
 from mrcnn.data.readers.annotation_tools.annotated_images import AnnotatedImage, Shape, relative_name, split_of
-from mrcnn.data.readers.annotation_tools.cvat import begins_with, read_xml
 from mrcnn.data.readers.annotation_tools.outlines import Encoded, ellipse, encode_polygons, numbers
-from mrcnn.data.readers.image_files import ImageFiles, find_annotation_files
+from mrcnn.data.readers.image_files import ImageFiles, find_annotation_files, read_xml, xml_begins_with
 from mrcnn.errors import InputError
 
 _UNNAMED = "object"  # class of a layer without a name
-_HEAD = 4096  # bytes that are looked at to recognize the form
 _OUTLINES, _ELLIPSE = ("0", "1"), "2"
 """Types of regions: freehand and rectangle, both with their corners, and ellipse, with two corners of its box.
 
@@ -68,7 +66,7 @@ def _find_files(path: Path) -> list[Path]:
 
 
 def _is_aperio(file: Path) -> bool:
-    return begins_with(file, rb"<Annotations[\s>].*<Annotation[\s>].*<Region", _HEAD)
+    return xml_begins_with(file, rb"<Annotations[\s>].*<Annotation[\s>].*<Region")
 
 
 def _class_of(layer: ElementTree.Element) -> str:

@@ -7,7 +7,6 @@ instances, since CVAT lists every image of a task.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -31,10 +30,15 @@ from mrcnn.data.readers.annotation_tools.outlines import (
     numbers,
     rectangle,
 )
-from mrcnn.data.readers.image_files import ImageFiles, find_annotation_files, parse_integer, parse_number, read_bytes
+from mrcnn.data.readers.image_files import (
+    ImageFiles,
+    find_annotation_files,
+    parse_integer,
+    parse_number,
+    read_xml,
+    xml_begins_with,
+)
 from mrcnn.errors import InputError
-
-_HEAD = 2048  # bytes that are looked at to recognize the form
 
 
 def matches(path: Path) -> bool:
@@ -63,31 +67,12 @@ def parse(path: Path, problems: Problems, warnings: list[str]) -> tuple[list[Ann
     return images, unique_names(labels) or None
 
 
-def read_xml(file: Path) -> ElementTree.Element:
-    """Parse an XML file. Raises `InputError` if it is not XML, or defines entities, which may expand without bound."""
-    content = read_bytes(file)
-    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
-        raise InputError(f"{file}: holds a document type; expected annotations alone")
-    try:
-        return ElementTree.fromstring(content)
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise InputError(f"{file}: not an XML file ({error})") from error
-
-
-def begins_with(file: Path, pattern: bytes, head: int) -> bool:
-    """Check whether the first `head` bytes of an XML file match a regular expression; false for other suffixes."""
-    if file.suffix.lower() != ".xml":
-        return False
-    with file.open("rb") as opened:
-        return re.search(pattern, opened.read(head), re.DOTALL) is not None
-
-
 def _find_files(path: Path) -> list[Path]:
     return find_annotation_files(path, ("*.xml", "annotations/*.xml", "*/*.xml"), _is_cvat)
 
 
 def _is_cvat(file: Path) -> bool:
-    return begins_with(file, rb"<annotations>", _HEAD)
+    return xml_begins_with(file, rb"<annotations>")
 
 
 def _read_image(entry: ElementTree.Element, files: ImageFiles, where: str, passed: list[str]) -> AnnotatedImage:

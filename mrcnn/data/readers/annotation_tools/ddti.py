@@ -15,13 +15,11 @@ from xml.etree import ElementTree
 from mrcnn.data.names import normalize_text
 from mrcnn.data.problems import Problems
 from mrcnn.data.readers.annotation_tools.annotated_images import AnnotatedImage, Shape, relative_name, split_of
-from mrcnn.data.readers.annotation_tools.cvat import begins_with, read_xml
 from mrcnn.data.readers.annotation_tools.outlines import Encoded, encode_polygons, numbers
-from mrcnn.data.readers.image_files import ImageFiles, find_annotation_files
+from mrcnn.data.readers.image_files import ImageFiles, find_annotation_files, read_xml, xml_begins_with
 from mrcnn.errors import InputError
 
 _CLASS = "nodule"  # the only one, which the files do not name
-_HEAD = 2048  # bytes that are looked at to recognize the form
 
 
 def matches(path: Path) -> bool:
@@ -50,7 +48,7 @@ def _find_files(path: Path) -> list[Path]:
 
 
 def _is_case(file: Path) -> bool:
-    return begins_with(file, rb"<case>.*<mark>", _HEAD)
+    return xml_begins_with(file, rb"<case>.*<mark>")
 
 
 def _read_case(case: ElementTree.Element, file: Path, root: Path, files: ImageFiles) -> list[AnnotatedImage]:

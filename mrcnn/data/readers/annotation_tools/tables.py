@@ -88,11 +88,11 @@ def _parse(
     for file in found:
         files, where = ImageFiles([file.parent]), relative_name(file, root)
         try:
-            header, rows = _read_rows(file)
+            header, rows = _split_rows(read_text(file))
         except csv.Error as error:
             raise InputError(f"{file}: not a CSV file ({error})") from error
         columns = _columns(header)
-        # The first line can hold control characters, at which the table was recognized by less than its whole header.
+        # The first line can be longer than the part by which the table was recognized.
         if "image" not in columns or not columns.keys() & {"runs", "box"}:
             raise InputError(f"{file}: expected the columns ImageId and EncodedPixels, or an image and a box")
         drawn: list[tuple[AnnotatedImage, str, str, str]] = []
@@ -131,25 +131,20 @@ def _find_files(path: Path) -> list[Path]:
 def _is_table(file: Path) -> bool:
     if file.suffix.lower() != ".csv" or "submission" in file.stem.lower():  # Kaggle's sample_submission.csv
         return False
-    lines = read_bytes(file)[:_HEAD].decode("utf-8-sig", "replace").splitlines()
-    header, *rows = [*csv.reader(lines, delimiter=_delimiter(lines[0]))] if lines else [[]]
+    header, rows = _split_rows(read_bytes(file)[:_HEAD].decode("utf-8-sig", "replace"))
     columns = _columns(header)
     if "image" not in columns or "runs" not in columns:
         return "image" in columns and "box" in columns
     name = columns["runs"][0]
-    texts = [row[header.index(name)].strip() for row in rows if len(row) > header.index(name)]
+    texts = [row[header.index(name)].strip() for _, row in rows if len(row) > header.index(name)]
     return _key(name) in _KAGGLE or any(re.fullmatch(r"\d+( +\d+)+", text) for text in texts)
 
 
-def _delimiter(line: str) -> str:
-    return max(",;\t", key=line.count)
-
-
-def _read_rows(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Read the header and the numbered rows of a table."""
-    text = read_text(file)
+def _split_rows(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Split a table into its header and its numbered rows that are not empty. Raises `csv.Error`."""
     csv.field_size_limit(1 << 27)  # run lengths of one object
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text.partition("\n")[0]))
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     header = next(reader, [])
     return header, [(reader.line_num, row) for row in reader if any(value.strip() for value in row)]
 

@@ -26,7 +26,6 @@ from mrcnn.data.readers.annotation_tools.annotated_images import (
     split_name,
     split_of,
 )
-from mrcnn.data.readers.annotation_tools.cvat import read_xml
 from mrcnn.data.readers.annotation_tools.outlines import encode_box, encode_polygons, numbers
 from mrcnn.data.readers.image_files import (
     IMAGE_SUFFIXES,
@@ -35,6 +34,7 @@ from mrcnn.data.readers.image_files import (
     files_below,
     parse_integer,
     read_text,
+    read_xml,
 )
 from mrcnn.data.readers.mask_folders import MaskPairs
 from mrcnn.data.readers.segmentation import split_components

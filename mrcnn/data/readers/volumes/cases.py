@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mrcnn.data.io.images import HEAD_BYTES, is_dicom
+from mrcnn.data.io.images import is_dicom_file
 from mrcnn.data.io.label_images import LABEL_SUFFIXES, LOSSY_SUFFIXES
 from mrcnn.data.io.nifti import SUFFIXES, count_channels
 from mrcnn.data.io.volume_files import VolumeFiles, is_tiff_stack
@@ -266,12 +266,11 @@ def _pattern(text: str, option: str) -> re.Pattern:
 def dicom_files(root: Path) -> Iterable[Path]:
     """Yield the DICOM files below a folder, by suffix or content."""
     for path in sorted(files_below(root, "**/*")):
-        if path.suffix.lower() in (".dcm", ".dicom", ".ima"):
+        if path.suffix.lower() in (".dcm", ".dicom", ".ima") or (
+            not path.name.lower().endswith((*SUFFIXES, *_PICTURES, ".json", ".csv", ".txt", ".xml"))
+            and is_dicom_file(path)
+        ):
             yield path
-        elif not path.name.lower().endswith((*SUFFIXES, *_PICTURES, ".json", ".csv", ".txt", ".xml")):
-            with path.open("rb") as file:
-                if is_dicom(file.read(HEAD_BYTES)):
-                    yield path
 
 
 def has_dicom_labels(root: Path) -> bool:

@@ -199,7 +199,15 @@ def test_an_order_that_nothing_shows_is_asked_for(tmp_path, save_images):
         read_dataset(tmp_path)
 
 
-def test_a_control_character_in_the_header_is_refused(tmp_path):
-    (tmp_path / "t.csv").write_text("ImageId,EncodedPixels\x0cclass,\na,1 2,iso\n")
-    with pytest.raises(InputError, match=r"t\.csv: expected the columns ImageId"):
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("ImageId,EncodedPixels\x0cclass,", "expected a CSV file with ImageId"),
+        # Longer than what is looked at to recognize a table, and cut within its last name.
+        (f"EncodedPixels,{'x' * (65536 - len('EncodedPixels,,image'))},imagery", r"t\.csv: expected the columns ImageId"),
+    ],
+)
+def test_a_header_without_the_columns_is_refused(tmp_path, header, message):
+    (tmp_path / "t.csv").write_text(f"{header}\na,1 2,iso\n")
+    with pytest.raises(InputError, match=message):
         read_dataset(tmp_path, reader="csv")

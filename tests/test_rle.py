@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 
-from mrcnn.metrics import rle
+from mrcnn import rle
 
 shapes = st.tuples(st.integers(0, 4), st.integers(1, 9), st.integers(1, 9))
 stacks = hnp.arrays(bool, shapes)
