@@ -260,6 +260,11 @@ class EvaluateOptions(Section):
         description="images on which each epoch is validated, drawn at random; the threshold is chosen on all of the "
         "split; null: all; auto: as many as take a sixth of the training's time",
     )
+    validation_loss: bool = Field(
+        default=True,
+        description="also compute the losses of the validation images, of at most 32 batches, in each validation; the "
+        "report draws them beside those of the training",
+    )
     volumes: bool = Field(
         default=False,
         description="images are slices: also assemble volumes and measure Dice and HD95 in mm on them",

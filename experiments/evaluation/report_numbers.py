@@ -60,26 +60,25 @@ def training_charts(run: RunRecord) -> list[Chart]:
 
     best = run.metrics.get("best_epoch")
     mark = None if best is None else (best, f"best epoch: {best:.0f}")
-    losses = sorted(name for name in run.metrics if name.startswith("train/") and name[6:] not in NOT_LOSSES)
+
+    def chart(title: str, metrics: Mapping[str, str], **options: Any) -> Chart | None:
+        lines = {label: points(name) for label, name in metrics.items() if name in run.metrics}
+        return line_chart(title, lines, across="epoch", mark=mark, **options)
+
+    losses = sorted(name[6:] for name in run.metrics if name.startswith("train/") and name[6:] not in NOT_LOSSES)
+    parts = {part: {name.replace("_", " "): f"{part}/{name}" for name in losses} for part in ("train", "val")}
     charts = [
-        line_chart("Training: loss", {"loss": points("train/loss")} if "train/loss" in run.metrics else {},
-                   across="epoch", mark=mark),
-        line_chart("Training: parts of the loss", {name[6:].replace("_", " "): points(name) for name in losses},
-                   across="epoch", mark=mark),
-    ]  # fmt: skip
+        chart("Loss", {"training": "train/loss", "validation": "val/loss"}),
+        chart("Training: parts of the loss", parts["train"]),
+        chart("Validation: parts of the loss", parts["val"] if "val/loss" in run.metrics else {}),
+    ]
     for title, names in CURVES.items():
-        lines = {ROWS.get(name, name): points(f"val/{name}") for name in names if f"val/{name}" in run.metrics}
-        charts.append(line_chart(title, lines, across="epoch", mark=mark, y_range=(0, 1)))
+        charts.append(chart(title, {ROWS.get(name, name): f"val/{name}" for name in names}, y_range=(0, 1)))
     names = _metric_of_class(run, "dice", "val")
     if len(names) > 1:
-        lines = {name: points(metric) for name, metric in names.items() if metric in run.metrics}
-        charts.append(
-            line_chart("Validation: Dice of each class", lines, across="epoch", mark=mark, y_range=(0, 1),
-                       colors=class_colors(list(names)))
-        )  # fmt: skip
-    rate = {"learning rate": points("train/learning_rate")}
-    charts.append(line_chart("Learning rate", rate, across="epoch", mark=mark))
-    return [chart for chart in charts if chart]
+        charts.append(chart("Validation: Dice of each class", names, y_range=(0, 1), colors=class_colors(list(names))))
+    charts.append(chart("Learning rate", {"learning rate": "train/learning_rate"}))
+    return [each for each in charts if each]
 
 
 def result_tables(run: RunRecord, instances: Sequence[Row] = ()) -> dict[str, Any]:

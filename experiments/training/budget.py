@@ -52,6 +52,8 @@ VALIDATION_SHARE = 1 / 6
 """Largest share of the training's time for validations."""
 PREDICTION, METRICS = 0.5, 0.05
 """Time of an image in a validation: in times of that in a training step, and seconds for its masks and metrics."""
+LOSSES = 0.3
+"""Time of the losses of an image in a validation, in times of that in a training step."""
 OVERHEAD, START = 0.1, 90.0
 """Share of the budget for the evaluation at the end, and seconds for the start and the compilation."""
 PROCESS_GIB = 1.3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from statistics import fmean
 from typing import Any, NoReturn
@@ -16,9 +16,10 @@ from experiments.config.schema import EvaluateOptions
 from experiments.evaluation.evaluate import evaluate
 from experiments.training.progress import ProgressDisplay
 from mrcnn.data import Dataset, Loader, Sample
+from mrcnn.data.transforms.encoding import Batch
 from mrcnn.detections import Detections
 from mrcnn.inference.drawing import contact_sheet, side_by_side
-from mrcnn.models.training.state import nonfinite_arrays, random_states
+from mrcnn.models.training.state import nonfinite_arrays, random_states, restore_random_states
 from trackers.checkpoints.checkpoint_store import BEST, BEST_EPOCH, LAST, CheckpointStore
 from trackers.runs.run import Run
 from trackers.runs.tensorboard import EventWriter
@@ -177,10 +178,29 @@ class AveragedWeights(keras.callbacks.SwapEMAWeights):
         self._ema_weights_in_model = steps > 0
 
 
+def validation_losses(model: Any, batches: Iterable[Batch]) -> dict[str, float]:
+    """Compute the losses in inference mode, as means over batches with ground truth; one that is not finite is absent.
+
+    The anchors and regions are sampled with the same random numbers each time, and the generators of the training are
+    as before, so a training is the same with and without validation losses.
+    """
+    states = random_states(model)
+    restore_random_states(model, [[0] * len(state) for state in states])
+    try:
+        found = [model.test_on_batch(batch, return_dict=True) for batch in batches]
+    finally:
+        restore_random_states(model, states)
+    means = {name: fmean(float(losses[name]) for losses in found) for name in found[0]}
+    return {name: value for name, value in means.items() if math.isfinite(value)}
+
+
 class Validate(TrainingCallback):
     """Complete the record of the epoch, and evaluate the validation split after every `every` epochs and the last one.
 
     Subclasses override `metrics` for other models than segmenters.
+
+    Args:
+        batches: returns the batches of the validation losses; None: these are not computed.
     """
 
     def __init__(
@@ -193,9 +213,11 @@ class Validate(TrainingCallback):
         *,
         every: int,
         epochs: int,
+        batches: Callable[[], Iterable[Batch]] | None = None,
     ) -> None:
         super().__init__(state)
         self.dataset, self.options, self.events, self.display = dataset, options, events, display
+        self._batches = batches
         self._every, self._epochs, self._started = every, epochs, 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
@@ -207,7 +229,8 @@ class Validate(TrainingCallback):
         number = self.state.epochs_done
         if number % self._every == 0 or number == self._epochs:
             self.display.validating(number)
-            self.state.add_validation(self.metrics())
+            losses = {} if self._batches is None else validation_losses(self.model, self._batches())
+            self.state.add_validation({**losses, **self.metrics()})
         self.state.record["train/epoch_seconds"] = time.monotonic() - self._started
 
     def metrics(self) -> dict[str, float]:

@@ -209,7 +209,7 @@ def make_plan(
         draws=draws,
         budget=bound,
         limits_validation=config.evaluate.validation_images == "auto",
-        seconds=steps * batch * each + validated * _validation_seconds(each) + budget.START,
+        seconds=steps * batch * each + validated * _validation_seconds(each, filled.evaluate) + budget.START,
         gib=budget.estimated_memory(model, batch, done.precision),
     )
 
@@ -390,7 +390,7 @@ def _schedule(
     planned = draws if epochs == steps == "auto" else None
     if planned is not None:
         length = budget.planned_length(
-            bound, draws, batch, validation_images, each * batch, _validation_seconds(each), limit == "auto"
+            bound, draws, batch, validation_images, each * batch, _validation_seconds(each, evaluate), limit == "auto"
         )
         epochs, steps = length.epochs, length.steps_per_epoch
         reason = f"{epochs * steps * batch / max(images, 1):.0f} passes over {images} images"
@@ -421,9 +421,10 @@ def _schedule(
 def with_measured_time(plan: Plan, step: float, validation: float, validation_images: int) -> tuple[TaskConfig, str]:
     """Fit the number of steps, and of validated images, to the budget; return the configuration and a line to print.
 
-    `step` and `validation` are the measured seconds of a training step and of a validated image.
+    `step` and `validation` are the measured seconds of a training step and of a validated image without its losses.
     """
     train, evaluate = plan.config.train, plan.config.evaluate
+    validation += budget.LOSSES * evaluate.validation_loss * step / train.batch_size
     assert plan.draws is not None
     length = budget.planned_length(
         plan.budget, plan.draws, train.batch_size, validation_images, step, validation, plan.limits_validation
@@ -442,8 +443,8 @@ def with_measured_time(plan: Plan, step: float, validation: float, validation_im
     return config, line
 
 
-def _validation_seconds(each: float) -> float:
-    return budget.PREDICTION * each + budget.METRICS
+def _validation_seconds(each: float, options: EvaluateOptions) -> float:
+    return (budget.PREDICTION + budget.LOSSES * options.validation_loss) * each + budget.METRICS
 
 
 def resolve_runtime_options(config: TaskConfig, training: Dataset) -> TaskConfig:

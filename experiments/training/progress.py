@@ -14,7 +14,7 @@ SECONDS_BETWEEN_LINES = 10
 WIDE = 130
 """Least width of a terminal, in columns, for all losses beside the bar."""
 LOSSES = {"loss": "loss", "rpn_class": "rpn", "rpn_box": "rpn box", "head_class": "class", "head_box": "box",
-          "head_mask": "mask", "dice": "Dice", "cross_entropy": "cross-entropy",
+          "head_mask": "mask", "dice_loss": "Dice", "cross_entropy": "cross-entropy",
           "focal_tversky": "focal Tversky"}  # fmt: skip
 
 

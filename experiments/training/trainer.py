@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from experiments.training.resume import resumable_run, run_name
 from experiments.training.stages import compile_for, spans
 from experiments.training.training_data import Data, log_augmented_batch, read_data, validation_subset
 from mrcnn.backend import computes_in_bfloat16
-from mrcnn.data import Loader, make_batch
+from mrcnn.data import Dataset, Loader, make_batch
 from mrcnn.data.transforms.encoding import Batch
 from mrcnn.models import MaskRCNN, load
 from mrcnn.models.pretrained.initial_weights import load_weights
@@ -47,6 +48,9 @@ from trackers.checkpoints.checkpoint_store import CheckpointStore
 from trackers.checkpoints.initial_weights import MODEL, model_file
 from trackers.checkpoints.unfinished_runs import STATES, Unfinished
 from trackers.runs.run import Run
+
+LOSS_BATCHES = 32
+"""Most batches of a validation whose losses are computed: about as long as ten training steps."""
 
 
 def train(resolved: Resolved, resume: str | None = None, trainer_class: type[Trainer] | None = None) -> str:
@@ -211,6 +215,16 @@ class Trainer:
             seed=config.seed, workers=options.workers, batch_of=self.make_batch, weights=self.sampling_weights(),
         )  # fmt: skip
 
+    def loss_batches(self, validation: Dataset) -> Iterator[Batch]:
+        """Yield batches of validation images without augmentation, the same ones each time.
+
+        The first images fill up the last batch, so that one trace serves all.
+        """
+        network, size = self.model.config, self.config.train.batch_size
+        order = np.random.default_rng(self.config.seed).permutation(len(validation))
+        for indices in np.resize(order, (min(-(-len(order) // size), LOSS_BATCHES), size)):
+            yield self.make_batch([validation.sample(index, network.context_slices) for index in indices], network)
+
     def fit(self) -> None:
         """Train through all stages, then load the model of the best epoch.
 
@@ -237,7 +251,8 @@ class Trainer:
             finite := FiniteLoss(state, loader, steps),
             *([AveragedWeights()] if options.ema else []),
             self.validate(state, validation, evaluation, events, display,
-                          every=options.validate_every, epochs=options.epochs),
+                          every=options.validate_every, epochs=options.epochs,
+                          batches=partial(self.loss_batches, validation) if evaluation.validation_loss else None),
             EarlyStopping(state, options.patience),
             checkpoints := SaveCheckpoint(state, store, events, facts),
             metrics := LogMetrics(state, self.run, events, self.on_validation),

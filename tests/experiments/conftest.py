@@ -23,6 +23,7 @@ TINY = {
     "workers": 0,
     "resamples": 20,
     "overlays": 1,
+    "validation_loss": "false",
 }
 
 

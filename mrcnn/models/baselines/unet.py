@@ -54,7 +54,7 @@ class ResUNet(DetectorBase):
             # The attribute is `backbone` as in Mask R-CNN, for `mrcnn.models.training.stages`.
             self.backbone = build_encoder(config)
             self.decoder = build_decoder(config, [output.shape for output in self.backbone.outputs])
-        names = ("dice", "cross_entropy") if config.loss == "dice_cross_entropy" else ("focal_tversky",)
+        names = ("dice_loss", "cross_entropy") if config.loss == "dice_cross_entropy" else ("focal_tversky",)
         self.loss_means = [keras.metrics.Mean(name=name) for name in names]
         self.built = True
 
@@ -74,7 +74,7 @@ class ResUNet(DetectorBase):
         if self.config.loss == "focal_tversky":
             return {"focal_tversky": focal_tversky(*classes)}
         return {
-            "dice": dice_loss(*classes),
+            "dice_loss": dice_loss(*classes),
             "cross_entropy": cross_entropy(logits, maps, exclusive, counted),
         }
 

@@ -21,6 +21,7 @@ NAMES = {"mask_rcnn", "resunet", "classifier", "cascade_mask_rcnn", "cascade_res
 pytestmark = pytest.mark.slow
 OPTIONS = {
     "split": "[0.5, 0.2, 0.3]", "steps_per_epoch": 4, "unet_widths": "[16, 16, 32]", "seed": 3, "tta": "false",
+    "validation_loss": "true",
     "min_slices": 1,  # objects that a cascade and its segmenter leave out would differ, as each chooses for itself
 }  # fmt: skip
 

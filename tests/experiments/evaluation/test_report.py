@@ -71,7 +71,8 @@ def reported(tmp_path_factory, empty_store):
             names = data.splits["train"].class_names
             for epoch in range(1, epochs + 1):
                 run.metrics({"train/loss": 2 / epoch, "train/head_mask": 1 / epoch, "train/learning_rate": 0.01}, epoch)
-                run.metrics({"val/dice": epoch / 10, **{f"val/dice/{name}": epoch / 10 for name in names}}, epoch)
+                run.metrics({"val/loss": 3 / epoch, "val/head_mask": 2 / epoch, "val/dice": epoch / 10}, epoch)
+                run.metrics({f"val/dice/{name}": epoch / 10 for name in names}, epoch)
             run.metrics({"epochs": epochs, "best_epoch": epochs})
             evaluate_on_test(Finds(names, anything=anything), config, data, run, console, step=epochs + 1)
             log_report(run)
@@ -132,6 +133,8 @@ def test_all_sections_and_nobody_named(reported, self_contained, nodules, tmp_pa
     assert "mrcnn train --task config.yaml" in read.text and "mlflow artifacts download --run-id" in read.text
     assert "These images are phantoms" not in read.text
     assert "evaluated once" in read.text and "highest mean of Dice and F1" in read.text
+    titles = ("Loss", "Training: parts of the loss", "Validation: parts of the loss", "Learning rate")
+    assert [title for title in read.values("aria-label") if title.startswith(titles)] == list(titles)
     assert read.tags.count("svg") >= 4 and sum(source.startswith("data:") for source in read.values("src")) >= 4
     if CHROMIUM is None:
         pytest.skip("no Chromium")

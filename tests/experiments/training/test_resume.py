@@ -26,7 +26,7 @@ from trackers.checkpoints.unfinished_runs import Unfinished, unfinished_folder
 ROOT = Path(__file__).parents[3]
 # Fewer steps than there are batches, so that an epoch ends within a round of the images.
 OPTIONS = {"epochs": 4, "steps_per_epoch": 5, "optimizer": "adamw", "learning_rate": 0.002, "patience": 9, "seed": 5,
-           "flip_horizontal": 0.5, "elastic": 1.0, "ema": 0.8}  # fmt: skip
+           "flip_horizontal": 0.5, "elastic": 1.0, "ema": 0.8, "validation_loss": "true"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +212,8 @@ def assert_equal(store, one, other):
 
 @pytest.mark.slow
 def test_losses_scores_weights_and_events_are_equal_to_the_last_bit(store, uninterrupted, resumed):
-    assert [step for step, _ in histories(store, resumed[0])["train/loss"]] == [1, 2, 3, 4]
+    for name in ("train/loss", "val/loss"):
+        assert [step for step, _ in histories(store, resumed[0])[name]] == [1, 2, 3, 4]
     assert_equal(store, uninterrupted, resumed[0])
 
 

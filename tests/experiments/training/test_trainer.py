@@ -33,7 +33,7 @@ def trained(store, phantom_folder, tiny_arguments):
         patch.delenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING")
         printed = io.StringIO()
         patch.setattr(sys, "stdout", printed)
-        status = main(tiny_arguments(dataset=phantom_folder, seed=1, epochs=2))
+        status = main(tiny_arguments(dataset=phantom_folder, seed=1, epochs=2, validation_loss="true"))
     assert status == 0
     return newest_run(store), printed.getvalue()
 
@@ -60,7 +60,8 @@ def test_parameters_are_resolved(trained, phantom_folder):
 
 
 def test_losses_and_validation_are_logged_each_epoch(store, trained):
-    for name in ("train/loss", "train/head_mask", "train/learning_rate", "val/mask_ap50", "val/dice"):
+    names = ("train/loss", "train/head_mask", "train/learning_rate", "val/loss", "val/head_mask", "val/mask_ap50")
+    for name in (*names, "val/dice"):
         assert [point.step for point in store.get_metric_history(trained[0].info.run_id, name)] == [1, 2]
 
 

@@ -173,11 +173,15 @@ def test_training_on_two_devices_equals_training_on_one(phantom_folder, tmp_path
         subprocess.run([sys.executable, "-c", TRAIN, *words], env=environment, check=True, cwd=tmp_path)
         client = MlflowClient(store)
         runs = client.search_runs([client.get_experiment_by_name("thyroid").experiment_id])
-        points = {run.info.run_name: client.get_metric_history(run.info.run_id, "train/loss") for run in runs}
+        points = {
+            (run.info.run_name, name): client.get_metric_history(run.info.run_id, name)
+            for run in runs
+            for name in ("train/loss", "val/loss")
+        }
         histories.append({name: [point.value for point in found] for name, found in points.items() if found})
     one, two = histories
     # The second seed is trained after models were forgotten.
-    assert len(one) == 2 and one.keys() == two.keys()
+    assert len(one) == 4 and one.keys() == two.keys()
     for name, losses in one.items():
         assert len(losses) == 2
         np.testing.assert_allclose(two[name], losses, rtol=1e-3)
