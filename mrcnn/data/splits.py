@@ -208,7 +208,7 @@ def _place(
 ) -> np.ndarray:
     """Assign each patient in `order` to the split that least increases the chi-squared distance to the shares."""
     carries = relative[:, 2:] > 0
-    placement = np.full(len(order), -1)
+    placement = np.empty_like(order)
     filled = np.zeros((len(shares), relative.shape[1]))
     # Patients of each class that are still available to train; at least one must remain if possible.
     left = carries.sum(axis=0)

@@ -105,6 +105,21 @@ def test_the_only_patient_of_a_class_trains(in_memory):
         assert {0, 1} <= set(split(in_memory(images), seed=seed)["train"].tolist())
 
 
+def test_the_only_image_without_instances_trains(in_memory):
+    """One image in a split of a tenth of the images would be ten times its share."""
+    images = [("empty", [])] + [(f"p{index}", [1]) for index in range(14)]
+    for seed in range(10):
+        assert 0 in split(in_memory(images), seed=seed)["train"]
+
+
+def test_classes_that_no_image_has_change_nothing(in_memory):
+    rng = np.random.default_rng(0)
+    images = [(f"p{patient}", [1] * int(rng.integers(4))) for patient in range(40) for _ in range(rng.integers(1, 5))]
+    for seed in range(10):
+        few, many = (split(in_memory(images, class_names=names), seed=seed) for names in (("a",), tuple("abcdefgh")))
+        assert [few[name].tolist() for name in few] == [many[name].tolist() for name in many]
+
+
 def test_rare_class_reaches_every_split_when_it_can(in_memory):
     images = [(f"r{index}", [2]) for index in range(10)] + [(f"p{index}", [1]) for index in range(90)]
     found = split(in_memory(images))

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from experiments.commands.predict import main as predict
@@ -13,6 +14,8 @@ from mrcnn.data import Loader, read_dataset
 from mrcnn.data.transforms.augmentation import Augmentation
 from mrcnn.models import MaskRCNN
 from mrcnn.phantoms import write_dataset
+
+pytestmark = pytest.mark.usefixtures("eager")
 
 
 def test_what_is_predicted_in_a_folder_of_slices_is_what_was_evaluated(tmp_path, monkeypatch, capsys):

@@ -18,7 +18,7 @@ def films():
 
 
 def test_the_same_seed_gives_the_same_films_and_a_longer_series_begins_with_it(films):
-    for one, other in zip(films, make_images(12, 7), strict=False):
+    for one, other in zip(films, make_images(4, 7), strict=False):
         np.testing.assert_array_equal(one.image, other.image)
         np.testing.assert_array_equal(one.masks, other.masks)
     assert not np.array_equal(films[0].image, next(make_images(1, 8)).image)
@@ -51,11 +51,11 @@ def test_a_lung_is_darker_than_what_surrounds_it(films):
 
 
 def test_both_forms_hold_the_same_films(tmp_path):
-    dataset = read_dataset(write_dataset("lung", tmp_path / "coco", images=8, seed=3))
-    folder = write_films(tmp_path / "films", images=8, seed=3)
+    dataset = read_dataset(write_dataset("lung", tmp_path / "coco", images=4, seed=3))
+    folder = write_films(tmp_path / "films", images=4, seed=3)
     assert dataset.class_names == CLASS_NAMES
     rows = list(csv.DictReader((folder / "index.csv").open()))
-    assert len(rows) == len(dataset) == 8
+    assert len(rows) == len(dataset) == 4
     for row, sample in zip(rows, dataset, strict=True):
         assert row["patient_id"] == sample.patient_id
         np.testing.assert_array_equal(np.array(Image.open(folder / row["image"])), sample.image[..., 0])
@@ -63,5 +63,5 @@ def test_both_forms_hold_the_same_films(tmp_path):
         drawn = sample.masks.any(axis=0)  # as polygons, which stray by less than a pixel
         assert 2 * (whole & drawn).sum() / (whole.sum() + drawn.sum()) > 0.98
     written = (folder / "index.csv").stat().st_mtime_ns
-    assert write_films(tmp_path / "films", images=8, seed=3) == folder
+    assert write_films(tmp_path / "films", images=4, seed=3) == folder
     assert (folder / "index.csv").stat().st_mtime_ns == written

@@ -21,6 +21,7 @@ POSTGRES, SERVER = "postgresql+psycopg://mlflow:secret@db/sweeps", "http://track
 RAY = SweepOptions(engine="ray")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray")
 def test_a_worker_runs_in_an_actor_and_puts_all_back_when_stopped(make_task, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -50,6 +50,9 @@ class GroupNorm(keras.layers.Layer):
             ops.reshape(shift, shape), inputs.dtype
         )
 
+    def compute_output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return input_shape  # without it, Keras traces `call` for each layer of a model that is built
+
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "group_size": self.group_size, "epsilon": self.epsilon}
 

@@ -94,7 +94,7 @@ def test_the_layout_in_memory_is_the_same_kept_or_not():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each process keeps its own")
-@pytest.mark.parametrize("workers", [0, 2, 3])
+@pytest.mark.parametrize("workers", [0, 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_each_image_is_opened_once_by_any_number_of_workers(phantom_folder, workers, tmp_path, monkeypatch):
     """Images go to the workers in another order each epoch; a new stage of a training has new workers."""
     name = f"counted_{tmp_path.name}"

@@ -53,9 +53,13 @@ def fitted(tiny, blob_batch):
     return Fitted(model, batch, model.get_weights(), history, len(traced))
 
 
-def test_detections_have_the_promised_shapes(tiny, blob_batch):
-    config = tiny(score_threshold=0.01)
-    outputs = compiled(config, eager=True).predict(blob_batch(config, TWO), verbose=0)
+@pytest.fixture(scope="module")
+def untrained(tiny):
+    return compiled(tiny(score_threshold=0.01), eager=True)
+
+
+def test_detections_have_the_promised_shapes(untrained, blob_batch):
+    outputs = untrained.predict(blob_batch(untrained.config, TWO), verbose=0)
     assert {name: value.shape for name, value in outputs.items()} == {
         "boxes": (2, 10, 4),
         "scores": (2, 10),
@@ -76,25 +80,44 @@ def test_the_step_is_traced_once(fitted):
     assert fitted.traces == 1
 
 
+@pytest.fixture(scope="module")
+def predicted(tiny, fitted):
+    """Return a model of 40 detections with the fitted weights, its predictions by a graph, and a list of its traces."""
+    traced, flatten = [], mask_rcnn.flatten_levels
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mask_rcnn, "flatten_levels", lambda *given: traced.append(1) or flatten(*given))
+        model = compiled(tiny(max_detections=40, score_threshold=0.3))
+        model.set_weights(fitted.weights)
+        yield model, model.predict_on_batch(fitted.batch), traced
+
+
+def test_masks_do_not_depend_on_how_many_slots_are_computed(predicted, fitted, monkeypatch):
+    model, some, _ = predicted
+    monkeypatch.setattr(mask_rcnn, "MASK_SLOTS", ())
+    every = detections(model, fitted.batch)
+    found = every["class_ids"] > 0
+    assert 0 < found.sum(axis=1).max() < 40
+    np.testing.assert_allclose(some["masks"][found], every["masks"][found], atol=1e-5)  # a graph rounds otherwise
+    # Forty slots in chunks of seven, of which the last is not full.
+    monkeypatch.setattr(mask_rcnn, "MASK_CHUNK", 7)
+    chunks = detections(model, fitted.batch)
+    np.testing.assert_array_equal(chunks["boxes"], every["boxes"])
+    np.testing.assert_allclose(chunks["masks"], every["masks"], atol=1e-6)
+
+
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow's tracing")
-def test_predictions_are_traced_once_and_use_the_present_weights(tiny, blob_batch, monkeypatch):
+def test_predictions_are_traced_once_and_use_the_present_weights(predicted, fitted):
     """Each stage of a training compiles the model, and the best weights replace the last at its end."""
-    model, traced = compiled(tiny(score_threshold=0.0)), []
-    flatten = mask_rcnn.flatten_levels
-    monkeypatch.setattr(mask_rcnn, "flatten_levels", lambda *given: traced.append(1) or flatten(*given))
-    batch = blob_batch(model.config, TWO)
-    before = model.predict_on_batch(batch)
-    other = compiled(tiny(score_threshold=0.0), eager=True)
-    other.set_weights([weight + 0.1 for weight in model.get_weights()])
+    model, before, traced = predicted
+    traced[:] = []
     model.compile(optimizer="adam")
-    model.set_weights(other.get_weights())
-    after = model.predict_on_batch(batch)
-    assert len(traced) == 1
-    assert (after["scores"] != before["scores"]).any()
-    np.testing.assert_allclose(after["scores"], other.predict_on_batch(batch)["scores"], rtol=1e-5)
+    model.set_weights([weight * 1.01 for weight in fitted.weights])
+    after = model.predict_on_batch(fitted.batch)
+    assert not traced
+    assert after["scores"].any() and (after["scores"] != before["scores"]).any()
     model.compile(run_eagerly=True)
-    model.predict_on_batch(batch)
-    assert len(traced) == 3
+    np.testing.assert_allclose(after["scores"], model.predict_on_batch(fitted.batch)["scores"], rtol=1e-4)
+    assert len(traced) == 1
 
 
 def assert_learns(history):
@@ -154,12 +177,12 @@ def test_configurations_train(tiny, blob_batch, changes, eager):
 
 def test_mixed_precision_trains_and_keeps_geometry_exact(tiny, blob_batch):
     config = tiny()
-    model = compiled(config, dtype="mixed_bfloat16")
+    model = compiled(config, dtype="mixed_bfloat16", eager=True)
     assert {w.dtype for w in model.trainable_weights} == {"float32"}
     assert model.backbone.get_layer("conv1_conv").compute_dtype == "bfloat16"
     batch = blob_batch(config, TWO)
     first = model.train_on_batch(batch, return_dict=True)
-    for _ in range(30):
+    for _ in range(5):
         last = model.train_on_batch(batch, return_dict=True)
     assert finite(last)
     assert float(last["loss"]) < float(first["loss"])
@@ -181,15 +204,15 @@ def test_save_and_load_give_the_same_outputs(fitted, tmp_path):
             np.testing.assert_allclose(found[name], values, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize(("able", "computed_in"), [(True, "bfloat16"), (False, "float32")])
-def test_a_mixed_model_computes_in_float32_where_bfloat16_would_be_slow(tiny, tmp_path, monkeypatch, able, computed_in):
+def test_a_mixed_model_computes_in_float32_where_bfloat16_would_be_slow(tiny, tmp_path, monkeypatch):
     model = MaskRCNN(tiny(), dtype="mixed_bfloat16")
     model.save(tmp_path / "model.keras")
-    monkeypatch.setattr("mrcnn.models.detector_base.computes_in_bfloat16", lambda: able)
-    again = load(tmp_path / "model.keras")
-    assert again.backbone.get_layer("conv1_conv").compute_dtype == computed_in
-    for mine, loaded in zip(model.get_weights(), again.get_weights(), strict=True):
-        np.testing.assert_array_equal(loaded, mine)
+    for able, computed_in in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr("mrcnn.models.detector_base.computes_in_bfloat16", lambda able=able: able)
+        again = load(tmp_path / "model.keras")
+        assert again.backbone.get_layer("conv1_conv").compute_dtype == computed_in
+        for mine, loaded in zip(model.get_weights(), again.get_weights(), strict=True):
+            np.testing.assert_array_equal(loaded, mine)
 
 
 def test_load_reports_invalid_files(tmp_path):
@@ -225,24 +248,7 @@ def test_mask_branch_sees_a_quarter_of_the_regions_and_then_only_detections(tiny
     assert seen == [2 * 8, 2 * 5]
 
 
-def test_masks_do_not_depend_on_how_many_slots_are_computed(tiny, fitted, monkeypatch):
-    model, batch = compiled(tiny(max_detections=40, score_threshold=0.3)), fitted.batch
-    model.set_weights(fitted.weights)
-    some = model.predict(batch, verbose=0)
-    monkeypatch.setattr(mask_rcnn, "MASK_SLOTS", ())
-    every = detections(model, batch)
-    found = every["class_ids"] > 0
-    assert 0 < found.sum(axis=1).max() < 40
-    np.testing.assert_allclose(some["masks"][found], every["masks"][found], atol=1e-5)  # a graph rounds otherwise
-    # Forty slots in chunks of seven, of which the last is not full.
-    monkeypatch.setattr(mask_rcnn, "MASK_CHUNK", 7)
-    chunks = detections(model, batch)
-    np.testing.assert_array_equal(chunks["boxes"], every["boxes"])
-    np.testing.assert_allclose(chunks["masks"], every["masks"], atol=1e-6)
-
-
-def test_detect_accepts_any_size_and_type(tiny):
-    model = compiled(tiny(score_threshold=0.01), eager=True)
+def test_detect_accepts_any_size_and_type(untrained):
     rng = np.random.default_rng(0)
     images = [
         rng.integers(0, 255, (40, 90, 1)).astype(np.uint8),
@@ -251,7 +257,7 @@ def test_detect_accepts_any_size_and_type(tiny):
         rng.normal(size=(1, 7, 1)).astype(np.float32),
         rng.normal(size=(50, 50)).astype(np.float32),
     ]
-    found = model.detect(images, batch_size=2)
+    found = untrained.detect(images, batch_size=2)
     for image, detections in zip(images, found, strict=True):
         height, width = image.shape[:2]
         assert detections.masks.shape == (len(detections), height, width)
@@ -259,13 +265,12 @@ def test_detect_accepts_any_size_and_type(tiny):
         assert (detections.boxes >= 0).all()
 
 
-def test_detect_does_not_depend_on_the_batch(tiny):
-    model = compiled(tiny(score_threshold=0.01), eager=True)
+def test_detect_does_not_depend_on_the_batch(untrained):
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 255, (50, 60, 1)).astype(np.uint8) for _ in range(3)]
-    together = model.detect(images, batch_size=3)
+    together = untrained.detect(images, batch_size=3)
     for image, expected in zip(images, together, strict=True):
-        alone = model.detect([image], batch_size=1)[0]
+        alone = untrained.detect([image], batch_size=1)[0]
         np.testing.assert_allclose(alone.scores, expected.scores, atol=1e-5)
         np.testing.assert_allclose(alone.boxes, expected.boxes, atol=1e-2)
 

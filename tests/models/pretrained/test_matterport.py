@@ -39,16 +39,16 @@ def seeded_model(path, size, confidence):
 
 
 @pytest.mark.parametrize(("name", "height", "width"), [("square", 256, 256), ("wide", 230, 410)])
-def test_detections_equal_the_reference(model, matterport_file, agree, name, height, width):
+def test_detections_equal_the_reference(model, matterport_file, agree, monkeypatch, name, height, width):
+    outputs, predict = [], model.predict_on_batch
+    monkeypatch.setattr(model, "predict_on_batch", lambda batch: outputs.append(predict(batch)) or outputs[-1])
     expected = np.load(DATA / f"matterport_{name}.npz")
-    image = matterport_file.test_image(height, width)
     # It rounds boxes to whole pixels.
-    agree(model.detect([image], batch_size=1)[0], expected, expected["boxes"][:, [1, 0, 3, 2]], 0.5 + 1e-3)
+    (found,) = model.detect([matterport_file.test_image(height, width)], batch_size=1)
+    agree(found, expected, expected["boxes"][:, [1, 0, 3, 2]], 0.5 + 1e-3)
     # Before rounding, in its own coordinates: 0 … 1 from the first pixel's center to the last's.
-    pixels, letterbox = prepare_image(image, model.config)
-    raw = model.predict_on_batch({"image": pixels[None], **model.conventions.window_inputs([letterbox], 1)})
     theirs = expected["network_boxes"][:, [1, 0, 3, 2]] * 255 + [0, 0, 1, 1]
-    np.testing.assert_allclose(raw["boxes"][0, : len(theirs)], theirs, atol=5e-3)
+    np.testing.assert_allclose(outputs[0]["boxes"][0, : len(theirs)], theirs, atol=5e-3)
 
 
 @pytest.mark.slow
@@ -100,8 +100,7 @@ def test_other_classes_reinitialize_train_and_save(seeded_h5, matterport_file, t
     sample = Sample(matterport_file.test_image(80, 60), mask, np.array([1], np.int32), patient_id="p", source="made")
     batch = make_batch([sample], config)
     model.compile(optimizer=keras.optimizers.SGD(1e-4))
-    losses = [model.train_on_batch(batch, return_dict=True)["loss"] for _ in range(2)]
-    assert np.isfinite(losses).all()
+    assert np.isfinite(model.train_on_batch(batch, return_dict=True)["loss"])
 
     model.save(tmp_path / "model.keras")
     again = load(tmp_path / "model.keras")

@@ -101,7 +101,7 @@ def stalled_fit(loader, workers_alive, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_stop_signal_ends_the_wait_for_a_stopped_worker(stalled_fit, number):
     handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

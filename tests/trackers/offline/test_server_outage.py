@@ -264,6 +264,7 @@ def test_all_done_but_the_server_away_at_the_end_is_told(away):
     assert pending_runs() == [run.id]
 
 
+@pytest.mark.slow
 def test_a_server_that_is_not_there_at_the_beginning_is_told_at_once(store, monkeypatch):
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

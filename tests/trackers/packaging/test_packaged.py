@@ -1,5 +1,6 @@
 import ast
 import importlib.metadata
+import io
 import json
 import re
 import subprocess
@@ -51,11 +52,18 @@ def packaged(packaged_model):
 
 
 @pytest.fixture(scope="module")
-def elsewhere(packaged, tmp_path_factory, dicom_base64):
+def images(packaged, dicom_base64):
+    """Path of a file of the images, one of them as DICOM."""
+    dicom = dicom_base64(packaged["images"]["gray_8_bit"], PixelSpacing=[2.0, 0.5])
+    file = packaged["folder"] / "images.npz"
+    np.savez(file, dicom=np.frombuffer(dicom.encode(), np.uint8), **packaged["images"])
+    return str(file)
+
+
+@pytest.fixture(scope="module")
+def elsewhere(packaged, images, tmp_path_factory):
     """Answers of a fresh process in an empty folder that knows nothing but the store's address."""
     empty = tmp_path_factory.mktemp("empty")
-    dicom = dicom_base64(packaged["images"]["gray_8_bit"], PixelSpacing=[2.0, 0.5])
-    np.savez(packaged["folder"] / "images.npz", dicom=np.frombuffer(dicom.encode(), np.uint8), **packaged["images"])
     done = subprocess.run(
         [sys.executable, "-I", "-B", "-W", "ignore", "-c", CLIENT],
         cwd=empty,
@@ -64,7 +72,7 @@ def elsewhere(packaged, tmp_path_factory, dicom_base64):
             "HOME": str(packaged["folder"]),
             "MLFLOW_TRACKING_URI": f"sqlite:///{packaged['folder']}/mlflow.db",
             "MLFLOW_DISABLE_TELEMETRY": "true",
-            "IMAGES": str(packaged["folder"] / "images.npz"),
+            "IMAGES": images,
         },
         capture_output=True,
         text=True,
@@ -74,10 +82,23 @@ def elsewhere(packaged, tmp_path_factory, dicom_base64):
     return json.loads(done.stdout.partition("ANSWER")[2])
 
 
-def test_a_fresh_process_in_an_empty_folder_finds_the_same(packaged, elsewhere):
+@pytest.fixture(scope="module", params=["this process", pytest.param("a fresh process", marks=pytest.mark.slow)])
+def answers(request, packaged, images):
+    """Answers of the registered model, loaded by MLflow."""
+    if request.param == "a fresh process":
+        return request.getfixturevalue("elsewhere")["answers"]
+    with pytest.MonkeyPatch.context() as patch, io.StringIO() as printed:
+        patch.setattr(sys, "path", [*sys.path])  # MLflow adds the code of the model
+        patch.setattr(sys, "stdout", printed)
+        patch.setenv("IMAGES", images)
+        exec(CLIENT, {})
+        return json.loads(printed.getvalue().partition("ANSWER")[2])["answers"]
+
+
+def test_the_loaded_model_finds_the_same(packaged, answers):
     found = packaged["network"].detect(list(packaged["images"].values()))
     for (name, image), expected in zip(packaged["images"].items(), found, strict=True):
-        (answer,) = elsewhere["answers"][name]
+        (answer,) = answers[name]
         expected = expected.above(packaged["confidence"])
         assert (answer["width"], answer["height"]) == (image.shape[1], image.shape[0])
         assert answer["notice"] == "Research use only"
@@ -93,22 +114,24 @@ def test_a_fresh_process_in_an_empty_folder_finds_the_same(packaged, elsewhere):
         assert (masks != expected.masks).mean() < 1e-3
 
 
-def test_a_list_of_images_of_different_kinds_is_answered_in_order(packaged, elsewhere):
-    sizes = [(answer["height"], answer["width"]) for answer in elsewhere["answers"]["together"]]
+def test_a_list_of_images_of_different_kinds_is_answered_in_order(packaged, answers):
+    sizes = [(answer["height"], answer["width"]) for answer in answers["together"]]
     assert sizes == [image.shape[:2] for image in packaged["images"].values()]
 
 
-def test_confidence_is_a_parameter_and_the_example_is_an_input(elsewhere):
-    assert [answer["instances"] for answer in elsewhere["answers"]["strict"]] == [[]]
-    assert len(elsewhere["answers"]["example"]) == 1
+def test_confidence_is_a_parameter_and_the_example_is_an_input(answers):
+    assert [answer["instances"] for answer in answers["strict"]] == [[]]
+    assert len(answers["example"]) == 1
 
 
+@pytest.mark.slow
 def test_the_code_came_with_the_model(packaged, elsewhere):
     for file in elsewhere["files"].values():
         assert Path(file).is_relative_to(packaged["folder"])
     assert elsewhere["left"] == []
 
 
+@pytest.mark.slow
 def test_the_requirements_are_what_the_code_imports(packaged, elsewhere):
     lines = (packaged_files(packaged) / "requirements.txt").read_text().split()
     required = dict(line.split("==") for line in lines)
@@ -161,8 +184,8 @@ def test_nothing_else_travels(packaged):
     }
 
 
-def test_findings_are_answered_from_the_code_that_travelled(elsewhere):
-    (plain,), (measured,) = elsewhere["answers"]["rgb_8_bit"], elsewhere["answers"]["measured"]
+def test_findings_are_answered(answers):
+    (plain,), (measured,) = answers["rgb_8_bit"], answers["measured"]
     assert (plain["findings"]["unit"], measured["findings"]["unit"]) == ("px", "mm")
     assert len(plain["findings"]["nodules"]) == len(plain["instances"]) > 0
     pairs = list(zip(plain["findings"]["nodules"], measured["findings"]["nodules"], strict=True))
@@ -177,8 +200,8 @@ def test_findings_are_answered_from_the_code_that_travelled(elsewhere):
         assert millimeters["height"] == pytest.approx(2 * pixels["height"])
 
 
-def test_a_dicom_file_is_its_pixels_and_its_spacing(elsewhere):
-    (of_array,), (of_file,) = elsewhere["answers"]["gray_8_bit"], elsewhere["answers"]["dicom"]
+def test_a_dicom_file_is_its_pixels_and_its_spacing(answers):
+    (of_array,), (of_file,) = answers["gray_8_bit"], answers["dicom"]
     assert of_file["instances"] == of_array["instances"] != []
     assert (of_file["findings"]["unit"], of_array["findings"]["unit"]) == ("mm", "px")
 

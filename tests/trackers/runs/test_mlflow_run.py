@@ -61,6 +61,7 @@ def only_run(store):
     return run
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_the_run_killed(store, job):
     os.killpg(job.pid, signal.SIGINT)
     job.communicate(timeout=60)
