@@ -153,6 +153,7 @@ class Samples(list):
         return self[index]
 
 
+@pytest.mark.usefixtures("eager")
 def test_kept_candidates_suppressed_are_what_the_model_itself_gives():
     from mrcnn.models import MaskRCNN
 

@@ -79,6 +79,18 @@ def site(model, phantom_folder, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def few(site, tmp_path_factory):
+    """The first four images of that site."""
+    folder = Path(shutil.copytree(site, tmp_path_factory.mktemp("site") / "few"))
+    content = json.loads((folder / "annotations.json").read_text())
+    content["images"] = content["images"][:4]
+    ids = {image["id"] for image in content["images"]}
+    content["annotations"] = [each for each in content["annotations"] if each["image_id"] in ids]
+    (folder / "annotations.json").write_text(json.dumps(content))
+    return folder
+
+
 MAP = {"iso": "nodulo-iso", "hypo": "nodulo-hipo"}
 
 
@@ -128,30 +140,30 @@ def test_the_files_of_the_report_name_no_patient_and_no_file(found, site):
         assert [name for name in names if f">{name}<" in text or f'"{name}"' in text] == []
 
 
-def test_a_file_without_a_training_is_evaluated_class_agnostic_and_told(model, site, tmp_path, capsys):
+def test_a_file_without_a_training_is_evaluated_class_agnostic_and_told(model, few, tmp_path, capsys):
     model[1].save(tmp_path / "own.keras")
-    words = [str(tmp_path / "own.keras"), str(site), "--class-agnostic", "--output", str(tmp_path / "out")]
+    words = [str(tmp_path / "own.keras"), str(few), "--class-agnostic", "--output", str(tmp_path / "out")]
     assert main(["evaluate", *words]) == 0
     said = capsys.readouterr().out
     assert "The training data of own.keras are not recorded: no image could be excluded." in said
     facts = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert facts["classes"] == {"names": ["any"], "mapping": [], "of_data": {"iso": "any", "hypo": "any"}}
-    assert facts["data"]["images"] == 12
+    assert facts["data"]["images"] == 4
     assert facts["confidence"] == 0.01 and facts["subgroups"] == {}
 
 
-def test_training_data_that_are_gone_leave_the_names_of_patients(model, store, site, tmp_path, monkeypatch, caplog):
+def test_training_data_that_are_gone_leave_the_names_of_patients(model, store, few, tmp_path, monkeypatch, caplog):
     def gone(config):
         raise InputError("--data.dataset /data/Mustermann: expected a folder")
 
     monkeypatch.setattr("experiments.external.opened_model.check_data", gone)
-    found = experiments.evaluate(model[0], site, mapping=MAP, output=tmp_path)
+    found = experiments.evaluate(model[0], few, mapping=MAP, output=tmp_path)
     assert found.excluded.keys() == {"patient"}
     assert any("only the names of its patients could be compared" in note for note in found.notes)
     assert "--data.dataset /data/Mustermann: expected a folder" in caplog.text  # on the terminal only
     for file in ("report.html", "evaluation.json"):
         text = (tmp_path / file).read_text()
-        assert "Mustermann" not in text and str(site.parent) not in text
+        assert "Mustermann" not in text and str(few.parent) not in text
 
 
 def test_the_note_on_initial_weights_names_no_path(phantom_folder):

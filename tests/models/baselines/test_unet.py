@@ -75,7 +75,7 @@ def test_overfits_four_images(loss, tmp_path):
     samples, model = blobs(4), ResUNet(config)
     model.compile(optimizer=keras.optimizers.AdamW(3e-3))
     batch = make_dense_batch(samples, config)
-    for _ in range(45):
+    for _ in range(30):
         model.train_on_batch(batch)
     images = [sample.image for sample in samples]
     found = model.detect(images, batch_size=3)
