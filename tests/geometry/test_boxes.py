@@ -32,6 +32,7 @@ def test_encode_by_hand():
     truth = np.array([-6, 5.5, 34, 10.5], np.float32)
     expected = [4 / 20, -2 / 10, np.log(2), np.log(0.5)]
     np.testing.assert_allclose(ops.convert_to_numpy(boxes.encode(truth, reference)), expected, rtol=1e-5)
+    np.testing.assert_allclose(ops.convert_to_numpy(boxes.decode(np.float32(expected), reference)), truth, rtol=1e-5)
     scaled = ops.convert_to_numpy(boxes.encode(truth, reference, (10, 10, 5, 5)))
     np.testing.assert_allclose(scaled, np.multiply(expected, [10, 10, 5, 5]), rtol=1e-5)
 
@@ -43,6 +44,11 @@ def test_decode_inverts_encode(truth, reference):
         return  # beyond the growth that decode allows in one step
     back = ops.convert_to_numpy(boxes.decode(boxes.encode(truth, reference, (10, 10, 5, 5)), reference, (10, 10, 5, 5)))
     np.testing.assert_allclose(back, truth, atol=2e-2, rtol=1e-4)
+
+
+def test_a_side_grows_from_16_to_1000_pixels_at_most():
+    grown = ops.convert_to_numpy(boxes.decode(np.array([0, 0, 9, 9], np.float32), np.array([0, 0, 16, 16], np.float32)))
+    np.testing.assert_allclose(grown, [-492, -492, 508, 508], rtol=1e-4)
 
 
 def test_decode_stays_finite():

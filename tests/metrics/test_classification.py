@@ -9,7 +9,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, brier_score_loss, recall_score, roc_auc_score
 from sklearn.metrics import log_loss as sklearn_log_loss
 
-from mrcnn.metrics.calibration import BINS, brier, expected_calibration_error, fit_platt, log_loss, reliability
+from mrcnn.metrics.calibration import (
+    BINS,
+    apply_platt,
+    brier,
+    expected_calibration_error,
+    fit_platt,
+    log_loss,
+    reliability,
+)
 from mrcnn.metrics.classification import auc, rates, slice_scores, with_intervals, youden_threshold
 
 cases = st.lists(st.tuples(st.booleans(), st.integers(0, 12), st.integers(0, 3)), min_size=2, max_size=40).filter(
@@ -67,6 +75,15 @@ def test_platts_scaling_is_a_logistic_regression_and_calibrates():
     raw, calibrated = (1 / (1 + np.exp(-x)) for x in (logits, slope * logits + intercept))
     assert expected_calibration_error(positive, calibrated, once)[0] < 0.03
     assert expected_calibration_error(positive, raw, once)[0] > 0.1
+
+
+def test_platts_targets_by_hand():
+    """At the optimum the probabilities have the sums of the targets: 3/4 for two positives, 1/5 for three negatives."""
+    positive, logits = np.array([0, 0, 1, 0, 1], bool), np.arange(5.0)
+    targets = np.where(positive, 3 / 4, 1 / 5)
+    probabilities = apply_platt(logits, *fit_platt(positive, logits))
+    assert probabilities.sum() == pytest.approx(targets.sum(), abs=1e-4)
+    assert probabilities @ logits == pytest.approx(targets @ logits, abs=1e-4)
 
 
 @pytest.mark.parametrize(
