@@ -79,8 +79,13 @@ def gray_ratio(image: np.ndarray, mask: np.ndarray, others: np.ndarray) -> float
     core = depth > min(gap, depth.max() / 2)
     if min(np.count_nonzero(core), np.count_nonzero(around)) < _LEAST_PIXELS:
         return None
+    gray = _to_gray(image[part])
+    black = _to_gray(image).min() if image.dtype != np.uint8 else 0.0
+    tissue = float(np.median(gray[around]) - black)
+    return float(np.median(gray[core]) - black) / tissue if tissue > 0 else None
+
+
+def _to_gray(image: np.ndarray) -> np.ndarray:
+    """Average the channels of an image (H, W) or (H, W, C): (H, W) float64."""
     gray = np.asarray(image, np.float64)
-    gray = gray.mean(axis=2) if gray.ndim == 3 else gray
-    black = gray.min() if image.dtype != np.uint8 else 0.0
-    tissue = float(np.median(gray[part][around]) - black)
-    return float(np.median(gray[part][core]) - black) / tissue if tissue > 0 else None
+    return gray.mean(axis=2) if gray.ndim == 3 else gray

@@ -13,6 +13,8 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist, squareform
 
+from mrcnn.instance_masks import Crop
+
 Spacing = tuple[float, float]
 
 
@@ -36,10 +38,12 @@ class Measures:
 
 def main_component(mask: np.ndarray) -> np.ndarray:
     """Return the largest 8-connected component of a mask (H, W) bool with its holes filled."""
-    labels, count = label_components(mask, np.ones((3, 3)))
-    if count > 1:
-        mask = labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
-    return np.asarray(ndimage.binary_fill_holes(mask))
+    component = np.zeros(mask.shape, bool)
+    crop = Crop(0, 0, mask).tight()  # filling takes a pass of all pixels for each pixel of distance from the border
+    labels, count = label_components(crop.pixels, np.ones((3, 3)))
+    largest = labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1 if count > 1 else crop.pixels
+    component[crop.slices] = ndimage.binary_fill_holes(largest)
+    return component
 
 
 def label_components(mask: np.ndarray, structure: np.ndarray | None = None) -> tuple[np.ndarray, int]:
@@ -97,13 +101,10 @@ def _chord_across(hull: np.ndarray, axis: np.ndarray) -> float:
     along = axis / np.hypot(*axis)
     u, v = hull @ along, hull @ np.array([-along[1], along[0]])
     ends_u, ends_v = np.roll(u, -1), np.roll(v, -1)
-    longest = 0.0
-    for place in u:
-        crossing = (np.minimum(u, ends_u) <= place) & (place <= np.maximum(u, ends_u))
-        step = ends_u[crossing] - u[crossing]
-        share = np.divide(place - u[crossing], step, out=np.zeros_like(step), where=step != 0)
-        heights = v[crossing] + share * (ends_v[crossing] - v[crossing])
-        # An edge at a right angle is a chord itself: both of its ends count.
-        heights = np.concatenate([heights, v[u == place]])
-        longest = max(longest, float(np.ptp(heights)))
-    return longest
+    place, step = u[:, None], ends_u - u
+    crossing = (np.minimum(u, ends_u) <= place) & (place <= np.maximum(u, ends_u))  # corners × edges
+    share = np.divide(place - u, step, out=np.zeros(crossing.shape), where=step != 0)
+    # An edge at a right angle is a chord itself: its ends begin two edges.
+    heights = v + share * (ends_v - v)
+    ends = np.where(crossing, heights, -np.inf).max(axis=1), np.where(crossing, heights, np.inf).min(axis=1)
+    return float((ends[0] - ends[1]).max())

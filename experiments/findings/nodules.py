@@ -18,6 +18,7 @@ from experiments.findings.measures import Measures, Spacing, main_component, mea
 from experiments.findings.tirads import TABLE, Points, assess, read, unknown
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
+from mrcnn.instance_masks import Crop
 
 NOTICE = "Research use only"
 ReaderInput = Mapping[str, Any] | Sequence[Mapping[str, Any] | None]
@@ -122,7 +123,8 @@ def hull_deficit(component: np.ndarray) -> float:
     grid is coarse: irregular masks are irregular nodules, but smooth masks need not be smooth nodules. A mask does not
     show extrathyroidal extension.
     """
-    outline = max(find_contours(np.pad(component, 1).astype(np.float64), 0.5), key=len)[:-1]
+    inside = Crop(0, 0, component).tight().pixels
+    outline = max(find_contours(np.pad(inside, 1).astype(np.float64), 0.5), key=len)[:-1]
     y, x = outline.T
     area = abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
     return float(1 - area / ConvexHull(outline).volume)  # `volume` of a polygon is the area

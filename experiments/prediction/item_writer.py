@@ -27,6 +27,8 @@ from mrcnn.inference.linking import in_short_objects, link_slices
 from trackers.packaging.served import NOTICE
 from trackers.runs.serialization import json_text
 
+PNG_LEVEL = 2
+"""A third of the time of Pillow's default, for files that are an eighth larger."""
 SHEET_SLICES = 12
 SHEET_COLUMNS = 4
 _SUFFIX = {
@@ -162,7 +164,7 @@ class ItemWriter:
 
     def _save(self, name: str, pixels: np.ndarray) -> None:
         with self._record.atomic_path(self.files[name]) as path:
-            Image.fromarray(pixels).save(path, format="PNG")
+            Image.fromarray(pixels).save(path, format="PNG", compress_level=PNG_LEVEL)
 
     def _link(self) -> None:
         """Leave out objects in too few slices, and add the number of its object to each instance."""

@@ -1,6 +1,9 @@
+import errno
 import json
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from experiments.prediction.detector import in_tiles
+from experiments.prediction.progress_record import ProgressRecord
 from experiments.prediction.results import write_summary_files
 from mrcnn.data.duplicates import thumbnail
 from mrcnn.data.film_polarity import mean_film
@@ -161,7 +165,7 @@ predict_items(items, detector, Options(0.5, ("coco", "mask")), record, Console(q
 """
 
 
-def test_a_process_that_is_killed_loses_nothing_that_was_done(predicted, pictures, squares, tmp_path):
+def test_a_process_that_is_killed_loses_the_batch_being_written_at_most(predicted, pictures, squares, tmp_path):
     script = KILLED.format(here=str(HERE), folder=str(tmp_path))
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == -9, done.stderr
@@ -172,9 +176,60 @@ def test_a_process_that_is_killed_loses_nothing_that_was_done(predicted, picture
         return squares.find(images)
 
     report, record = predicted(pictures, forms=("coco", "mask"), detector=replace(squares, find=find))
-    assert (report.skipped, report.predicted, len(seen)) == (4, 2, 2)
+    assert 2 <= report.skipped <= 4 and report.predicted == len(seen) == 6 - report.skipped
     assert len((record.folder / "done.jsonl").read_text().splitlines()) == 6
     assert not [path for path in record.folder.rglob(".part-*")]
+
+
+def background_threads():
+    return [each.name for each in threading.enumerate() if each.name.startswith(("prefetch", "writer"))]
+
+
+def test_one_batch_is_written_while_the_next_is_computed_and_an_interrupt_loses_neither_order_nor_files(
+    predicted, pictures, squares
+):
+    written = []
+
+    def find(images):
+        if len(written) == 1:  # the first batch is being written
+            file = pictures.parent / "out" / "json" / "1.json"
+            end = time.monotonic() + 20
+            while not file.exists() and time.monotonic() < end:
+                time.sleep(0.01)
+            written.append(file.exists())
+            raise KeyboardInterrupt
+        written.append(len(images))
+        return squares.find(images)
+
+    with pytest.raises(KeyboardInterrupt):
+        predicted(pictures, forms=("mask", "overlay"), detector=replace(squares, find=find, batch_size=2))
+    assert written == [2, True] and not background_threads()
+    report, record = predicted(pictures, forms=("mask", "overlay"))
+    assert (report.skipped, report.predicted) == (2, 4)
+    lines = (record.folder / "done.jsonl").read_text().splitlines()
+    assert [json.loads(line)["name"] for line in lines] == list("012345")
+    assert not [path for path in record.folder.rglob(".part-*")]
+
+
+def test_a_full_disk_ends_the_prediction(predicted, pictures, squares, monkeypatch):
+    write, calls = ProgressRecord.write, []
+
+    def fail(self, relative, text):
+        if relative == "json/1.json":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, relative, text)
+
+    def find(images):
+        calls.append(len(images))
+        return squares.find(images)
+
+    monkeypatch.setattr(ProgressRecord, "write", fail)
+    with pytest.raises(OSError, match="No space left"):
+        predicted(pictures, detector=replace(squares, find=find, batch_size=2))
+    assert sum(calls) <= 4 and not background_threads()
+    monkeypatch.undo()
+    report, _ = predicted(pictures)
+    assert (report.skipped, report.predicted) == (1, 5)
 
 
 def test_a_line_cut_short_does_not_count(predicted, pictures):
