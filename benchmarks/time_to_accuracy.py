@@ -4,10 +4,10 @@
 
 Systems: our Mask R-CNN as `mrcnn train --dataset DATASET --budget <minutes>m` plans it, our ResUNet baseline, and
 torchvision's Mask R-CNN with the same backbone from the same ImageNet weights, see `benchmarks.accuracy_peer`. All have
-the same split by patient, input size, batch size and precision, and run one after another, each in a process of its
-own. The time begins with the process, so imports, reading, planning and compilation count; validations do not. All are
-validated after so many steps on the same images with the same pycocotools. A learning rate decreases over `--minutes`,
-which also end a system; our early stopping is off.
+the same split by patient, input size and batch size, and run one after another, each in a process of its own. The time
+begins with the process, so imports, reading, planning and compilation count; validations do not. All are validated
+after so many steps on the same images with the same pycocotools. A learning rate decreases over `--minutes`, which also
+end a system; our early stopping is off.
 """
 
 from __future__ import annotations
@@ -84,16 +84,17 @@ def prepare(arguments: argparse.Namespace, words: list[str], folder: Path) -> tu
     write_truth(splits["train"], training := folder / "training.json")
     truth = write_truth(splits["val"], validation := folder / "validation.json")
     counts = f"{len(splits['train'])} training and {len(splits['val'])} validation images"
-    print(f"{counts}, {len(truth['annotations'])} instances in the latter; {plan.config.train.precision}\n", flush=True)
-    # The plan depends on a measurement of the machine, which may differ in another process.
     train = plan.config.train
+    print(f"{counts}, {len(truth['annotations'])} instances in the latter")
+    print(f"Ours in {train.precision}, torchvision in {arguments.peer_precision}\n", flush=True)
+    # The plan depends on a measurement of the machine, which may differ in another process.
     planned: dict[str, Any] = {"model": {"image_size": plan.model.image_size}}
     planned["train"] = {"batch_size": train.batch_size, "precision": train.precision}
     ours = {"words": words, "planned": planned, "every": arguments.every}
     peer = {
         "setup": arguments.peer_setup, "plan": plan.model.model_dump(mode="json"), "seed": config.seed,
         "training": str(training), "validation": str(validation), "batch": train.batch_size,
-        "precision": train.precision, "every": arguments.every, "seconds": 60 * arguments.minutes,
+        "precision": arguments.peer_precision, "every": arguments.every, "seconds": 60 * arguments.minutes,
         "clip_norm": train.clip_norm,
     }  # fmt: skip
     rates = {"sgd": arguments.sgd_rate, "adamw": train.learning_rate}
@@ -155,6 +156,11 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--minutes", type=float, default=30, help="of training of each system, default 30")
     parser.add_argument("--every", type=int, default=50, help="steps between validations, default 50")
     parser.add_argument("--sgd-rate", type=float, default=0.01, help="learning rate of torchvision's SGD, default 0.01")
+    parser.add_argument(
+        "--peer-precision", choices=("float32", "mixed_bfloat16"), default="float32",
+        help="default float32: on a CPU torch 2.13 takes 2.5 times as long under bfloat16 autocast for the depthwise "
+        "convolutions of this backbone, mostly for their gradients",
+    )  # fmt: skip
     parser.add_argument("--peer-python", metavar="PYTHON", default=sys.executable, help="default: this one")
     parser.add_argument("--peer-setup", metavar="FOLDER", help="has a torchvision_cpu.py to import before torchvision")
     arguments, words = parser.parse_known_args()
