@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from mrcnn.errors import InputError
+from mrcnn.errors import InputError, counted
 from sweeps.options import SweepOptions
 from sweeps.processes import THREADS, Process, Start, launch
 from sweeps.worker import REPLACE
@@ -136,7 +136,7 @@ def check_resources(nodes: Sequence[dict[str, float]], options: SweepOptions, gp
     if fits or may_grow:
         return
     there = "; ".join(f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in nodes)
-    asked = f"{options.cpus_per_worker} cores and {gpus:g} GPUs"
+    asked = f"{counted(options.cpus_per_worker, 'core')} and {gpus:g} GPUs"
     raise InputError(f"--cpus_per_worker, --gpus_per_worker: {asked} are on no node of the cluster, which has {there}")
 
 

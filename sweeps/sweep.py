@@ -23,7 +23,7 @@ from experiments.config.schema import PLANNED_EPOCHS
 from experiments.preparation.data_check import check_data, show
 from experiments.terminal import Terminal, phase, print_addresses, warn
 from experiments.training.training_data import record_data, usable_data
-from mrcnn.errors import InputError
+from mrcnn.errors import InputError, counted
 from sweeps.options import SweepArgs
 from sweeps.processes import Process, Start, start_here
 from sweeps.record import STATES, finished, log_plots, log_table, summary, values_text
@@ -198,7 +198,7 @@ def _search(
     job = Job(config, options, wanted.objectives, wanted.storage, wanted.study, Parent(run.id, run.experiment_id))
     printed = {trial.number for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()}
     if printed:
-        console.print(f"{len(printed)} trials exist already")
+        console.print(f"{counted(len(printed), 'trial exists', 'trials exist')} already")
     with ExitStack() as at_last:
         at_last.callback(log_table, run, study, wanted.objectives)
         at_last.callback(run.artifact, folder / "logs")

@@ -10,7 +10,7 @@ import pytest
 import mrcnn.geometry
 import mrcnn.metrics
 
-MODULES = ["mrcnn.rle"] + [
+MODULES = ["mrcnn.errors", "mrcnn.rle", "experiments.evaluation.tables"] + [
     module.name
     for package in (mrcnn.geometry, mrcnn.metrics)
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")

@@ -17,6 +17,7 @@ from experiments.training.training_data import Data, split_title
 from mrcnn.config import ClassifierConfig
 from mrcnn.data import Dataset
 from mrcnn.data.transforms.dense_encoding import is_positive
+from mrcnn.errors import counted
 from mrcnn.metrics.calibration import apply_platt, expected_calibration_error, fit_platt, log_loss, reliability
 from mrcnn.metrics.classification import slice_scores, with_intervals, youden_threshold
 from mrcnn.models import Classifier
@@ -102,7 +103,7 @@ def evaluate_classifier_on_test(
     )
     run.tags({"mlflow.note.content": f"{headline}. {data.name}, {title}. **Research use only.**"})
     run.text(csv_text(_rows(reported, truth, probabilities, threshold)), "per_case.csv")
-    images = f"{len(reported)} {split} images"
+    images = counted(len(reported), f"{split} image")
     run.figure(roc_figure(truth, probabilities, threshold, f"ROC, {images}"), "figures/roc.png")
     bins = {"calibrated": reliability(truth, probabilities), "as trained": reliability(truth, raw)}
     run.figure(

@@ -14,6 +14,7 @@ from experiments.config.config_options import dataset_options
 from experiments.config.resolve import data_options
 from experiments.config.schema import DataOptions
 from experiments.preparation.datasets import standing_folder
+from mrcnn.errors import counted
 
 FORMS = ("coco", "yolo", "labelme", "nnunet", "label_studio", "cvat")
 
@@ -38,13 +39,14 @@ def _convert(arguments: ConvertArgs) -> None:
     if arguments.data.on_error == "fail" and dataset.problems is not None:
         dataset.problems.raise_if_any()
     dataset = dataset.without_invalid()
-    with phase(console, f"Writing {len(dataset)} images"):
+    with phase(console, f"Writing {counted(len(dataset), 'image')}"):
         warnings = write_dataset(dataset, arguments.output, arguments.form)
     for warning in (*dataset.warnings, *dataset.skipped, *warnings):
         warn(console, warning)
     instances = sum(len(record.class_ids) for record in dataset.records)
     console.print(
-        f"Written: {len(dataset)} images, {instances} instances of {', '.join(dataset.class_names)}; in "
+        f"Written: {counted(len(dataset), 'image')}, {counted(instances, 'instance')} of "
+        f"{', '.join(dataset.class_names)}; in "
         f"{arguments.output}",
         markup=False,
     )

@@ -11,7 +11,7 @@ from experiments.commands.command import Command, quiet_libraries, silent_start
 from experiments.config.command_line import PathText
 from experiments.config.config_options import config_options
 from experiments.config.resolve import resolve_options, task_options
-from mrcnn.errors import InputError
+from mrcnn.errors import InputError, counted
 
 if TYPE_CHECKING:
     from experiments.config.resolve import Resolved
@@ -42,7 +42,7 @@ def _plan(resolved: Resolved) -> int:
             lambda weights: model_file(weights, task=config.task, folder=Path(folder)),
             validation_images=len(splits.get("val", ())),
         )
-    size = f"{len(training)} of {len(checked.whole)} images to train on"
+    size = f"{len(training)} of {counted(len(checked.whole), 'image')} to train on"
     console.print(f"Plan of task {config.task} for {checked.name}: {size}", style="bold", markup=False)
     for line in plan.lines():
         console.print(line, markup=False)

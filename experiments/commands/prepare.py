@@ -19,7 +19,7 @@ from experiments.config.resolve import resolve
 from experiments.config.schema import TaskConfig
 from experiments.preparation.datasets import cache_folder, dataset_path, standing_folder
 from mrcnn.data.reader_options import MasksOptions
-from mrcnn.errors import InputError
+from mrcnn.errors import InputError, counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +60,7 @@ def _prepare(arguments: PrepareArgs) -> None:
             mask_of = _masks_by(arguments.model, arguments.task.task, arguments.confidence, Path(scratch))
         else:
             mask_of = partial(read_lung_mask, checks)
-        with phase(console, f"Preparing {len(films)} films"):
+        with phase(console, f"Preparing {counted(len(films), 'film')}"):
             prepared = write_prepared(decide_sides(films, mask_of, arguments.mirrored), films, output)
     console.print(prepared.text(), markup=False)
     for warning in checks.warnings():

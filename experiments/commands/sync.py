@@ -8,6 +8,7 @@ import click
 
 from experiments.commands.command import Command, quiet_libraries
 from experiments.config.command_line import switch
+from mrcnn.errors import counted
 
 RECORDS_LEFT = 1
 
@@ -22,7 +23,7 @@ def synchronize(dry_run: bool) -> int:
     results = [result for run_id in pending_runs() if (result := upload_pending(run_id, dry_run=dry_run)) is not None]
     for result in results:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(result.kinds.items()))
-        state = "waiting" if dry_run else f"{result.delivered} of {result.kinds.total()} records delivered"
+        state = "waiting" if dry_run else f"{result.delivered} of {counted(result.kinds.total(), 'record')} delivered"
         print(f"run {result.run_id}{result.store and f' on {result.store}'}: {state}{kinds and f' ({kinds})'}")
         if result.problem is not None:
             print(f"  {result.problem}")

@@ -9,7 +9,8 @@ from rich.table import Table
 
 from experiments.comparison.comparison import SIZES, Comparison, read_differences
 from experiments.comparison.paired_difference import BOOTSTRAP
-from experiments.evaluation.tables import PER_CLASS, ROWS, interval_text
+from experiments.evaluation.tables import PER_CLASS, ROWS, difference_text, interval_text
+from mrcnn.errors import counted
 
 
 def score_rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str, list[str], list[str]]]:
@@ -31,7 +32,7 @@ def select_scores(facts: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 def set_title(facts: Mapping[str, Any]) -> str:
     """Describe the images of a test set in a line."""
     left_out = f"; {facts['left_out']} excluded, because another model has seen them" * bool(facts["left_out"])
-    return f"{facts['name']}: {facts['images']} images, patients: {facts['patients']}{left_out}"
+    return f"{facts['name']}: {counted(facts['images'], 'image')}, patients: {facts['patients']}{left_out}"
 
 
 def patients_note(facts: Mapping[str, Any]) -> str:
@@ -104,9 +105,9 @@ def _score(values: Mapping[str, float], name: str) -> str:
 def _difference(found: Any) -> str:
     if found is None:
         return ""
-    text = f"{found.value:+.3f}"
+    text = difference_text(found.value)
     if found.low is not None:
-        text += f"\n{found.low:+.3f} to {found.high:+.3f}"
+        text += f"\n{difference_text(found.low)} to {difference_text(found.high)}"
     if found.p is not None:
         text += f"\np {p_text(found.p)}{' b' if found.test == BOOTSTRAP else ''}"
     return text

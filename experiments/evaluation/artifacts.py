@@ -17,6 +17,7 @@ from mrcnn.data.io.volume_files import from_plane
 from mrcnn.data.io.volumes import Volume
 from mrcnn.data.readers.volumes.brats import label_map
 from mrcnn.data.readers.volumes.labels import label_map_of_regions
+from mrcnn.errors import counted
 from mrcnn.inference.drawing import side_by_side
 from mrcnn.metrics import Evaluator
 from trackers.runs.run import Run
@@ -33,7 +34,7 @@ def log_evaluation(run: Run, evaluator: Evaluator, confidence: float, split: str
     run.text(csv_text(cases), f"{folder}per_case.csv")
     run.text(csv_text(patient_rows(cases)), f"{folder}per_patient.csv")
     run.text(csv_text(evaluator.per_instance(confidence)), f"{folder}per_instance.csv")
-    images = f"{len(evaluator)} {split} images"
+    images = counted(len(evaluator), f"{split} image")
     run.figure(
         precision_recall_figure(
             evaluator.pr_curves(), f"Precision and recall at mask IoU 0.5, {images}", evaluator.class_names

@@ -16,6 +16,7 @@ from experiments.evaluation.robustness import ROBUSTNESS, robustness, robustness
 from experiments.evaluation.tables import findings_table, results_table, robustness_table
 from experiments.terminal import phase
 from experiments.training.training_data import Data, split_title
+from mrcnn.errors import counted
 from mrcnn.inference.ensemble import Detector, Predictor, make_predictor
 from mrcnn.metrics import Evaluator
 from mrcnn.models import MaskRCNN
@@ -95,7 +96,7 @@ def evaluate_on_test(
     least = (min_slices or options.min_slices) if options.volumes else 1
     if chosen == "auto":
         limited = isinstance(options.validation_images, int)
-        with phase(console, f"Choosing the threshold on {len(data.splits['val'])} validation images"):
+        with phase(console, f"Choosing the threshold on {counted(len(data.splits['val']), 'validation image')}"):
             validation = evaluate(model, data.splits["val"], batch_size=at_once, volumes=limited and options.volumes)
             confidence, least = validation.best_operating_point(MIN_SLICES if least == "auto" else (least,))
         if limited:
@@ -104,7 +105,7 @@ def evaluate_on_test(
     else:
         confidence, least = float(chosen), 1 if least == "auto" else least
     findings = FindingsLog(config.findings, confidence, model.config.class_names)
-    with phase(console, f"Evaluating {len(data.splits[split])} images"):
+    with phase(console, f"Evaluating {counted(len(data.splits[split]), 'image')}"):
         result = measure(model, config, data, confidence, findings.add, min_slices=least)
     scores, intervals, evaluator = result.scores, result.intervals, result.evaluator
     run.metrics({f"{split}/{name}": value for name, value in {**scores, **intervals}.items()}, step)

@@ -38,6 +38,7 @@ from experiments.evaluation.tables import ROBUSTNESS_COLUMNS, duration_text
 from experiments.findings import SUMMARIES
 from experiments.preparation.data_report import counts_table
 from mrcnn.data.fingerprint import SplitSummary
+from mrcnn.errors import counted
 from mrcnn.metrics.operating_point import GRID
 from mrcnn.safe_yaml import read_yaml
 from trackers.offline.server import unreachable
@@ -185,7 +186,7 @@ def _data(run: RunRecord) -> dict[str, Any]:
     notes.append("Each patient is in one split only; so are near-duplicate images, if they were searched.")
     alike = profile.get("duplicates")
     if alike and alike["groups"]:
-        notes.append(f"Near-duplicates: {alike['images']} images in {alike['groups']} groups")
+        notes.append(f"Near-duplicates: {alike['images']} images in {counted(alike['groups'], 'group')}")
     digests = [(split, digest) for split, (_, digest) in run.data.items()]
     return {"headings": headings, "rows": rows, "notes": notes, "digests": digests}
 
@@ -240,7 +241,7 @@ def _findings(name: str, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _nodules(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     nodules = [nodule for image in found for nodule in image["nodules"]]
-    notes = [f"Nodules: {len(nodules)} in {len(found)} images, at the confidence threshold"]
+    notes = [f"Nodules: {len(nodules)} in {counted(len(found), 'image')}, at the confidence threshold"]
     sizes = [nodule["longest"] for nodule in nodules if nodule["longest"] is not None]
     # Images with and without a known pixel size can be in one split.
     units = {image["unit"] for image in found if image["nodules"]}
@@ -298,7 +299,7 @@ def _facts(run: RunRecord, kept: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     if kept:
         rows += [
-            ("machine", f"{kept['processor']}, {kept['cores']} cores, {kept['memory_gib']:g} GiB"),
+            ("machine", f"{kept['processor']}, {counted(kept['cores'], 'core')}, {kept['memory_gib']:g} GiB"),
             ("GPU", ", ".join(kept["gpus"]) or "none"),
             ("system", f"{kept['system']}, Python {kept['python']}"),
             ("duration until this report", duration_text(kept["seconds"])),

@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from experiments.evaluation.tables import ROWS
+from mrcnn.errors import counted
 
 CASES = 20
 """Images listed, the lowest Dice first."""
@@ -53,10 +54,10 @@ def introduction(facts: Mapping[str, Any]) -> list[str]:
             if name in before and name in facts["scores"]
         )
         lines.append(
-            f"The threshold was chosen anew on {recalibrated['images']} images of {recalibrated['patients']} patients "
-            f"of this data set, which are not measured: {recalibrated['confidence']:g} in place of "
-            f"{recalibrated['confidence_before']:g}. On the other images: {changes}. The model with it is version "
-            f"{recalibrated['version']}."
+            f"The threshold was chosen anew on {counted(recalibrated['images'], 'image')} of "
+            f"{counted(recalibrated['patients'], 'patient')} of this data set, not measured here: "
+            f"{recalibrated['confidence']:g} in place of {recalibrated['confidence_before']:g}. "
+            f"On the other images: {changes}. The model with it is version {recalibrated['version']}."
         )
     return lines
 

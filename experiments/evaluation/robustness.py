@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.transform import resize
 
 from experiments.evaluation.evaluate import Change, evaluate
+from experiments.evaluation.tables import difference_text
 from mrcnn.data import Dataset, Sample
 from mrcnn.data.transforms.resizing import downscale_sample
 from mrcnn.inference.ensemble import Detector
@@ -117,7 +118,7 @@ def robustness_rows(found: Mapping[str, Mapping[str, float]]) -> list[tuple[str,
     """Format each change with its Dice, what it loses against the unchanged images, and its mask AP50."""
     unchanged = found[UNCHANGED]["dice"]
     return [
-        (name, f"{scores['dice']:.3f}", "" if name == UNCHANGED else f"{scores['dice'] - unchanged:+.3f}",
+        (name, f"{scores['dice']:.3f}", "" if name == UNCHANGED else difference_text(scores["dice"] - unchanged),
          f"{scores['mask_ap50']:.3f}")
         for name, scores in found.items()
     ]  # fmt: skip

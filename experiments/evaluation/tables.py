@@ -121,6 +121,17 @@ def data_text(found: Fingerprint) -> str:
     )
 
 
+def difference_text(value: float) -> str:
+    """Format a difference with its sign; one that rounds to zero has none.
+
+    Example:
+        >>> difference_text(0.0312), difference_text(-0.0004)
+        ('+0.031', '0.000')
+    """
+    text = f"{value:+.3f}"
+    return text if text.strip("+-0.") else "0.000"
+
+
 def interval_text(intervals: Mapping[str, float], name: str, between: str = " – ") -> str:
     """Format the 95 % interval of a score, `<name>_lo` and `<name>_hi`; empty without one."""
     low, high = (intervals.get(f"{name}{end}") for end in ("_lo", "_hi"))

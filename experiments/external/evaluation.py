@@ -34,7 +34,7 @@ from mrcnn.data.film_polarity import find_negatives
 from mrcnn.data.fingerprint import fingerprint
 from mrcnn.data.problems import Problems
 from mrcnn.data.shift import Shift, find_shifts
-from mrcnn.errors import InputError
+from mrcnn.errors import InputError, counted
 from mrcnn.inference.ensemble import Predictor
 from trackers.packaging.served import NOTICE
 from trackers.runs.reader import EXTERNAL, artifacts
@@ -216,7 +216,7 @@ def _prepare(
         raise InputError(f"{name}: the model was trained or validated on all {len(whole)} images or their patients")
     images = whole.subset(kept).with_classes(mapping.names, mapping.of_data)
     if not any(len(record.class_ids) for record in images.records):
-        raise InputError(f"{name}: no instance in the {len(images)} images that the training has not seen")
+        raise InputError(f"{name}: no instance in the {counted(len(images), 'image')} that the training has not seen")
     if left_out := len(whole) - len(kept):
         reasons = ", ".join(f"{reason}: {count}" for reason, count in excluded.items())
         notes = [

@@ -13,7 +13,7 @@ from experiments.evaluation.evaluate import evaluate
 from experiments.external.opened_model import CALIBRATION, SPLITS, OpenedModel
 from experiments.findings import FINDINGS
 from mrcnn.data import Dataset, split_by_patient
-from mrcnn.errors import InputError
+from mrcnn.errors import InputError, counted
 from mrcnn.inference.ensemble import Predictor
 from trackers.packaging.packaged import log_packaged_model
 from trackers.registry.registry import delete_version, register_recalibrated
@@ -104,8 +104,8 @@ def register_version(model: OpenedModel, found: Recalibration, images: Dataset, 
     registered, source = str(model.name), str(model.version)
     version = register_recalibrated(
         uri, registered, source, training_run=str(model.run_id), run_id=run.id, digest=found.digest,
-        note=f"threshold {found.confidence:g} in place of {found.before:g}, chosen on {len(chosen)} images of "
-        f"{found.patients} patients of {name}",
+        note=f"threshold {found.confidence:g} in place of {found.before:g}, chosen on "
+        f"{counted(len(chosen), 'image')} of {counted(found.patients, 'patient')} of {name}",
     )  # fmt: skip
     run.unless_finished(lambda: delete_version(registered, version))
     run.tags({"registered_version": f"{registered} version {version}"})

@@ -24,7 +24,7 @@ from mrcnn.data.io.images import read_header, read_image
 from mrcnn.data.problems import Problems, summarize_names
 from mrcnn.data.writers import FORMS, WrittenImage, new_folder, place_image, written_stems
 from mrcnn.detections import Detections
-from mrcnn.errors import InputError
+from mrcnn.errors import InputError, counted
 from mrcnn.inference.drawing import to_display
 from mrcnn.inference.ensemble import Ensemble
 from mrcnn.inference.image_selection import embed_images, nearest_distances, score_entropy, select_images
@@ -73,7 +73,8 @@ def suggest_images(args: SuggestArgs) -> list[str]:
         new = np.flatnonzero(~np.isin(groups[: len(thumbnails)], groups[len(thumbnails) :]))
         if len(new) < len(thumbnails):
             seen = len(thumbnails) - len(new)
-            console.print(f"note: {seen} images are near-duplicates of training images and are left out", markup=False)
+            alike = counted(seen, "near-duplicate of a training image is", "near-duplicates of training images are")
+            console.print(f"note: {alike} left out", markup=False)
         if not len(new):
             raise InputError(f"{args.folder}: the training has seen all of its images; expected new ones")
         features = np.stack(candidates.features)[new]
@@ -105,8 +106,8 @@ def suggest_images(args: SuggestArgs) -> list[str]:
             markup=False,
         )
     console.print(
-        f"Suggested: {len(chosen)} of {len(items)} images, as {FORMS[args.form].title} in {args.output}; {TABLE} ranks "
-        f"them. {NOTICE}",
+        f"Suggested: {len(chosen)} of {counted(len(items), 'image')}, as {FORMS[args.form].title} in {args.output}; "
+        f"{TABLE} ranks them. {NOTICE}",
         markup=False,
     )
     return [*inputs.problems, *candidates.problems]

@@ -21,7 +21,7 @@ from mrcnn.data.problems import Problems
 from mrcnn.data.split_files import read_splits
 from mrcnn.data.splits import find_stated_splits
 from mrcnn.data.validation import constant_warnings, find_constant, validate_images
-from mrcnn.errors import InputError
+from mrcnn.errors import InputError, counted
 
 DEVELOPMENT = "folds"
 """Name of the split that a cross-validation divides: training and validation images of a single training."""
@@ -185,7 +185,7 @@ def validate_dataset_images(
 def splits_without_instances(whole: Dataset, splits: Mapping[str, np.ndarray], name: str) -> list[str]:
     """Return a line for each split with images but no instance."""
     return [
-        f"{name}: no instance in the {len(indices)} images of the {split} split; expected at least one, "
+        f"{name}: no instance in the {counted(len(indices), 'image')} of the {split} split; expected at least one, "
         "which another seed or data.split may give"
         for split, indices in splits.items()
         if len(indices) and not any(len(whole.records[index].class_ids) for index in indices)

@@ -22,7 +22,7 @@ from mrcnn.data.io.label_images import read_label_image
 from mrcnn.data.readers.mask_checks import MaskChecks
 from mrcnn.data.readers.orientation import align_to_image
 from mrcnn.data.writers.coco import CocoFile
-from mrcnn.errors import InputError
+from mrcnn.errors import InputError, counted
 from mrcnn.inference.drawing import contact_sheet, overlay
 from mrcnn.instance_masks import Crop, InstanceMasks
 
@@ -63,8 +63,9 @@ class Prepared:
         """Format the result for the terminal."""
         count = self.counts()
         lines = [
-            f"{count['films']} films: both lungs {count['both']}, one lung {count['left'] + count['right']}, "
-            f"undecided and left out {count['undecided']}; joined lungs parted: {count['parted']}"
+            f"{counted(count['films'], 'film')}: both lungs {count['both']}, "
+            f"one lung {count['left'] + count['right']}, undecided and left out {count['undecided']}; "
+            f"joined lungs parted: {count['parted']}"
         ]
         reasons = Counter(row["reason"] for row in self.rows if row["reason"])
         lines += [f"  {number} × {reason}" for reason, number in reasons.most_common()]
@@ -151,7 +152,9 @@ def _write(decided: Iterable[Decided], films: Sequence[Film], folder: Path, prep
         class_ids = [CLASS_NAMES.index(class_name) + 1 for class_name in masks]
         file.add_masks(InstanceMasks.from_array(np.stack(list(masks.values()))), class_ids)
     if not images:
-        raise InputError(f"{len(prepared.rows)} films: sides were decided for none; {prepared.rows[0]['reason']}")
+        raise InputError(
+            f"{counted(len(prepared.rows), 'film')}: sides were decided for none; {prepared.rows[0]['reason']}"
+        )
     (folder / "annotations.json").write_text(json.dumps(file.content), encoding="utf-8")
     report = {"notice": NOTICE, "counts": prepared.counts(), "films": prepared.rows}
     (folder / REPORT).write_text(json.dumps(report, indent=1), encoding="utf-8")

@@ -21,6 +21,7 @@ from experiments.training.folds import HELD_OUT, divide, spread
 from experiments.training.planner import resolve_runtime_options
 from experiments.training.repeated import Member, TrainingGroup, training_group
 from experiments.training.training_data import TITLES, Data, record_data, usable_data
+from mrcnn.errors import counted
 from mrcnn.metrics import Evaluator
 from mrcnn.models import load
 from trackers.runs.reader import OUT_OF_FOLD
@@ -114,7 +115,7 @@ def _pool(members: Sequence[Member], data: Data, group: TrainingGroup) -> Result
     if config.evaluate.volumes:
         run.text(csv_text(pooled.per_volume(confidence)), "out_of_fold/per_volume.csv")
     patients = f", patients: {len(set(pooled.patients))}" if data.facts["patients_named"] else ""
-    title = f"{TITLES[OUT_OF_FOLD]}: {len(pooled)} images{patients}"
+    title = f"{TITLES[OUT_OF_FOLD]}: {counted(len(pooled), 'image')}{patients}"
     headline = ", ".join(f"{name} {scores[name]:.3f}" for name in HEADLINE if name in scores)
     run.tags({"mlflow.note.content": f"{headline}. {data.name}, {title}. **Research use only.**"})
     console.print(f"\n{title}", style="bold")

@@ -35,7 +35,7 @@ from mrcnn.backend import computes_in_bfloat16, device_memory
 from mrcnn.config import BACKBONES, ModelConfig
 from mrcnn.data import Dataset
 from mrcnn.data.dataset import Record
-from mrcnn.errors import InputError
+from mrcnn.errors import InputError, counted
 from mrcnn.geometry.anchors import AnchorFit, fit_anchors
 from mrcnn.models.pretrained.initial_weights import settings_for
 from mrcnn.models.pretrained.packaged import packaged_weights
@@ -136,7 +136,8 @@ class Plan:
             )
         return (
             f"Model: {model.backbone}, {height}×{width}×{model.channels}, norm {model.norm}, "
-            f"up to {model.max_instances} instances, {weights / 1e6:.1f} M weights, {self.config.train.precision}\n"
+            f"up to {counted(model.max_instances, 'instance')}, {weights / 1e6:.1f} M weights, "
+            f"{self.config.train.precision}\n"
             f"Anchors: {sizes} px, height/width {ratios}{quality}{advice}"
         )
 
@@ -393,13 +394,18 @@ def _schedule(
             bound, draws, batch, validation_images, each * batch, _validation_seconds(each, evaluate), limit == "auto"
         )
         epochs, steps = length.epochs, length.steps_per_epoch
-        reason = f"{epochs * steps * batch / max(images, 1):.0f} passes over {images} images"
+        passes = round(epochs * steps * batch / max(images, 1))
+        reason = f"{counted(passes, 'pass', 'passes')} over {counted(images, 'image')}"
         reason += f", as many as fit into {bound / 60:g} min" if bound and epochs * steps * batch < draws else ""
-        decide("schedule", f"{epochs} epochs of {steps} steps", reason)
+        decide("schedule", f"{counted(epochs, 'epoch')} of {counted(steps, 'step')}", reason)
         if limit == "auto":
             limit = length.validation_images
             if limit is not None:
-                decide("validation", f"{limit} of {validation_images} images", "a sixth of the training's time at most")
+                decide(
+                    "validation",
+                    f"{limit} of {counted(validation_images, 'image')}",
+                    "a sixth of the training's time at most",
+                )
     epochs = PLANNED_EPOCHS if epochs == "auto" else epochs
     steps, limit = (None if value == "auto" else value for value in (steps, limit))
     update |= {"epochs": epochs, "steps_per_epoch": steps}
@@ -437,9 +443,10 @@ def with_measured_time(plan: Plan, step: float, validation: float, validation_im
             "evaluate": evaluate.model_copy(update={"validation_images": limit}),
         }
     )
-    line = f"A step takes {step:.2f} s: {length.epochs} epochs of {length.steps_per_epoch} steps"
+    planned = f"{counted(length.epochs, 'epoch')} of {counted(length.steps_per_epoch, 'step')}"
+    line = f"A step takes {step:.2f} s: {planned}"
     if limit is not None:
-        line += f", each validated on {limit} of {validation_images} images"
+        line += f", each validated on {limit} of {counted(validation_images, 'image')}"
     return config, line
 
 

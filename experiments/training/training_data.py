@@ -17,6 +17,7 @@ from experiments.preparation.data_check import CheckedData, check_data, show
 from mrcnn.data import Dataset, Loader
 from mrcnn.data.fingerprint import names_patients
 from mrcnn.detections import Detections
+from mrcnn.errors import counted
 from mrcnn.inference.drawing import contact_sheet, overlay
 from trackers.runs.reader import EXTERNAL
 from trackers.runs.run import Run
@@ -123,4 +124,4 @@ def split_title(data: Data) -> str:
     part = data.splits[data.reported]
     named = names_patients(part.records)
     patients = f", patients: {len({record.patient_id for record in part.records})}" if named else ""
-    return f"{TITLES[data.reported]}: {len(part)} images{patients}"
+    return f"{TITLES[data.reported]}: {counted(len(part), 'image')}{patients}"

@@ -13,6 +13,7 @@ import numpy as np
 from mrcnn.data.dataset import Dataset, Record
 from mrcnn.data.names import source_name
 from mrcnn.data.splits import check_splits
+from mrcnn.errors import counted
 
 SMALL, LARGE = 32**2, 96**2  # pixels; area limits of COCO (Lin et al. 2014, pycocotools)
 _PAIRS = 3  # examples in a warning
@@ -166,10 +167,11 @@ def _duplicates(dataset: Dataset, groups: np.ndarray) -> tuple[DuplicateSummary,
         return found, []
     messages = (
         f"{found.images} of {len(groups)} images are nearly the same as another, copies turned, mirrored or "
-        f"recolored included: {found.groups} groups, each kept in one split"
+        f"recolored included: {counted(found.groups, 'group')}, each kept in one split"
     )
     if across and names_patients(dataset.records):
-        messages += f"; {across} of them join patients who were named apart, and who now count as one"
+        joined = counted(across, "of them joins", "of them join")
+        messages += f"; {joined} patients who were named apart, and who now count as one"
     return found, [messages, *_disagreements(dataset, groups)]
 
 

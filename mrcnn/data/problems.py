@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mrcnn.errors import InputError
+from mrcnn.errors import InputError, counted
 
 _SHOWN = 20
 _EXAMPLES = 3
@@ -60,7 +60,7 @@ class Problems:
             return
         found = tuple(fault.problem for fault in self.faults)
         count = len(found)
-        lines = [f"{self.path}: {count} problem{'s' if count > 1 else ''}", *found[:_SHOWN]]
+        lines = [f"{self.path}: {counted(count, 'problem')}", *found[:_SHOWN]]
         if count > _SHOWN:
             lines.append(f"… and {count - _SHOWN} more")
         raise DataError("\n  ".join(lines), found)
@@ -96,6 +96,10 @@ def name_warnings(text: str, names: Sequence[str]) -> list[str]:
 
 
 def summarize_names(text: str, names: Sequence[str]) -> str:
-    """Format a count with examples: `<number of names> <text>: <first names> and <number> more`."""
+    """Format a count with examples: `<number of names> <text>: <first names> and <number> more`.
+
+    A single name stands without the count, which the plural of `text` would not fit.
+    """
+    count = f"{len(names)} " if len(names) > 1 else ""
     rest = f" and {len(names) - _EXAMPLES} more" if len(names) > _EXAMPLES else ""
-    return to_single_line(f"{len(names)} {text}: {', '.join(name[:80] for name in names[:_EXAMPLES])}") + rest
+    return to_single_line(f"{count}{text}: {', '.join(name[:80] for name in names[:_EXAMPLES])}") + rest

@@ -12,6 +12,7 @@ import numpy as np
 from mrcnn.data.duplicates import thumbnail
 from mrcnn.data.film_polarity import find_negatives
 from mrcnn.data.fingerprint import gray_levels
+from mrcnn.errors import counted
 
 LARGEST_RATIO = 1.5
 """Ratio of two medians above which sizes differ. Training varies the scale by less (see `augment.scale`)."""
@@ -161,7 +162,7 @@ def _polarity(evaluated: Mapping[str, Any], negatives: int | None) -> Shift:
     if negatives:
         images = evaluated["whole"]["images"]
         sentence = f"{negatives} of {images} images look like negatives of the training images; invert them."
-    return Shift("polarity", "as recorded", f"{negatives} negatives" if negatives else "the same", sentence)
+    return Shift("polarity", "as recorded", counted(negatives, "negative") if negatives else "the same", sentence)
 
 
 def _instance_sizes(training: Mapping[str, Any], evaluated: Mapping[str, Any]) -> Shift:

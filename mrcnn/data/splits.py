@@ -10,7 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from mrcnn.data.dataset import Dataset
-from mrcnn.errors import InputError
+from mrcnn.errors import InputError, counted
 
 SPLITS = ("train", "val", "test")
 _TRIES = 30
@@ -131,7 +131,7 @@ def find_stated_splits(
     counts = ", ".join(f"{name} {len(indices)}" for name, indices in splits.items())
     refusal = f"the splits of the annotation tool ({counts} images) are not used, data are split by patient: "
     if unplaced := [record.file_name for record in dataset.records if record.split is None]:
-        return None, [f"{refusal}{len(unplaced)} images are in none, such as {unplaced[0]}"]
+        return None, [f"{refusal}{counted(len(unplaced), 'image is', 'images are')} in none, such as {unplaced[0]}"]
     if not len(splits["train"]) or not len(splits["val"]):
         return None, [f"{refusal}expected at least train and val"]
     try:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 
-from mrcnn.errors import InputError
+from mrcnn.errors import InputError, counted
 from mrcnn.serving.limits import Limits
 
 AT_ONCE = 2
@@ -95,7 +95,9 @@ class RequestLimiter:
 
     def _check_waiting(self) -> None:
         if self._waiting >= self._limits.waiting:
-            raise Rejection(503, f"busy: {self._waiting} requests are waiting; try again later")
+            raise Rejection(
+                503, f"busy: {counted(self._waiting, 'request is', 'requests are')} waiting; try again later"
+            )
 
     async def _read(self, request: Request, body: bytearray) -> None:
         """Read the stream into `body`, and count its bytes as held."""

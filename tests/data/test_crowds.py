@@ -41,7 +41,7 @@ def test_a_crowd_is_a_region_and_no_instance(coco, write_coco, flag):
     first, second = dataset
     np.testing.assert_array_equal(first.crowd_masks, REGION[None])
     assert first.crowd_ids.tolist() == [1] and second.crowd_masks.shape == (0, 12, 20)
-    assert any("1 annotations mark crowds" in told and "set iscrowd to 0" in told for told in dataset.warnings)
+    assert any("1 annotation marks a crowd" in told and "set iscrowd to 0" in told for told in dataset.warnings)
 
 
 def test_the_mask_that_cvat_draws_with_a_brush_is_an_instance(coco, write_coco):

@@ -201,7 +201,7 @@ def test_folds_are_alike(in_memory):
         (("train", "val", "val", "train"), None, ([0, 3], [1, 2], []), "no test split, so results are reported on val"),
         (("train", "val", "test", "val"), None, None, "not used.*: patient 'a' is in train .* and in val"),
         (("train", "val", "test", "train"), (0, 1, 2, 1), None, "not used.*: group of near-duplicate images 1 is in"),
-        (("train", "val", None, "train"), None, None, "not used.*: 1 images are in none, such as 2.png"),
+        (("train", "val", None, "train"), None, None, "not used.*: 1 image is in none, such as 2.png"),
         (("train", "test", "test", "train"), None, None, "not used.*: expected at least train and val"),
         (("train",) * 4, None, None, None),
         ((None,) * 4, None, None, None),

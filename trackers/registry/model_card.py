@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mlflow
 
+from mrcnn.errors import counted
 from mrcnn.inference.drawing import FOOTER
 from trackers.runs.address import run_url
 from trackers.runs.names import tracked_name
@@ -66,7 +67,7 @@ def _data(run: RunRecord) -> str:
         return ""
     whole, splits = run.profile.get("whole", {}), run.profile.get("splits", {})
     told = [
-        f"{split} {part['images']} images of {part['patients']} patients"
+        f"{split} {counted(part['images'], 'image')} of {counted(part['patients'], 'patient')}"
         for split, part in splits.items()
         if part["images"]
     ]
@@ -102,7 +103,7 @@ def _selection(run: RunRecord, metric: str, competitors: int) -> str:
     trainings = int(run.metrics.get("trials_finished", 0)) or int(
         run.params.get("train.seeds", "null").replace("null", "0")
     )
-    others = "no other registered model" if competitors < 2 else f"{competitors - 1} other registered models"
+    others = "no other registered model" if competitors < 2 else counted(competitors - 1, "other registered model")
     best = f" It is the best of {trainings} trainings of its run." if trainings > 1 else ""
     return (
         f"**Selection:** validation {metric} decides on the champion; test scores decide nothing. At its registration "

@@ -16,7 +16,7 @@ from mlflow.entities import Run as RecordedRun
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
-from mrcnn.errors import InputError
+from mrcnn.errors import InputError, counted
 from trackers.checkpoints.unfinished_runs import Unfinished
 from trackers.offline.pending_records import upload_pending
 from trackers.offline.server import (
@@ -149,7 +149,8 @@ def _raise_if_left() -> None:
     left_behind.clear()
     if problems := {unsent.problem for unsent in found if unsent.problem is not None}:
         left = sum(unsent.left for unsent in found)
-        raise Undelivered(f"{left} records wait for the tracking server: {'; '.join(sorted(problems))}; {SYNC}")
+        records = counted(left, "record waits", "records wait")
+        raise Undelivered(f"{records} for the tracking server: {'; '.join(sorted(problems))}; {SYNC}")
 
 
 def _start(

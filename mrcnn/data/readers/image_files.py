@@ -17,7 +17,7 @@ from mrcnn.data.annotation_formats import IMAGE_SUFFIXES
 from mrcnn.data.io.images import read_header
 from mrcnn.data.names import valid_unicode
 from mrcnn.data.problems import Problems
-from mrcnn.errors import InputError
+from mrcnn.errors import InputError, counted
 
 _UPLOAD_HASH = re.compile(r"^[0-9a-f]{8}-(?=.)")
 """Prefix that Label Studio adds to the name of an uploaded file."""
@@ -113,7 +113,7 @@ class ImageFiles:
             return []
         name, path = self.moved[0]
         return [
-            f"{len(self.moved)} images do not lie where the annotations say and were found by name, "
+            f"{counted(len(self.moved), 'image does', 'images do')} not lie where the annotations say, found by name, "
             f"such as {path.name} for {name}"
         ]
 

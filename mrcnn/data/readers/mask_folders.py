@@ -19,6 +19,7 @@ from mrcnn.data.io.label_images import LABEL_SUFFIXES, LOSSY_SUFFIXES
 from mrcnn.data.problems import Problems, summarize_names
 from mrcnn.data.readers.folder_files import SPLIT_FOLDERS, FolderFile, Group, folder_role, scan_folder
 from mrcnn.data.readers.image_files import compose_unicode
+from mrcnn.errors import counted
 
 _MASK_WORD = (
     "mask|masks|msk|seg|segm|segmentation|label|labels|gt|groundtruth|ground_truth|anno|annotation|annotations|manual"
@@ -155,9 +156,9 @@ class MaskPairs:
     def notes(self) -> list[str]:
         """Return a line for each rule by which masks were found, except files of one name in `images` and `masks`."""
         several = sum(len(masks) > 1 for masks in self.owned.values())
-        more = f"; {several} images have several masks" if several else ""
+        more = f"; {counted(several, 'image has', 'images have')} several masks" if several else ""
         return [
-            f"pairs {count} image{'s' if count > 1 else ''} with masks by {rule}{more}"
+            f"pairs {counted(count, 'image')} with masks by {rule}{more}"
             for rule, count in sorted(self._rules.items())
             if rule
         ]

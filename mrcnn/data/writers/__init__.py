@@ -10,7 +10,7 @@ from types import MappingProxyType
 from mrcnn.data.dataset import Dataset, Record
 from mrcnn.data.writers import coco, cvat, label_studio, labelme, nnunet, yolo
 from mrcnn.data.writers.form import Form, WrittenImage, lost_fields, new_folder, place_image
-from mrcnn.errors import InputError
+from mrcnn.errors import InputError, counted
 
 __all__ = ["FORMS", "WrittenImage", "new_folder", "place_image", "write_dataset", "written_stems"]
 
@@ -72,7 +72,8 @@ def _write(dataset: Dataset, folder: Path, form: Form) -> list[str]:
         )
     warnings = lost_fields(form, images) + form.write(images, dataset.class_names, folder)
     if scaled:
-        warnings.append(f"{scaled} images have values that a PNG file cannot hold, and are scaled to 8 bits each")
+        shown = counted(scaled, "image has", "images have")
+        warnings.append(f"{shown} values that a PNG file cannot hold, scaled to 8 bits each")
     return warnings
 
 

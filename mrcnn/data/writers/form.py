@@ -14,7 +14,7 @@ import numpy as np
 
 from mrcnn.data.io.pictures import UPRIGHT
 from mrcnn.data.sample import Spacing
-from mrcnn.errors import InputError
+from mrcnn.errors import InputError, counted
 from mrcnn.instance_masks import InstanceMasks
 
 COMMON_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
@@ -151,7 +151,7 @@ def lost_fields(form: Form, images: Sequence[WrittenImage]) -> list[str]:
         values = [getattr(image, field) for image in images]
         count = sum(len(value) if field == "crowds" else 1 for value in values if value is not None)
         if count and field not in form.fields:
-            counts.append(f"{name} ({count})" if field == "crowds" else f"{name} (of {count} images)")
+            counts.append(f"{name} ({count})" if field == "crowds" else f"{name} (of {counted(count, 'image')})")
     if not counts:
         return []
     remedy = "; --patient_pattern finds patients in file names" if counts[0].startswith("patients") else ""

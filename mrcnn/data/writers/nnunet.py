@@ -14,7 +14,7 @@ import numpy as np
 from scipy.ndimage import binary_dilation
 
 from mrcnn.data.writers.form import Form, WrittenImage
-from mrcnn.errors import InputError
+from mrcnn.errors import InputError, counted
 
 _CHANNEL = "_0000"
 _TOUCHING = np.ones((3, 3), bool)
@@ -45,12 +45,13 @@ def write(images: Sequence[WrittenImage], class_names: Sequence[str], folder: Pa
     warnings = []
     if joined:
         warnings.append(
-            f"{joined} instances touch another one of their class; a label map of nnU-Net holds both as one piece"
+            counted(joined, "instance touches another one of its", "instances touch another one of their")
+            + " class; a label map of nnU-Net holds both as one piece"
         )
     if hidden:
         warnings.append(
-            f"{hidden} instances share pixels with one of another class; a label map of nnU-Net holds the smaller one "
-            "there"
+            f"{counted(hidden, 'instance shares', 'instances share')} pixels with one of another class; a label map of "
+            "nnU-Net holds the smaller one there"
         )
     return warnings
 

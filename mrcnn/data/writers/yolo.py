@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mrcnn.data.writers.form import Form, WrittenImage, below_images
 from mrcnn.data.writers.traces import trace_joined
+from mrcnn.errors import counted
 
 
 def write(images: Sequence[WrittenImage], class_names: Sequence[str], folder: Path) -> list[str]:
@@ -38,8 +39,8 @@ def write(images: Sequence[WrittenImage], class_names: Sequence[str], folder: Pa
     if not joined:
         return []
     return [
-        f"{joined} instances have holes or several pieces, and a line of YOLO is one outline: they are joined by lines "
-        "of no width, which this project and Ultralytics fill exactly"
+        f"{counted(joined, 'instance has', 'instances have')} holes or several pieces, and a line of YOLO is one "
+        "outline: they are joined by lines of no width, which this project and Ultralytics fill exactly"
     ]
 
 

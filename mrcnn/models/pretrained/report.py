@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from mrcnn.errors import InputError
+from mrcnn.errors import InputError, counted
 from mrcnn.models.detector_base import DetectorBase
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -56,7 +56,7 @@ class WeightReport:
         new = dict.fromkeys(each.layer.partition("_")[0] for each in self.skipped if each.found is None)
         lines = [
             f"Weights from {self.source}"
-            + (f": {len(self.loaded)} of {total} layers" if total else "")
+            + (f": {len(self.loaded)} of {counted(total, 'layer')}" if total else "")
             + (f"; new: {', '.join(new)}" if new else "")
         ]
         lines += [f"  {note}" for note in self.notes]
@@ -71,7 +71,7 @@ class WeightReport:
             parts = {"not in the file": missing, "in the file, but not used": self.unused, "loaded": self.loaded}
             lines += [f"  {title}: {', '.join(names)}" for title, names in parts.items() if names]
         elif self.unused:
-            lines.append(f"  {len(self.unused)} layers of the file are not used")
+            lines.append(f"  {counted(len(self.unused), 'layer of the file is', 'layers of the file are')} not used")
         return "\n".join(lines)
 
 

@@ -58,8 +58,8 @@ def test_crowds_and_empty_instances_are_left_out_with_a_count(coco, write_coco):
     coco["annotations"][0]["segmentation"] = [[5.1, 5.1, 5.2, 5.1, 5.2, 5.2]]
     dataset = read_dataset(write_coco(coco))
     assert [record.areas.tolist() for record in dataset.records] == [[], [110]]
-    assert any("1 annotations mark crowds" in warning for warning in dataset.warnings)
-    assert any("1 annotations without any pixel" in warning for warning in dataset.warnings)
+    assert any("1 annotation marks a crowd" in warning for warning in dataset.warnings)
+    assert any("annotations without any pixel" in warning for warning in dataset.warnings)
 
 
 def test_categories_of_one_name_are_one_class(coco, write_coco):

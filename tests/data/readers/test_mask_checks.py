@@ -106,7 +106,7 @@ def test_blended_masks_of_one_class(tmp_path):
     dataset = read_dataset(folder(tmp_path, lossy(ONE * 255, 75), SEVERAL * 255))
     assert areas(dataset)[0] == [ONE.sum()] and sum(areas(dataset)[1]) == SEVERAL.sum()
     (warning,) = told(dataset)
-    assert warning.startswith("1 masks have blended edges from JPEG or resizing (values 1, 2, 3") and "0.png" in warning
+    assert warning.startswith("masks have blended edges from JPEG or resizing (values 1, 2, 3") and "0.png" in warning
     for options in ({"instances": "values"}, {"class_names": ("a", "b")}):
         with pytest.raises(InputError, match=r"masks/0\.png: holds \d+ values \(1, 2, .* blended at edges.*nearest"):
             read_dataset(tmp_path, **options)
@@ -168,7 +168,7 @@ def test_background_and_object_exchanged(tmp_path):
     assert "masks/0.png" in warning
     dataset = read_dataset(folder(tmp_path, ~ONE, SEVERAL, BOX))
     (warning,) = told(dataset)
-    assert "1 masks hold an instance" in warning and "exchanged" not in warning
+    assert "masks hold an instance" in warning and "exchanged" not in warning
 
 
 def test_outlines_are_named(tmp_path):

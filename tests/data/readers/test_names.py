@@ -54,7 +54,7 @@ def test_letter_case_joins_and_leading_zeros_are_doubted():
     patients, warnings = named("p03", "P03", "P4", "P-4", "Q7", "Q07", "1-12", "11-2", "003", "3")
     assert patients == ["P03", "P03", "P4", "P-4", "Q7", "Q07", "1-12", "11-2", "003", "3"]
     assert len(warnings) == 2
-    assert "1 patients are spelled in several letter cases" in warnings[0] and "P03 = p03" in warnings[0]
+    assert "patients are spelled in several letter cases" in warnings[0] and "P03 = p03" in warnings[0]
     assert warnings[1].startswith("3 groups") and all(each in warnings[1] for each in ("003 and 3", "P-4 and P4"))
     assert named("A1", "A2", "B1") == (["A1", "A2", "B1"], [])
 

@@ -111,7 +111,7 @@ def test_via_regions_lie_on_the_picture_that_the_browser_showed(tmp_path, orient
     (tmp_path / "via_region_data.json").write_text(json.dumps({"a": entry}))
     dataset = read_dataset(tmp_path)
     assert_mask_on_block(dataset)
-    assert any("1 images have an EXIF orientation" in each and "a.jpg" in each for each in dataset.warnings)
+    assert any("images have an EXIF orientation" in each and "a.jpg" in each for each in dataset.warnings)
 
 
 def test_via_regions_beyond_the_turned_picture_are_refused(tmp_path):

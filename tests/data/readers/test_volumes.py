@@ -72,7 +72,7 @@ def test_decathlon_and_nnunet(tmp_path, content, image):
     assert find_reader(root) == "volumes"
     dataset = read_dataset(root, min_area=1)
     assert areas(dataset) == EXPECTED
-    assert any("imagesTs: 1 cases without labels" in warning for warning in dataset.warnings)
+    assert any("imagesTs: 1 case without labels is not read" in warning for warning in dataset.warnings)
     # Pixels as nibabel reads them: the slice, rows to the back, columns to the left, as the axes of the file lie.
     masks = dataset[2].masks
     raw = np.asarray(nibabel.load(root / "labelsTr" / "a.nii.gz").dataobj)[..., 2].T

@@ -46,7 +46,7 @@ def test_images_are_ranked_and_come_back_with_pre_annotations(folder, phantom_fo
     assert main(["suggest", "tiny.keras", "new", "--images", "20", "--output", "out"]) == 2
     printed = capsys.readouterr()
     assert "broken.png: expected a readable" in printed.err
-    assert "note: 1 images are near-duplicates of training images and are left out" in printed.out
+    assert "note: 1 near-duplicate of a training image is left out" in printed.out
     assert "Suggested: 7 of 10 images, as LabelMe in" in printed.out
     rows = list(csv.DictReader((folder / "out/suggestions.csv").open()))
     assert [row["rank"] for row in rows] == list("1234567")

@@ -258,7 +258,7 @@ def test_a_server_killed_while_a_model_is_registered_leaves_one_whole_version(aw
 
 @pytest.mark.slow
 def test_all_done_but_the_server_away_at_the_end_is_told(away):
-    with pytest.raises(Undelivered, match=r"1 records wait for the tracking server.*mrcnn sync"):
+    with pytest.raises(Undelivered, match=r"1 record waits for the tracking server.*mrcnn sync"):
         with tracked_run(**ABOUT) as run:
             away.kill()
     assert pending_runs() == [run.id]

@@ -32,6 +32,7 @@ from mrcnn.data.readers.orientation import REMEDY, Size, find_annotated_as_store
 from mrcnn.data.readers.records import add_patient, assemble_dataset, name_patients
 from mrcnn.data.readers.segmentation import BEYOND
 from mrcnn.data.sample import Spacing
+from mrcnn.errors import counted
 
 Encoded = tuple[bytes, Sequence[str]]
 """Run-length string of an instance, and warnings about its outline."""
@@ -215,7 +216,8 @@ def build_dataset(
     )
     if crowds:
         warnings.append(
-            f"{len(crowds)} annotations mark crowds (iscrowd=1): training and evaluation ignore these regions; "
+            counted(len(crowds), "annotation marks a crowd", "annotations mark crowds")
+            + " (iscrowd=1): training and evaluation ignore these regions; "
             "set iscrowd to 0 where one is a single instance"
         )
     for doubt, names_of in doubtful.items():

@@ -19,7 +19,7 @@ from mrcnn.data.io.volume_files import VolumeFiles, is_tiff_stack
 from mrcnn.data.problems import Problems, name_warnings
 from mrcnn.data.reader_options import VolumesOptions
 from mrcnn.data.readers.image_files import files_below, load_json, parse_integer, read_bytes
-from mrcnn.errors import InputError
+from mrcnn.errors import InputError, counted
 
 Classes = dict[str, tuple[int | str, ...]]
 """Values in the label map, or names of segments, by class."""
@@ -158,7 +158,9 @@ def find_described(root: Path, options: VolumesOptions, problems: Problems) -> F
             for case in images:
                 problems.add_skippable(f"{case}: has no label map; expected labels{part}/{case} with the same suffix")
         elif images:
-            found.warnings.append(f"images{part}: {len(images)} cases without labels are not read")
+            found.warnings.append(
+                f"images{part}: {counted(len(images), 'case without labels is', 'cases without labels are')} not read"
+            )
     return found
 
 
