@@ -153,7 +153,7 @@ def _of_folder(folder: Path, output: Path, found: Inputs) -> list[Item]:
         elif _is_dicom(path):
             dicom.append(path)
         else:
-            found.skip("of no kind that is read", relative)
+            found.skip("files of no kind that is read", relative)
     items = _in_order(items)
     items += _dicom_items(folder, dicom, found) + _nifti_items(folder, nifti, found)
     return sorted(items, key=lambda item: (item.name, item.source))
@@ -190,7 +190,7 @@ def _dicom_items(folder: Path, files: Sequence[Path], found: Inputs) -> list[Ite
 
     grouped = group_series(files)
     for kind, path in grouped.others:
-        found.skip(f"DICOM of the kind {kind}", path.relative_to(folder).as_posix())
+        found.skip(f"DICOM files of the kind {kind}", path.relative_to(folder).as_posix())
     items = []
     for path in grouped.alone:
         relative = path.relative_to(folder).as_posix()

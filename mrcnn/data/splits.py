@@ -82,8 +82,9 @@ def _require(dataset: Dataset, owner: np.ndarray, minimum: int, of: str) -> None
     count = owner.max(initial=-1) + 1
     if count < minimum:
         joined = len({record.patient_id for record in dataset.records}) > count
-        what = "groups of patients with near-duplicate images" if joined else "patients"
-        raise InputError(f"{count} {what}: expected at least {minimum}, one for each of {of}")
+        group = "group of patients with near-duplicate images", "groups of patients with near-duplicate images"
+        what = counted(count, *group) if joined else counted(count, "patient")
+        raise InputError(f"{what}: expected at least {minimum}, one for each of {of}")
 
 
 def _traits(dataset: Dataset, owner: np.ndarray) -> np.ndarray:

@@ -144,8 +144,8 @@ def test_what_can_be_lived_with_is_a_warning_with_ids(tmp_path):
     (tmp_path / "annotations.json").write_text(json.dumps(content))
     dataset = read_dataset(tmp_path)
     assert dataset.warnings == (
-        f"1 annotations {CROSSING}: annotations id 0",
-        "1 annotations reach beyond their image and are clipped: annotations id 1",
+        f"annotations {CROSSING}: annotations id 0",
+        "annotations reach beyond their image and are clipped: annotations id 1",
         "annotations without any pixel are left out: annotations id 4",
         "annotations are drawn twice, another of their image has the same mask: annotations id 3",
     )

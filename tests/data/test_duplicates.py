@@ -203,7 +203,7 @@ def test_patients_and_groups_chain(in_memory):
     for seed in range(5):
         splits = split_by_patient(dataset, train=0.4, val=0.3, test=0.3, seed=seed, groups=groups)
         assert any({0, 1, 2, 3, 4} <= set(indices.tolist()) for indices in splits.values())
-    with pytest.raises(InputError, match="1 groups of patients with near-duplicate images: expected at least 3"):
+    with pytest.raises(InputError, match="1 group of patients with near-duplicate images: expected at least 3"):
         split_by_patient(dataset, groups=np.zeros(7, int))
 
 

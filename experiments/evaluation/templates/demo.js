@@ -70,7 +70,7 @@ function draw(instances) {
   });
   overlay.append(...numbers);
   const told = instances.map((each, index) => `${index + 1} ${each.class} ${each.score}`).join(", ");
-  overlay.setAttribute("aria-label", `Outlines of ${instances.length} instances${told && ": "}${told}`);
+  overlay.setAttribute("aria-label", `Outlines of ${instances.length} instance${instances.length === 1 ? "" : "s"}${told && ": "}${told}`);
 }
 
 function listFindings(rows) {

@@ -252,7 +252,7 @@ def test_monai_label_keeps_predictions_beside_labels(tmp_path):
     save(tmp_path / "set" / "labels" / "final" / "img1.nii.gz", (organ() > 1) * np.uint8(1))
     dataset = read_dataset(tmp_path / "set", min_area=1)
     assert areas(dataset) == {2: [("object", 4)]}
-    assert "1 label maps in labels/original are predictions and are not read" in " ".join(dataset.warnings)
+    assert "label maps in labels/original are predictions and are not read" in " ".join(dataset.warnings)
 
 
 def test_patterns(tmp_path):

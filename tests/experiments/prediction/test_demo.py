@@ -303,7 +303,7 @@ def test_a_person_chooses_a_file_and_moves_the_slider(demo, scene_png, tmp_path)
             browser("Input.dispatchKeyEvent", type=kind, key="ArrowRight", code="ArrowRight", windowsVirtualKeyCode=39)
         browser.wait(f"({rows}) === 'bright'")
         assert browser.value("document.querySelectorAll('#stage path').length") == len(demo.asked) == 1
-        assert browser.value("at('overlay').getAttribute('aria-label')") == "Outlines of 1 instances: 1 bright 0.9"
+        assert browser.value("at('overlay').getAttribute('aria-label')") == "Outlines of 1 instance: 1 bright 0.9"
         browser.picture(tmp_path / "desktop.png")
         browser.size(390, 844)
         assert browser.value("document.documentElement.scrollWidth") <= 390

@@ -252,8 +252,8 @@ def test_what_is_no_image_is_left_out_with_its_kind_and_the_stack_stays_together
     assert items == [("ct", "series", 4)] and found.problems == []
     line = found.skipped_line()
     for name, (_, _, kind) in OTHERS.items():
-        assert f"1 DICOM of the kind {kind}: {name}" in line
-    assert "1 of no kind that is read: VIEWER.EXE" in line and "1 DICOM of the kind localizer: IM9" in line
+        assert f"DICOM files of the kind {kind}: {name}" in line
+    assert "files of no kind that is read: VIEWER.EXE" in line and "DICOM files of the kind localizer: IM9" in line
     assert "\n" not in line
 
 
@@ -307,8 +307,9 @@ def test_a_cd_of_a_hospital(tmp_path):
     items, found = found_in(folder)
     assert items == [(f"DICOM/IM00000{number}", "dicom", 1) for number in range(3)]
     assert found.skipped_line() == (
-        "2 of no kind that is read: VIEWER.EXE, autorun.inf; "
-        "1 DICOM of the kind Media Storage Directory: DICOMDIR; 1 DICOM of the kind Comprehensive SR: DICOM/SR000000"
+        "2 files of no kind that is read: VIEWER.EXE, autorun.inf; "
+        "DICOM files of the kind Media Storage Directory: DICOMDIR; "
+        "DICOM files of the kind Comprehensive SR: DICOM/SR000000"
     )
 
 

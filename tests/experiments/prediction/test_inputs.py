@@ -27,7 +27,7 @@ def test_a_folder_is_sorted_into_what_it_holds(find, tmp_path):
     make(tmp_path, "in/b.PNG", "in/a/c.tif", "in/film.mp4", "in/notes.txt", "in/.hidden.png", "in/x.nii.gz")
     found = find("in")
     assert kinds(found) == [("a/c", "image"), ("b", "image"), ("film", "video"), ("x", "volume")]
-    assert found.skipped_line() == "1 of no kind that is read: notes.txt"
+    assert found.skipped_line() == "files of no kind that is read: notes.txt"
 
 
 def test_cases_by_their_names_and_nothing_else_in_their_folders(find, tmp_path):

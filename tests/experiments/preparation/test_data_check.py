@@ -94,7 +94,7 @@ def test_what_cannot_be_split_is_shown_all_the_same(nodules, capsys):
         image["patient_id"] = "one"
     file.write_text(json.dumps(content))
     assert main(["mine"]) == 2
-    assert "1 patients: expected at least 3" in capsys.readouterr().out
+    assert "1 patient: expected at least 3" in capsys.readouterr().out
     assert Path("check-mine/pictures/01.jpg").is_file()
 
 
