@@ -113,8 +113,8 @@ class ImageFiles:
             return []
         name, path = self.moved[0]
         return [
-            f"{counted(len(self.moved), 'image does', 'images do')} not lie where the annotations say, found by name, "
-            f"such as {path.name} for {name}"
+            f"{counted(len(self.moved), 'image does', 'images do')} not lie where the annotations say and "
+            f"{'was' if len(self.moved) == 1 else 'were'} found by name, such as {path.name} for {name}"
         ]
 
 

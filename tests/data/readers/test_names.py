@@ -124,7 +124,7 @@ def test_file_names_in_another_form(coco, write_coco, stated, on_disk, told):
     (folder / "annotations.json").write_text(json.dumps(coco))
     dataset = read_dataset(folder)
     assert dataset.records[0].path == target
-    assert any("do not lie" in warning for warning in dataset.warnings) == told
+    assert any("not lie where" in warning for warning in dataset.warnings) == told
 
 
 def test_two_files_of_one_name_but_for_letter_case_are_not_guessed(coco, write_coco):

@@ -277,7 +277,7 @@ def test_localizers_alone_are_images(tmp_path):
 def test_a_folder_of_nothing_but_other_files_is_an_error_that_names_them(tmp_path):
     write(tmp_path / "cd/SR0", slices()[0], storage=STORAGE + "88.33", modality="SR")
     (tmp_path / "cd/autorun.inf").write_bytes(b"x")
-    with pytest.raises(InputError, match=r"nothing to predict; .*autorun\.inf; 1 DICOM .* Comprehensive SR: SR0"):
+    with pytest.raises(InputError, match=r"nothing to predict; .*autorun\.inf; DICOM files .* Comprehensive SR: SR0"):
         found_in(tmp_path / "cd")
 
 
