@@ -20,6 +20,11 @@ def test_iou_by_hand():
     np.testing.assert_allclose(ops.convert_to_numpy(boxes.pairwise_iou(first, second)), expected, atol=1e-6)
 
 
+def test_iou_of_boxes_smaller_than_a_pixel():
+    first, second = np.array([[0, 0, 0.25, 0.5]], np.float32), np.array([[0, 0, 0.25, 0.25]], np.float32)
+    assert float(boxes.pairwise_iou(first, second)[0, 0]) == pytest.approx(0.5)
+
+
 def test_touching_boxes_do_not_overlap():
     # x2 is exclusive: the pixel column 2 belongs to the second box alone.
     iou = boxes.pairwise_iou(np.array([[0, 0, 2, 4]], np.float32), np.array([[2, 0, 4, 4]], np.float32))

@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 from keras import ops
 
-from mrcnn.geometry.nms import non_maximum_suppression, tiled_suppression
 from mrcnn.geometry.roi_align import crop_and_resize, rounded_levels
 
 SIZE = 64
@@ -44,14 +43,3 @@ def test_levels_are_rounded():
     boxes = np.stack([sides * 0, sides * 0, sides, sides], axis=-1)[None]
     levels = ops.convert_to_numpy(rounded_levels(boxes, 4, 10**6, 224.0))
     assert levels[0].tolist() == [0, 0, 1, 2, 2, 3, 3]
-
-
-def test_tiles_do_not_change_the_suppression():
-    rng = np.random.default_rng(2)
-    low = rng.uniform(0, 40, (2, 230, 2))
-    boxes = np.concatenate([low, low + rng.uniform(0, 20, (2, 230, 2))], axis=-1).astype(np.float32)
-    valid = rng.uniform(size=(2, 230)) < 0.9
-    whole = ops.convert_to_numpy(non_maximum_suppression(boxes, valid, 0.4))
-    tiled = ops.convert_to_numpy(tiled_suppression(boxes, valid, 0.4, tile=50))
-    assert 10 < whole.sum() < valid.sum()
-    np.testing.assert_array_equal(tiled, whole)

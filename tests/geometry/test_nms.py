@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
-from mrcnn.geometry.nms import non_maximum_suppression
+from mrcnn.geometry.nms import non_maximum_suppression, tiled_suppression
 
 
 def greedy(boxes, valid, threshold):
@@ -32,6 +32,10 @@ def test_a_suppressed_box_suppresses_nothing():
     boxes = [[0, 0, 10, 10], [5, 0, 15, 10], [10, 0, 20, 10]]
     assert run(boxes, [True] * 3, 0.3).tolist() == [True, False, True]
     assert run(boxes, [False, True, True], 0.3).tolist() == [False, True, False]
+
+
+def test_an_overlap_of_the_threshold_is_allowed():
+    assert run([[0, 0, 2, 1], [0, 0, 1, 1]], [True] * 2, 0.5).tolist() == [True, True]  # their IoU is a half
 
 
 def test_long_chain_needs_many_rounds():
@@ -65,3 +69,14 @@ def test_small_integer_boxes_against_the_loop(data):
 
 def test_nothing_valid():
     assert not run([[0, 0, 1, 1]] * 4, [False] * 4, 0.5).any()
+
+
+def test_tiles_do_not_change_the_suppression():
+    rng = np.random.default_rng(2)
+    low = rng.uniform(0, 40, (2, 230, 2))
+    boxes = np.concatenate([low, low + rng.uniform(0, 20, (2, 230, 2))], axis=-1).astype(np.float32)
+    valid = rng.uniform(size=(2, 230)) < 0.9
+    whole = ops.convert_to_numpy(non_maximum_suppression(boxes, valid, 0.4))
+    tiled = ops.convert_to_numpy(tiled_suppression(boxes, valid, 0.4, tile=50))
+    assert 10 < whole.sum() < valid.sum()
+    np.testing.assert_array_equal(tiled, whole)

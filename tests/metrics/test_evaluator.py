@@ -219,6 +219,11 @@ def test_recall_is_cocos(evaluated):
     assert evaluator.summary(0.0)["true_positives"] == found
 
 
+def test_a_class_without_instances_has_no_curve(rectangles, make_sample, make_detections, evaluated):
+    masks = rectangles((2, 2, 8, 8))
+    assert list(evaluated([(make_sample(masks), make_detections(masks, [0.9]))]).pr_curves()) == ["iso"]
+
+
 def test_perfect(rectangles, make_sample, make_detections):
     evaluator = Evaluator(("nodule",))
     truth = rectangles((0, 0, 5, 5), (10, 10, 18, 18))

@@ -20,11 +20,12 @@ TINY = {
 
 
 @pytest.fixture(scope="module")
-def folder(phantom_folder, tmp_path_factory):
+def folder(phantom_folder, empty_store, tmp_path_factory):
     """A model file, and unlabeled images: eight phantoms, one of them mirrored once more, and a broken file."""
     from mrcnn.models import MaskRCNN
 
     folder = tmp_path_factory.mktemp("suggest")
+    (folder / "mlflow.db").write_bytes(empty_store)
     MaskRCNN(ModelConfig(**TINY)).save(folder / "tiny.keras")
     (folder / "new").mkdir()
     for number, path in enumerate(sorted((phantom_folder / "images").iterdir())[:8]):
