@@ -6,7 +6,7 @@ Prints the machine and one Markdown table. Each system converts uint8 images to 
 detections per image (many) and with at most 5 (few): our ResNet-50 model with random weights on the images of
 `benchmarks.speed`. Each runs in its own process, with a thread per core, and they take turns (detect, SavedModel,
 onnxruntime, detect, …), so a change of the machine's speed affects all of them; ratios are computed per turn. "First"
-is loading and the first call, which traces or compiles.
+is loading and the first call, which traces or compiles. `benchmarks.quantization` measures the accuracy of int8.
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ from benchmarks.speed_setup import describe_machine
 from benchmarks.speed_table import WORK, span, speedup, spread
 from benchmarks.speed_turns import Worker, WorkerFailed
 
-SYSTEMS = {"detect": "detect", "saved_model": "SavedModel", "onnx": "onnxruntime"}
+SYSTEMS = {
+    "detect": "detect",
+    "saved_model": "SavedModel",
+    "onnx": "onnxruntime",
+    "onnx_int8": "onnxruntime, int8",
+}
 TITLES = ("size", "batch", "work", "system", "seconds (min–max)", "× detect", "first, s", "MiB", "kept")
 
 

@@ -1,6 +1,6 @@
 """Run one system of `benchmarks.export`: `detect`, which also exports the model, or an exported model.
 
-Settings: system (`detect`, `saved_model` or `onnx`), size, batch, folder for the exports.
+Settings: system (`detect`, `saved_model`, `onnx` or `onnx_int8`), size, batch, folder for the exports.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from benchmarks.speed_setup import make_images
 from benchmarks.speed_turns import serve
 from mrcnn.export import FORMS
+from mrcnn.export.exporting import MIN_IMAGES
 
 
 class Detect:
@@ -26,7 +27,7 @@ class Detect:
     def __init__(self, size: int, batch: int, folder: str) -> None:
         from benchmarks.speed_worker import Ours
 
-        self.folder = Path(folder)
+        self.folder, self.size = Path(folder), size
         self.ours = Ours("float32", size, batch)
 
     def prepare(self, work: str) -> dict:
@@ -41,7 +42,8 @@ class Detect:
         sizes = {}
         for form in FORMS:
             path = self.folder / f"{work}-{form}"
-            export_model(self.ours.model, form, path)
+            calibration = make_images(self.size, MIN_IMAGES) if form == "onnx_int8" else ()
+            export_model(self.ours.model, form, path, calibration=calibration)
             files = path.rglob("*") if path.is_dir() else [path]
             sizes[form] = sum(file.stat().st_size for file in files if file.is_file())
         return {"seconds": answer["seconds"], "kept": answer["kept"], "bytes": sizes}
@@ -60,7 +62,7 @@ class Exported:
     def prepare(self, work: str) -> dict:
         """Load the model exported for `work` and run it twice; return `seconds` of both and of loading, and `kept`."""
         start = time.perf_counter()
-        load = _load_onnx if self.form == "onnx" else _load_saved_model
+        load = _load_saved_model if self.form == "saved_model" else _load_onnx
         self.run = load(self.folder / f"{work}-{self.form}")
         self.step()
         seconds = time.perf_counter() - start

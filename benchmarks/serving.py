@@ -3,7 +3,8 @@
     python -m benchmarks.serving models:/mrcnn-ultrasound@champion --seconds 120
 
 Starts `mlflow models serve` on loopback and sends requests from 1, 8 and 32 threads, each with its own connection and
-without pause: phantoms of many sizes as PNG in base64. Prints a Markdown table. Clients and server share the machine.
+without pause: phantoms of many sizes as PNG in base64. Prints a Markdown table. Clients and server share the machine;
+on a busy one compare the processor time, which counts the server alone.
 Rejected requests (503) are repeated after the second in the response; times are those of successful requests. Exits
 with 1 if a response is an error or differs from the offline prediction by more than the rounding of another batch size.
 """
@@ -72,19 +73,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = sum(len(answer["instances"]) for (answer,) in expected) / SIZES
     about = f"Model {given.model}, {SIZES} images of {SIDES[0]} to {SIDES[1]} pixels, {found:.1f} instances in each.\n"
     print(*describe_machine(), about, sep="\n")
-    print("| clients | answers/s | p50 (ms) | p99 (ms) | sent away | unlike offline | RSS (MiB) start | end | change |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print(
+        "| clients | answers/s | server's processor ms/answer | p50 (ms) | p99 (ms) | sent away | unlike offline "
+        "| RSS (MiB) start | end | change |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
     wrong = 0
     with serving(given.model) as (port, process):
         ask_for(port, requests, expected, clients=2, seconds=max(10.0, given.seconds / 4))  # warm
         for clients in given.clients:
-            before = memory(process)
+            before, busy = memory(process), processor_seconds(process)
             level = ask_for(port, requests, expected, clients, given.seconds)
-            after = memory(process)
+            after, busy = memory(process), processor_seconds(process) - busy
             p50, p99 = np.percentile(level.seconds or [np.nan], (50, 99)) * 1000
+            rates = f"{len(level.seconds) / given.seconds:.1f} | {1000 * busy / max(len(level.seconds), 1):.1f}"
             print(
-                f"| {clients} | {len(level.seconds) / given.seconds:.1f} | {p50:.0f} | {p99:.0f} | {level.sent_away} "
-                f"| {len(level.wrong)} | {before:.0f} | {after:.0f} | {after / before - 1:+.1%} |",
+                f"| {clients} | {rates} | {p50:.0f} | {p99:.0f} | {level.sent_away} | {len(level.wrong)} "
+                f"| {before:.0f} | {after:.0f} | {after / before - 1:+.1%} |",
                 flush=True,
             )
             for line in level.wrong[:3]:
@@ -153,6 +158,12 @@ def is_up(port: int) -> bool:
 def memory(process: psutil.Process) -> float:
     """Measure the resident memory of a process and its children in MiB."""
     return sum(each.memory_info().rss for each in (process, *process.children(recursive=True))) / (1 << 20)
+
+
+def processor_seconds(process: psutil.Process) -> float:
+    """Return the processor time that a process and its children have used."""
+    times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
 
 
 def ask_for(port: int, requests: Sequence[bytes], expected: Sequence, clients: int, seconds: float) -> Level:

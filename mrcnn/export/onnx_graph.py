@@ -97,6 +97,8 @@ class Graph:
         """Add a node with an output for each of `dtypes`."""
         first = next(each for each in inputs if isinstance(each, Value))
         names = ["" if each is None else self.value(each, first.dtype).name for each in inputs]
+        while not names[-1]:  # onnxruntime does not join a convolution with an empty bias and its normalization
+            names.pop()
         outputs = [Value(self, self._name(kind), dtype or first.dtype) for dtype in dtypes]
         self.nodes.append(helper.make_node(kind, names, [each.name for each in outputs], outputs[0].name, **attributes))
         return outputs

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("eager")
 SIZES = [(128, 128, 3), (97, 131, 1), (201, 300, 3), (60, 47, 3)]
 
 
-@pytest.fixture(scope="module", params=FORMS)
+@pytest.fixture(scope="module", params=["saved_model", "onnx"])
 def form(request):
     return request.param
 
@@ -170,7 +170,7 @@ def test_weights_are_written_once(exported, small_model):
 def test_what_cannot_be_exported_is_told_in_a_line(small_model, tmp_path, monkeypatch):
     (tmp_path / "there").touch()
     for problem, form, path in (
-        ("--to tflite: expected saved_model or onnx", "tflite", tmp_path / "new"),
+        ("--to tflite: expected saved_model or onnx or onnx_int8", "tflite", tmp_path / "new"),
         ("exists already", "onnx", tmp_path / "there"),
         ("expected a folder that is there", "onnx", tmp_path / "no" / "new"),
     ):

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from experiments.cli import main
 from mrcnn.config import ModelConfig
@@ -31,6 +32,17 @@ def test_a_keras_file_becomes_onnx(tmp_path, monkeypatch, capsys):
     assert found[0].shape == (1,)
     assert main(["export", "tiny.keras", "--to", "onnx"]) == 2
     assert "exists already" in capsys.readouterr().err
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(70):
+        Image.fromarray(np.random.default_rng(number).integers(0, 255, (40, 50), np.uint8)).save(
+            folder / f"{number}.png"
+        )
+    assert main(["export", "tiny.keras", "--to", "onnx_int8", "--calibration", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    # Of 70 images every second calibrates or measures, and of these every fourth measures.
+    assert f"Wrote {tmp_path}/mask_rcnn_int8.onnx: classes iso, hypo" in printed
+    assert "Mask IoU with the export in float32 on 9 images: 0." in printed
 
 
 @pytest.mark.parametrize(
@@ -39,10 +51,15 @@ def test_a_keras_file_becomes_onnx(tmp_path, monkeypatch, capsys):
         (["--to", "onnx"], "MODEL: missing; usage: mrcnn export --to FORM [OPTIONS] MODEL"),
         (["champion.keras", "--to", "onnx"], "model=champion.keras: expected a .keras file that is there, a run's id"),
         (["coco", "--to", "onnx"], "model=coco: expected a .keras file that is there"),
-        (["last"], "--to: missing; expected saved_model or onnx"),
-        (["last", "--to", "tflite"], "--to tflite: expected saved_model or onnx"),
-        (["last", "--to", "onnx", "--opset", "9"], "--opset: no such option; expected --to, --output, --task"),
+        (["last"], "--to: missing; expected saved_model or onnx or onnx_int8"),
+        (["last", "--to", "tflite"], "--to tflite: expected saved_model or onnx or onnx_int8"),
+        (
+            ["last", "--to", "onnx", "--opset", "9"],
+            "--opset: no such option; expected --to, --output, --calibration, --task",
+        ),
         (["last", "--to", "onnx", "--output", "no/where.onnx"], "expected a folder that is there"),
+        (["last", "--to", "onnx_int8"], "--calibration: missing; --to onnx_int8 expects a folder of images like those"),
+        (["last", "--to", "onnx", "--calibration", "."], "--calibration .: expected only with --to onnx_int8"),
     ],
 )
 def test_an_error_is_one_line(words, problem, capsys):
