@@ -79,10 +79,7 @@ def overlay(
         ValueError: the size of the masks is not that of the image.
     """
     painted = _paint(image, masks, class_ids, class_names, scores, boxes, marks)
-    if scores is None:
-        return painted
-    width = painted.shape[1]
-    return np.concatenate([painted, _footer(width, _font(width), class_names)])
+    return painted if scores is None else captioned(painted, class_names)
 
 
 def side_by_side(sample: Sample, detections: Detections, class_names: Sequence[str]) -> np.ndarray:

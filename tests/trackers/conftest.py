@@ -23,6 +23,36 @@ def store(tmp_path, monkeypatch, empty_store):
     mlflow.set_tracking_uri(None)
 
 
+NOTHING = """
+import mlflow
+class Nothing(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        return model_input
+mlflow.models.set_model(Nothing())
+"""
+
+
+@pytest.fixture
+def register_champion(store, tmp_path):
+    """Registers files in `tmp_path`, the artifacts of a model, as champion; returns the URI of the model."""
+    from trackers.runs.run import tracked_run
+
+    def register(**files):
+        (tmp_path / "nothing.py").write_text(NOTHING)
+        with tracked_run(task="thyroid", modality="ultrasound", seed=0, backend="tensorflow"):
+            logged = mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(tmp_path / "nothing.py"),
+                artifacts={name: str(tmp_path / file) for name, file in files.items()},
+                pip_requirements=["mlflow"],
+            )
+        mlflow.register_model(logged.model_uri, "mrcnn-ultrasound")
+        store.set_registered_model_alias("mrcnn-ultrasound", "champion", "1")
+        return logged.model_uri
+
+    return register
+
+
 @pytest.fixture(scope="session")
 def network():
     """A small network that was never trained."""

@@ -1,4 +1,3 @@
-import mlflow
 import pytest
 
 from mrcnn.errors import InputError
@@ -59,23 +58,10 @@ def test_runs_by_id_and_address(train, tmp_path):
         model_file(f"runs:/{both}/nothing", task="thyroid", folder=tmp_path)
 
 
-def test_a_registered_model_is_its_keras_file(store, tmp_path):
+def test_a_registered_model_is_its_keras_file(register_champion, tmp_path):
     (tmp_path / "model.keras").write_text("registered")
-    (tmp_path / "code.py").write_text(
-        "import mlflow\n"
-        "class Nothing(mlflow.pyfunc.PythonModel):\n"
-        "    def predict(self, context, model_input, params=None):\n"
-        "        return model_input\n"
-        "mlflow.models.set_model(Nothing())\n"
-    )
-    with tracked_run(**ABOUT):
-        logged = mlflow.pyfunc.log_model(
-            name="model", python_model=str(tmp_path / "code.py"), artifacts={"model": str(tmp_path / "model.keras")},
-            pip_requirements=["mlflow"],
-        )  # fmt: skip
-    mlflow.register_model(logged.model_uri, "mrcnn-ultrasound")
-    store.set_registered_model_alias("mrcnn-ultrasound", "champion", "1")
-    for spec in ("models:/mrcnn-ultrasound@champion", "models:/mrcnn-ultrasound/1", logged.model_uri):
+    uri = register_champion(model="model.keras")
+    for spec in ("models:/mrcnn-ultrasound@champion", "models:/mrcnn-ultrasound/1", uri):
         assert content_of(spec, tmp_path) == "registered"
     with pytest.raises(InputError, match="weights=models:/mrcnn-ultrasound@nobody: not to be had from the store"):
         model_file("models:/mrcnn-ultrasound@nobody", task="thyroid", folder=tmp_path)

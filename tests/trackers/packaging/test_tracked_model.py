@@ -1,6 +1,5 @@
 import json
 
-import mlflow
 import pytest
 
 from mrcnn.errors import InputError
@@ -44,28 +43,12 @@ def test_a_run_brings_its_configuration_where_it_got_so_far(store, run_with_chec
     assert load_tracked_model(resolved, task="thyroid", folder=tmp_path / "fetched").polarity == (0.6, -0.8)
 
 
-def test_a_registered_model_brings_its_working_point(store, tmp_path):
+def test_a_registered_model_brings_its_working_point(register_champion, tmp_path):
     (tmp_path / "model.keras").write_text("registered")
     (tmp_path / "settings.json").write_text(
         json.dumps({"class_names": ["a"], "confidence": 0.7, "config": {"seed": 3}, "polarity": [0.6, -0.8]})
     )
-    (tmp_path / "code.py").write_text(
-        "import mlflow\n"
-        "class Nothing(mlflow.pyfunc.PythonModel):\n"
-        "    def predict(self, context, model_input, params=None):\n"
-        "        return model_input\n"
-        "mlflow.models.set_model(Nothing())\n"
-    )
-    with tracked_run(**ABOUT):
-        logged = mlflow.pyfunc.log_model(
-            name="model",
-            python_model=str(tmp_path / "code.py"),
-            artifacts={name: str(tmp_path / file) for name, file in
-                       (("model", "model.keras"), ("settings", "settings.json"))},
-            pip_requirements=["mlflow"],
-        )  # fmt: skip
-    mlflow.register_model(logged.model_uri, "mrcnn-ultrasound")
-    store.set_registered_model_alias("mrcnn-ultrasound", "champion", "1")
+    register_champion(model="model.keras", settings="settings.json")
     kept = load_tracked_model("models:/mrcnn-ultrasound@champion", task="thyroid", folder=tmp_path / "fetched")
     assert (kept.file.read_text(), kept.confidence, kept.config) == ("registered", 0.7, {"seed": 3})
     assert kept.polarity == (0.6, -0.8)
