@@ -32,9 +32,8 @@ def non_maximum_suppression(boxes: Tensor, valid: Tensor, iou_threshold: float) 
 def _suppress(boxes: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
     count = boxes.shape[-2]
     better = ops.cast(ops.triu(ops.ones((count, count)), k=1), "bool")
-    suppresses = ops.logical_and(pairwise_iou(boxes, boxes) > iou_threshold, better)
-    suppresses = ops.cast(ops.logical_and(suppresses, ops.expand_dims(valid, -1)), "float32")
-    candidates = ops.cast(valid, "float32")
+    suppresses = ops.cast(ops.logical_and(pairwise_iou(boxes, boxes) > iou_threshold, better), "float32")
+    candidates = ops.cast(valid, "float32")  # what is not valid is never selected, so it suppresses nothing
 
     def changed(_: Tensor, now: Tensor, before: Tensor) -> Tensor:
         return ops.any(ops.not_equal(now, before))
