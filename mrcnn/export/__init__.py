@@ -12,7 +12,7 @@ Both formats have the same inputs and outputs:
 - `masks` (batch, N, height, width) uint8, 0 or 1.
 - `count` (batch,) int32: number of instances per image.
 
-The values are those of `MaskRCNN.detect`. Research use only.
+The values are those of `MaskRCNN.detect`; those of `onnx_int8` differ by the quantization. Research use only.
 """
 
 from mrcnn.export.exporting import FORMS, export_model
