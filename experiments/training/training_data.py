@@ -15,7 +15,7 @@ from experiments.evaluation.figures import labels_figure
 from experiments.findings import FINDINGS
 from experiments.preparation.data_check import CheckedData, check_data, show
 from mrcnn.data import Dataset, Loader
-from mrcnn.data.fingerprint import names_patients
+from mrcnn.data.dataset import names_patients
 from mrcnn.detections import Detections
 from mrcnn.errors import counted
 from mrcnn.inference.drawing import contact_sheet, overlay

@@ -15,6 +15,7 @@ import numpy as np
 
 from mrcnn.data.digest import cached_file_digest
 from mrcnn.data.io.images import read_image
+from mrcnn.data.names import source_name
 from mrcnn.data.sample import Sample, SlicePosition, Spacing, read_with_context
 from mrcnn.errors import InputError
 from mrcnn.instance_masks import InstanceMasks
@@ -311,3 +312,8 @@ class Dataset:
             crowds = zip(record.crowd_ids, self._crowds[index], strict=True)
             facts.append(sorted((int(class_id), counts.decode("ascii")) for class_id, counts in crowds))
         return hashlib.sha256(json.dumps(facts).encode()).digest()
+
+
+def names_patients(records: Iterable[Record]) -> bool:
+    """Return whether any image names its patient; an image that names none counts as a patient of its own."""
+    return any(record.patient_id != source_name(record.file_name) for record in records)

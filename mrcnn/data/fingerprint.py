@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mrcnn.data.dataset import Dataset, Record
-from mrcnn.data.names import source_name
+from mrcnn.data.dataset import Dataset, names_patients
 from mrcnn.data.splits import check_splits
 from mrcnn.errors import counted
 
@@ -112,11 +111,6 @@ def fingerprint(dataset: Dataset, splits: Mapping[str, Iterable[int]], groups: n
         skipped=dataset.skipped,
         patients_named=names_patients(records),
     )
-
-
-def names_patients(records: Iterable[Record]) -> bool:
-    """Return whether any image names its patient; an image that names none counts as a patient of its own."""
-    return any(record.patient_id != source_name(record.file_name) for record in records)
 
 
 def gray_levels(thumbnails: np.ndarray) -> tuple[float, ...]:

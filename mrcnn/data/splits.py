@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from mrcnn.data.dataset import Dataset
+from mrcnn.data.dataset import Dataset, names_patients
 from mrcnn.errors import InputError, counted
 
 SPLITS = ("train", "val", "test")
@@ -82,9 +82,11 @@ def _require(dataset: Dataset, owner: np.ndarray, minimum: int, of: str) -> None
     count = owner.max(initial=-1) + 1
     if count < minimum:
         joined = len({record.patient_id for record in dataset.records}) > count
-        group = "group of patients with near-duplicate images", "groups of patients with near-duplicate images"
-        what = counted(count, *group) if joined else counted(count, "patient")
-        raise InputError(f"{what}: expected at least {minimum}, one for each of {of}")
+        of_one, of_many = ("patient", "patients") if names_patients(dataset.records) else ("image", "images")
+        if joined:
+            alike = "near-duplicate images" if of_one == "image" else "patients with near-duplicate images"
+            of_one, of_many = f"group of {alike}", f"groups of {alike}"
+        raise InputError(f"{counted(count, of_one, of_many)}: expected at least {minimum}, one for each of {of}")
 
 
 def _traits(dataset: Dataset, owner: np.ndarray) -> np.ndarray:

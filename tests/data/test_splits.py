@@ -30,7 +30,7 @@ def test_every_split(in_memory, images, shares, seed):
     patients = sorted({patient for patient, _ in images})
     wanted = [name for name, share in zip(("train", "val", "test"), shares, strict=True) if share]
     if len(patients) < len(wanted):
-        with pytest.raises(InputError, match=f"{len(patients)} patients: expected at least {len(wanted)}"):
+        with pytest.raises(InputError, match=rf"^{len(patients)} (patients?|images): expected at least {len(wanted)}"):
             split(dataset, shares, seed)
         return
     found = split(dataset, shares, seed)
@@ -132,9 +132,11 @@ def test_shares_that_are_none(in_memory, shares):
         split(in_memory([(str(index), []) for index in range(9)]), shares)
 
 
-def test_no_image_at_all(in_memory):
-    with pytest.raises(InputError, match="0 patients: expected at least 3"):
-        split(in_memory([]))
+def test_too_few_images_that_name_no_patient(in_memory):
+    """Each counts as its own patient, but no patient is spoken of."""
+    for count, text in ((0, "0 images"), (1, "1 image")):
+        with pytest.raises(InputError, match=f"^{text}: expected at least 3, one for each of train, val, test"):
+            split(in_memory([(f"{index}.png", []) for index in range(count)]))
 
 
 @settings(max_examples=80)
