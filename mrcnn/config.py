@@ -16,6 +16,9 @@ Size = Side | tuple[Side, Side]
 """Side of a square network input, or its height and width, in pixels."""
 MOST_CONTEXT = 3
 """Most neighboring slices on each side that a model sees as channels."""
+TILE_SIDES = (64, 8192)
+"""Smallest and largest side of a tile in pixels of the image."""
+Tile = Annotated[int, Field(ge=TILE_SIDES[0], le=TILE_SIDES[1])]
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,9 @@ class ModelConfig(BaseModel):
     channels: int = Field(default=3, ge=1, le=64)
     # The channels are those of 2n + 1 slices; see `mrcnn.data.sample.read_with_context`.
     context_slices: int = Field(default=0, ge=0, le=MOST_CONTEXT)
+    # Side of the tiles in which the model trains on and detects in larger images, in pixels of the image; None: whole
+    # images. See `mrcnn.data.transforms.cropping` and `mrcnn.inference.tiles`.
+    tile: Tile | None = None
     # `image`: zero mean and unit variance per image, independent of the scanner's gain; `imagenet`: as for the ImageNet
     # weights of the backbone; `none`: the reader normalizes, as over a whole volume.
     normalisation: Literal["image", "imagenet", "none"] = "image"
@@ -130,7 +136,7 @@ class ModelConfig(BaseModel):
     @property
     def input_shape(self) -> tuple[int, int]:
         """Height and width of the network input."""
-        return _height_and_width(self.image_size)
+        return height_and_width(self.image_size)
 
     @property
     def grid_sizes(self) -> tuple[tuple[int, int], ...]:
@@ -180,6 +186,7 @@ class InputConfig(BaseModel):
     image_size: Size = 256
     channels: int = Field(default=1, ge=1, le=64)
     context_slices: int = Field(default=0, ge=0, le=MOST_CONTEXT)
+    tile: Tile | None = None
     normalisation: Literal["image", "imagenet", "none"] = "image"
     equalise: Literal["none", "histogram", "clahe"] = "none"
     # Image preparation and backbones read it; only Mask R-CNN has other values.
@@ -189,7 +196,7 @@ class InputConfig(BaseModel):
     @property
     def input_shape(self) -> tuple[int, int]:
         """Height and width of the network input."""
-        return _height_and_width(self.image_size)
+        return height_and_width(self.image_size)
 
     @model_validator(mode="after")
     def _check_input(self) -> InputConfig:
@@ -227,12 +234,13 @@ def _check_channels(config: ModelConfig | InputConfig) -> None:
         )
 
 
-def _height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:
+def height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return height and width of a `Size`."""
     return (size, size) if isinstance(size, int) else size
 
 
 def _check_size(size: int | tuple[int, int]) -> None:
-    if any(side % 32 for side in _height_and_width(size)):
+    if any(side % 32 for side in height_and_width(size)):
         given = size if isinstance(size, int) else list(size)
         raise ValueError(f"image_size={given}: expected a multiple of 32, the stride of the last stage")
 

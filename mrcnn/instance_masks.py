@@ -137,6 +137,17 @@ class InstanceMasks:
             ]
         return found
 
+    def window(self, top: int, bottom: int, left: int, right: int) -> InstanceMasks:
+        """Return the masks of a region of the image, N masks of (bottom - top, right - left)."""
+        crops = []
+        for index, crop in enumerate(self):
+            rows, columns = crop.pixels.shape
+            y1, y2 = max(top, crop.top), min(bottom, crop.top + rows)
+            x1, x2 = max(left, crop.left), min(right, crop.left + columns)
+            inside = y1 < y2 and x1 < x2
+            crops.append(Crop(y1 - top, x1 - left, self.region(index, y1, y2, x1, x2)).tight() if inside else EMPTY)
+        return InstanceMasks(bottom - top, right - left, crops)
+
     def union(self) -> np.ndarray:
         """Return the union of all masks, (H, W) bool."""
         found = np.zeros(self.shape[1:], bool)
@@ -169,8 +180,11 @@ class InstanceMasks:
         return [encode_crop(crop, height, width) for crop in self]
 
     def compressed(self) -> InstanceMasks:
-        """Return the masks stored as run-length strings, the smallest form."""
-        return InstanceMasks(*self.shape[1:], self.to_rle())
+        """Return the masks stored as run-length strings, the smallest form; those that are strings stay as they are."""
+        height, width = self.shape[1:]
+        items = [item if isinstance(item, bytes) else encode_crop(self.crop(index), height, width)
+                 for index, item in enumerate(self._items)]  # fmt: skip
+        return InstanceMasks(height, width, items)
 
     def to_array(self) -> np.ndarray:
         """Return the masks as a cached array (N, H, W) bool.

@@ -55,7 +55,7 @@ def finalize_sweep(
     console.print(f"\nBest: trial {best.number}, {values_text(objectives, best)}", style="bold")
     with phase(console, "Loading the best model, and searching the thresholds of each class"):
         trained = load(model_file(best.user_attrs[RUN], task=config.task, folder=folder / "best", option="best trial"))
-        if options.thresholds.sets and options.thresholds.per_class:
+        if options.thresholds.sets and options.thresholds.per_class and trained.config.tile is None:
             run.json(thresholds_of_classes(trained, data.splits["val"], config, options, best), "thresholds.json")
     # The threshold is saved in the network, so that exports suppress as in the trial.
     model = trained.with_settings(nms_iou=best.user_attrs[NMS_IOU])

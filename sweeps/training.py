@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 from rich.console import Console
 
 from experiments.config.schema import TaskConfig
+from experiments.evaluation.evaluate import evaluate
 from experiments.training.checkpointing import ResumableTraining, requested_facts
 from experiments.training.planner import with_shared_settings
 from experiments.training.resume import Refused, resume_training, run_name, task_run
@@ -166,20 +167,26 @@ class Undefined(RuntimeError):
 def measure(
     model: MaskRCNN, config: TaskConfig, validation: Dataset, trial: optuna.Trial, job: Job, run: Run, step: int
 ) -> list[float]:
-    """Search the thresholds of a trained model, and compute its objectives with them."""
+    """Search the thresholds of a trained model, and compute its objectives with them.
+
+    The threshold of suppression is not searched with `data.tile`: what tiles share is merged after it.
+    """
     thresholds, options = job.options.thresholds, config.evaluate
     started = time.monotonic()
-    evaluator = Evaluator(validation.class_names, volumes=options.volumes)
-    cases = cache_candidates(model, validation, batch_size=options.images_at_once)
     nms_iou = model.config.nms_iou
     confidence = options.confidence
-    if thresholds.sets:
-        search = ThresholdSearch(cases, len(validation.class_names), model.config.max_detections)
-        start = (0.5 if confidence == "auto" else confidence, nms_iou)
-        found = search.best(thresholds.sets, per_class=False, start=start, seed=config.seed)
-        confidence, nms_iou = found.confidence[0], found.nms_iou[0]
-    for case in suppressed(cases, [nms_iou] * len(validation.class_names), model.config.max_detections):
-        evaluator.add_case(case)
+    if model.config.tile is None:
+        evaluator = Evaluator(validation.class_names, volumes=options.volumes)
+        cases = cache_candidates(model, validation, batch_size=options.images_at_once)
+        if thresholds.sets:
+            search = ThresholdSearch(cases, len(validation.class_names), model.config.max_detections)
+            start = (0.5 if confidence == "auto" else confidence, nms_iou)
+            found = search.best(thresholds.sets, per_class=False, start=start, seed=config.seed)
+            confidence, nms_iou = found.confidence[0], found.nms_iou[0]
+        for case in suppressed(cases, [nms_iou] * len(validation.class_names), model.config.max_detections):
+            evaluator.add_case(case)
+    else:
+        evaluator = evaluate(model, validation, batch_size=options.images_at_once, volumes=options.volumes)
     if confidence == "auto":
         confidence = evaluator.best_confidence()
     scores = evaluator.summary(confidence)

@@ -27,6 +27,7 @@ def resunet_config(config: TaskConfig, training: Dataset) -> ResUNetConfig:
     return _checked(
         ResUNetConfig,
         **_input(config, training, {}),
+        tile=config.data.tile,
         class_names=training.class_names,
         widths=config.baseline.unet_widths,
         exclusive=len(training.class_names) > 1 and not classes_overlap(training),

@@ -61,6 +61,12 @@ def _export(arguments: ExportArgs) -> None:
             "mrcnn: warning: the confidence was chosen with test-time augmentation, which an exported model leaves out",
             file=sys.stderr,
         )
+    if "tile" in notes:
+        print(
+            f"mrcnn: warning: the model was trained on tiles of {notes['tile']}×{notes['tile']} pixels, and an "
+            "exported model does not cut images: give it tiles, and merge what it finds as mrcnn.inference.tiles does",
+            file=sys.stderr,
+        )
     classes = ", ".join(json.loads(notes["class_names"]))
     print(
         f"Wrote {arguments.output}: classes {classes}; instances of a score of at least "

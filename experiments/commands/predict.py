@@ -16,13 +16,13 @@ from experiments.config.command_line import PathText, fraction, option, switch, 
 from experiments.config.overrides import parse_words
 from experiments.prediction.output_formats import DEFAULT_FORMATS, check_formats, unsupported_formats
 from experiments.preparation.datasets import standing_folder
+from mrcnn.config import TILE_SIDES
 from mrcnn.errors import InputError
 from trackers.runs.disk import disk_problem
 
 if TYPE_CHECKING:
     from experiments.prediction.inputs import Inputs
 
-LEAST_TILE, MOST_TILE = 64, 8192
 AGAIN = "the same command again goes on from here"
 
 
@@ -69,7 +69,9 @@ def _predict(arguments: PredictArgs) -> int:
             import trackers.packaging.tracked_model  # noqa: F401
             from experiments.prediction.detector import open_detector
         with phase(console, "Loading the model"):
-            detector = open_detector(arguments.model, task=arguments.task, folder=Path(scratch) / "model")
+            detector = open_detector(
+                arguments.model, task=arguments.task, folder=Path(scratch) / "model", tile=arguments.tile
+            )
         return _predict_inputs(arguments, inputs, detector, console)
 
 
@@ -106,7 +108,7 @@ def _predict_inputs(arguments: PredictArgs, inputs: Inputs, detector: Any, conso
 
     from experiments.evaluation.tables import prediction_table
     from experiments.findings import FINDINGS
-    from experiments.prediction.detector import ALONE, in_tiles
+    from experiments.prediction.detector import ALONE
     from experiments.prediction.progress_record import ProgressRecord
     from experiments.prediction.results import write_summary_files
     from experiments.prediction.run import Options, predict_items
@@ -125,8 +127,6 @@ def _predict_inputs(arguments: PredictArgs, inputs: Inputs, detector: Any, conso
                 f"{','.join(detector.modalities)}"
             )
         detector = replace(detector, modalities=arguments.modalities)
-    if arguments.tile is not None:
-        detector = in_tiles(detector, arguments.tile)
     # An empty image reports classes that do not fit the findings before the work begins.
     FINDINGS[detector.findings](np.zeros((1, 1, 1), np.uint8), Detections.empty(1, 1), detector.class_names, None, None)
     confidence = detector.confidence if arguments.confidence is None else arguments.confidence
@@ -195,8 +195,9 @@ def _spacing(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 def _tile(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
     if value is None:
         return None
-    if not (value.isdecimal() and value.isascii() and LEAST_TILE <= int(value[:9]) <= MOST_TILE):
-        raise InputError(f"--tile {value}: expected the side of a tile, {LEAST_TILE} to {MOST_TILE} pixels")
+    least, most = TILE_SIDES
+    if not (value.isdecimal() and value.isascii() and least <= int(value[:9]) <= most):
+        raise InputError(f"--tile {value}: expected the side of a tile, {least} to {most} pixels")
     return int(value)
 
 
@@ -247,8 +248,8 @@ def _tile(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
     "--tile",
     callback=_tile,
     metavar="PIXELS",
-    help="predict larger images in overlapping tiles of this side; by default an image is resized to the input of the "
-    "model as a whole",
+    help="predict larger images in overlapping tiles of this side; by default in those of the model's training, or as "
+    "a whole, resized to the input of the model",
 )
 @option("--task", default="any", metavar="NAME", help="the task of the model `last`; default any")
 @switch(

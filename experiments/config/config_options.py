@@ -18,7 +18,8 @@ from experiments.config.schema import TaskConfig
 
 LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 OF_TRAINING = (
-    "dataset", "empty_share", "split", "splits", "folds", "split_seed", "phantoms", "phantom_images", "phantom_seed"
+    "dataset", "empty_share", "tile", "split", "splits", "folds", "split_seed", "phantoms", "phantom_images",
+    "phantom_seed",
 )  # fmt: skip
 """Options of the section `data` that concern a training only."""
 PATHS = ("data.dataset", "data.splits", "train.weights")

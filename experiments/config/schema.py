@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Never
 from pydantic import Field, ValidationError, model_validator
 
 from experiments.config.model_options import AugmentOptions, BaselineOptions, ModelOptions, Section
-from mrcnn.config import MOST_CONTEXT, NAMED_WEIGHTS, PRETRAINED, WEIGHT_SUFFIXES
+from mrcnn.config import MOST_CONTEXT, NAMED_WEIGHTS, PRETRAINED, WEIGHT_SUFFIXES, Tile
 from mrcnn.data.annotation_formats import FORMATS
 from mrcnn.data.reader_options import CsvOptions, MasksOptions, ViaOptions, VolumesOptions
 from mrcnn.data.sample import SPACING_MM
@@ -82,6 +82,11 @@ class DataOptions(Section):
         le=MOST_CONTEXT,
         description="neighboring slices on each side that the model sees as channels beside those of a slice (2.5-D), "
         "for volumes and folders of numbered slices; the masks are those of the slice itself; 0: none",
+    )
+    tile: Auto | Tile | None = Field(
+        default=AUTO,
+        description="side, in pixels of the images, of the tiles in which the model trains on and predicts larger "
+        "images; null: whole images, scaled to model.image_size; auto: where that would lose small instances",
     )
     split: tuple[Share, Share, Share] = Field(
         default=(0.8, 0.1, 0.1),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,6 @@ from mrcnn.data.sample import read_with_context
 from mrcnn.data.transforms.normalization import match_channels
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
-from mrcnn.inference.tiles import detect_in_tiles
 
 if TYPE_CHECKING:
     from trackers.packaging.tracked_model import TrackedModel
@@ -84,25 +83,25 @@ class Detector:
         return read_with_context(lambda _: match_channels(image, self.channels), 0, 1, self.context_slices)
 
 
-def open_detector(spec: str, *, task: str, folder: Path) -> Detector:
-    """Open the model `spec`, see `trackers.packaging.tracked_model`.
+def open_detector(spec: str, *, task: str, folder: Path, tile: int | None = None) -> Detector:
+    """Open the model `spec`, see `trackers.packaging.tracked_model`; `tile` replaces its own tile.
 
     Raises:
         InputError: the model does not exist.
     """
     from trackers.packaging.tracked_model import load_tracked_model
 
-    return make_detector(load_tracked_model(spec, task=task, folder=folder))
+    return make_detector(load_tracked_model(spec, task=task, folder=folder), tile)
 
 
-def make_detector(tracked: TrackedModel) -> Detector:
-    """Open a model that was downloaded before.
+def make_detector(tracked: TrackedModel, tile: int | None = None) -> Detector:
+    """Open a model that was downloaded before; `tile` replaces its own tile.
 
     Raises:
         InputError: the model does not detect instances.
     """
     digest = file_digest(tracked.files[0]) if len(tracked.files) == 1 else files_digest(tracked.files)
-    model = tracked.predictor()
+    model = tracked.predictor(tile)
     record, config = tracked.config or {}, model.config
     data: Mapping[str, Any] = record.get("data", {})
     # Models of 0.1.0 have a section `brats` of the reader of this name.
@@ -133,15 +132,6 @@ def make_detector(tracked: TrackedModel) -> Detector:
         fingerprint=tracked.fingerprint,
         phantoms=data.get("phantoms") if data and not data.get("dataset") else None,
     )
-
-
-def in_tiles(detector: Detector, tile: int) -> Detector:
-    """Return a detector that predicts images larger than `tile` pixels in overlapping tiles of this side."""
-
-    def find(images: Sequence[np.ndarray]) -> list[Detections]:
-        return [detect_in_tiles(detector.find, image, tile, batch_size=detector.batch_size) for image in images]
-
-    return replace(detector, find=find)
 
 
 def _min_slices(record: Mapping[str, Any]) -> int:

@@ -84,7 +84,7 @@ class Length:
 
 def planned_length(
     budget: float | None, wanted: int, batch_size: int, validation_images: int, step: float, validation: float,
-    limited: bool = True,
+    fewest: int | None = FEWEST_VALIDATED,
 ) -> Length:  # fmt: skip
     """Divide the images that a training draws into epochs, within the budget.
 
@@ -95,7 +95,7 @@ def planned_length(
         validation_images: size of the validation split.
         step: seconds of a training step.
         validation: seconds of an image in a validation.
-        limited: whether a validation may leave out images.
+        fewest: images that a validation may be limited to; None: it may not be limited.
 
     Example:
         >>> planned_length(1800, 12_000, batch_size=4, validation_images=40, step=0.4, validation=0.1)
@@ -106,11 +106,11 @@ def planned_length(
     steps, epochs, limit = wanted / batch_size, PLANNED_EPOCHS, None
     if budget is not None:
         seconds = fitting_seconds(budget)
-        fewest = min(validation_images, FEWEST_VALIDATED) if limited else validation_images
+        least = validation_images if fewest is None else min(validation_images, fewest)
         validated = VALIDATION_SHARE * seconds / validation  # in all validations together
-        epochs = min(epochs, max(int(validated / max(fewest, 1)), 1))
-        if limited and epochs * validation_images > validated:
-            limit = max(int(validated / epochs), fewest)
+        epochs = min(epochs, max(int(validated / max(least, 1)), 1))
+        if fewest is not None and epochs * validation_images > validated:
+            limit = max(int(validated / epochs), least)
             limit = None if limit >= validation_images else limit
         left = seconds - epochs * min(validation_images, limit or validation_images) * validation
         steps = min(steps, max(left, seconds / 2) / step)
@@ -173,7 +173,8 @@ def measured_step(model: MaskRCNN, loader: Loader, options: TrainOptions) -> flo
 
 def measured_validation(model: MaskRCNN, validation: Dataset, options: EvaluateOptions) -> float:
     """Return the seconds of an image in a validation after compilation, with its metrics."""
-    few = validation.subset(range(min(2 * options.images_at_once, len(validation))))
+    # An image of a model with tiles is many images for the network.
+    few = validation.subset(range(min(2 * options.images_at_once, len(validation)) if model.config.tile is None else 1))
     times = []
     for _ in range(2):
         start = time.perf_counter()

@@ -19,24 +19,24 @@ from experiments.config.schema import PLANNED_EPOCHS, EvaluateOptions, TaskConfi
 from experiments.preparation.datasets import with_volume_options
 from experiments.training import budget
 from experiments.training.resolution import (
-    LONGEST,
-    MASK_LOSS,
-    OUTLINE_LOSS,
-    SCALE_LOSS,
-    SCALES,
-    canvas_reason,
-    choose_canvas,
-    dice_ceiling,
-    needed_scale,
-    outlines_decide,
+    CROWD,
+    Decide,
+    is_crowded,
+    network_boxes,
+    plan_canvas,
+    plan_mask_pool_size,
+    plan_tile,
     sampled_masks,
+    scale_for,
 )
 from mrcnn.backend import computes_in_bfloat16, device_memory
-from mrcnn.config import BACKBONES, ModelConfig
+from mrcnn.config import BACKBONES, ModelConfig, height_and_width
 from mrcnn.data import Dataset
 from mrcnn.data.dataset import Record
+from mrcnn.data.transforms.cropping import most_in_a_tile, tile_count
 from mrcnn.errors import InputError, counted
 from mrcnn.geometry.anchors import AnchorFit, fit_anchors
+from mrcnn.inference.tiles import tile_corners
 from mrcnn.models.pretrained.initial_weights import settings_for
 from mrcnn.models.pretrained.packaged import packaged_weights
 
@@ -52,8 +52,6 @@ CANONICAL = 0.4375
 """Side of the region pooled from P4 in sides of the input: 224 of 512 (Lin et al. 2017, section 4.1)."""
 EMA_WINDOWS = 40
 """Windows of the moving average of the weights in a training: each is half a planned epoch."""
-CROWD = 10
-"""Median of instances an image from which images are crowded, and taken to have no upper side, as in microscopy."""
 SIDES = re.compile(r"(^|[^a-z])(left|right)([^a-z]|$)", re.IGNORECASE)
 AUGMENTATION: Mapping[str, Mapping[str, float]] = {
     "image": {"brightness": 0.15, "contrast": 0.3, "gamma": 0.3, "blur_sigma": 1.0, "noise": 0.03},
@@ -89,7 +87,7 @@ class Plan:
         crowded: number of training images with more instances than `max_instances`.
         draws: images that the training draws without a budget; None where `train.epochs` or its steps are given.
         budget: seconds that the training may take; None: no bound.
-        limits_validation: whether a validation may leave out images.
+        fewest_validated: images that a validation may be limited to; None: it may not be limited.
         seconds: expected time of the training.
         gib: expected memory.
     """
@@ -102,7 +100,7 @@ class Plan:
     crowded: int
     draws: int | None
     budget: float | None
-    limits_validation: bool
+    fewest_validated: int | None
     seconds: float
     gib: float
 
@@ -164,29 +162,44 @@ def make_plan(
     file = fetch(weights)
     options = with_settings(config.model, {"backbone": backbone, **settings_for(file, backbone)})
     effort, bound = budget.PRESETS[train.preset], budget.budget_seconds(train, kind)
-    draws = effort.images(len(training))
-    planned = _sizes(options, training, config.data.context_slices, decide)
-    masks = sampled_masks(training) if "auto" in (options.image_size, options.mask_pool_size) else []
+    planned = _channels(options, training, config.data.context_slices, decide)
+    size, tile = options.image_size, config.data.tile
+    masks = sampled_masks(training) if "auto" in (size, tile, options.mask_pool_size) else []
     reference = budget.reference_seconds(train.precision)
 
     def model_config(**more: Any) -> ModelConfig:
         try:
-            return options.to_model_config(training.class_names, **{**planned, **more})
+            return options.to_model_config(training.class_names, **{**planned, **slots, **more})
         except ValidationError as error:
             raise InputError(f"model.{error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
 
-    if options.image_size == "auto":
-        unit = budget.estimated_seconds(model_config(image_size=256), reference)
-        square = options.conventions == "matterport"
-        planned["image_size"] = _canvas(training, masks, effort, draws, bound, unit, square, decide)
-    size = options.image_size if options.image_size != "auto" else planned["image_size"]
-    height, width = (size, size) if isinstance(size, int) else size
+    slots = _slots(options, training, None if tile == "auto" else tile)
+    if "auto" in (size, tile):
+        scale, why = scale_for(training, masks)
+        if size == "auto":
+            unit = budget.estimated_seconds(model_config(image_size=256), reference)
+            square = options.conventions == "matterport"
+            size, reason = plan_canvas(
+                training, None if tile == "auto" else tile, (scale, why), effort, bound, unit, square
+            )
+        if tile == "auto":
+            tile, side = plan_tile(training, (scale, why), size, options.image_size, decide)
+            if tile is not None and options.image_size == "auto":
+                size, reason = side, "95% of the instances fit into the overlap of neighboring tiles"
+        if options.image_size == "auto":
+            decide("canvas", "{}×{}".format(*height_and_width(size)), reason)
+    planned |= {"image_size": size, "tile": tile}
+    slots = _slots(options, training, tile)
+    if options.max_instances == "auto":
+        of = "image" if tile is None else "tile"
+        decide("instances", slots["max_instances"], f"the most in a training {of}")
+    height, width = height_and_width(size)
     planned["roi_canonical_size"] = CANONICAL * math.sqrt(height * width)
     if options.mask_pool_size == "auto":
-        planned["mask_pool_size"] = _mask_pool_size(training, masks, (height, width), decide)
+        planned["mask_pool_size"] = plan_mask_pool_size(training, masks, (height, width), tile, decide)
     fit = None
     if options.anchor_sizes == "auto" or options.anchor_ratios == "auto":
-        fit = fit_anchors(network_boxes(training, (height, width)))
+        fit = fit_anchors(network_boxes(training, (height, width), tile))
     if fit is not None:
         planned |= {"anchor_sizes": fit.sizes, "anchor_ratios": fit.ratios}
     model = model_config()
@@ -194,11 +207,20 @@ def make_plan(
     batch = _batch_size(config, model, kind, free, decide)
     filled = with_model(config, model).model_copy(update={"augment": _augmentation(config, training, decide)})
     filled = filled.model_copy(update={"evaluate": _test_time_flips(filled, decide)})
+    filled = filled.model_copy(update={"data": filled.data.model_copy(update={"tile": tile})})
+    images, per_image = len(training), 1.0
+    if tile is not None:
+        images = sum(tile_count(record.height, record.width, tile) for record in training.records)
+        per_image = float(np.mean([len(tile_corners(each.height, each.width, tile)) for each in training.records]))
+    validation_seconds = _validation_seconds(each, per_image, config.evaluate)
+    limited = config.evaluate.validation_images == "auto"
+    fewest = math.ceil(budget.FEWEST_VALIDATED / per_image) if limited else None
     filled, draws = _schedule(
-        filled, len(training), validation_images, batch, weights, model.backbone, draws, bound, each, decide
-    )
+        filled, images, validation_images, batch, weights, model.backbone, effort.images(images), bound, each,
+        validation_seconds, fewest, decide,
+    )  # fmt: skip
     done = filled.train
-    steps = done.epochs * (done.steps_per_epoch or -(-len(training) // batch))
+    steps = done.epochs * (done.steps_per_epoch or -(-images // batch))
     validated = min(validation_images, filled.evaluate.validation_images or validation_images) * done.epochs
     return Plan(
         config=filled,
@@ -206,16 +228,13 @@ def make_plan(
         weights=file,
         decisions=tuple(decisions),
         anchor_fit=fit if fit is not None and options.anchor_sizes == options.anchor_ratios == "auto" else None,
-        crowded=sum(len(record.class_ids) > model.max_instances for record in training.records),
+        crowded=sum(_instances(record, tile) > model.max_instances for record in training.records),
         draws=draws,
         budget=bound,
-        limits_validation=config.evaluate.validation_images == "auto",
-        seconds=steps * batch * each + validated * _validation_seconds(each, filled.evaluate) + budget.START,
+        fewest_validated=fewest,
+        seconds=steps * batch * each + validated * validation_seconds + budget.START,
         gib=budget.estimated_memory(model, batch, done.precision),
     )
-
-
-Decide = Callable[[str, object, str], None]
 
 
 def _start(config: TaskConfig, decide: Decide) -> tuple[str, str]:
@@ -236,8 +255,8 @@ def _start(config: TaskConfig, decide: Decide) -> tuple[str, str]:
     return backbone, weights
 
 
-def _sizes(options: ModelOptions, training: Dataset, context_slices: int, decide: Decide) -> dict[str, Any]:
-    """Choose channels, normalization, widths and slots.
+def _channels(options: ModelOptions, training: Dataset, context_slices: int, decide: Decide) -> dict[str, Any]:
+    """Choose channels and normalization.
 
     Raises:
         InputError: the channels that are stated, or those of the weights, are not those of all slices.
@@ -256,15 +275,20 @@ def _sizes(options: ModelOptions, training: Dataset, context_slices: int, decide
             f"data.context_slices={context_slices}: the model or its weights have {channels} channels; expected "
             f"{slices * of_slice}, {slices} slices of {of_slice}: other weights, or data.context_slices=0"
         )
-    most = options.max_instances
-    if most == "auto":
-        most = max((len(record.class_ids) for record in training.records), default=0) or 1
-        decide("instances", most, "the most in a training image")
-    planned = {
+    return {
         "channels": channels,
         "context_slices": context_slices,
         "norm": "batch" if foreign else "group",
         "normalisation": "imagenet" if foreign and channels == 3 else "image",
+    }
+
+
+def _slots(options: ModelOptions, training: Dataset, tile: int | None) -> dict[str, Any]:
+    """Choose widths and slots, for the most instances in a training image, or in a tile."""
+    most = options.max_instances
+    if most == "auto":
+        most = max((_instances(record, tile) for record in training.records), default=0) or 1
+    planned = {
         "max_instances": most,
         "max_detections": max(100, 2 * most),
         "proposals": 1000,
@@ -284,41 +308,9 @@ def _sizes(options: ModelOptions, training: Dataset, context_slices: int, decide
     return planned
 
 
-def _canvas(
-    training: Dataset, masks: list[np.ndarray], effort: budget.Effort, draws: int, bound: float | None, unit: float,
-    square: bool, decide: Decide,
-) -> int | tuple[int, int]:  # fmt: skip
-    """Choose the input size: as large as the instances need and the budget of `bound` seconds allows.
-
-    `unit` is the estimated time of a training image of 256×256 pixels in seconds, `masks` are instances of a sample.
-    """
-    sizes = np.array([[record.height, record.width] for record in training.records])
-    sides = np.sqrt(np.concatenate([record.areas for record in training.records]))
-    loss = OUTLINE_LOSS if outlines_decide([record.class_ids for record in training.records]) else SCALE_LOSS
-    scale, why = needed_scale({each: dice_ceiling(masks, each, 56) for each in SCALES}, sides, loss)
-    pixels = float(LONGEST**2)
-    if bound is not None:
-        # More draws than twice the least of the preset do not cost resolution; crowded images need a quarter of these,
-        # since each teaches many instances.
-        enough = effort.least // 2 if _crowded(training) else 2 * effort.least
-        pixels = min(pixels, budget.UNIT * budget.fitting_seconds(bound) / min(draws, enough) / unit)
-    height, width = choose_canvas(sizes, scale, pixels, square_only=square)
-    free = choose_canvas(sizes, scale, LONGEST**2, square_only=square)
-    decide("canvas", f"{height}×{width}", canvas_reason(sizes, why, (height, width) != free))
-    return height if height == width else (height, width)
-
-
-def _crowded(training: Dataset) -> bool:
-    return float(np.median([len(record.class_ids) for record in training.records])) >= CROWD
-
-
-def _mask_pool_size(training: Dataset, masks: list[np.ndarray], canvas: tuple[int, int], decide: Decide) -> int:
-    scale = min(float(np.median([_scale(record, canvas) for record in training.records])), 1.0)
-    small, large = (dice_ceiling(masks, scale, cells) for cells in (28, 56))
-    chosen = 28 if large > small + MASK_LOSS else 14
-    decide("mask size", f"{2 * chosen}×{2 * chosen}",
-           f"masks of 28×28 allow a Dice of {small:.3f} at most, of 56×56 {large:.3f}")  # fmt: skip
-    return chosen
+def _instances(record: Record, tile: int | None) -> int:
+    """Return the number of instances of an image, or the most in one of its tiles."""
+    return len(record.class_ids) if tile is None else most_in_a_tile(record, tile)
 
 
 def _batch_size(config: TaskConfig, model: ModelConfig, kind: str, free: int, decide: Decide) -> int:
@@ -344,7 +336,7 @@ def _augmentation(config: TaskConfig, training: Dataset, decide: Decide) -> Any:
     if not names:
         return given
     sided = [name for name in training.class_names if SIDES.search(name.replace("_", " "))]
-    crowded = _crowded(training)
+    crowded = is_crowded(training)
     mirrored = 0.0 if sided and not given.flip_swaps else 0.5
     chosen = {
         "flip_horizontal": mirrored,
@@ -378,7 +370,8 @@ def _test_time_flips(config: TaskConfig, decide: Decide) -> EvaluateOptions:
 
 def _schedule(
     config: TaskConfig, images: int, validation_images: int, batch: int, weights: str, backbone: str, draws: int,
-    bound: float | None, each: float, decide: Decide,
+    bound: float | None, each: float, validation: float,
+    fewest: int | None, decide: Decide,
 ) -> tuple[TaskConfig, int | None]:  # fmt: skip
     """Choose the length of the training, the validations, the learning rate and the initial weights.
 
@@ -390,12 +383,11 @@ def _schedule(
     limit, epochs, steps = evaluate.validation_images, train.epochs, train.steps_per_epoch
     planned = draws if epochs == steps == "auto" else None
     if planned is not None:
-        length = budget.planned_length(
-            bound, draws, batch, validation_images, each * batch, _validation_seconds(each, evaluate), limit == "auto"
-        )
+        length = budget.planned_length(bound, draws, batch, validation_images, each * batch, validation, fewest)
         epochs, steps = length.epochs, length.steps_per_epoch
         passes = round(epochs * steps * batch / max(images, 1))
-        reason = f"{counted(passes, 'pass', 'passes')} over {counted(images, 'image')}"
+        of = "image" if config.data.tile is None else "tile"
+        reason = f"{counted(passes, 'pass', 'passes')} over {counted(images, of)}"
         reason += f", as many as fit into {bound / 60:g} min" if bound and epochs * steps * batch < draws else ""
         decide("schedule", f"{counted(epochs, 'epoch')} of {counted(steps, 'step')}", reason)
         if limit == "auto":
@@ -433,9 +425,9 @@ def with_measured_time(plan: Plan, step: float, validation: float, validation_im
     validation += budget.LOSSES * evaluate.validation_loss * step / train.batch_size
     assert plan.draws is not None
     length = budget.planned_length(
-        plan.budget, plan.draws, train.batch_size, validation_images, step, validation, plan.limits_validation
+        plan.budget, plan.draws, train.batch_size, validation_images, step, validation, plan.fewest_validated
     )
-    limit = length.validation_images if plan.limits_validation else evaluate.validation_images
+    limit = evaluate.validation_images if plan.fewest_validated is None else length.validation_images
     update = {"epochs": length.epochs, "steps_per_epoch": length.steps_per_epoch}
     config = plan.config.model_copy(
         update={
@@ -450,8 +442,9 @@ def with_measured_time(plan: Plan, step: float, validation: float, validation_im
     return config, line
 
 
-def _validation_seconds(each: float, options: EvaluateOptions) -> float:
-    return (budget.PREDICTION + budget.LOSSES * options.validation_loss) * each + budget.METRICS
+def _validation_seconds(each: float, tiles: float, options: EvaluateOptions) -> float:
+    """Return the seconds of a validated image of so many `tiles`, 1 for whole images."""
+    return (budget.PREDICTION + budget.LOSSES * options.validation_loss) * each * tiles + budget.METRICS
 
 
 def resolve_runtime_options(config: TaskConfig, training: Dataset) -> TaskConfig:
@@ -479,22 +472,13 @@ def shared_settings(planned: TaskConfig) -> dict[str, dict[str, Any]]:
     config = planned.model_dump(mode="json")
     sizes = {name: config["model"][name] for name in ("image_size", "mask_pool_size")}
     evaluate = {name: config["evaluate"][name] for name in ("validation_images", "tta")}
-    return {"train": config["train"], "augment": config["augment"], "model": sizes, "evaluate": evaluate}
+    data = {"tile": config["data"]["tile"]}
+    return {"train": config["train"], "augment": config["augment"], "model": sizes, "evaluate": evaluate, "data": data}
 
 
 def with_shared_settings(config: TaskConfig, settings: Mapping[str, Any]) -> TaskConfig:
     """Return `config` with `shared_settings` of another one."""
     return check(merged(config.model_dump(mode="json", exclude_unset=True), settings), "plan")
-
-
-def _scale(record: Record, canvas: tuple[int, int]) -> float:
-    return min(canvas[0] / record.height, canvas[1] / record.width)
-
-
-def network_boxes(dataset: Dataset, canvas: tuple[int, int]) -> np.ndarray:
-    """Return all boxes (N, 4) of a dataset in pixels of the network input of (height, width)."""
-    scaled = [record.boxes * _scale(record, canvas) for record in dataset.records]
-    return np.concatenate(scaled or [np.zeros((0, 4), np.float32)])
 
 
 def channels_of(dataset: Dataset) -> int:

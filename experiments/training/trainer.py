@@ -39,6 +39,7 @@ from experiments.training.stages import compile_for, spans
 from experiments.training.training_data import Data, log_augmented_batch, read_data, validation_subset
 from mrcnn.backend import computes_in_bfloat16
 from mrcnn.data import Dataset, Loader, make_batch
+from mrcnn.data.loading.batch_builder import BatchBuilder
 from mrcnn.data.transforms.encoding import Batch
 from mrcnn.models import MaskRCNN, load
 from mrcnn.models.pretrained.initial_weights import load_weights
@@ -51,6 +52,8 @@ from trackers.runs.run import Run
 
 LOSS_BATCHES = 32
 """Most batches of a validation whose losses are computed: about as long as ten training steps."""
+TILE_CACHE_BYTES = 1 << 28
+"""Memory for the images whose tiles are in these batches."""
 
 
 def train(resolved: Resolved, resume: str | None = None, trainer_class: type[Trainer] | None = None) -> str:
@@ -216,14 +219,16 @@ class Trainer:
         )  # fmt: skip
 
     def loss_batches(self, validation: Dataset) -> Iterator[Batch]:
-        """Yield batches of validation images without augmentation, the same ones each time.
+        """Yield batches of validation images, or of their tiles, without augmentation, the same ones each time.
 
         The first images fill up the last batch, so that one trace serves all.
         """
-        network, size = self.model.config, self.config.train.batch_size
-        order = np.random.default_rng(self.config.seed).permutation(len(validation))
-        for indices in np.resize(order, (min(-(-len(order) // size), LOSS_BATCHES), size)):
-            yield self.make_batch([validation.sample(index, network.context_slices) for index in indices], network)
+        network, size, seed = self.model.config, self.config.train.batch_size, self.config.seed
+        cache_bytes = 0 if network.tile is None else TILE_CACHE_BYTES
+        builder = BatchBuilder(validation, network, None, seed, cache_bytes, self.make_batch)
+        order = np.random.default_rng(seed).permutation(len(builder.image_of))
+        for draws in np.resize(order, (min(-(-len(order) // size), LOSS_BATCHES), size)):
+            yield builder.make(0, draws.tolist())
 
     def fit(self) -> None:
         """Train through all stages, then load the model of the best epoch.

@@ -73,6 +73,7 @@ def export_model(
     Returns:
         The notes in the exported file: `notice`, and as JSON `class_names`, `confidence`, and of `onnx_int8` the
         `agreement` with float32: `mask_iou`, see `mrcnn.export.onnx_int8.mask_agreement`, on how many `images`.
+        Also `tile`, for a model that expects tiles of larger images, which the exported model does not cut.
 
     Raises:
         InputError: the format, path, confidence, model or calibration cannot be exported.
@@ -98,6 +99,8 @@ def export_model(
     notes = {"notice": NOTICE, "class_names": json.dumps(config.class_names), "confidence": json.dumps(confidence)}
     if config.context_slices:
         notes["context_slices"] = json.dumps(config.context_slices)
+    if config.tile is not None:
+        notes["tile"] = json.dumps(config.tile)
     draft = path.with_name(f".{path.name}.being-written")
     try:
         notes = _write(model, form, draft, notes, calibration)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,6 +13,7 @@ import numpy as np
 from mrcnn.detections import Detections
 from mrcnn.errors import InputError
 from mrcnn.inference.fusion import IOU_THRESHOLD, fuse_detections
+from mrcnn.inference.tiles import detect_in_tiles
 
 if TYPE_CHECKING:
     from mrcnn.config import ModelConfig
@@ -115,7 +117,16 @@ class Ensemble:
         self._max_detections = max(network.config.max_detections for network in self.networks)
 
     def detect(self, images: Sequence[np.ndarray], *, batch_size: int = 4) -> list[Detections]:
-        """Find the instances as `MaskRCNN.detect`; fused scores may be below the networks' `score_threshold`."""
+        """Find the instances as `MaskRCNN.detect`; fused scores may be below the networks' `score_threshold`.
+
+        With `config.tile` the detections of all networks and views are fused in each tile, and then merged: the limit
+        of detections is one of a tile.
+        """
+        find = partial(self._detect_whole, batch_size=batch_size)
+        tile = self.config.tile
+        return find(images) if tile is None else detect_in_tiles(find, images, tile, batch_size=batch_size)
+
+    def _detect_whole(self, images: Sequence[np.ndarray], batch_size: int) -> list[Detections]:
         found: list[Detections] = []
         for start in range(0, len(images), batch_size):
             chunk = images[start : start + batch_size]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import combinations, product
+from itertools import product
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -24,27 +24,39 @@ LEAST_SHARED = 0.5
 
 
 def detect_in_tiles(
-    find: Callable[[Sequence[np.ndarray]], list[Detections]], image: np.ndarray, tile: int, *, batch_size: int = 4
-) -> Detections:
-    """Detect the instances of an image (H, W, C) in tiles of `tile` × `tile` pixels.
+    find: Callable[[Sequence[np.ndarray]], list[Detections]],
+    images: Sequence[np.ndarray],
+    tile: int,
+    *,
+    batch_size: int = 4,
+) -> list[Detections]:
+    """Detect the instances of images (H, W, C) or (H, W) in tiles of `tile` × `tile` pixels.
 
     An image that is not larger than a tile is detected as a whole. See `merge_tiles` for instances in several tiles.
 
     Args:
-        find: images → detections of each, such as `MaskRCNN.detect`.
-        image: the image.
+        find: images → detections of each, of any size.
+        images: the images; their tiles share batches.
         tile: side of a tile in pixels.
         batch_size: tiles for one call of `find`.
     """
-    height, width = image.shape[:2]
-    if max(height, width) <= tile:
-        return find([image])[0]
-    corners = list(product(tile_starts(height, tile), tile_starts(width, tile)))
+    corners = [tile_corners(*image.shape[:2], tile) for image in images]
+    places = [(image, top, left) for image, each in zip(images, corners, strict=True) for top, left in each]
     found: list[Detections] = []
-    for start in range(0, len(corners), batch_size):
-        batch = corners[start : start + batch_size]
-        found += find([image[top : top + tile, left : left + tile] for top, left in batch])
-    return merge_tiles(found, corners, height, width)
+    for start in range(0, len(places), batch_size):
+        batch = places[start : start + batch_size]
+        found += find([image[top : top + tile, left : left + tile] for image, top, left in batch])
+    merged, first = [], 0
+    for image, each in zip(images, corners, strict=True):
+        own = found[first : first + len(each)]
+        merged.append(own[0] if len(own) == 1 else merge_tiles(own, each, *image.shape[:2]))
+        first += len(each)
+    return merged
+
+
+def tile_corners(height: int, width: int, tile: int) -> list[tuple[int, int]]:
+    """Return the first row and column of each tile of an image; a single tile for an image that is not larger."""
+    return list(product(tile_starts(height, tile), tile_starts(width, tile)))
 
 
 def tile_starts(length: int, tile: int) -> list[int]:
@@ -88,13 +100,12 @@ def merge_tiles(found: Sequence[Detections], corners: Sequence[tuple[int, int]],
     box, is_cut, tile_of = np.concatenate(boxes), np.concatenate(cut), np.array(tiles, np.int64)
     masks = InstanceMasks(height, width, crops)
     pairs: list[tuple[int, int]] = []
-    areas = [(top, left, top + each.instances.shape[1], left + each.instances.shape[2])
-             for each, (top, left) in zip(found, corners, strict=True)]  # fmt: skip
-    for one, other in combinations(range(len(found)), 2):
-        top, left = (max(areas[one][side], areas[other][side]) for side in (0, 1))
-        bottom, right = (min(areas[one][side], areas[other][side]) for side in (2, 3))
-        if top < bottom and left < right:
-            pairs += _same(masks, class_ids, is_cut, tile_of, (one, other), (top, bottom, left, right))
+    first = np.array(corners)
+    last = first + [each.instances.shape[1:] for each in found]
+    meet = (first[:, None] < last).all(-1)
+    for one, other in np.argwhere(np.triu(meet & meet.T, 1)).tolist():
+        (top, left), (bottom, right) = np.maximum(first[one], first[other]), np.minimum(last[one], last[other])
+        pairs += _same(masks, class_ids, is_cut, tile_of, (one, other), (int(top), int(bottom), int(left), int(right)))
     count = len(scores)
     rows, columns = np.array(pairs, np.int64).reshape(-1, 2).T
     links = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(count, count))

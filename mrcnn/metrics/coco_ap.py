@@ -1,16 +1,18 @@
 """Compute COCO average precision (Lin et al. 2014, https://cocodataset.org/#detection-eval) with pycocotools.
 
 AP is the mean precision at 101 recalls, where the precision is the highest one at any higher recall. It uses at most
-100 detections per image and class. Crowds (`iscrowd`) and detections in them are ignored. Sizes are those of COCO,
-small below 32² pixels, large from 96², medium between: by mask area for instances, and for detections by mask area
-(masks) or box area (boxes). Means are over IoU thresholds and classes; a class or size without instances has no AP and
-is excluded from every mean. Images without instances contribute their false positives.
+100 detections per image and class or, if an image has more instances of a class, twice the most of them. Crowds
+(`iscrowd`) and detections in them are ignored. Sizes are those of COCO, small below 32² pixels, large from 96², medium
+between: by mask area for instances, and for detections by mask area (masks) or box area (boxes). Means are over IoU
+thresholds and classes; a class or size without instances has no AP and is excluded from every mean. Images without
+instances contribute their false positives.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -26,6 +28,7 @@ from mrcnn.rle import Rle, areas, as_json, coco_boxes
 IOUS = np.concatenate([[0.1], np.linspace(0.5, 0.95, 10)])
 RECALLS = np.linspace(0.0, 1.0, 101)
 MAX_DETECTIONS = 100
+"""Detections per image and class in COCO, whose images have no more instances of a class than that."""
 SIZES = ("all", "small", "medium", "large")
 NAMED_IOUS: dict[str, slice] = {"ap": slice(1, 11), "ap10": slice(0, 1), "ap50": slice(1, 2), "ap75": slice(6, 7)}
 """Range of `IOUS` that each AP averages; `ap` is that of COCO, 0.5 to 0.95."""
@@ -107,7 +110,9 @@ def evaluate(truth: dict[str, Any], results: Sequence[dict[str, Any]], kind: Lit
         evaluation = COCOeval(true_set, _index({**truth, "annotations": found}), kind)
         evaluation.params.iouThrs = IOUS
         evaluation.params.recThrs = RECALLS  # pyright: ignore[reportAttributeAccessIssue]  # stub: a list
-        evaluation.params.maxDets = [MAX_DETECTIONS]
+        instances = Counter((one["image_id"], one["category_id"]) for one in truth["annotations"])
+        most = max(instances.values(), default=0)
+        evaluation.params.maxDets = [MAX_DETECTIONS if most <= MAX_DETECTIONS else 2 * most]
         evaluation.evaluate()
         evaluation.accumulate()
     precision = evaluation.eval["precision"][..., 0]

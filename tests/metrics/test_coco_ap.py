@@ -52,6 +52,20 @@ def test_false_positive_after_the_hit_costs_nothing(scores, rectangles):
     assert scores((truth, rectangles((0, 0, 5, 5), (10, 10, 15, 15)), [0.9, 0.8]))["mask_ap50"] == pytest.approx(1)
 
 
+@pytest.mark.parametrize(("instances", "used"), [(100, 100), (101, 202)])
+def test_more_than_100_instances_can_all_be_found(scores, rectangles, instances, used):
+    truth = rectangles(
+        *((4 * (i % 12), 4 * (i // 12), 4 * (i % 12) + 2, 4 * (i // 12) + 2) for i in range(instances)), side=50
+    )
+    # Behind `used` false positives of a higher score nothing is seen.
+    false = np.zeros_like(truth[[0] * used])
+    false[:, -1, -1] = True
+    behind = scores((truth, np.concatenate([false, truth]), [0.9] * used + [0.8] * instances))
+    assert scores((truth, truth, [0.8] * instances))["mask_ap50"] == pytest.approx(1)
+    assert behind["mask_ap50"] == 0 < scores((truth, np.concatenate([false[1:], truth]),
+                                              [0.9] * (used - 1) + [0.8] * instances))["mask_ap50"]  # fmt: skip
+
+
 def test_second_detection_of_an_instance_is_false(scores, rectangles):
     # Ranks: hit, double, hit. Precision 1 up to recall 1/2, then 2/3: 51 recalls and 50.
     truth = rectangles((0, 0, 5, 5), (10, 10, 15, 15))

@@ -67,8 +67,10 @@ class TrackedModel:
             )
         return self.files[0]
 
-    def predictor(self) -> Predictor:
+    def predictor(self, tile: int | None = None) -> Predictor:
         """Load the model; its `detect` works as `MaskRCNN.detect`, with fusion and test-time augmentation as evaluated.
+
+        `tile` replaces the side of the tiles in which the model detects.
 
         Raises:
             InputError: a file is not a readable model.
@@ -76,7 +78,11 @@ class TrackedModel:
         from mrcnn.inference.ensemble import make_predictor
         from mrcnn.models import SEGMENTERS, load
 
-        return make_predictor([load(file, SEGMENTERS) for file in self.files], self.flips, self.mirrored_ids)
+        networks = [load(file, SEGMENTERS) for file in self.files]
+        if tile is not None:
+            for network in networks:
+                network.config = network.config.model_copy(update={"tile": tile})
+        return make_predictor(networks, self.flips, self.mirrored_ids)
 
 
 def load_tracked_model(spec: str, *, task: str, folder: Path) -> TrackedModel:

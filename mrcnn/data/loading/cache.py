@@ -62,7 +62,7 @@ class SampleCache:
         """Return the sample at `index` from memory, or open and cache it."""
         place, size = self._places[index]
         if size:
-            return pickle.loads(self._memory[place : place + size])
+            return pickle.loads(memoryview(self._memory)[place : place + size])
         sample = open_sample(index)
         # One memory layout, cached or not: it affects the last bit of sums over pixels.
         sample = replace(

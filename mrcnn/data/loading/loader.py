@@ -39,8 +39,8 @@ class Loader:
         workers: number of worker processes; 0 uses a thread of this process.
         drop_last: whether to drop an incomplete last batch.
         batch_of: as in `BatchBuilder`.
-        weights: (N,) sampling weights of the images: each epoch draws N images with replacement. None uses each image
-            once. Requires `shuffle`.
+        weights: (N,) sampling weights of the images: each epoch draws with replacement. None uses each draw of
+            `BatchBuilder` once. Requires `shuffle`.
 
     Example:
         >>> loader = Loader(dataset, config, batch_size=2, shuffle=True, workers=1)
@@ -68,18 +68,19 @@ class Loader:
         self.seed = seed
         self.workers = workers
         self.drop_last = drop_last
-        self._chances = None if weights is None else np.asarray(weights, np.float64) / np.sum(weights)
         self._builder = BatchBuilder(dataset, config, augmentation, seed, _CACHE_BYTES, batch_of)
+        chances = None if weights is None else np.asarray(weights, np.float64)[self._builder.image_of]
+        self._chances = None if chances is None else chances / chances.sum()
         self._idle_pool: WorkerPool | None = None
 
     def __len__(self) -> int:
         """Return the number of batches per epoch."""
-        count = len(self.dataset) / self.batch_size
+        count = len(self._builder.image_of) / self.batch_size
         return math.floor(count) if self.drop_last else math.ceil(count)
 
     def order(self, epoch: int) -> list[list[int]]:
-        """Return the image positions of each batch of an epoch."""
-        indices = np.arange(len(self.dataset))
+        """Return the draws of each batch of an epoch, which are image positions unless the model has tiles."""
+        indices = np.arange(len(self._builder.image_of))
         if self.shuffle:
             rng = np.random.default_rng((self.seed, epoch))
             if self._chances is None:
@@ -93,7 +94,7 @@ class Loader:
     def file_names(self, first_epoch: int, position: int) -> list[str]:
         """Return the file names of the batch at `position`, counted over epochs from `first_epoch`."""
         epochs, batch = divmod(position, len(self))
-        return [self.dataset.records[index].file_name for index in self.order(first_epoch + epochs)[batch]]
+        return self._names(self.order(first_epoch + epochs)[batch])
 
     def epoch(self, epoch: int, first: int = 0, stopped: Callable[[], bool] = lambda: False) -> Iterator[Batch]:
         """Yield the batches of an epoch, starting at position `first`.
@@ -142,8 +143,11 @@ class Loader:
         indices = [index for batch in self.order(0) for index in batch]
         return self._builder.samples(0, indices[:count])
 
-    def _timeout_message(self, indices: Sequence[int], seconds: float) -> str:
-        names = [self.dataset.records[index].file_name for index in indices]
+    def _names(self, draws: Sequence[int]) -> list[str]:
+        return [self.dataset.records[self._builder.image_of[draw]].file_name for draw in draws]
+
+    def _timeout_message(self, draws: Sequence[int], seconds: float) -> str:
+        names = self._names(draws)
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         reader = "the worker process that reads them is stopped" if self.workers else "they are no ordinary files"
         return (

@@ -6,6 +6,7 @@ Source: Zhang et al. 2018, Road Extraction by Deep Residual U-Net.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import keras
 import numpy as np
@@ -18,6 +19,7 @@ from mrcnn.data.transforms.encoding import Batch, Letterbox, prepare_image
 from mrcnn.data.transforms.letterbox import CenteredLetterbox
 from mrcnn.data.transforms.resizing import resize
 from mrcnn.detections import Detections
+from mrcnn.inference.tiles import detect_in_tiles
 from mrcnn.instance_masks import Crop, InstanceMasks
 from mrcnn.models.detector_base import DetectorBase, padded_batches
 from mrcnn.models.layers.convolutions import Convolution3x3
@@ -79,7 +81,15 @@ class ResUNet(DetectorBase):
         }
 
     def detect(self, images: Sequence[np.ndarray], *, batch_size: int = 4) -> list[Detections]:
-        """Find the instances in images (H, W, C) or (H, W) of any size and type with `instances_from_class_maps`."""
+        """Find the instances in images (H, W, C) or (H, W) of any size and type with `instances_from_class_maps`.
+
+        With `config.tile` they are found in tiles, and merged.
+        """
+        find = partial(self._detect_whole, batch_size=batch_size)
+        tile = self.config.tile
+        return find(images) if tile is None else detect_in_tiles(find, images, tile, batch_size=batch_size)
+
+    def _detect_whole(self, images: Sequence[np.ndarray], batch_size: int) -> list[Detections]:
         if not self.compiled:
             self.compile()
         prepared = [prepare_image(image, self.config) for image in images]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import keras
 import numpy as np
@@ -18,6 +19,7 @@ from mrcnn.geometry import boxes as box_ops
 from mrcnn.geometry.masks import covered_fraction
 from mrcnn.geometry.matching import take_rows
 from mrcnn.geometry.nms import non_maximum_suppression
+from mrcnn.inference.tiles import detect_in_tiles
 from mrcnn.instance_masks import InstanceMasks
 from mrcnn.models.backbones import build_backbone
 from mrcnn.models.detector_base import DetectorBase, padded_batches
@@ -244,8 +246,16 @@ class MaskRCNN(DetectorBase):
             batch_size: images per batch. Zeros fill the last batch, so that one trace serves all.
 
         Returns:
-            For each image the instances with a score of at least `config.score_threshold`, in pixels of the image.
+            For each image the instances with a score of at least `config.score_threshold`, in pixels of the image. With
+            `config.tile` they are found in tiles, and merged.
         """
+        if self.config.tile is None:
+            return self._detect_whole(images, batch_size)
+        opened = [read_image(image) if isinstance(image, str | os.PathLike) else np.asarray(image) for image in images]
+        find = partial(self._detect_whole, batch_size=batch_size)
+        return detect_in_tiles(find, opened, self.config.tile, batch_size=batch_size)
+
+    def _detect_whole(self, images: Sequence[np.ndarray | str | os.PathLike], batch_size: int) -> list[Detections]:
         if not self.compiled:
             self.compile()
         found = []

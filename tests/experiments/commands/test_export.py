@@ -19,7 +19,7 @@ def test_a_keras_file_becomes_onnx(tmp_path, monkeypatch, capsys):
     ort = pytest.importorskip("onnxruntime")
     from mrcnn.models import MaskRCNN
 
-    MaskRCNN(ModelConfig(**TINY)).save(tmp_path / "tiny.keras")
+    MaskRCNN(ModelConfig(**TINY, tile=96)).save(tmp_path / "tiny.keras")
     monkeypatch.chdir(tmp_path)
     assert main(["export", "tiny.keras", "--to", "onnx"]) == 0
     printed = capsys.readouterr()
@@ -27,7 +27,9 @@ def test_a_keras_file_becomes_onnx(tmp_path, monkeypatch, capsys):
         f"Wrote {tmp_path}/mask_rcnn.onnx: classes iso, hypo; instances of a score of at least 0.05. "
         "Research use only: not a medical device.\n"
     )
+    assert "trained on tiles of 96×96 pixels" in printed.err and printed.err.count("\n") == 1
     session = ort.InferenceSession("mask_rcnn.onnx", providers=["CPUExecutionProvider"])
+    assert session.get_modelmeta().custom_metadata_map["tile"] == "96"
     found = session.run(["count"], {"images": np.zeros((1, 30, 40, 3), np.float32)})
     assert found[0].shape == (1,)
     assert main(["export", "tiny.keras", "--to", "onnx"]) == 2

@@ -63,6 +63,26 @@ def test_a_folder_is_predicted_and_a_second_call_has_nothing_to_do(place, monkey
     )
 
 
+@pytest.mark.parametrize(("words", "shapes"), [([], {(80, 80), (30, 40)}), (["--tile", "64"], {(64, 64), (30, 40)})])
+def test_larger_images_are_predicted_in_the_tiles_of_the_model_or_of_the_option(
+    place, monkeypatch, tmp_path, words, shapes
+):
+    from mrcnn.models import MaskRCNN
+
+    MaskRCNN(ModelConfig(**TINY, tile=80)).save(tmp_path / "tiles.keras")
+    Image.fromarray(np.zeros((100, 170), np.uint8)).save(tmp_path / "large.png")
+    monkeypatch.chdir(tmp_path)
+    shown, detect = set(), MaskRCNN._detect_whole
+
+    def recorded(self, images, batch_size):
+        shown.update(image.shape[:2] for image in images)
+        return detect(self, images, batch_size)
+
+    monkeypatch.setattr(MaskRCNN, "_detect_whole", recorded)
+    assert main(["predict", "tiles.keras", "large.png", str(place / "in/0.png"), "--output", "out", *words]) == 0
+    assert shown == shapes
+
+
 def test_an_unreadable_image_is_reported_at_the_end(place, monkeypatch, capsys):
     monkeypatch.chdir(place)
     (place / "bad.png").write_bytes(b"no picture")

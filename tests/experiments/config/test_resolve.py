@@ -177,8 +177,8 @@ def test_every_option_is_explained_and_recorded():
 
 
 def test_every_field_of_the_model_but_its_classes_is_an_option():
-    # `data.context_slices` is an option of the data.
-    assert {*DESCRIPTIONS, "class_names", "context_slices"} == set(ModelConfig.model_fields)
+    # `data.context_slices` and `data.tile` are options of the data.
+    assert {*DESCRIPTIONS, "class_names", "context_slices", "tile"} == set(ModelConfig.model_fields)
 
 
 def test_every_last_name_is_enough():

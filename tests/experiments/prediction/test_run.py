@@ -13,7 +13,6 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from experiments.prediction.detector import in_tiles
 from experiments.prediction.progress_record import ProgressRecord
 from experiments.prediction.results import write_summary_files
 from mrcnn.data.duplicates import thumbnail
@@ -71,21 +70,6 @@ def test_the_threshold_and_the_size_of_a_pixel_count(predicted, pictures, square
     assert [(row["source"], row["unit"]) for row in rows] == [("0.png", "mm")]
     assert "Research use only" in (record.folder / "findings.csv").read_text()
     assert json.loads((record.folder / "findings.json").read_text())[0]["source"] == "0.png"
-
-
-def test_in_tiles_the_same_is_found(predicted, pictures, squares):
-    sizes = set()
-
-    def find(images):
-        sizes.update(image.shape[:2] for image in images)
-        return squares.find(images)
-
-    _, record = predicted(pictures / "3.png", detector=in_tiles(replace(squares, find=find), 24))
-    answer = json.loads((record.folder / "json/3.json").read_text())
-    masks = {each["class"]: coco_mask.decode(each["segmentation"]) for each in answer["instances"]}
-    for name, expected in zip(("dim", "bright"), scene(3), strict=True):
-        np.testing.assert_array_equal(masks[name], expected)
-    assert len(answer["instances"]) == 2 and sizes == {(24, 24)}
 
 
 def test_an_unreadable_image_loses_no_other(predicted, pictures):

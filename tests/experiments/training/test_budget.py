@@ -31,7 +31,9 @@ LENGTHS = {
     # A sixth of 1530 s for 20 validations: 12.75 s, 127 images; 1530 - 254 = 1276 s.
     "large validation": ((1800, 20_000, 4, 1_000, 0.4, 0.1), (20, 160, 127)),
     # 8 validations of 300 images take 240 s; 1290 s / 0.4 s = 3225 steps.
-    "large validation as given": ((1800, 20_000, 4, 300, 0.4, 0.1, False), (8, 404, None)),
+    "large validation as given": ((1800, 20_000, 4, 300, 0.4, 0.1, None), (8, 404, None)),
+    # 255 s for validations of 20 s each: 12 of one image; 1290 s / 0.4 s = 3225 steps.
+    "few large images": ((1800, 20_000, 4, 30, 0.4, 20.0, 1), (12, 269, 1)),
     # A fifth of 60 s at 0.2 s: 60 steps, two epochs.
     "tight": ((60, 20_000, 4, 0, 0.2, 0.1), (2, 30, None)),
     "nothing fits": ((60, 20_000, 4, 300, 30.0, 9.0), (1, 1, 10)),

@@ -12,7 +12,9 @@ from experiments.training.planner import (
     make_plan,
     network_boxes,
     resolve_runtime_options,
+    shared_settings,
     with_measured_time,
+    with_shared_settings,
 )
 from mrcnn.data import read_dataset
 from mrcnn.errors import InputError
@@ -90,18 +92,20 @@ def test_instances_beyond_the_slots_bring_a_word(folder):
 
 def test_widths_follow_the_backbone_and_detections_the_instances(folder):
     data = folder([np.full((300, 400), 7, np.uint8)], [[(4 * i, 0, 3) for i in range(90)]])
-    small, wide = (make_plan(task(model={"backbone": name}), data).model for name in ("small", "resnet50"))
+    whole = {"data": {"tile": None}}
+    small, wide = (make_plan(task(model={"backbone": name}, **whole), data).model for name in ("small", "resnet50"))
     widths = ("fpn_channels", "head_width", "mask_channels", "mask_convolutions", "proposals", "max_detections")
     assert [getattr(small, name) for name in widths] == [64, 256, 64, 2, 360, 180]
     assert [getattr(wide, name) for name in widths] == [256, 1024, 256, 4, 1000, 180]
     given = {"backbone": "small", "fpn_channels": 32, "max_instances": 10}
-    model = make_plan(task(model=given), data).model
+    model = make_plan(task(model=given, **whole), data).model
     assert (model.fpn_channels, model.proposals, model.max_detections) == (32, 100, 100)
 
 
 def test_instances_below_the_grid_bring_a_word_about_the_input(folder):
     data = folder([np.full((300, 400), 7, np.uint8)], [[(4 * i, 0, 3) for i in range(90)]])
-    small = make_plan(task(model={"backbone": "small", "image_size": 64}), data).describe(1)
+    whole = {"data": {"tile": None}}
+    small = make_plan(task(model={"backbone": "small", "image_size": 64}, **whole), data).describe(1)
     assert "image_size" in small
     data = folder([np.full((300, 400), 7, np.uint8)], [[(30, 30, 100), (200, 150, 100)]])
     larger = make_plan(task(model={"backbone": "small", "image_size": 256}), data)
@@ -217,8 +221,48 @@ def test_a_tight_budget_costs_resolution_and_steps(folder, monkeypatch):
 def test_crowded_images_get_more_pixels_within_the_budget(folder):
     image = np.full((600, 600), 7, np.uint8)
     few, many = (folder([image] * 4, [[(9 * i, 0, 6) for i in range(count)]] * 4) for count in (1, 12))
-    sizes = [make_plan(task(train={"budget": "3m"}), data).model.input_shape for data in (few, many)]
+    whole = task(train={"budget": "3m"}, data={"tile": None})
+    sizes = [make_plan(whole, data).model.input_shape for data in (few, many)]
     assert np.prod(sizes[1]) > 1.5 * np.prod(sizes[0])
+
+
+def test_crowded_images_that_are_much_larger_than_the_canvas_are_cut_into_tiles(folder, monkeypatch):
+    monkeypatch.setattr("experiments.training.planner.device_memory", lambda: ("cpu", 16 << 30))
+    image = np.full((1000, 1000), 7, np.uint8)
+    grid = [(20 + 90 * (i % 11), 20 + 90 * (i // 11), 22) for i in range(121)]
+    budget = {"train": {"budget": "5m", "precision": "float32"}}
+    data = folder([image] * 3, [grid] * 3)
+    plan = make_plan(task(**budget), data, validation_images=3)
+    # 22 px are due 44 in the network, so twice the size; 44 px fit into a quarter of 256.
+    assert (plan.model.tile, plan.config.data.tile, plan.model.input_shape) == (128, 128, (256, 256))
+    assert "twice" not in lines_of(plan)["tile"] and "for which 2 times is due" in lines_of(plan)["tile"]
+    # A tile of 128 px holds the centers of four squares at most, of nine in cells of a quarter.
+    assert 4 <= plan.model.max_instances <= 9 and plan.model.max_detections == 100
+    assert plan.crowded == 0 and f"passes over {3 * 8 * 8} tiles" in lines_of(plan)["schedule"]
+    assert network_boxes(data, (256, 256), 128)[0].tolist() == [40, 40, 84, 84]
+    anchors = np.concatenate(plan.model.anchor_sizes)
+    assert np.abs(anchors - 44).min() < 2
+    # The plan of one training is that of the others of a comparison.
+    again = with_shared_settings(task(), shared_settings(plan.config))
+    assert again.data.tile == 128
+
+    whole = make_plan(task(**budget, data={"tile": None}), data)
+    assert whole.model.tile is None and "tile" not in lines_of(whole) and whole.model.max_instances == 121
+    given = make_plan(task(**budget, data={"tile": 500}), data)
+    assert given.model.tile == 500 and given.model.max_instances > 25
+    fixed = make_plan(task(**budget, model={"image_size": 320}), data)
+    assert (fixed.model.tile, fixed.model.image_size) == (160, 320)
+
+
+def test_tiles_are_advice_where_few_instances_need_their_surroundings_and_none_where_they_are_large(folder):
+    image = np.full((1000, 1000), 7, np.uint8)
+    config = task(train={"budget": "5m", "precision": "float32"})
+    few = make_plan(config, folder([image] * 3, [[(100, 100, 20), (500, 300, 20)]] * 3))
+    assert few.model.tile is None and few.config.data.tile is None
+    assert "none" in lines_of(few)["tile"] and "--tile 12" in lines_of(few)["tile"]
+    large = make_plan(config, folder([image] * 3, [[(100, 100, 400), (500, 500, 300)]] * 3))
+    assert large.model.tile is None and "tile" not in lines_of(large)
+    assert make_plan(config, folder([image], [[]])).model.tile is None
 
 
 def test_classes_with_sides_are_not_mirrored_and_crowds_are_turned(folder):
