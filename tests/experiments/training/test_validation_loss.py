@@ -81,7 +81,7 @@ def test_losses_that_are_not_finite_are_absent(tiny, dataset):
 
 def test_each_validation_has_the_same_batches_of_one_shape(dataset, monkeypatch):
     numbers = SimpleNamespace(
-        model=SimpleNamespace(config=SimpleNamespace(context_slices=0)),
+        model=SimpleNamespace(config=SimpleNamespace(context_slices=0, tile=None)),
         config=SimpleNamespace(seed=5, train=SimpleNamespace(batch_size=4)),
         make_batch=lambda samples, config: [sample.source for sample in samples],
     )
