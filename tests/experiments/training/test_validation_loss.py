@@ -93,3 +93,5 @@ def test_each_validation_has_the_same_batches_of_one_shape(dataset, monkeypatch)
     monkeypatch.setattr(trainer, "LOSS_BATCHES", 1)
     assert list(trainer.Trainer.loss_batches(numbers, six)) == found[:1]
     assert list(map(len, trainer.Trainer.loss_batches(numbers, dataset.subset([0])))) == [4]
+    numbers.model.config.tile, numbers.make_batch = 64, lambda samples, config: [each.image.shape for each in samples]
+    assert [list(each) for each in trainer.Trainer.loss_batches(numbers, six)] == [[(64, 64, 1)] * 4]
