@@ -191,8 +191,8 @@ def make_plan(
     planned |= {"image_size": size, "tile": tile}
     slots = _slots(options, training, tile)
     if options.max_instances == "auto":
-        of = "image" if tile is None else "tile"
-        decide("instances", slots["max_instances"], f"the most in a training {of}")
+        reason = "the most in a training image" if tile is None else "no training tile has the centers of more"
+        decide("instances", slots["max_instances"], reason)
     height, width = height_and_width(size)
     planned["roi_canonical_size"] = CANONICAL * math.sqrt(height * width)
     if options.mask_pool_size == "auto":
