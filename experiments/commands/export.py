@@ -55,6 +55,8 @@ def _export(arguments: ExportArgs) -> None:
         model, images = load(tracked.file), ()
         if arguments.calibration is not None:
             images = _calibration_images(arguments.calibration, make_detector(tracked))
+            if (tile := model.config.tile) is not None:
+                images = [_center(image, tile) for image in images]
         notes = export_model(model, arguments.form, arguments.output, confidence=tracked.confidence, calibration=images)
     if tracked.flips:
         print(
@@ -96,6 +98,12 @@ def _calibration_images(word: str, detector: Detector) -> list[np.ndarray]:
         chosen = islice(frames.iterate(), step // 2, None, step)
         images += [frames.to_input(number, image) for number, image in chosen]
     return images
+
+
+def _center(image: np.ndarray, tile: int) -> np.ndarray:
+    """Cut the tile in the center of an image, as the network sees no more."""
+    top, left = (max(side - tile, 0) // 2 for side in image.shape[:2])
+    return image[top : top + tile, left : left + tile]
 
 
 @click.command("export", cls=Command, work=_export, no_args_is_help=True, options_metavar="--to FORM [OPTIONS]")

@@ -6,6 +6,7 @@ import yaml
 from PIL import Image
 
 from experiments.cli import main
+from experiments.commands.export import _center
 from mrcnn.config import ModelConfig
 
 ROOT = Path(__file__).parents[3]
@@ -68,6 +69,11 @@ def test_an_error_is_one_line(words, problem, capsys):
     assert main(["export", *words]) == 2
     error = capsys.readouterr().err
     assert problem in error and error.count("\n") == 1
+
+
+def test_calibration_takes_the_tile_in_the_center():
+    image = np.arange(100 * 50).reshape(100, 50, 1)
+    np.testing.assert_array_equal(_center(image, 64), image[18:82])
 
 
 def test_the_project_has_the_command():
