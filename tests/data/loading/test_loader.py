@@ -200,6 +200,7 @@ def test_a_killed_worker_is_told(dataset, workers_alive):
     assert len(list(loader.epoch(1))) == 7  # with a new one
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_parent_that_is_killed(dataset, tmp_path):
     program = textwrap.dedent(
         f"""

@@ -149,6 +149,7 @@ predict_items(items, detector, Options(0.5, ("coco", "mask")), record, Console(q
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_loses_the_batch_being_written_at_most(predicted, pictures, squares, tmp_path):
     script = KILLED.format(here=str(HERE), folder=str(tmp_path))
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)

@@ -180,7 +180,9 @@ def test_without_a_test_split_validation_is_reported_and_said_to_be(store, quick
     assert "Validation split (there is no test split)" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_stop_leaves_the_run_killed(store, quick, monkeypatch, number, status):
     monkeypatch.setattr("experiments.training.trainer.Trainer.fit", lambda _: os.kill(os.getpid(), number))
     assert quick() == status
