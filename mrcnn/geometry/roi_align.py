@@ -187,23 +187,23 @@ def weighted_rows(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
         >>> np.asarray(weighted_rows(table, index, weight)).tolist()
         [[50.5], [10.0]]
     """
-    index, weight = ops.stop_gradient(index), ops.stop_gradient(weight)
+    return _weighted_rows(table, ops.stop_gradient(index), ops.stop_gradient(weight))
 
-    @ops.custom_gradient
-    def pool(table: Tensor) -> tuple[Tensor, Callable]:
-        total = 0.0
-        for tap in range(index.shape[-1]):
-            total = total + weight[..., tap, None] * ops.cast(ops.take(table, index[..., tap], axis=0), "float32")
 
-        def gradient(*arguments: Tensor, upstream: Tensor | None = None) -> Tensor:
-            upstream = arguments[0] if upstream is None else upstream
-            updates = ops.expand_dims(ops.cast(weight, table.dtype), -1) * ops.expand_dims(upstream, -2)
-            flat = ops.reshape(updates, (-1, table.shape[-1]))
-            return ops.scatter(ops.reshape(index, (-1, 1)), flat, ops.shape(table))
+# All arrays are arguments: JAX cannot differentiate a function in a branch of `switch` that closes over others.
+@ops.custom_gradient
+def _weighted_rows(table: Tensor, index: Tensor, weight: Tensor) -> tuple[Tensor, Callable]:
+    total = 0.0
+    for tap in range(index.shape[-1]):
+        total = total + weight[..., tap, None] * ops.cast(ops.take(table, index[..., tap], axis=0), "float32")
 
-        return ops.cast(total, table.dtype), gradient
+    def gradient(*arguments: Tensor, upstream: Tensor | None = None) -> tuple[Tensor, None, None]:
+        upstream = arguments[0] if upstream is None else upstream
+        updates = ops.expand_dims(ops.cast(weight, table.dtype), -1) * ops.expand_dims(upstream, -2)
+        flat = ops.reshape(updates, (-1, table.shape[-1]))
+        return ops.scatter(ops.reshape(index, (-1, 1)), flat, ops.shape(table)), None, None
 
-    return pool(table)
+    return ops.cast(total, table.dtype), gradient
 
 
 def rounded_levels(boxes: Tensor, levels: int, image_size: int, canonical_size: float) -> Tensor:

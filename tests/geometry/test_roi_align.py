@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from mrcnn.geometry.roi_align import assign_levels, roi_align
+from mrcnn.geometry.roi_align import assign_levels, roi_align, weighted_rows
 
 
 def one_level(feature, boxes, size, stride=1.0, sampling=2):
@@ -120,3 +120,21 @@ def test_gradient_is_that_of_a_linear_function():
     change = float(score(moved)) - float(score(features))
     along = sum(float((ops.convert_to_numpy(g) * d).sum()) for g, d in zip(gradient, direction, strict=True))
     assert change == pytest.approx(along, rel=1e-4)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="how JAX differentiates branches")
+def test_gradient_in_a_branch_on_jax():
+    import jax
+
+    def score(table, weight):
+        def rows(count):
+            return lambda: ops.sum(weighted_rows(table, index[:count], weight[:count] * 1.0) ** 2)
+
+        return ops.switch(ops.cast(ops.sum(table) > 0, "int32"), [rows(1), rows(3)])
+
+    index = np.array([[0, 2], [1, 1], [2, 0]], np.int32)
+    table = np.array([[1.0], [10.0], [100.0]], np.float32)
+    weight = np.array([[0.5, 0.5], [1.0, 0.0], [0.25, 0.75]], np.float32)
+    # Sums of 50.5, 10 and 25.75, each twice times its weights.
+    gradient = jax.jit(jax.grad(score))(table, weight)
+    np.testing.assert_allclose(gradient[:, 0], [50.5 + 1.5 * 25.75, 20, 50.5 + 0.5 * 25.75])
