@@ -178,8 +178,8 @@ def _data(run: RunRecord) -> dict[str, Any]:
     profile = run.profile
     if "whole" not in profile:
         return {}
-    counted = {name: SplitSummary(**part) for name, part in {**profile["splits"], "all": profile["whole"]}.items()}
-    headings, rows = counts_table(counted, patients_named=profile.get("patients_named", True))
+    summaries = {name: SplitSummary(**part) for name, part in {**profile["splits"], "all": profile["whole"]}.items()}
+    headings, rows = counts_table(summaries, patients_named=profile.get("patients_named", True))
     sides, notes = profile.get("sides"), []
     if sides:
         notes.append(f"Side of an instance: median {sides['50%']:g} px, 5–95 %: {sides['5%']:g}–{sides['95%']:g}")

@@ -224,7 +224,7 @@ def plan_canvas(
     `needed` is that of `scale_for`, `unit` the estimated time of a training image of 256×256 pixels in seconds.
     """
     sizes = np.array([[record.height, record.width] for record in training.records])
-    draws = len(training) if tile is None else sum(tile_count(*size, tile) for size in sizes.tolist())
+    draws = len(training) if tile is None else sum(tile_count(height, width, tile) for height, width in sizes.tolist())
     sizes = sizes if tile is None else np.minimum(sizes, tile)
     scale, why = needed
     pixels = float(LONGEST**2)

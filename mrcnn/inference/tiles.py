@@ -40,7 +40,7 @@ def detect_in_tiles(
         tile: side of a tile in pixels.
         batch_size: tiles for one call of `find`.
     """
-    corners = [tile_corners(*image.shape[:2], tile) for image in images]
+    corners = [tile_corners(image.shape[0], image.shape[1], tile) for image in images]
     places = [(image, top, left) for image, each in zip(images, corners, strict=True) for top, left in each]
     found: list[Detections] = []
     for start in range(0, len(places), batch_size):

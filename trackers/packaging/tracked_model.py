@@ -78,7 +78,7 @@ class TrackedModel:
         from mrcnn.inference.ensemble import make_predictor
         from mrcnn.models import SEGMENTERS, load
 
-        networks = [load(file, SEGMENTERS) for file in self.files]
+        networks: list[Any] = [load(file, SEGMENTERS) for file in self.files]
         if tile is not None:
             for network in networks:
                 network.config = network.config.model_copy(update={"tile": tile})

@@ -87,7 +87,7 @@ def reported(tmp_path_factory, empty_store):
 
 @pytest.fixture
 def nodules(tmp_path, phantom_folder):
-    """A copy of the phantoms with hostile class names and patients who are named."""
+    """A copy of the phantoms with hostile class names, patients who are named, and two equal images of a patient."""
     folder = Path(shutil.copytree(phantom_folder, tmp_path / "mine"))
     file = folder / "annotations.json"
     content = json.loads(file.read_text())
@@ -100,6 +100,8 @@ def nodules(tmp_path, phantom_folder):
         found.rename(found.with_name(new.name))
         image["file_name"], image["patient_id"] = str(new), f"Mustermann^Erika{number // 2}"
     file.write_text(json.dumps(content))
+    first, second = (next(folder.rglob(Path(image["file_name"]).name)) for image in content["images"][:2])
+    shutil.copy(first, second)
     return folder
 
 
@@ -128,6 +130,7 @@ def test_all_sections_and_nobody_named(reported, self_contained, nodules, tmp_pa
     assert "What to try next" in read.text and "Harmonic mean of precision and recall" in read.text
     assert "Where the instances of all splits are in their images" in read.text
     assert "missed" in read.text and read.values("aria-label").count("Patients") == 1
+    assert "Near-duplicates: 2 images in 1 group" in read.text
     assert read.text.count(HOSTILE) >= 6  # of two classes, in the data, the chart and the results
     assert "Failures: the lowest Dice" in read.text and read.text.index("Failures") < read.text.index("The highest")
     assert "mrcnn train --task config.yaml" in read.text and "mlflow artifacts download --run-id" in read.text
