@@ -179,6 +179,7 @@ def test_a_node_dies_and_all_trials_end_none_twice(two_nodes, tracking, postgres
     address, second = two_nodes
     words = ["--task", task, "--engine", "ray", "--ray_address", address, "--workers", 2, "--storage", postgres[0],
              "--study", "nodes"]  # fmt: skip
+    storage = optuna.storages.RDBStorage(postgres[0])  # once: each has connections of its own, of which 100 are allowed
     began = time.monotonic()
     started = subprocess.Popen(
         [sys.executable, "-m", "sweeps.command", *map(str, words)],
@@ -187,9 +188,9 @@ def test_a_node_dies_and_all_trials_end_none_twice(two_nodes, tracking, postgres
     )  # fmt: skip
 
     def trials():
-        if "nodes" not in optuna.get_all_study_names(postgres[0]):
+        if "nodes" not in optuna.get_all_study_names(storage):
             return []
-        return optuna.load_study(study_name="nodes", storage=postgres[0]).trials
+        return optuna.load_study(study_name="nodes", storage=storage).trials
 
     def under_way():
         assert started.poll() is None, started.stdout.read()
