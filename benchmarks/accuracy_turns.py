@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
 
 import psutil
+
+from benchmarks.speed_turns import open_answers
 
 
 class Reporter:
@@ -18,9 +19,7 @@ class Reporter:
     """
 
     def __init__(self, started: float) -> None:
-        self._answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-        # Whatever a library prints goes to stderr, not between the answers.
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        self._answers = open_answers()
         sys.stdin.readline()
         self._started, self._first = started, 0.0
         self._paused = [0.0, 0.0]

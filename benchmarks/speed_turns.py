@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 ROOT = Path(__file__).parent.parent
 LAST_LINES = 12
@@ -25,14 +25,19 @@ def serve(make: Callable[[], object]) -> None:
 
     A request is {"do": method, argument: value, …}; the answer is what the method returns.
     """
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    # Whatever a library prints goes to stderr, not between the answers.
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    answers = open_answers()
     served = make()
     for line in sys.stdin:
         request = json.loads(line)
         answer = getattr(served, request.pop("do"))(**request)
         print(json.dumps(answer), file=answers, flush=True)
+
+
+def open_answers() -> TextIO:
+    """Open stdout for the answers alone: whatever a library prints goes to stderr, not between them."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return answers
 
 
 class Worker:

@@ -10,9 +10,8 @@ from typing import Any
 
 import click
 
-from experiments.commands.arguments import with_absolute_paths
-from experiments.commands.command import Command, run_job
-from experiments.commands.train import AGAIN, COMMON, check_resume
+from experiments.commands.command import Command
+from experiments.commands.train import AGAIN, COMMON, check_resume, run_training
 from experiments.commands.train import command as train_command
 from experiments.config.config_options import config_options
 from experiments.config.resolve import PHANTOM_TASK, Resolved, parameters, resolve_options, task_options
@@ -36,12 +35,6 @@ NULL = {
     "data.folds": "it trains one network",
     "train.seeds": "it trains one network",
 }
-
-
-def _run(arguments: tuple[Resolved, str | None]) -> int:
-    resolved, resume = arguments
-    resolved = with_absolute_paths(resolved)
-    return run_job(lambda: _job(resolved, resume), f"terminated; {AGAIN}")
 
 
 def _job(resolved: Resolved, resume: str | None) -> Callable[[], str]:
@@ -73,7 +66,7 @@ def _help_values(texts: Mapping[str, Any]) -> dict[str, Any]:
 @click.command(
     "pretrain",
     cls=Command,
-    work=_run,
+    work=partial(run_training, _job),
     stopped=f"stopped; {AGAIN}",
     help_values=_help_values,
     params=[

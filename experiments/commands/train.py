@@ -26,10 +26,13 @@ COMMON = (
 AGAIN = "the same command with --resume auto continues after the last complete epoch"
 
 
-def _run(arguments: tuple[Resolved, str | None]) -> int:
+def run_training(
+    make_job: Callable[[Resolved, str | None], Callable[[], str]], arguments: tuple[Resolved, str | None]
+) -> int:
+    """Run the training that `make_job` returns for a configuration and its `--resume`; return the exit status."""
     resolved, resume = arguments
     resolved = with_absolute_paths(resolved)
-    return run_job(lambda: training_job(resolved, resume), f"terminated; {AGAIN}")
+    return run_job(lambda: make_job(resolved, resume), f"terminated; {AGAIN}")
 
 
 def training_job(resolved: Resolved, resume: str | None) -> Callable[[], str]:
@@ -50,7 +53,7 @@ def _help_values(texts: Mapping[str, Any]) -> dict[str, Any]:
 @click.command(
     "train",
     cls=Command,
-    work=_run,
+    work=partial(run_training, training_job),
     stopped=f"stopped; {AGAIN}",
     help_values=_help_values,
     params=[*task_options(), *config_options(listed=COMMON)],

@@ -123,8 +123,7 @@ class Ensemble:
         of detections is one of a tile.
         """
         find = partial(self._detect_whole, batch_size=batch_size)
-        tile = self.config.tile
-        return find(images) if tile is None else detect_in_tiles(find, images, tile, batch_size=batch_size)
+        return detect_in_tiles(find, images, self.config.tile, batch_size=batch_size)
 
     def _detect_whole(self, images: Sequence[np.ndarray], batch_size: int) -> list[Detections]:
         found: list[Detections] = []

@@ -26,7 +26,7 @@ LEAST_SHARED = 0.5
 def detect_in_tiles(
     find: Callable[[Sequence[np.ndarray]], list[Detections]],
     images: Sequence[np.ndarray],
-    tile: int,
+    tile: int | None,
     *,
     batch_size: int = 4,
 ) -> list[Detections]:
@@ -37,9 +37,11 @@ def detect_in_tiles(
     Args:
         find: images → detections of each, of any size.
         images: the images; their tiles share batches.
-        tile: side of a tile in pixels.
+        tile: side of a tile in pixels; None: each image is detected as a whole.
         batch_size: tiles for one call of `find`.
     """
+    if tile is None:
+        return find(images)
     corners = [tile_corners(image.shape[0], image.shape[1], tile) for image in images]
     places = [(image, top, left) for image, each in zip(images, corners, strict=True) for top, left in each]
     found: list[Detections] = []

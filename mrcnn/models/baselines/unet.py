@@ -86,8 +86,7 @@ class ResUNet(DetectorBase):
         With `config.tile` they are found in tiles, and merged.
         """
         find = partial(self._detect_whole, batch_size=batch_size)
-        tile = self.config.tile
-        return find(images) if tile is None else detect_in_tiles(find, images, tile, batch_size=batch_size)
+        return detect_in_tiles(find, images, self.config.tile, batch_size=batch_size)
 
     def _detect_whole(self, images: Sequence[np.ndarray], batch_size: int) -> list[Detections]:
         if not self.compiled:
